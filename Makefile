@@ -1,0 +1,48 @@
+# Two commands do all: `make dev` and `make test`. Everything they need goes into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# Test workers: they wait for Postgres more than they compute.
+JOBS   ?= 3
+
+.PHONY: dev test check bench docs clean format
+
+$(READY): requirements/dev.txt pyproject.toml
+	@echo "setting up $(VENV) (once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgshapes needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+NODE_READY := tests/conformance/node/node_modules/.ready
+$(NODE_READY): tests/conformance/node/package-lock.json $(READY)
+	@echo "setting up the real client (once)"
+	@cd tests/conformance/node && ../../../$(BIN)/npm ci --silent --no-audit --no-fund
+	@touch $(NODE_READY)
+
+dev: $(READY) $(NODE_READY)
+	@$(BIN)/pgshapes dev
+
+test: $(READY) $(NODE_READY)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+check: $(READY)
+	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/unit tests/architecture -n $(JOBS)
+
+format: $(READY)
+	@$(BIN)/ruff format src tests bench
+	@$(BIN)/ruff check --fix src tests bench
+
+bench: $(READY)
+	@$(BIN)/python -m bench.first_numbers
+
+docs: $(READY)
+	@$(BIN)/python -m pgshapes.cli docs configuration > docs/configuration.md
+
+clean:
+	rm -rf $(VENV) tests/conformance/node/node_modules

@@ -1,0 +1,115 @@
+"""Every error of pgshapes, by three questions: whose fault, does waiting help, who must act.
+
+`PgShapesError.code` is stable and goes over links and wires. 409 is a decision of the protocol, not an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class PgShapesError(Exception):
+    """Root of all errors that pgshapes raises on purpose."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class ConfigError(PgShapesError):
+    """The settings, or what they point at, cannot work. At start-up only: one line, exit code 2."""
+
+    code = "config"
+
+
+class RequestError(PgShapesError):
+    """The client's fault: 4xx.
+
+    `errors` maps a field to its texts and becomes `{"message": …, "errors": {…}}` (http-api §3).
+    """
+
+    code = "request"
+
+    def __init__(self, message: str = "Invalid request", *, status: int = 400, errors: Any = None) -> None:
+        super().__init__(message, status=status, errors=errors)
+        self.status = status
+        self.errors = errors
+
+    @classmethod
+    def field(cls, name: str, text: str) -> RequestError:
+        """A 400 about one field."""
+        return cls(errors={name: [text]})
+
+
+class NotNow(PgShapesError):
+    """The right request at the wrong moment: 503 with `retry-after`."""
+
+    code = "not_now"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1, known: bool = False) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, known=known)
+        self.retry_after_s = retry_after_s
+        self.known = known
+        """Whether the answer carries `electric-internal-known-error: true`."""
+
+
+class NotReady(NotNow):
+    """The service is starting or waits for its lock (http-api §8.2)."""
+
+    code = "not_ready"
+
+
+class Overloaded(NotNow):
+    """Admission was refused (http-api §11.2)."""
+
+    code = "overloaded"
+
+
+class CreationFailed(NotNow):
+    """A shape could not be created; every waiter hears the reason."""
+
+    code = "creation_failed"
+
+
+class SchemaMoved(PgShapesError):
+    """The table changed while a shape on it was being made: the client refetches (409 without a handle)."""
+
+    code = "schema_moved"
+
+
+class SourceError(PgShapesError):
+    """Postgres refused or failed. `action` says what helps: retry, wait, invalidate or operator."""
+
+    code = "source"
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, action: str = "retry") -> None:
+        super().__init__(message, sqlstate=sqlstate, action=action)
+        self.sqlstate = sqlstate
+        self.action = action
+
+
+class OwnerAway(SourceError):
+    """The process that owns the tables cannot be reached now."""
+
+    code = "owner_away"
+
+
+class WireError(PgShapesError):
+    """Bytes from Postgres that cannot be read: stop, confirm nothing."""
+
+    code = "wire"
+
+
+class StorageError(PgShapesError):
+    """A shape's files are missing or damaged: that shape is dropped, nobody else is affected."""
+
+    code = "storage"
+
+
+class DiskFull(StorageError):
+    """The storage directory is full: stop accepting, lose nothing."""
+
+    code = "disk_full"

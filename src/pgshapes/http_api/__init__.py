@@ -1,0 +1,1 @@
+"""The Shape HTTP API as a plain ASGI 3 application."""

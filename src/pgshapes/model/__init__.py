@@ -1,0 +1,1 @@
+"""Pure nouns: what the other folders talk about. Imports nothing of pgshapes."""

@@ -1,0 +1,51 @@
+"""What one transaction did to the tables that are published.
+
+A `Row` is the text of each column in Postgres's output format, None for NULL, in the attribute order of the relation
+that the message named (a partition leaf may order its columns differently from its root).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pgshapes.model.lsn import Lsn
+
+Row = tuple[str | None, ...]
+
+
+class Operation(Enum):
+    """What happened to a row; the value is the word on the wire."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    TRUNCATE = "truncate"
+
+
+@dataclass(slots=True, frozen=True)
+class Change:
+    """One row change. `op` numbers the changes of a committed transaction 0, 2, 4, … (semantics §5)."""
+
+    operation: Operation
+    relation_oid: int
+    op: int
+    old: Row | None = None
+    new: Row | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Fragment:
+    """A piece of one committed transaction, in order; the last piece has `is_last`.
+
+    Most transactions are one fragment. Large ones come in several so that memory does not grow with them.
+    """
+
+    xid: int
+    """32-bit transaction id, as pgoutput gives it."""
+    commit_lsn: Lsn
+    end_lsn: Lsn
+    """End of the commit record; what may be acknowledged once all is durable. Only valid when `is_last`."""
+    changes: tuple[Change, ...]
+    is_first: bool
+    is_last: bool

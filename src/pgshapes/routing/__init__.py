@@ -1,0 +1,1 @@
+"""From a committed transaction to the log entries of each shape. Pure."""

@@ -1,0 +1,1 @@
+"""From a definition to the one live handle that stands for it."""

@@ -1,0 +1,1 @@
+"""The WHERE language: parse, check, compile to Python, plan the index. Pure."""
