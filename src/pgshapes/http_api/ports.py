@@ -1,0 +1,57 @@
+"""What the HTTP API needs of the rest of the house. `wiring.py` plugs the real parts in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from pgshapes.model.offset import Offset
+from pgshapes.model.shape import RawShape, ResolvedShape
+from pgshapes.model.tail import Tail
+from pgshapes.shape_log.entry import LogSlice
+
+
+class Shapes(Protocol):
+    """Shapes as a caller sees them; reads are plain table reads, calls go to the owner."""
+
+    async def resolve(self, raw: RawShape) -> ResolvedShape:
+        """Check a definition. Raises RequestError, NotNow, SourceError, SchemaMoved."""
+
+    def find_handle(self, shape: ResolvedShape) -> str | None:
+        """The live, activated handle of a definition as far as this process knows."""
+
+    async def get_or_create_shape_handle(
+        self, shape: ResolvedShape, timeout_s: float = 30.0
+    ) -> tuple[str, Tail]:
+        """The handle of a definition, creating the shape if need be. Raises CreationFailed, NotNow, SchemaMoved."""
+
+    def is_known(self, handle: str) -> bool:
+        """Whether this process's tables have the handle (and it is not retiring); for admission."""
+
+    async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
+        """Whether `handle` lives and stands for this very definition; the owner is asked before the answer is no."""
+
+    def tail(self, handle: str) -> Tail | None:
+        """The readable end of a log, None when the shape is gone or retiring."""
+
+    def tail_changed(self, handle: str) -> Awaitable[None]:
+        """Done at the next change of the tail, or when the shape goes."""
+
+    async def removed(self, handle: str) -> None:
+        """Wait until a retiring shape is gone everywhere, so that a 409 may be sent."""
+
+    async def delete(self, handle: str) -> bool:
+        """Remove a shape; False when there is none."""
+
+    def last_seen_lsn(self) -> int:
+        """Commit LSN of the last transaction that the owner has made readable."""
+
+
+class LogReader(Protocol):
+    """Bytes of snapshots and logs. Raises StorageError when they cannot be read."""
+
+    def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
+        """The complete response body of snapshot chunk `number` (`[…]`)."""
+
+    def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+        """What follows `after`, up to the end of its chunk or to `tail.latest`."""

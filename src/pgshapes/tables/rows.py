@@ -1,0 +1,47 @@
+"""The rows of the tables that the owner writes and every process reads (design §5)."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class ShapeRow(NamedTuple):
+    """A row of `shapes`, by handle."""
+
+    comparable: bytes
+    relation_oid: int
+    is_snapshot_started: bool = False
+    last_used: float | None = None
+    """Unix time of the activation or the last use; None until the creation has fully succeeded."""
+    generation: int = 0
+    is_retiring: bool = False
+    """The shape is being removed: nobody may serve it any more, its 409s go out when the row is gone."""
+
+
+class CreationState(Enum):
+    """Where the creation that holds the lock stands."""
+
+    IN_PROGRESS = "in_progress"
+    WAITING_FOR_TABLE_LOCK = "waiting_for_table_lock"
+    FAILED = "failed"
+
+
+class CreationLock(NamedTuple):
+    """A row of `creation_locks`, by comparable."""
+
+    state: CreationState
+    token: int
+    """Numbers the creations, so that an older sweep cannot remove a newer row."""
+    reason: str = ""
+    """Why it failed, as the client is told."""
+    code: str = ""
+    """Stable code of the error (`errors.py`)."""
+    retry_after_s: int = 1
+
+
+class ConditionRow(NamedTuple):
+    """A row of `status`, by the condition's name: met or not, and the recorded error if any."""
+
+    is_met: bool
+    error: str | None = None
