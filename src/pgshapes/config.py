@@ -1,0 +1,287 @@
+"""The settings of a server: where each comes from, what it may be, what it does.
+
+Not here: any use of a setting. Precedence: command line, `PGSHAPES_<NAME>`, then the name that Electric
+deployments use; an empty variable counts as absent. Invariant: a `Settings` that exists is complete and
+consistent; whatever is wrong is a ConfigError with one line that says what to do. Settings are frozen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pgshapes.config_values import (
+    ConcurrencyLimits,
+    parse_boolean,
+    parse_concurrency_limits,
+    parse_count,
+    parse_database_url,
+    parse_duration_ms,
+    parse_log_level,
+    parse_port,
+    parse_positive,
+    parse_size_bytes,
+    parse_stream_id,
+    parse_text,
+    redact_url,
+)
+from pgshapes.errors import ConfigError
+
+
+class Setting(NamedTuple):
+    """What is known of one field of `Settings`; the documentation is made from this."""
+
+    name: str
+    about: str
+    parse: Callable[[str], Any]
+    also: tuple[str, ...]
+    """Further environment variables, after `PGSHAPES_<NAME>`, the first that is set wins."""
+    shown_default: str
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that set it, the strongest first."""
+        return (f"PGSHAPES_{self.name.upper()}", *self.also)
+
+    @property
+    def flag(self) -> str:
+        """The command line option that sets it."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether the option takes no value."""
+        return self.parse is parse_boolean
+
+
+def _setting(
+    about: str,
+    parse: Callable[[str], Any],
+    default: Any = MISSING,
+    *,
+    also: tuple[str, ...] = (),
+    shown: str | None = None,
+) -> Any:
+    shown_default = shown or ("required" if default is MISSING else str(default))
+    metadata = {"about": about, "parse": parse, "also": also, "shown_default": shown_default}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _default_workers() -> int:
+    return max(1, _usable_cores() - 1)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_STORAGE_DIR: Final = Path("persistent")
+_LIMITS: Final = ConcurrencyLimits()
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Settings:
+    """Everything that can be set about a server. Raises ConfigError when the parts do not fit together."""
+
+    database_url: str = _setting(
+        "Connection URI of the database, `postgresql://user:password@host:5432/database`. Its user needs the"
+        " REPLICATION attribute. Used for replication and administration.",
+        parse_database_url,
+        also=("DATABASE_URL",),
+    )
+    pooled_database_url: str | None = _setting(
+        "Connection URI for snapshot queries, for instance of a transaction pooler before the same primary.",
+        parse_database_url,
+        None,
+        also=("ELECTRIC_POOLED_DATABASE_URL", "ELECTRIC_QUERY_DATABASE_URL"),
+        shown="`database_url`",
+    )
+    db_pool_size: int = _setting(
+        "Connections for administration and snapshot queries together; the replication connection is extra.",
+        parse_positive,
+        20,
+        also=("ELECTRIC_DB_POOL_SIZE",),
+    )
+    secret: str | None = _setting(
+        "What requests on `/v1/shape` must give as `secret`. Either this or `insecure`.",
+        parse_text,
+        None,
+        also=("ELECTRIC_SECRET",),
+        shown="none",
+    )
+    insecure: bool = _setting(
+        "Serve without a secret: whoever reaches the port may read every table.",
+        parse_boolean,
+        False,
+        also=("ELECTRIC_INSECURE",),
+        shown="false",
+    )
+    host: str = _setting("Address to listen on.", parse_text, "0.0.0.0")
+    port: int = _setting(
+        "Port to listen on; 0 takes any that is free.", parse_port, 3000, also=("ELECTRIC_PORT",)
+    )
+    prometheus_port: int | None = _setting(
+        "Port of a listener of its own for `/metrics`.",
+        parse_port,
+        None,
+        also=("ELECTRIC_PROMETHEUS_PORT",),
+        shown="none",
+    )
+    workers: int = _setting(
+        "HTTP processes beside the replicator; 0 runs everything in one process.",
+        parse_count,
+        _default_workers,
+        shown="cores − 1, at least 1",
+    )
+    storage_dir: Path = _setting(  # noqa: RUF009 - it makes a field
+        "Directory of the shape logs and of the catalogue.",
+        Path,
+        _STORAGE_DIR,
+        also=("ELECTRIC_STORAGE_DIR",),
+        shown="./persistent",
+    )
+    allow_delete: bool = _setting(
+        "Answer DELETE on `/v1/shape`.",
+        parse_boolean,
+        False,
+        also=("ELECTRIC_ENABLE_INTEGRATION_TESTING",),
+        shown="false",
+    )
+    cache_max_age_s: int = _setting(
+        "`max-age` of answers that are not live, in seconds.",
+        parse_count,
+        60,
+        also=("ELECTRIC_CACHE_MAX_AGE",),
+    )
+    cache_stale_age_s: int = _setting(
+        "`stale-while-revalidate` of answers that are not live, in seconds.",
+        parse_count,
+        300,
+        also=("ELECTRIC_CACHE_STALE_AGE",),
+    )
+    long_poll_timeout_ms: int = _setting(
+        "How long a live request is held. A duration: `20000`, `20s`, `1min`.",
+        parse_duration_ms,
+        20_000,
+        also=("ELECTRIC_LONG_POLL_TIMEOUT",),
+    )
+    chunk_bytes_threshold: int = _setting(
+        "Bytes after which a chunk of a shape log is closed. A size: `10485760`, `10MiB`.",
+        parse_size_bytes,
+        10 * 2**20,
+        also=("ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD",),
+    )
+    max_concurrent_requests: ConcurrencyLimits = _setting(  # noqa: RUF009 - it makes a field
+        'Requests under way at once: JSON, `{"initial": 300, "existing": 10000}`.',
+        parse_concurrency_limits,
+        _LIMITS,
+        also=("ELECTRIC_MAX_CONCURRENT_REQUESTS",),
+        shown='{"initial": 300, "existing": 10000}',
+    )
+    max_shapes: int | None = _setting(
+        "Shapes to keep; the least recently used go first.",
+        parse_positive,
+        None,
+        also=("ELECTRIC_MAX_SHAPES", "ELECTRIC_EXPERIMENTAL_MAX_SHAPES"),
+        shown="unlimited",
+    )
+    max_txn_size_bytes: int = _setting(
+        "Bytes of one transaction past which it is refused. A size: `250MiB`.",
+        parse_size_bytes,
+        250 * 2**20,
+        also=("ELECTRIC_EXPERIMENTAL_MAX_TXN_SIZE",),
+    )
+    replication_stream_id: str = _setting(
+        "Suffix of the names of the publication and of the replication slot: one per server on a database.",
+        parse_stream_id,
+        "default",
+        also=("ELECTRIC_REPLICATION_STREAM_ID",),
+    )
+    cleanup_replication_slots_on_shutdown: bool = _setting(
+        "Use a temporary replication slot: nothing is left behind in Postgres, every start begins anew.",
+        parse_boolean,
+        False,
+        also=("CLEANUP_REPLICATION_SLOTS_ON_SHUTDOWN",),
+        shown="false",
+    )
+    manual_table_publishing: bool = _setting(
+        "Never alter the publication or a table's replica identity; only check that they are right.",
+        parse_boolean,
+        False,
+        also=("ELECTRIC_MANUAL_TABLE_PUBLISHING",),
+        shown="false",
+    )
+    log_level: str = _setting(
+        "`debug`, `info`, `warning`, `error` or `critical`.",
+        parse_log_level,
+        "info",
+        also=("ELECTRIC_LOG_LEVEL",),
+    )
+
+    def __post_init__(self) -> None:
+        if self.secret is None and not self.insecure:
+            raise ConfigError(
+                "no secret: set PGSHAPES_SECRET or --secret (or --insecure: anyone may read every table)"
+            )
+        if self.secret is not None and self.insecure:
+            raise ConfigError("both secret and insecure are set: keep one of them")
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.redacted().items())
+        return f"Settings({shown})"
+
+    def redacted(self) -> dict[str, Any]:
+        """The fields by name, without secret and passwords."""
+        values = {setting.name: getattr(self, setting.name) for setting in settings()}
+        values["secret"] = None if self.secret is None else "***"
+        for name in ("database_url", "pooled_database_url"):
+            values[name] = values[name] and redact_url(values[name])
+        return values
+
+    @classmethod
+    def load(cls, env: Mapping[str, str], flags: Mapping[str, str | bool | None] | None = None) -> Settings:
+        """Settings from the environment and from command line options (by field name; None is absent)."""
+        given: dict[str, Any] = {}
+        for setting in settings():
+            source, text = _find(setting, env, flags or {})
+            if text is not None:
+                given[setting.name] = _parse(setting, source, text)
+        if "database_url" not in given:
+            raise ConfigError(
+                "no database: set DATABASE_URL or give --database-url postgresql://user@host/database"
+            )
+        return cls(**given)
+
+
+def settings() -> Iterator[Setting]:
+    """All settings, in the order of `Settings`."""
+    for each in fields(Settings):
+        yield Setting(each.name, **each.metadata)
+
+
+def _find(
+    setting: Setting, env: Mapping[str, str], flags: Mapping[str, str | bool | None]
+) -> tuple[str, str | bool | None]:
+    flag = flags.get(setting.name)
+    if flag is not None:
+        return setting.flag, flag
+    for variable in setting.variables:
+        if env.get(variable, "").strip():
+            return variable, env[variable]
+    return "", None
+
+
+def _parse(setting: Setting, source: str, text: str | bool) -> Any:
+    if isinstance(text, bool):
+        return text
+    try:
+        return setting.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{source} {error}") from None

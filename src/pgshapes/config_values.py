@@ -1,0 +1,167 @@
+"""What the text of a setting may be: from text to value.
+
+Not here: which setting takes what (`config.py`). Pure: every parser gives the value or raises ValueError with a
+text that goes after the setting's name and says what would be right. It never repeats what may be secret.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+
+class ConcurrencyLimits(NamedTuple):
+    """How many requests may be under way at once (http-api §11.2)."""
+
+    initial: int = 300
+    """Requests that may cause work: without a handle, or with one that is not known."""
+    existing: int = 10_000
+    """Requests on shapes that exist, held long polls included."""
+
+
+def parse_text(text: str) -> str:
+    """The text itself."""
+    return text
+
+
+def parse_boolean(text: str) -> bool:
+    """`true`, `1`, `yes`, `on` or their opposites."""
+    lowered = text.strip().lower()
+    if lowered in ("true", "1", "yes", "on"):
+        return True
+    if lowered in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def parse_count(text: str) -> int:
+    """A whole number, zero or more."""
+    if not re.fullmatch(r"[0-9][0-9_]*", text.strip()):
+        raise ValueError("must be a whole number, zero or more")
+    return int(text)
+
+
+def parse_positive(text: str) -> int:
+    """A whole number, one or more."""
+    count = parse_count(text)
+    if count < 1:
+        raise ValueError("must be a whole number, one or more")
+    return count
+
+
+def parse_port(text: str) -> int:
+    """A TCP port; 0 takes any that is free."""
+    if text.startswith(("tcp://", "udp://")):
+        raise ValueError(
+            "is a service link of Kubernetes, not a port: rename the service or set enableServiceLinks: false"
+        )
+    if not text.strip().isascii() or not text.strip().isdigit() or int(text) > 65535:
+        raise ValueError("must be a port number, 0 to 65535")
+    return int(text)
+
+
+_MS_PER_UNIT: Final = {"": 1, "ms": 1, "msec": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000}
+_BYTES_PER_UNIT: Final = {
+    "": 1,
+    "KB": 10**3,
+    "KiB": 2**10,
+    "MB": 10**6,
+    "MiB": 2**20,
+    "GB": 10**9,
+    "GiB": 2**30,
+}
+
+
+def parse_duration_ms(text: str) -> int:
+    """Milliseconds from a number with `ms`, `msec`, `s`, `sec`, `m` or `min`, or without a unit."""
+    return _scale(text, _MS_PER_UNIT, "must be a duration such as 20000, 20s or 1min")
+
+
+def parse_size_bytes(text: str) -> int:
+    """Bytes from a number with `KB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`; a bare number is bytes."""
+    return _scale(text, _BYTES_PER_UNIT, "must be a size such as 10485760, 10MiB or 1GB")
+
+
+def _scale(text: str, units: Mapping[str, int], complaint: str) -> int:
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip())
+    if found is None or found[2] not in units:
+        raise ValueError(complaint)
+    return int(float(found[1]) * units[found[2]]) if "." in found[1] else int(found[1]) * units[found[2]]
+
+
+def parse_concurrency_limits(text: str) -> ConcurrencyLimits:
+    """Both limits from a JSON object with exactly those keys."""
+    complaint = 'must be JSON with both keys, such as {"initial": 300, "existing": 10000}'
+    try:
+        limits = json.loads(text)
+    except ValueError:
+        raise ValueError(complaint) from None
+    if not isinstance(limits, dict) or set(limits) != {"initial", "existing"}:
+        raise ValueError(complaint)
+    if not all(type(limit) is int and limit > 0 for limit in limits.values()):
+        raise ValueError(complaint)
+    return ConcurrencyLimits(**limits)
+
+
+def parse_stream_id(text: str) -> str:
+    """A suffix for the publication and the slot: what Postgres allows in a slot's name, in lower case."""
+    lowered = text.strip().lower()
+    if not re.fullmatch(r"[a-z0-9_]{1,40}", lowered):
+        raise ValueError("must be 1 to 40 letters, digits or underscores")
+    return lowered
+
+
+# Names that Electric takes too, as the level of Python's logging that comes nearest.
+_LOG_LEVELS: Final = {
+    "debug": "debug",
+    "info": "info",
+    "notice": "info",
+    "warning": "warning",
+    "warn": "warning",
+    "error": "error",
+    "critical": "critical",
+    "alert": "critical",
+    "emergency": "critical",
+}
+
+
+def parse_log_level(text: str) -> str:
+    """The name of a log level."""
+    level = _LOG_LEVELS.get(text.strip().lower())
+    if level is None:
+        raise ValueError("must be debug, info, warning, error or critical")
+    return level
+
+
+_SSL_MODES: Final = ("disable", "allow", "prefer", "require")
+
+
+def parse_database_url(text: str) -> str:
+    """A connection URI (manual: libpq, Connection URIs) that the server can work with."""
+    try:
+        url = urlsplit(text.strip())
+        options = dict(parse_qsl(url.query, keep_blank_values=True))
+    except ValueError:
+        raise ValueError("must look like postgresql://user:password@host:5432/database") from None
+    if url.scheme not in ("postgresql", "postgres"):
+        raise ValueError("must look like postgresql://user:password@host:5432/database")
+    if not url.username and "user" not in options:
+        raise ValueError("has no user name: postgresql://USER:password@host:5432/database")
+    if "replication" in options:
+        raise ValueError("must not set replication: pgshapes opens its replication connection itself")
+    if options.get("sslmode", "prefer") not in _SSL_MODES:
+        raise ValueError(f"has an sslmode that is not supported: use one of {', '.join(_SSL_MODES)}")
+    return text.strip()
+
+
+def redact_url(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    query = re.sub(r"(?<![^&])password=[^&]*", "password=***", parts.query)
+    if parts.password is not None:
+        user, _, host = parts.netloc.rpartition("@")
+        parts = parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}")
+    return SplitResult(parts.scheme, parts.netloc, parts.path, query, parts.fragment).geturl()

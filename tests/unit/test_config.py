@@ -1,0 +1,214 @@
+"""Settings: where they come from, what is refused and with which words, what is never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgshapes.config import ConcurrencyLimits, Settings, settings
+from pgshapes.config_values import (
+    parse_duration_ms,
+    parse_size_bytes,
+    redact_url,
+)
+from pgshapes.errors import ConfigError
+
+URL = "postgresql://me:hush@db:5432/app"
+ENOUGH = {"DATABASE_URL": URL, "ELECTRIC_INSECURE": "true"}
+
+
+def load(**env: str) -> Settings:
+    return Settings.load({**ENOUGH, **env})
+
+
+def complaint(env: dict[str, str], flags: dict[str, str | bool | None] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(env, flags)
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_defaults() -> None:
+    loaded = load()
+    assert loaded.database_url == URL
+    assert loaded.pooled_database_url is None
+    assert (loaded.port, loaded.storage_dir, loaded.long_poll_timeout_ms) == (
+        3000,
+        Path("persistent"),
+        20_000,
+    )
+    assert (loaded.cache_max_age_s, loaded.cache_stale_age_s) == (60, 300)
+    assert loaded.chunk_bytes_threshold == 10_485_760
+    assert loaded.max_txn_size_bytes == 262_144_000
+    assert loaded.max_concurrent_requests == ConcurrencyLimits(initial=300, existing=10_000)
+    assert loaded.max_shapes is None
+    assert loaded.workers >= 1
+    assert not loaded.allow_delete
+
+
+# Every variable of semantics §16 that is essential for a compatible server.
+ESSENTIAL: list[tuple[str, str, str, Any]] = [
+    ("DATABASE_URL", "postgres://a@b/c", "database_url", "postgres://a@b/c"),
+    ("ELECTRIC_POOLED_DATABASE_URL", URL, "pooled_database_url", URL),
+    ("ELECTRIC_DB_POOL_SIZE", "7", "db_pool_size", 7),
+    ("ELECTRIC_PORT", "4000", "port", 4000),
+    ("ELECTRIC_ENABLE_INTEGRATION_TESTING", "true", "allow_delete", True),
+    ("ELECTRIC_CACHE_MAX_AGE", "5", "cache_max_age_s", 5),
+    ("ELECTRIC_CACHE_STALE_AGE", "6", "cache_stale_age_s", 6),
+    ("ELECTRIC_LONG_POLL_TIMEOUT", "2sec", "long_poll_timeout_ms", 2000),
+    ("ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD", "10KiB", "chunk_bytes_threshold", 10_240),
+    (
+        "ELECTRIC_MAX_CONCURRENT_REQUESTS",
+        '{"initial": 1, "existing": 2}',
+        "max_concurrent_requests",
+        ConcurrencyLimits(1, 2),
+    ),
+    ("ELECTRIC_MAX_SHAPES", "9", "max_shapes", 9),
+    ("ELECTRIC_EXPERIMENTAL_MAX_SHAPES", "9", "max_shapes", 9),
+    ("ELECTRIC_STORAGE_DIR", "/data", "storage_dir", Path("/data")),
+    ("ELECTRIC_REPLICATION_STREAM_ID", "Blue_1", "replication_stream_id", "blue_1"),
+    ("CLEANUP_REPLICATION_SLOTS_ON_SHUTDOWN", "true", "cleanup_replication_slots_on_shutdown", True),
+    ("ELECTRIC_MANUAL_TABLE_PUBLISHING", "1", "manual_table_publishing", True),
+    ("ELECTRIC_EXPERIMENTAL_MAX_TXN_SIZE", "1000", "max_txn_size_bytes", 1000),
+    ("ELECTRIC_PROMETHEUS_PORT", "9090", "prometheus_port", 9090),
+    ("ELECTRIC_LOG_LEVEL", "warn", "log_level", "warning"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "name", "value"), ESSENTIAL)
+def test_a_deployment_keeps_its_environment(variable: str, text: str, name: str, value: Any) -> None:
+    assert getattr(load(**{variable: text}), name) == value
+
+
+@pytest.mark.parametrize(("variable", "text", "name", "value"), ESSENTIAL)
+def test_our_own_name_wins(variable: str, text: str, name: str, value: Any) -> None:
+    other = {"database_url": "postgres://other@b/c", "pooled_database_url": "postgres://other@b/c"}
+    assert getattr(load(**{variable: other.get(name, "0"), f"PGSHAPES_{name.upper()}": text}), name) == value
+
+
+def test_secret_and_insecure() -> None:
+    assert Settings.load({"DATABASE_URL": URL, "ELECTRIC_SECRET": "s"}).secret == "s"
+    assert "PGSHAPES_SECRET" in complaint({"DATABASE_URL": URL})
+    assert "keep one" in complaint({**ENOUGH, "PGSHAPES_SECRET": "s"})
+
+
+def test_flags_win_over_the_environment() -> None:
+    loaded = Settings.load(
+        {**ENOUGH, "PGSHAPES_PORT": "1"}, {"port": "2", "host": None, "workers": "0", "allow_delete": True}
+    )
+    assert (loaded.port, loaded.host, loaded.workers, loaded.allow_delete) == (2, "0.0.0.0", 0, True)
+
+
+def test_an_empty_variable_is_absent() -> None:
+    assert load(PGSHAPES_PORT="", ELECTRIC_PORT="4000").port == 4000
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "words"),
+    [
+        ("PGSHAPES_PORT", "http", "PGSHAPES_PORT must be a port number"),
+        ("PGSHAPES_PORT", "65536", "must be a port number"),
+        ("PGSHAPES_PORT", "tcp://10.0.0.1:3000", "enableServiceLinks"),
+        ("PGSHAPES_WORKERS", "-1", "zero or more"),
+        ("ELECTRIC_MAX_SHAPES", "0", "one or more"),
+        ("ELECTRIC_INSECURE", "perhaps", "true or false"),
+        ("ELECTRIC_LONG_POLL_TIMEOUT", "1h", "a duration"),
+        ("ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD", "1TB", "a size"),
+        ("ELECTRIC_MAX_CONCURRENT_REQUESTS", "{", "JSON with both keys"),
+        ("ELECTRIC_MAX_CONCURRENT_REQUESTS", '{"initial": 1}', "JSON with both keys"),
+        ("ELECTRIC_MAX_CONCURRENT_REQUESTS", '{"initial": 0, "existing": 1}', "JSON with both keys"),
+        ("ELECTRIC_MAX_CONCURRENT_REQUESTS", '{"initial": true, "existing": 1}', "JSON with both keys"),
+        ("ELECTRIC_REPLICATION_STREAM_ID", "a-b", "underscores"),
+        ("ELECTRIC_LOG_LEVEL", "loud", "must be debug"),
+        ("DATABASE_URL", "mysql://me@db/app", "postgresql://"),
+        ("DATABASE_URL", "postgresql://db/app", "no user name"),
+        ("DATABASE_URL", "postgresql://me@db/app?sslmode=verify-full", "sslmode"),
+        ("DATABASE_URL", "postgresql://me@db/app?replication=database", "replication"),
+        ("DATABASE_URL", "postgresql://me:p@[db/app", "postgresql://"),
+    ],
+)
+def test_what_is_refused(variable: str, text: str, words: str) -> None:
+    message = complaint({**ENOUGH, variable: text})
+    assert message.startswith(variable)
+    assert words in message
+
+
+def test_no_database() -> None:
+    assert "DATABASE_URL" in complaint({"ELECTRIC_INSECURE": "true"})
+
+
+def test_a_complaint_about_a_flag_names_the_flag() -> None:
+    assert complaint(ENOUGH, {"port": "x"}).startswith("--port ")
+
+
+def test_a_url_in_a_complaint_is_not_repeated() -> None:
+    assert "hush" not in complaint({**ENOUGH, "DATABASE_URL": "mysql://me:hush@db/app"})
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("20000", 20_000),
+        ("5ms", 5),
+        ("5 msec", 5),
+        ("1.5s", 1500),
+        ("2sec", 2000),
+        ("1m", 60_000),
+        ("2min", 120_000),
+    ],
+)
+def test_durations(text: str, milliseconds: int) -> None:
+    assert parse_duration_ms(text) == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("10", 10),
+        ("1KB", 1000),
+        ("1KiB", 1024),
+        ("2MB", 2_000_000),
+        ("2 MiB", 2**21),
+        ("1GB", 10**9),
+        ("0.5GiB", 2**29),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size_bytes(text) == size
+
+
+def test_repr_shows_no_secret() -> None:
+    shown = repr(
+        Settings(
+            database_url=URL,
+            pooled_database_url="postgres://a@b/c?password=hush&sslmode=allow",
+            secret="s3cret",
+        )
+    )
+    assert "hush" not in shown
+    assert "s3cret" not in shown
+    assert "postgresql://me:***@db:5432/app" in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "redacted"),
+    [
+        (URL, "postgresql://me:***@db:5432/app"),
+        ("postgresql://me@db/app", "postgresql://me@db/app"),
+        ("postgres://me:a%40b@[::1]:5/x?sslmode=allow", "postgres://me:***@[::1]:5/x?sslmode=allow"),
+        ("postgres://db/x?user=me&password=p", "postgres://db/x?user=me&password=***"),
+        ("postgresql://me@/app?host=/run/pg", "postgresql://me@/app?host=/run/pg"),
+    ],
+)
+def test_redaction(url: str, redacted: str) -> None:
+    assert redact_url(url) == redacted
+
+
+def test_settings_are_frozen_and_documented() -> None:
+    with pytest.raises(AttributeError):
+        load().port = 1  # type: ignore[misc]
+    for setting in settings():
+        assert setting.about.endswith(".")
+        assert setting.variables[0] == f"PGSHAPES_{setting.name.upper()}"
