@@ -1,0 +1,194 @@
+"""The SQL that makes Postgres write a row as the JSON text that clients get (http-api §5.2, §5.3). Pure: text
+to text.
+
+One rendering everywhere: the text of a value is what its type's output function gives, because that is what
+pgoutput sends (manual: logical replication message formats). A cast to text is not always that (bool, bpchar,
+inet, name, "char", xml, and every type with a cast of its own), `concat()` is: it calls the output function
+of each argument. It also joins all pieces in one buffer, where a chain of `||` copies the row once per piece.
+
+Not here: which rows (the caller's clause) and the same key in Python (`model.key`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import orjson
+
+from pgshapes.model.key import NULL_VALUE, key_prefix
+from pgshapes.model.relation import Column, Relation
+from pgshapes.postgres.identifiers import qualified_name, quote_identifier, quote_literal
+
+_MAX_ARGUMENTS: Final = 96
+"""Arguments per `concat()`; Postgres takes at most 100 (FUNC_MAX_ARGS)."""
+
+_TEXT_OIDS: Final = frozenset({25, 1043})
+"""text and varchar: their datum is their text, so `to_json` can have it as it is."""
+
+PLAIN_OIDS: Final = frozenset(
+    {
+        *(
+            16,
+            20,
+            21,
+            23,
+            26,
+            28,
+            29,
+            700,
+            701,
+            1700,
+            2950,
+        ),  # bool, integers, oid, xid, cid, floats, numeric, uuid
+        *(1082, 1083, 1114, 1184, 1186, 1266),  # date, time, timestamp, timestamptz, interval, timetz
+        *(1000, 1005, 1007, 1016, 1021, 1022, 1028, 1231, 2951),  # arrays of bool, numbers, oid, uuid
+    }
+)
+"""Types whose texts hold no character that JSON escapes, and no `/` (with the ISO styles that every session
+sets).
+"""
+
+
+def copy_rows(relation: Relation, columns: Iterable[str], where_sql: str | None) -> str:
+    """The COPY statement that sends one JSON text per line (manual: COPY, CSV format).
+
+    JSON text holds no control character, so with these delimiters nothing is ever quoted or doubled.
+    """
+    query = select_rows(relation, columns, where_sql)
+    return f"COPY ({query}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
+
+
+def select_rows(relation: Relation, columns: Iterable[str], where_sql: str | None) -> str:
+    """The SELECT of the rows' JSON texts. `where_sql` is SQL of our own making, never a client's text.
+
+    An ordinary table is read with ONLY: what inherits from it is another relation in the log, too.
+    """
+    only = "ONLY " if relation.kind == "r" else ""
+    source = f"{only}{qualified_name(relation.schema, relation.name)}"
+    selection = f" WHERE ({where_sql})" if where_sql else ""
+    return f"SELECT {row_json(relation, columns)} FROM {source}{selection}"
+
+
+def row_json(relation: Relation, columns: Iterable[str], snapshot_mark: int | None = None) -> str:
+    """The expression for one row: `{"key":…,"value":{…},"headers":{…}}`, values in alphabetical order."""
+    pieces = _Pieces()
+    pieces.constant('{"key":')
+    _add_key(pieces, relation)
+    pieces.constant(',"value":{')
+    for index, name in enumerate(sorted(columns)):
+        pieces.constant(f"{',' if index else ''}{_json(name)}:")
+        _add_value(pieces, relation.columns[relation.column_index[name]])
+    pieces.constant('},"headers":' + _headers(relation, snapshot_mark) + "}")
+    return _concat(tuple(pieces))
+
+
+class _Pieces:
+    """Arguments of `concat()` in order; neighbouring constants become one."""
+
+    def __init__(self) -> None:
+        self._done: list[str] = []
+        self._constant = ""
+
+    def constant(self, text: str) -> None:
+        self._constant += text
+
+    def expression(self, sql: str) -> None:
+        self._close_constant()
+        self._done.append(sql)
+
+    def __iter__(self) -> Iterator[str]:
+        self._close_constant()
+        return iter(self._done)
+
+    def _close_constant(self) -> None:
+        if self._constant:
+            self._done.append(quote_literal(self._constant))
+            self._constant = ""
+
+
+def _add_key(pieces: _Pieces, relation: Relation) -> None:
+    columns = [relation.columns[relation.column_index[name]] for name in relation.key_columns]
+    prefix = key_prefix(relation.schema, relation.name)
+    if any(column.type_oid not in PLAIN_OIDS for column in columns):
+        pieces.expression(f"pg_catalog.to_json({_key_text(prefix, columns)})")
+        return
+    pieces.constant(_json(prefix)[:-1])
+    for column in columns:
+        pieces.constant("/")
+        _add_quoted(pieces, column, _text(column), quote='\\"', absent=NULL_VALUE)
+    pieces.constant('"')
+
+
+def _key_text(prefix: str, columns: Sequence[Column]) -> str:
+    """The key as an expression of type text, for columns whose texts may need escapes."""
+    pieces = _Pieces()
+    pieces.constant(prefix)
+    for column in columns:
+        pieces.constant("/")
+        _add_quoted(pieces, column, _doubled_slashes(column), quote='"', absent=NULL_VALUE)
+    return _concat(tuple(pieces))
+
+
+def _add_value(pieces: _Pieces, column: Column) -> None:
+    text = _text(column)
+    if column.type_oid in PLAIN_OIDS:
+        _add_quoted(pieces, column, text, quote='"', absent="null")
+    elif column.type_oid in _TEXT_OIDS:
+        pieces.expression(f"COALESCE(pg_catalog.to_json({text}), 'null')")
+    else:
+        pieces.expression(f"CASE WHEN {_is_there(column)} THEN pg_catalog.to_json({text}) ELSE 'null' END")
+
+
+def _add_quoted(pieces: _Pieces, column: Column, text: str, *, quote: str, absent: str) -> None:
+    """`text` between quotes, or `absent` for NULL; the expression `text` gives nothing or an empty text for
+    NULL.
+
+    Only a key promises that there is no NULL: NOT NULL may be NOT VALID since Postgres 18.
+    """
+    if column.pk_index is not None:
+        pieces.constant(quote)
+        pieces.expression(text)
+        pieces.constant(quote)
+        return
+    there, mark = _is_there(column), quote_literal(quote)
+    pieces.expression(f"CASE WHEN {there} THEN {mark} ELSE {quote_literal(absent)} END")
+    pieces.expression(text)
+    pieces.expression(f"CASE WHEN {there} THEN {mark} END")
+
+
+def _is_there(column: Column) -> str:
+    """Not `IS NOT NULL`: a composite of nulls is a value."""
+    return f"{quote_identifier(column.name)} IS DISTINCT FROM NULL"
+
+
+def _text(column: Column) -> str:
+    """An argument for `concat()`, or for other functions a text, that stands for the type's output text."""
+    name = quote_identifier(column.name)
+    return name if column.type_oid in PLAIN_OIDS | _TEXT_OIDS else f"pg_catalog.concat({name})"
+
+
+def _doubled_slashes(column: Column) -> str:
+    """Its collation is named because not every collation can be searched."""
+    text = _text(column)
+    if column.type_oid in PLAIN_OIDS:
+        return text
+    return f"pg_catalog.replace({text} COLLATE pg_catalog.\"C\", '/', '//')"
+
+
+def _concat(pieces: Sequence[str]) -> str:
+    while len(pieces) > _MAX_ARGUMENTS:
+        starts = range(0, len(pieces), _MAX_ARGUMENTS)
+        pieces = tuple(_concat(pieces[start : start + _MAX_ARGUMENTS]) for start in starts)
+    return f"pg_catalog.concat({', '.join(pieces)})"
+
+
+def _headers(relation: Relation, snapshot_mark: int | None) -> str:
+    headers: dict[str, object] = {"operation": "insert", "relation": [relation.schema, relation.name]}
+    if snapshot_mark is not None:
+        headers["snapshot_mark"] = snapshot_mark
+    return orjson.dumps(headers).decode()
+
+
+def _json(text: str) -> str:
+    return orjson.dumps(text).decode()
