@@ -1,0 +1,248 @@
+"""From a committed transaction to the log entries of each shape that it touches. Pure; owned by the replicator's loop.
+
+Which shapes a row belongs to is the index's answer (`shape_index`); how a change is written is the projection's. What
+is new here: a row that moves into a clause is an insert, one that moves out a delete; a transaction in pieces gets its
+`last` mark once, on its last message for the shape; a truncate ends every shape of its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pgshapes.model.change import Change, Fragment, Operation
+from pgshapes.model.lsn import Lsn
+from pgshapes.model.relation import Relation
+from pgshapes.model.shape import ShapeDefinition
+from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.postgres.pgoutput_messages import RelationMessage
+from pgshapes.routing.delivered import DeliveredTransactions
+from pgshapes.routing.projection import Origin, RenderedMessage
+from pgshapes.routing.relation_shapes import Collected, RelationShapes
+from pgshapes.routing.routed_shape import RoutedShape, Verdict
+from pgshapes.shape_log.entry import Entry
+from pgshapes.where.clause import Clause
+
+
+@dataclass(slots=True)
+class Append:
+    """Entries for one shape's log."""
+
+    handle: str
+    entries: list[Entry]
+    ends_transaction: bool
+
+
+@dataclass(slots=True)
+class Routed:
+    """What a fragment, or a release, means for the shapes."""
+
+    appends: list[Append] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    """Handles whose shapes must go (truncate)."""
+
+
+class Router:
+    """All registered shapes, by table."""
+
+    def __init__(self, delivered: DeliveredTransactions) -> None:
+        self.delivered = delivered
+        self._relations: dict[int, RelationShapes] = {}
+        self._root_of: dict[int, int] = {}
+        self._shapes: dict[str, RoutedShape] = {}
+        self._open: dict[str, RoutedShape] = {}
+        self._progress: tuple[Lsn, int, bool] = (0, -1, True)
+
+    def __contains__(self, handle: str) -> bool:
+        return handle in self._shapes
+
+    def has_relation(self, wire_oid: int) -> bool:
+        """Whether any shape depends on rows of this relation, a leaf included."""
+        return self.root_of(wire_oid) in self._relations
+
+    def root_of(self, wire_oid: int) -> int:
+        """The root of a leaf; the relation itself when it is not known to be a leaf."""
+        return self._root_of.get(wire_oid, wire_oid)
+
+    def handles_of(self, relation_oid: int) -> tuple[str, ...]:
+        """The shapes on a root relation."""
+        relation = self._relations.get(relation_oid)
+        return tuple(relation.members) if relation else ()
+
+    def register(
+        self,
+        handle: str,
+        relation: Relation,
+        definition: ShapeDefinition,
+        clause: Clause | None,
+        *,
+        leaves: Iterable[int] = (),
+    ) -> RoutedShape:
+        """Start buffering changes for a new shape. What has been delivered until now is left to its snapshot."""
+        shape = self._add(handle, relation, definition, clause, leaves)
+        shape.skip_until = self.delivered.last_commit_lsn
+        return shape
+
+    def restore(
+        self,
+        handle: str,
+        relation: Relation,
+        definition: ShapeDefinition,
+        clause: Clause | None,
+        visibility: SnapshotVisibility,
+        log_end: Lsn,
+        *,
+        leaves: Iterable[int] = (),
+    ) -> RoutedShape:
+        """Take up a shape after a restart: its log has everything up to the transaction `log_end`."""
+        shape = self._add(handle, relation, definition, clause, leaves)
+        shape.skip_until = log_end
+        shape.visibility = visibility
+        return shape
+
+    def _add(
+        self,
+        handle: str,
+        relation: Relation,
+        definition: ShapeDefinition,
+        clause: Clause | None,
+        leaves: Iterable[int],
+    ) -> RoutedShape:
+        members = self._relations.get(relation.oid)
+        if members is None:
+            members = self._relations[relation.oid] = RelationShapes(relation)
+        self.adopt_leaves(relation.oid, leaves)
+        shape = members.add(handle, definition, clause)
+        self._shapes[handle] = shape
+        return shape
+
+    def adopt_leaves(self, root_oid: int, leaves: Iterable[int]) -> None:
+        """Route the changes of partition leaves to their root's shapes."""
+        self._root_of.update(dict.fromkeys(leaves, root_oid))
+
+    def unregister(self, handle: str) -> None:
+        """Forget a shape. Unknown handles are ignored."""
+        shape = self._shapes.pop(handle, None)
+        if shape is None:
+            return
+        self._open.pop(handle, None)
+        oid = shape.definition.relation_oid
+        members = self._relations[oid]
+        members.remove(handle)
+        if not members.members:
+            del self._relations[oid]
+            self._root_of = {leaf: root for leaf, root in self._root_of.items() if root != oid}
+
+    def announce(self, message: RelationMessage) -> list[str]:
+        """Bind the shapes of a relation to what pgoutput announced; returns the handles that this has ended."""
+        root = self.root_of(message.relation_oid)
+        members = self._relations.get(root)
+        if members is None:
+            return []
+        if root != message.relation_oid:
+            return self._end(members.bind_leaf(message))
+        ended = self._end(members.ended_by(message))
+        members.bind(message)
+        return ended
+
+    def end_relation(self, wire_oid: int) -> list[str]:
+        """End every shape that depends on rows of a relation; returns their handles."""
+        return self._end(self.handles_of(self.root_of(wire_oid)))
+
+    def _end(self, handles: Iterable[str]) -> list[str]:
+        ended = list(handles)
+        for handle in ended:
+            self.unregister(handle)
+        return ended
+
+    def release(self, handle: str, visibility: SnapshotVisibility) -> Routed:
+        """The snapshot was taken: let go of what was buffered, as far as the snapshot does not see it."""
+        shape = self._shapes[handle]
+        shape.visibility = visibility
+        buffered, shape.buffer, shape.buffered_bytes = shape.buffer, [], 0
+        routed = Routed()
+        for one in buffered:
+            if shape.judge(one.xid, one.commit_lsn) is Verdict.APPLY:
+                self._append(routed, shape, one.messages, is_last=one.is_complete)
+        return routed
+
+    def route(self, fragment: Fragment) -> Routed:
+        """The log entries that a fragment means, per shape. What was routed before, ahead of a reconnect, means nothing."""
+        routed = Routed()
+        changes = self._new_changes(fragment)
+        if changes is None:
+            return routed
+        collected: Collected = {}
+        origin = Origin(fragment.commit_lsn, fragment.xid)
+        for change in changes:
+            members = self._relations.get(self._root_of.get(change.relation_oid, change.relation_oid))
+            if members is None:
+                continue
+            if change.operation is Operation.TRUNCATE:
+                ended = self._truncate(members, fragment)
+                routed.ended.extend(ended)
+                for handle in ended:
+                    collected.pop(self._shapes[handle], None)
+                self._end(ended)
+            else:
+                members.collect(change, origin, collected)
+        for shape, messages in collected.items():
+            self._deliver(routed, shape, fragment, messages)
+        if fragment.is_last:
+            self._close_open(routed, fragment, collected)
+        self.delivered.add(fragment.xid, fragment.commit_lsn)
+        return routed
+
+    def _new_changes(self, fragment: Fragment) -> Sequence[Change] | None:
+        commit_lsn, last_op, is_complete = self._progress
+        if fragment.commit_lsn < commit_lsn or (fragment.commit_lsn == commit_lsn and is_complete):
+            return None
+        changes: Sequence[Change] = fragment.changes
+        if fragment.commit_lsn == commit_lsn:
+            changes = [change for change in changes if change.op > last_op]
+        else:
+            self._open.clear()
+            last_op = -1
+        self._progress = (fragment.commit_lsn, changes[-1].op if changes else last_op, fragment.is_last)
+        return changes
+
+    def _truncate(self, members: RelationShapes, fragment: Fragment) -> list[str]:
+        return [
+            handle
+            for handle, shape in members.members.items()
+            if shape.judge(fragment.xid, fragment.commit_lsn) is not Verdict.SKIP
+        ]
+
+    def _deliver(
+        self, routed: Routed, shape: RoutedShape, fragment: Fragment, messages: list[RenderedMessage]
+    ) -> None:
+        verdict = shape.judge(fragment.xid, fragment.commit_lsn)
+        if verdict is Verdict.APPLY:
+            self._append(routed, shape, messages, is_last=fragment.is_last)
+        elif verdict is Verdict.BUFFER:
+            shape.keep(fragment.xid, fragment.commit_lsn, messages, is_complete=fragment.is_last)
+        if not fragment.is_last and verdict is not Verdict.SKIP:
+            self._open[shape.handle] = shape
+
+    def _close_open(
+        self, routed: Routed, fragment: Fragment, collected: Collected
+    ) -> None:
+        for shape in self._open.values():
+            if shape not in collected:
+                self._deliver(routed, shape, fragment, [])
+        self._open.clear()
+
+    @staticmethod
+    def _append(
+        routed: Routed, shape: RoutedShape, messages: Sequence[RenderedMessage], *, is_last: bool
+    ) -> None:
+        pending = [shape.held, *messages] if shape.held is not None else list(messages)
+        if not pending:
+            return
+        final = pending.pop()
+        entries = [message.entry() for message in pending]
+        shape.held = None if is_last else final
+        if is_last:
+            entries.append(final.last_entry())
+        if entries:
+            routed.appends.append(Append(shape.handle, entries, is_last))

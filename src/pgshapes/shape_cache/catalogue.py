@@ -1,0 +1,149 @@
+"""What an instance must remember across restarts, in SQLite (design §5).
+
+Not the shapes' rows: those are files (`shape_log`). Owned by the replicator; used from one thread at a time, which is
+the write buffer's. `synchronous=FULL`: a commit that returned survives a power cut.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from pgshapes.errors import ConfigError, StorageError
+from pgshapes.model.relation import RelationData
+from pgshapes.model.shape import ShapeDefinition
+from pgshapes.model.visibility import SnapshotVisibility
+
+# Grows with every incompatible change of what is stored, the comparable included: older files are not read.
+CATALOGUE_VERSION: Final = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS shapes (
+  handle TEXT PRIMARY KEY,
+  comparable BLOB NOT NULL,
+  definition BLOB NOT NULL,
+  relation BLOB NOT NULL,
+  visibility BLOB,
+  membership_oid INTEGER,
+  is_snapshot_complete INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+class StoredShape(NamedTuple):
+    """A shape whose snapshot was complete when the instance stopped."""
+
+    handle: str
+    comparable: bytes
+    definition: ShapeDefinition
+    relation: RelationData
+    visibility: SnapshotVisibility
+    membership_oid: int | None
+
+
+class Statement(NamedTuple):
+    """One write, in SQL and its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+class Catalogue:
+    """An open catalogue file. Raises ConfigError when it cannot be opened, StorageError when a write fails."""
+
+    def __init__(self, storage_dir: Path) -> None:
+        path = storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite"
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise ConfigError(f"cannot open the catalogue in {storage_dir}: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def commit(self, statements: Sequence[Statement]) -> None:
+        """Make all statements durable, or none."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for statement in statements:
+                    self._db.execute(statement.sql, statement.parameters)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StorageError(f"the catalogue cannot be written: {error}") from error
+
+    def shapes(self) -> list[StoredShape]:
+        """All shapes with a complete snapshot."""
+        rows = self._db.execute(
+            "SELECT handle, comparable, definition, relation, visibility, membership_oid"
+            " FROM shapes WHERE is_snapshot_complete"
+        )
+        return [
+            StoredShape(
+                handle,
+                comparable,
+                msgspec.json.decode(definition, type=ShapeDefinition),
+                msgspec.json.decode(relation, type=RelationData),
+                msgspec.json.decode(visibility, type=SnapshotVisibility),
+                membership_oid,
+            )
+            for handle, comparable, definition, relation, visibility, membership_oid in rows
+        ]
+
+    def fact(self, name: str) -> bytes | None:
+        """A stored fact, JSON, or None."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+
+def insert_shape(
+    handle: str, comparable: bytes, definition: ShapeDefinition, relation: RelationData
+) -> Statement:
+    """Note a shape whose creation has begun."""
+    return Statement(
+        "INSERT INTO shapes (handle, comparable, definition, relation) VALUES (?, ?, ?, ?)",
+        (handle, comparable, msgspec.json.encode(definition), msgspec.json.encode(relation)),
+    )
+
+
+def complete_snapshot(handle: str, visibility: SnapshotVisibility, membership_oid: int | None) -> Statement:
+    """Note that a shape's snapshot is complete and synced."""
+    return Statement(
+        "UPDATE shapes SET visibility = ?, membership_oid = ?, is_snapshot_complete = 1 WHERE handle = ?",
+        (msgspec.json.encode(visibility), membership_oid, handle),
+    )
+
+
+def delete_shape(handle: str) -> Statement:
+    """Forget a shape."""
+    return Statement("DELETE FROM shapes WHERE handle = ?", (handle,))
+
+
+def delete_incomplete() -> Statement:
+    """Forget the shapes whose snapshot was not complete when the instance stopped."""
+    return Statement("DELETE FROM shapes WHERE NOT is_snapshot_complete", ())
+
+
+def delete_all_shapes() -> Statement:
+    """Forget every shape (purge)."""
+    return Statement("DELETE FROM shapes", ())
+
+
+def put_fact(name: str, value: bytes) -> Statement:
+    """Store a fact, JSON."""
+    return Statement(
+        "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (name, value),
+    )
