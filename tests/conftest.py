@@ -1,0 +1,34 @@
+"""A real Postgres for the tests that need one: one server per test process, one database per test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from tests.databases import SERVER_SETTINGS, fresh_database
+
+from pgshapes.postgres.embedded import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    """The server that all tests of this process share; `PGSHAPES_TEST_PG` chooses its version (16 or 18)."""
+    version = int(os.environ.get("PGSHAPES_TEST_PG", "16"))
+    with EmbeddedPostgres(version=version, settings=SERVER_SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """A database of the test's own."""
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection to the test's database, in autocommit mode."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection

@@ -1,0 +1,63 @@
+"""Databases for single tests: made and dropped again with everything that would keep them alive."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+
+import psycopg
+
+from pgshapes.postgres.embedded import EmbeddedPostgres
+
+SERVER_SETTINGS = {
+    "max_connections": "400",
+    "max_wal_senders": "100",
+    "max_replication_slots": "100",
+    "max_prepared_transactions": "20",
+}
+
+_numbers = itertools.count(1)
+
+
+@contextlib.contextmanager
+def fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a new, empty database; dropped on the way out with its slots and prepared transactions."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(server.url(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    try:
+        yield server.url(name)
+    finally:
+        if not server.is_running:
+            server.start()
+        drop_database(server, name)
+
+
+def drop_database(server: EmbeddedPostgres, name: str) -> None:
+    """Drop a database and whatever hangs on it."""
+    with psycopg.connect(server.url(name), autocommit=True) as inside:
+        inside.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        prepared = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
+        for (gid,) in inside.execute(prepared).fetchall():
+            inside.execute(f"ROLLBACK PREPARED '{gid}'")
+        _drop_slots(inside)
+    with psycopg.connect(server.url(), autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _drop_slots(connection: psycopg.Connection) -> None:
+    """Drop the database's slots; one whose walsender is on its way out takes a moment."""
+    slots = "SELECT slot_name FROM pg_replication_slots WHERE database = current_database()"
+    while names := connection.execute(slots).fetchall():
+        for (name,) in names:
+            try:
+                connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+            except psycopg.errors.ObjectInUse:
+                time.sleep(0.01)
+            except psycopg.errors.UndefinedObject:
+                """A temporary slot went with its walsender."""
