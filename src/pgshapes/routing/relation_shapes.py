@@ -69,9 +69,9 @@ class RelationShapes:
         except KeyError:
             return list(self.members)
         if order is None:
-            self._leaf_order.pop(message.relation_oid, None)
+            self._leaf_order.pop(message.oid, None)
         else:
-            self._leaf_order[message.relation_oid] = order
+            self._leaf_order[message.oid] = order
         return []
 
     def collect(self, change: Change, origin: Origin, into: Collected) -> None:

@@ -64,6 +64,10 @@ class Router:
         """The root of a leaf; the relation itself when it is not known to be a leaf."""
         return self._root_of.get(wire_oid, wire_oid)
 
+    def skip_until(self, handle: str) -> Lsn:
+        """Transactions committed at or before this LSN are the snapshot's business, not the log's."""
+        return self._shapes[handle].skip_until
+
     def handles_of(self, relation_oid: int) -> tuple[str, ...]:
         """The shapes on a root relation."""
         relation = self._relations.get(relation_oid)
@@ -135,11 +139,11 @@ class Router:
 
     def announce(self, message: RelationMessage) -> list[str]:
         """Bind the shapes of a relation to what pgoutput announced; returns the handles that this has ended."""
-        root = self.root_of(message.relation_oid)
+        root = self.root_of(message.oid)
         members = self._relations.get(root)
         if members is None:
             return []
-        if root != message.relation_oid:
+        if root != message.oid:
             return self._end(members.bind_leaf(message))
         ended = self._end(members.ended_by(message))
         members.bind(message)

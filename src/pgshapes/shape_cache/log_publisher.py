@@ -13,9 +13,7 @@ from pgshapes.errors import DiskFull, StorageError
 from pgshapes.model.lsn import Lsn
 from pgshapes.routing.router import Append, Routed
 from pgshapes.shape_log.store import ShapeStore
-from pgshapes.tables.tables import Tables
-
-LAST_SEEN_LSN = "last_seen_lsn"
+from pgshapes.tables.tables import LAST_SEEN_LSN, Tables
 
 
 class LogPublisher:

@@ -1,0 +1,128 @@
+"""From a definition as the client wrote it to what it means on this database: checked, canonical, comparable.
+
+Runs at the owner, which may ask Postgres; callers remember the answer until the relation's generation moves. The catalogue
+is the authority on the table, the user's own server on the clause's types (design §9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import msgspec
+
+from pgshapes.errors import RequestError
+from pgshapes.model.relation import Relation
+from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
+from pgshapes.postgres.electric_schema import schema_header
+from pgshapes.tables.tables import Tables
+from pgshapes.where.clause import Clause, prepare_clause
+
+# First bytes of every comparable; grows when the meaning of a definition changes.
+_COMPARABLE_VERSION: Final = b"1:"
+
+
+class Inspects(Protocol):
+    """The schema cache, as the resolver uses it."""
+
+    async def relation(self, schema: str, name: str) -> Relation:
+        """The table, or RequestError about `table`."""
+
+    async def describe(self, sql: str) -> tuple[int, ...]:
+        """Result types of a statement, by the user's own server; RequestError about `where`."""
+
+
+class ShapeResolver:
+    """Checks definitions; publishes the relations that it met in the table `relations`."""
+
+    def __init__(self, inspector: Inspects, tables: Tables) -> None:
+        self._inspector = inspector
+        self._tables = tables
+
+    async def resolve(self, raw: RawShape) -> ResolvedShape:
+        """What a definition means. Raises RequestError with the texts of http-api §3, NotNow without a database."""
+        relation = await self._inspector.relation(raw.schema, raw.table)
+        if self._tables.relations.get((raw.schema, raw.table)) != relation:
+            self._tables.relations.put((raw.schema, raw.table), relation)
+        queryable = _queryable(raw, relation)
+        columns = _selected(raw, relation, queryable)
+        clause = await self._clause(raw, relation, queryable)
+        definition = ShapeDefinition(
+            relation_oid=relation.oid,
+            schema=relation.schema,
+            table=relation.name,
+            key_columns=relation.key_columns,
+            columns=tuple(sorted(columns)),
+            where=clause.sql if clause else None,
+            selects_all_columns=raw.columns is None and raw.queryable_columns is None,
+            replica=raw.replica,
+            log=raw.log,
+        )
+        comparable = _COMPARABLE_VERSION + msgspec.json.encode(definition)
+        return ResolvedShape(definition, comparable, relation.generation, schema_header(relation, columns))
+
+    async def _clause(self, raw: RawShape, relation: Relation, queryable: tuple[str, ...]) -> Clause | None:
+        if raw.where is None:
+            return None
+        prepared = prepare_clause(raw.where, dict(raw.params), relation, queryable=queryable)
+        return prepared.confirm(await self._inspector.describe(prepared.authority_sql))
+
+
+def _queryable(raw: RawShape, relation: Relation) -> tuple[str, ...]:
+    names = tuple(column.name for column in relation.columns)
+    if raw.queryable_columns is None:
+        return names
+    field, wanted = "queryable_columns", raw.queryable_columns
+    if not wanted:
+        raise RequestError.field(field, "The list of queryable columns must not be empty")
+    missing = [name for name in relation.primary_key if name not in wanted]
+    if missing:
+        raise RequestError.field(
+            field,
+            f"The list of queryable columns must include all primary key columns, missing: {_list(missing)}",
+        )
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise RequestError.field(
+            field, f"The following queryable columns are not found on the table: {_list(unknown)}"
+        )
+    return wanted
+
+
+def _selected(raw: RawShape, relation: Relation, queryable: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = queryable if raw.columns is None else tuple(dict.fromkeys(raw.columns))
+    if not wanted:
+        raise RequestError.field("columns", "The list of columns must not be empty")
+    missing = [name for name in relation.key_columns if name not in wanted]
+    if raw.columns is not None and missing:
+        raise RequestError.field(
+            "columns", f"The list of columns must include all primary key columns, missing: {_list(missing)}"
+        )
+    unknown = [name for name in wanted if name not in queryable]
+    if unknown:
+        raise RequestError.field(
+            "columns", f"The following columns are not found on the table: {_list(unknown)}"
+        )
+    _refuse_generated(wanted, relation, is_explicit=raw.columns is not None)
+    return wanted
+
+
+def _refuse_generated(wanted: tuple[str, ...], relation: Relation, *, is_explicit: bool) -> None:
+    if relation.publishes_generated:
+        return
+    generated = [column.name for column in relation.columns if column.is_generated and column.name in wanted]
+    if not generated:
+        return
+    text = (
+        f"The following columns are generated and cannot be included in the shape: {_list(sorted(generated))}"
+    )
+    if not is_explicit:
+        text += (
+            ". You can exclude them from the shape by explicitly listing which columns to fetch"
+            " in the 'columns' query param"
+        )
+    raise RequestError.field("columns", text)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
