@@ -1,7 +1,8 @@
 """What the text of a setting may be: from text to value.
 
-Not here: which setting takes what (`config.py`). Pure: every parser gives the value or raises ValueError with a
-text that goes after the setting's name and says what would be right. It never repeats what may be secret.
+Not here: which setting takes what (`config.py`). Pure: every parser gives the value, or raises ValueError
+with a text that goes after the setting's name and says what would be right. It never repeats what may be
+secret.
 """
 
 from __future__ import annotations

@@ -1,1 +1,28 @@
-"""A client of the Shape HTTP API: `ShapeStream` and `Shape`."""
+"""A client of the Shape HTTP API: `ShapeStream`, the messages, and `Shape`, the rows as they are now.
+
+async with Shape(ShapeStream("http://localhost:3000", "items")) as shape:
+    rows = await shape.up_to_date()
+"""
+
+from pgshapes.client.backoff import Backoff
+from pgshapes.client.messages import Batch, ChangeMessage, ControlMessage, Message, Position
+from pgshapes.client.query import Query
+from pgshapes.client.shape import Rows, Shape, apply_change, fetch_rows
+from pgshapes.client.shape_stream import ShapeStream, StreamOptions, open_http
+
+__all__ = [
+    "Backoff",
+    "Batch",
+    "ChangeMessage",
+    "ControlMessage",
+    "Message",
+    "Position",
+    "Query",
+    "Rows",
+    "Shape",
+    "ShapeStream",
+    "StreamOptions",
+    "apply_change",
+    "fetch_rows",
+    "open_http",
+]

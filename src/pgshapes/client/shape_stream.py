@@ -1,0 +1,193 @@
+"""A shape's messages as an asynchronous iterator, over HTTP.
+
+Not here: the protocol (`protocol.py`), the rows that the messages make (`shape.py`). A stream is used by one
+task at a time and owns its place; the HTTP connections may be shared by any number of streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from pgshapes.client.backoff import Backoff, parse_retry_after_s
+from pgshapes.client.messages import Batch, Message, Position
+from pgshapes.client.protocol import Answer, Request, ShapeProtocol, TryAgain
+from pgshapes.client.query import Query
+from pgshapes.errors import ConfigError, NotNow
+
+# A server holds a live request for 20 s; the TypeScript client gives up on one after 45 (http-api §12.4).
+LIVE_READ_TIMEOUT_S: Final = 45.0
+# A first request may wait for the shape to be created and for the first row of its snapshot.
+READ_TIMEOUT_S: Final = 120.0
+CONNECT_TIMEOUT_S: Final = 10.0
+
+START: Final = Position()
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a stream goes about its work; the defaults suit a program that follows a shape for ever."""
+
+    is_live: bool = True
+    """Follow for ever; else end at the first up-to-date."""
+    parses_values: bool = True
+    """Numbers, booleans, JSON and arrays as Python values; else the texts that Postgres wrote."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every request."""
+    backoff: Backoff = field(default_factory=Backoff)
+    max_retries: int | None = None
+    """Failures in a row after which NotNow is raised; None never gives up."""
+    on_retry: Callable[[str, float], None] = lambda reason, delay_s: None
+    """Hears why a request is sent again and in how many seconds."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    now: Callable[[], float] = time.time
+    """Unix time in seconds; for `retry-after` dates."""
+
+
+def open_http() -> httpx.AsyncClient:
+    """Connections that any number of streams of one event loop can share; close it with `aclose()`."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    # A waiting stream holds a connection, so waiting for a free one is never an answer: no limit.
+    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None)
+    return httpx.AsyncClient(limits=limits, timeout=timeout, verify=_tls_context(), follow_redirects=True)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    # Loading the certificates takes tens of milliseconds; once per process is enough.
+    return ssl.create_default_context()
+
+
+def shape_url(url: str) -> httpx.URL:
+    """The address of the API; `/v1/shape` is added to one without a path. Raises ConfigError."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"not a URL: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigError("not an address of a server: it must look like http://localhost:3000")
+    return parsed if parsed.path.strip("/") else parsed.copy_with(path="/v1/shape")
+
+
+class ShapeStream:
+    """The messages of a shape, from `start` on, in commit order.
+
+    Iterating raises RequestError (the server refuses the request), WireError (the answer is not one of a
+    Shape API) and NotNow (only with `max_retries`); everything else is tried again. Without `http` the stream
+    opens connections of its own; use it as `async with`, or call `aclose()`. Cancelling a wait for the next
+    message loses nothing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        query: Query | str,
+        *,
+        start: Position = START,
+        options: StreamOptions = StreamOptions(),
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._url = shape_url(url)
+        self._options = options
+        self._http = http or open_http()
+        self._owns_http = http is None
+        self._protocol = ShapeProtocol(
+            query if isinstance(query, Query) else Query(query),
+            start,
+            lambda: secrets.token_hex(8),
+            parses_values=options.parses_values,
+        )
+        self._batch = Batch([], start, is_up_to_date=False)
+        self._given = 0
+        self._position = start
+        self._is_up_to_date = False
+
+    @property
+    def position(self) -> Position:
+        """Where a later stream can go on: everything before it has been handed out."""
+        return self._position
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether everything that the server had has been handed out."""
+        return self._is_up_to_date
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        while self._given == len(self._batch.messages):
+            self._batch, self._given = await self._fetch(), 0
+            if not self._batch.messages:
+                self._arrive()
+        self._given += 1
+        if self._given == len(self._batch.messages):
+            self._arrive()
+        return self._batch.messages[self._given - 1]
+
+    async def next_batch(self) -> Batch:
+        """The messages of the next answer at once. Raises StopAsyncIteration where iterating would end."""
+        if self._given == len(self._batch.messages):
+            self._batch, self._given = await self._fetch(), 0
+        batch = self._batch._replace(messages=self._batch.messages[self._given :])
+        self._given = len(self._batch.messages)
+        self._arrive()
+        return batch
+
+    def _arrive(self) -> None:
+        self._position, self._is_up_to_date = self._batch.position, self._batch.is_up_to_date
+
+    async def _fetch(self) -> Batch:
+        if self._protocol.is_up_to_date and not self._options.is_live:
+            raise StopAsyncIteration
+        failures = 0
+        while True:
+            outcome = await self._ask(self._protocol.request())
+            if isinstance(outcome, Batch):
+                return outcome
+            failures += 1
+            await self._pause(outcome, failures)
+
+    async def _ask(self, request: Request) -> Batch | TryAgain:
+        read_timeout_s = LIVE_READ_TIMEOUT_S if request.is_live else READ_TIMEOUT_S
+        parameters = sorted({**self._url.params, **dict(request.parameters)}.items())
+        try:
+            response = await self._http.get(
+                self._url.copy_with(params=parameters),
+                headers=dict(self._options.headers),
+                timeout=httpx.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
+            )
+        except httpx.RequestError as error:
+            return TryAgain(f"{type(error).__name__}: {error}".rstrip(": "))
+        return self._protocol.receive(Answer(response.status_code, response.headers, response.content))
+
+    async def _pause(self, again: TryAgain, failures: int) -> None:
+        limit = self._options.max_retries
+        if limit is not None and failures > limit:
+            raise NotNow(f"{self._url.host} gives no answer: {again.reason}")
+        at_least_s = parse_retry_after_s(again.retry_after, self._options.now())
+        delay_s = self._options.backoff.delay_s(failures, at_least_s)
+        self._options.on_retry(again.reason, delay_s)
+        await self._options.sleep(delay_s)
+
+    async def aclose(self) -> None:
+        """Close the connections that the stream opened itself."""
+        if self._owns_http:
+            await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
