@@ -69,7 +69,7 @@ RELATION_BY_OID: Final = _RELATION + " AND c.oid = %s::int8::oid"
 
 LEAVES: Final = """
 WITH RECURSIVE tree(oid) AS (
-  SELECT %s::int8::oid
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = %s::int8::oid
   UNION
   SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
 )
@@ -81,6 +81,20 @@ SELECT c.oid::int8
 
 A partition that is being detached concurrently counts: its rows may still be in the table for open snapshots.
 """
+
+
+ANCESTORS: Final = """
+WITH RECURSIVE above(oid, distance) AS (
+  SELECT i.inhparent, 1 FROM pg_catalog.pg_inherits i WHERE i.inhrelid = %s::int8::oid
+  UNION
+  SELECT i.inhparent, above.distance + 1
+    FROM pg_catalog.pg_inherits i JOIN above ON i.inhrelid = above.oid
+)
+SELECT c.oid::int8
+  FROM above JOIN pg_catalog.pg_class c USING (oid)
+ WHERE c.relkind = 'p'
+ ORDER BY above.distance"""
+"""Argument: the oid of a partition. The oids of the partitioned tables above it, the nearest first."""
 
 
 def relation_from_row(row: Sequence[Any], generation: int) -> Relation:

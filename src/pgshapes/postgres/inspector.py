@@ -1,0 +1,198 @@
+"""What the catalogue says about tables and clauses, asked once for all who want to know (design §6).
+
+Not here: the SQL (`relation_query`), how askers share a look-up (`shared_look_ups`), whether a clause is
+allowed (`where`). Invariant: an answer that is kept was read after the last `clean` that concerned it. State:
+the kept answers and the generations belong to this object, in the owner; it borrows connections from the pool
+that it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import psycopg
+
+from pgshapes.errors import NotNow, PgShapesError, RequestError, SourceError
+from pgshapes.model.relation import Relation
+from pgshapes.postgres import relation_query, simple_query
+from pgshapes.postgres.connection import Connection
+from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
+from pgshapes.postgres.shared_look_ups import SharedLookUps
+from pgshapes.postgres.sqlstate import from_sqlstate
+
+R = TypeVar("R")
+
+DATABASE_TIMEOUT_S: Final = 5.0
+"""As in the original; the client's own patience with a request is longer."""
+
+_UNREACHABLE: Final = "Cannot connect to the database to verify the shape. Please try again later."
+
+_CLIENT_FAULTS: Final = ("0A", "22", "2F", "38", "42", "54")
+"""SQLSTATE classes that a clause can be at fault for: not supported, data, routines, syntax and access,
+limits.
+"""
+
+
+class Inspector:
+    """Looks tables up; one object per owner."""
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        *,
+        timeout_s: float = DATABASE_TIMEOUT_S,
+        failure_ttl_s: float = 1.0,
+        first_generation: int | None = None,
+    ) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._generation = time.time_ns() // 1_000_000 if first_generation is None else first_generation
+        self._last_seen: dict[int, Relation] = {}
+        self._by_name = SharedLookUps(self._look_up_name, failure_ttl_s=failure_ttl_s)
+        self._by_oid = SharedLookUps(self._look_up_oid, failure_ttl_s=failure_ttl_s)
+        self._leaves = SharedLookUps(self._look_up_leaves, failure_ttl_s=failure_ttl_s)
+        self._ancestors = SharedLookUps(self._look_up_ancestors, failure_ttl_s=failure_ttl_s)
+        self._described = SharedLookUps(self._describe, keep=False, failure_ttl_s=failure_ttl_s)
+
+    @property
+    def look_ups(self) -> int:
+        """Look-ups begun since the start."""
+        return sum(kind.made for kind in self._kinds)
+
+    @property
+    def shared_look_ups(self) -> int:
+        """Requests that were answered by a look-up that another had begun."""
+        return sum(kind.shared for kind in self._kinds)
+
+    async def relation(self, schema: str, name: str) -> Relation:
+        """The table of this name. Raises RequestError when there is none, NotNow without a database."""
+        return await self._by_name.get((schema, name))
+
+    async def relation_by_oid(self, oid: int) -> Relation | None:
+        """The table with this oid, None when there is none. Raises NotNow when the database is away."""
+        return await self._by_oid.get(oid)
+
+    async def leaves(self, root_oid: int) -> tuple[int, ...]:
+        """Oids of the tables that hold a partitioned table's rows, whatever the depth; empty for other
+        tables.
+        """
+        return await self._leaves.get(root_oid)
+
+    async def ancestors(self, oid: int) -> tuple[int, ...]:
+        """Oids of the partitioned tables above a partition, the nearest first; empty for other tables."""
+        return await self._ancestors.get(oid)
+
+    async def describe(self, sql: str) -> tuple[int, ...]:
+        """Type oids of the result columns of `sql`, which is parsed and never executed.
+
+        Raises RequestError about `where` with the server's words; its `details` have `sqlstate` and
+        `position`, the 1-based character in `sql` (or None).
+        """
+        return await self._described.get(sql)
+
+    def clean(self, oid: int | None) -> None:
+        """Forget a table, or everything: the next request looks it up. What is in flight will not be kept."""
+        self._by_name.forget(None if oid is None else lambda _, relation: relation.oid == oid)
+        self._by_oid.forget(None if oid is None else lambda kept, _: kept == oid)
+        self._leaves.forget()
+        self._ancestors.forget()
+
+    async def close(self) -> None:
+        """Give up what is in flight. The pool is its owner's to close."""
+        for kind in self._kinds:
+            await kind.close()
+
+    @property
+    def _kinds(self) -> tuple[SharedLookUps, ...]:  # type: ignore[type-arg]
+        return (self._by_name, self._by_oid, self._leaves, self._ancestors, self._described)
+
+    async def _look_up_name(self, name: tuple[str, str]) -> Relation:
+        found = await self._ask(lambda db: _one_relation(db, relation_query.RELATION_BY_NAME, name))
+        if found is None:
+            raise RequestError.field("table", _no_such_table(*name))
+        return self._with_generation(found)
+
+    async def _look_up_oid(self, oid: int) -> Relation | None:
+        found = await self._ask(lambda db: _one_relation(db, relation_query.RELATION_BY_OID, (oid,)))
+        return None if found is None else self._with_generation(found)
+
+    async def _look_up_leaves(self, root_oid: int) -> tuple[int, ...]:
+        return await self._ask(lambda db: _oids(db, relation_query.LEAVES, root_oid))
+
+    async def _look_up_ancestors(self, oid: int) -> tuple[int, ...]:
+        return await self._ask(lambda db: _oids(db, relation_query.ANCESTORS, oid))
+
+    async def _describe(self, sql: str) -> tuple[int, ...]:
+        return await self._ask(lambda db: _result_types(db, sql))
+
+    async def _ask(self, question: Callable[[Connection], Awaitable[R]]) -> R:
+        try:
+            async with asyncio.timeout(self._timeout_s), self._pool.connection() as db:
+                return await question(db)
+        except (TimeoutError, PoolTimeout, psycopg.InterfaceError) as error:
+            raise NotNow(_UNREACHABLE) from error
+        except SourceError as error:
+            raise NotNow(_UNREACHABLE) from error
+        except psycopg.Error as error:
+            raise _refusal(error) from error
+
+    def _with_generation(self, found: Relation) -> Relation:
+        """`found` with the generation of its last sight, or a new one if it differs from that.
+
+        Generations are never used twice, also not by another table of the same name: callers remember by
+        them.
+        """
+        seen = self._last_seen.get(found.oid)
+        if seen is not None and found._replace(generation=seen.generation) == seen:
+            return seen
+        self._generation += 1
+        fresh = found._replace(generation=self._generation)
+        self._last_seen[found.oid] = fresh
+        return fresh
+
+
+async def _one_relation(db: Connection, sql: str, arguments: tuple[object, ...]) -> Relation | None:
+    row = await (await db.execute(sql.encode(), arguments)).fetchone()
+    return None if row is None else relation_query.relation_from_row(row, generation=0)
+
+
+async def _oids(db: Connection, sql: str, oid: int) -> tuple[int, ...]:
+    rows = await (await db.execute(sql.encode(), (oid,))).fetchall()
+    return tuple(row[0] for row in rows)
+
+
+async def _result_types(db: Connection, sql: str) -> tuple[int, ...]:
+    try:
+        described = await simple_query.describe(db, sql)
+    except psycopg.Error as error:
+        if (error.sqlstate or "")[:2] in _CLIENT_FAULTS:
+            raise _clause_error(error) from error
+        raise
+    return tuple(described.ftype(index) for index in range(described.nfields))
+
+
+def _clause_error(error: psycopg.Error) -> RequestError:
+    refused = RequestError.field("where", error.diag.message_primary or str(error))
+    position = error.diag.statement_position
+    refused.details |= {"sqlstate": error.sqlstate, "position": int(position) if position else None}
+    return refused
+
+
+def _refusal(error: psycopg.Error) -> PgShapesError:
+    """A lost connection and a server that is busy or ends are "away"; the rest is a fault that waiting cannot
+    cure.
+    """
+    if isinstance(error, psycopg.OperationalError):
+        return NotNow(_UNREACHABLE)
+    return from_sqlstate(error)
+
+
+def _no_such_table(schema: str, name: str) -> str:
+    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
+    return (
+        f"Table {quoted} does not exist. If the table name contains capitals or special characters"
+        " you must quote it."
+    )

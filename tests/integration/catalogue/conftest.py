@@ -1,0 +1,40 @@
+"""A connection for the tests' own statements, and pools like those of the owner."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import psycopg
+import pytest
+
+from pgshapes.postgres.connection import Connection, connect
+from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.inspector import Inspector
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Connection]:
+    """Somebody else's connection to the test's database, in autocommit mode, with its own settings."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def make_pool(database_url: str) -> AsyncIterator[Callable[[int], ConnectionPool]]:
+    """Pools of a given size on the test's database; closed after the test."""
+    made: list[ConnectionPool] = []
+
+    def make(size: int) -> ConnectionPool:
+        made.append(ConnectionPool(lambda: connect(database_url), size))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        await pool.close()
+
+
+@pytest.fixture
+async def inspector(make_pool: Callable[[int], ConnectionPool]) -> AsyncIterator[Inspector]:
+    inspector = Inspector(make_pool(2))
+    yield inspector
+    await inspector.close()

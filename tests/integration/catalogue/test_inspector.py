@@ -1,0 +1,232 @@
+"""The inspector against a real catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from pgshapes.errors import NotNow, RequestError
+from pgshapes.postgres.connection import Connection, connect
+from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.electric_schema import schema_header
+from pgshapes.postgres.inspector import Inspector
+
+INT4, TEXT, BOOL = 23, 25, 16
+
+
+async def oid_of(db: Connection, table: str) -> int:
+    row = await (await db.execute("SELECT %s::regclass::oid::int8", (table,))).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_a_table_is_found_with_its_columns_and_key(db: Connection, inspector: Inspector) -> None:
+    await db.execute("CREATE TYPE mood AS ENUM ('sad', 'ok')")
+    await db.execute(
+        'CREATE TABLE "My ""table" (gone int, b text COLLATE "C" NOT NULL, a int, m mood, c int[][],'
+        " twice int GENERATED ALWAYS AS (a * 2) STORED, PRIMARY KEY (b, a))"
+    )
+    await db.execute('ALTER TABLE "My ""table" DROP COLUMN gone')
+    found = await inspector.relation("public", 'My "table')
+    assert (found.schema, found.name, found.kind) == ("public", 'My "table', "r")
+    assert found.oid == await oid_of(db, '"My ""table"')
+    assert found.primary_key == ("b", "a")
+    assert [column.name for column in found.columns] == ["b", "a", "m", "c", "twice"]
+    b, a, m, c, twice = found.columns
+    assert (b.type_oid, b.not_null, b.pk_index, b.collation) == (TEXT, True, 0, "C")
+    assert (a.type_oid, a.pk_index, a.collation) == (INT4, 1, None)
+    assert (m.type_name, m.type_kind) == ("mood", "e")
+    assert (c.type_name, c.element_type_name, c.dims) == ("_int4", "int4", 2)
+    assert twice.is_generated
+    assert found.publishes_generated == (db.info.server_version >= 180000)
+
+
+async def test_the_key_is_that_of_the_index_without_its_included_columns(
+    db: Connection, inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE t (a int, b int, c int, PRIMARY KEY (c, a) INCLUDE (b))")
+    assert (await inspector.relation("public", "t")).primary_key == ("c", "a")
+
+
+async def test_collations_have_their_real_names(db: Connection, inspector: Inspector) -> None:
+    await db.execute('CREATE TABLE t (a text, b text COLLATE "POSIX", c text[])')
+    a, b, c = (await inspector.relation("public", "t")).columns
+    row = await (
+        await db.execute("SELECT datcollate FROM pg_database WHERE datname = current_database()")
+    ).fetchone()
+    assert row is not None
+    assert a.collation == c.collation == row[0]
+    assert b.collation == "C"
+
+
+async def test_collations_that_are_not_the_system_s_say_whose_they_are(
+    db: Connection, inspector: Inspector
+) -> None:
+    try:
+        await db.execute(
+            "CREATE COLLATION blind (provider=icu, locale='und-u-ks-level2', deterministic=false)"
+        )
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("this server was built without ICU")
+    await db.execute("CREATE TABLE t (a text COLLATE blind)")
+    (a,) = (await inspector.relation("public", "t")).columns
+    assert (a.collation, a.is_deterministic_collation) == ("icu:und-u-ks-level2", False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "SELECT 1",
+        "CREATE VIEW t AS SELECT 1 AS a",
+        "CREATE MATERIALIZED VIEW t AS SELECT 1 AS a",
+        "CREATE SEQUENCE t",
+        'CREATE TABLE "T" (a int)',
+    ],
+)
+async def test_what_is_no_table_does_not_exist(db: Connection, inspector: Inspector, make: str) -> None:
+    await db.execute(make.encode())
+    with pytest.raises(RequestError) as refused:
+        await inspector.relation("public", "t")
+    assert refused.value.errors == {
+        "table": [
+            'Table "public"."t" does not exist. If the table name contains capitals or special characters'
+            " you must quote it."
+        ]
+    }
+
+
+async def test_a_partitioned_table_knows_its_leaves(db: Connection, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE root (a int, b int) PARTITION BY LIST (a)")
+    await db.execute("CREATE TABLE middle PARTITION OF root FOR VALUES IN (1) PARTITION BY LIST (b)")
+    await db.execute("CREATE TABLE leaf PARTITION OF middle DEFAULT")
+    await db.execute("CREATE TABLE other PARTITION OF root DEFAULT")
+    root, middle, leaf, other = [await oid_of(db, name) for name in ("root", "middle", "leaf", "other")]
+    assert (await inspector.relation("public", "root")).kind == "p"
+    assert set(await inspector.leaves(root)) == {leaf, other}
+    assert await inspector.ancestors(leaf) == (middle, root)
+    assert await inspector.leaves(leaf) == await inspector.ancestors(root) == ()
+
+
+async def test_a_new_partition_is_seen_after_clean(db: Connection, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE root (a int) PARTITION BY LIST (a)")
+    root = await oid_of(db, "root")
+    assert await inspector.leaves(root) == ()
+    await db.execute("CREATE TABLE leaf PARTITION OF root DEFAULT")
+    inspector.clean(root)
+    assert await inspector.leaves(root) == (await oid_of(db, "leaf"),)
+
+
+async def test_generations_grow_with_changes_only(db: Connection, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE t (a int PRIMARY KEY)")
+    first = await inspector.relation("public", "t")
+    inspector.clean(first.oid)
+    assert await inspector.relation_by_oid(first.oid) == first == await inspector.relation("public", "t")
+    await db.execute("ALTER TABLE t ADD COLUMN b text")
+    assert await inspector.relation("public", "t") == first
+    inspector.clean(first.oid)
+    second = await inspector.relation("public", "t")
+    assert second.generation > first.generation
+    assert [column.name for column in second.columns] == ["a", "b"]
+    await db.execute("DROP TABLE t; CREATE TABLE t (a int PRIMARY KEY)")
+    inspector.clean(None)
+    assert await inspector.relation_by_oid(first.oid) is None
+    assert (await inspector.relation("public", "t")).generation > second.generation
+
+
+async def test_one_look_up_for_all_who_ask(
+    db: Connection, make_pool: Callable[[int], ConnectionPool]
+) -> None:
+    await db.execute("CREATE TABLE t (a int)")
+    inspector = Inspector(make_pool(1))
+    found = await asyncio.gather(*(inspector.relation("public", "t") for _ in range(300)))
+    assert len(set(map(id, found))) == 1
+    assert (inspector.look_ups, inspector.shared_look_ups) == (1, 299)
+
+
+async def test_describe_gives_types_and_executes_nothing(db: Connection, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE t (a int, b text)")
+    await db.execute("CREATE SEQUENCE numbers")
+    assert await inspector.describe("SELECT a, b, a > 1, nextval('numbers')::int FROM t") == (
+        INT4,
+        TEXT,
+        BOOL,
+        INT4,
+    )
+    row = await (await db.execute("SELECT is_called FROM numbers")).fetchone()
+    assert row == (False,)
+
+
+@pytest.mark.parametrize(
+    ("sql", "text", "position"),
+    [
+        ("SELECT nope FROM t", 'column "nope" does not exist', 8),
+        ("SELECT 'x'::int FROM t", 'invalid input syntax for type integer: "x"', 8),
+        ("SELECT a = b FROM t", "operator does not exist: integer = text", 10),
+        ("SELECT 1; SELECT 2", "cannot insert multiple commands into a prepared statement", None),
+    ],
+)
+async def test_a_wrong_clause_is_refused_in_the_server_s_words(
+    db: Connection, inspector: Inspector, sql: str, text: str, position: int | None
+) -> None:
+    await db.execute("CREATE TABLE t (a int, b text)")
+    with pytest.raises(RequestError) as refused:
+        await inspector.describe(sql)
+    assert refused.value.errors == {"where": [text]}
+    assert refused.value.details["position"] == position
+    assert await inspector.describe("SELECT a FROM t") == (INT4,)
+
+
+async def test_a_database_that_cannot_be_reached_is_away_for_now() -> None:
+    pool = ConnectionPool(lambda: connect("postgresql://nobody@127.0.0.1:1/none"), 1)
+    inspector = Inspector(pool)
+    for _ in range(3):
+        with pytest.raises(NotNow, match="Cannot connect to the database to verify the shape"):
+            await inspector.relation("public", "t")
+    assert inspector.look_ups == 1
+
+
+async def test_a_database_that_does_not_answer_in_time_is_away_for_now(
+    db: Connection, make_pool: Callable[[int], ConnectionPool]
+) -> None:
+    await db.execute("CREATE TABLE t (a int)")
+    pool = make_pool(1)
+    inspector = Inspector(pool, timeout_s=0.05, failure_ttl_s=0.0)
+    async with pool.connection():
+        with pytest.raises(NotNow):
+            await inspector.relation("public", "t")
+    patient = Inspector(pool)
+    assert (await patient.relation("public", "t")).name == "t"
+
+
+async def test_a_server_that_hung_up_is_asked_again_over_a_new_connection(
+    db: Connection, inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE t (a int)")
+    await inspector.relation("public", "t")
+    await db.execute(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    inspector.clean(None)
+    assert (await inspector.relation("public", "t")).name == "t"
+
+
+async def test_electric_schema_of_real_types(db: Connection, inspector: Inspector) -> None:
+    await db.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, name varchar(20), code char(3), price numeric(10, 2),"
+        " at timestamptz(3), wait interval day to second(3), years interval year, bits bit varying(5),"
+        " tags text[] NOT NULL, short varchar(7)[][], clock timetz(0))"
+    )
+    relation = await inspector.relation("public", "t")
+    assert schema_header(relation, [column.name for column in relation.columns]) == (
+        b'{"id":{"type":"int4","pk_index":0,"not_null":true},"name":{"type":"varchar","max_length":20},'
+        b'"code":{"type":"bpchar","length":3},"price":{"type":"numeric","precision":10,"scale":2},'
+        b'"at":{"type":"timestamptz","precision":3},'
+        b'"wait":{"type":"interval","fields":"DAY TO SECOND","precision":3},'
+        b'"years":{"type":"interval","fields":"YEAR"},"bits":{"type":"varbit","length":5},'
+        b'"tags":{"type":"text","dims":1,"not_null":true},'
+        b'"short":{"type":"varchar","dims":2,"max_length":7},"clock":{"type":"timetz","type_mod":0}}'
+    )
