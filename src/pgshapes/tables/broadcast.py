@@ -1,0 +1,136 @@
+"""The owner's changes on their way to waiters and links: announced locally at once, sent once per loop turn.
+
+Not a transport: a `Feed` is whatever carries frames to another process. Invariants: every feed gets every
+change made after it was attached, in frames numbered without a gap; nothing here waits for a feed, except
+`acknowledged`, which cuts those that are too slow. State (pending changes, numbers, feeds) is this object's
+own, in the owner's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+from pgshapes.tables.deltas import Rows
+from pgshapes.tables.frames import Deltas, encode
+from pgshapes.tables.notice import Notice
+from pgshapes.tables.table import Table
+
+ACKNOWLEDGE_LIMIT_S: Final = 0.1
+"""How long a removal waits for a process that does not answer before that process is cut off (design §5)."""
+
+
+class Feed(Protocol):
+    """One link's sending end."""
+
+    is_live: bool
+    """Whether the other side has been sent the whole state; before that it serves nothing of this owner's."""
+    acknowledged: int
+    """Number of the last frame that the other side has applied."""
+
+    def send(self, frame: bytes) -> None:
+        """Pass an encoded frame on without waiting; may detach itself instead."""
+
+    def cut(self, reason: str) -> None:
+        """End the link now and detach; the other side comes back and gets the whole."""
+
+
+class Broadcast:
+    """Gathers the deltas of one loop turn and sends them to every feed."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Number of the last frame sent."""
+        self.cut_feeds = 0
+        """How many feeds were cut for not acknowledging in time."""
+        self._feeds: set[Feed] = set()
+        self._pending = Rows()
+        self._has_pending = False
+        self._is_flush_due = False
+        self._depth = 0
+        self._unannounced: list[tuple[Table[Any, Any], Any, Any]] = []
+        self._progress = Notice()
+
+    def record(self, table: Table[Any, Any], key: Any, row: Any) -> None:
+        """Announce a change, at the end of the transaction if one is open, and gather it for the feeds."""
+        if self._depth:
+            self._unannounced.append((table, key, row))
+        else:
+            table.announce(key, row)
+        if self._feeds:
+            self._pending.add(table.name, key, row)
+            self._has_pending = True
+            self._schedule_flush()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Announce the changes made inside at its end, in one frame. Must not span an await."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self._end_transaction()
+
+    def _end_transaction(self) -> None:
+        unannounced, self._unannounced = self._unannounced, []
+        for table, key, row in unannounced:
+            table.announce(key, row)
+        if self._has_pending:
+            self._schedule_flush()
+
+    def _schedule_flush(self) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush_when_due)
+
+    def _flush_when_due(self) -> None:
+        self._is_flush_due = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what has been gathered now rather than at the end of the loop turn."""
+        if self._depth or not self._has_pending:
+            return
+        pending, self._pending, self._has_pending = self._pending, Rows(), False
+        if not self._feeds:
+            return
+        self.number += 1
+        frame = encode(Deltas(self.number, pending))
+        for feed in tuple(self._feeds):
+            feed.send(frame)
+
+    def attach(self, feed: Feed) -> None:
+        """Send `feed` every frame after `number`."""
+        self.flush()
+        self._feeds.add(feed)
+
+    def detach(self, feed: Feed) -> None:
+        """Send `feed` nothing more; whoever waits for its acknowledgement goes on."""
+        self._feeds.discard(feed)
+        self.note_progress()
+
+    def note_progress(self) -> None:
+        """A feed has acknowledged something or has gone."""
+        progress, self._progress = self._progress, Notice()
+        progress.give()
+
+    async def acknowledged(self) -> None:
+        """Wait until every live feed has applied all changes so far; cut those that have not after 100 ms."""
+        self.flush()
+        number = self.number
+        behind = {feed for feed in self._feeds if feed.is_live}
+        try:
+            async with asyncio.timeout(ACKNOWLEDGE_LIMIT_S):
+                while behind := self._still_behind(behind, number):
+                    await self._progress
+        except TimeoutError:
+            for feed in self._still_behind(behind, number):
+                self.cut_feeds += 1
+                feed.cut("acknowledged too late")
+
+    def _still_behind(self, feeds: set[Feed], number: int) -> set[Feed]:
+        return {feed for feed in feeds if feed in self._feeds and feed.acknowledged < number}

@@ -1,0 +1,196 @@
+"""The bytes between owner and callers: msgpack structs, each after its length. Pure.
+
+Not a transport: bytes come in as arguments. Invariant: anything that is not a frame of this version raises
+`WireError` and nothing else, so that a link can be ended and begun again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from pgshapes.errors import PgShapesError, WireError
+from pgshapes.tables.calls import Call, Reply
+from pgshapes.tables.deltas import Rows
+
+VERSION: Final = 1
+"""Both ends are the same release; the number tells a stray process from ours."""
+MAX_FRAME_BYTES: Final = 64 * 2**20
+"""Four times what may wait unsent on a link (design §5): a longer frame cannot be one of ours."""
+
+_LENGTH: Final = struct.Struct("!I")
+
+
+class Welcome(msgspec.Struct, tag="welcome", array_like=True, frozen=True):
+    """Owner, at once: who it is."""
+
+    version: int
+    epoch: str
+
+
+class StateBegin(msgspec.Struct, tag="begin", array_like=True, frozen=True):
+    """Owner: the whole state follows in slices; the next `Deltas` will be `number + 1`."""
+
+    number: int
+
+
+class StateSlice(msgspec.Struct, tag="slice", array_like=True, frozen=True):
+    """Owner: some of the whole state's rows. Deltas may come between slices."""
+
+    rows: Rows
+
+
+class StateEnd(msgspec.Struct, tag="end", array_like=True, frozen=True):
+    """Owner: the state is whole; to be acknowledged like the delta frame of this number."""
+
+    number: int
+
+
+class Deltas(msgspec.Struct, tag="deltas", array_like=True, frozen=True):
+    """Owner: the changes of one loop turn."""
+
+    number: int
+    rows: Rows
+
+
+class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
+    """Owner: a call's reply, after the deltas of all that the call has written."""
+
+    call_id: int
+    reply: Reply
+
+
+class Failure(msgspec.Struct, tag="failure", array_like=True, frozen=True):
+    """Owner: a call's error."""
+
+    call_id: int
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class Reached(msgspec.Struct, tag="reached", array_like=True, frozen=True):
+    """Owner: everything written before the `Barrier` was read has been sent."""
+
+    call_id: int
+
+
+class Heartbeat(msgspec.Struct, tag="heartbeat", array_like=True, frozen=True):
+    """Owner: still there."""
+
+
+class Subscribe(msgspec.Struct, tag="subscribe", array_like=True, frozen=True):
+    """Caller: send me the tables."""
+
+
+class CallFrame(msgspec.Struct, tag="call", array_like=True, frozen=True):
+    """Caller: do this until `deadline` (`time.monotonic`, one clock per machine)."""
+
+    call_id: int
+    deadline: float
+    call: Call
+
+
+class Cancel(msgspec.Struct, tag="cancel", array_like=True, frozen=True):
+    """Caller: nobody wants this call's answer any more."""
+
+    call_id: int
+
+
+class Barrier(msgspec.Struct, tag="barrier", array_like=True, frozen=True):
+    """Caller: tell me when all that you have written so far has been sent."""
+
+    call_id: int
+
+
+class Acknowledge(msgspec.Struct, tag="acknowledge", array_like=True, frozen=True):
+    """Caller: everything up to frame `number` is applied."""
+
+    number: int
+
+
+OwnerFrame = Welcome | StateBegin | StateSlice | StateEnd | Deltas | Answer | Failure | Reached | Heartbeat
+CallerFrame = Subscribe | CallFrame | Cancel | Barrier | Acknowledge
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_owner_decoder: Final[msgspec.msgpack.Decoder[OwnerFrame]] = msgspec.msgpack.Decoder(OwnerFrame)
+_caller_decoder: Final[msgspec.msgpack.Decoder[CallerFrame]] = msgspec.msgpack.Decoder(CallerFrame)
+
+
+def encode(frame: OwnerFrame | CallerFrame) -> bytes:
+    """The frame with its length in front."""
+    buffer = bytearray(_LENGTH.size)
+    _encoder.encode_into(frame, buffer, _LENGTH.size)
+    _LENGTH.pack_into(buffer, 0, len(buffer) - _LENGTH.size)
+    return bytes(buffer)
+
+
+def decode_owner_frame(payload: bytes) -> OwnerFrame:
+    """What an owner has sent. Raises WireError."""
+    try:
+        return _owner_decoder.decode(payload)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise WireError(f"not an owner's frame: {error}") from error
+
+
+def decode_caller_frame(payload: bytes) -> CallerFrame:
+    """What a caller has sent. Raises WireError."""
+    try:
+        return _caller_decoder.decode(payload)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise WireError(f"not a caller's frame: {error}") from error
+
+
+class FrameSplitter:
+    """Cuts a stream of bytes, in whatever pieces it comes, into the payloads of frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The payloads that are complete with `data`. Raises WireError for an impossible length."""
+        self._buffer += data
+        start = 0
+        try:
+            while (end := self._end_of_frame(start)) is not None:
+                yield bytes(self._buffer[start + _LENGTH.size : end])
+                start = end
+        finally:
+            del self._buffer[:start]
+
+    def _end_of_frame(self, start: int) -> int | None:
+        body = start + _LENGTH.size
+        if len(self._buffer) < body:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer, start)
+        if length > MAX_FRAME_BYTES:
+            raise WireError(f"a frame of {length} bytes", limit=MAX_FRAME_BYTES)
+        return body + length if len(self._buffer) >= body + length else None
+
+
+def failure_frame(call_id: int, error: PgShapesError) -> Failure:
+    """An error as it travels: class by its code, with message and details."""
+    return Failure(call_id, error.code, error.message, error.details)
+
+
+def restore_error(failure: Failure) -> PgShapesError:
+    """The error that the owner raised, of the same class. Raises WireError for what cannot be one."""
+    kind = _error_classes().get(failure.code)
+    if kind is None:
+        raise WireError(f"unknown error code {failure.code!r}")
+    try:
+        return kind(failure.message, **failure.details)
+    except TypeError as error:
+        raise WireError(f"details do not fit {failure.code!r}: {error}") from error
+
+
+def _error_classes() -> dict[str, type[PgShapesError]]:
+    classes, found = [PgShapesError], dict[str, type[PgShapesError]]()
+    while classes:
+        kind = classes.pop()
+        found.setdefault(kind.code, kind)
+        classes.extend(kind.__subclasses__())
+    return found

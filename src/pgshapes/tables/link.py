@@ -1,0 +1,106 @@
+"""How a caller reaches the owner: the tables to read, and calls for what cannot be read.
+
+`OwnerLink` is the seam; here is its form inside one process, `unix_link` has the one between processes.
+Invariants of every link: when a call has been answered, the caller's tables hold all that the owner wrote
+before the answer; an error arrives as the class that was raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from pgshapes.errors import PgShapesError
+from pgshapes.tables.calls import Call, Reply
+from pgshapes.tables.mailbox import Answerer, CallContext, Handler, Mailbox
+from pgshapes.tables.tables import Tables, TablesReader
+
+__all__ = ["CallContext", "Handler", "InProcessLink", "OwnerLink"]
+
+
+class OwnerLink(Protocol):
+    """A caller's way to the owner."""
+
+    @property
+    def tables(self) -> TablesReader:
+        """The tables as this process knows them; the same object for the life of the link."""
+
+    @property
+    def epoch(self) -> str:
+        """The owner's start that the tables are of; changes together with them."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the tables follow the owner now. If not, they are what was last known."""
+
+    async def connected(self) -> None:
+        """Wait until `is_connected`."""
+
+    async def call(self, call: Call, *, timeout_s: float) -> Reply:
+        """Have the owner do something.
+
+        Raises what the owner raised, TimeoutError after `timeout_s`, OwnerAway when the owner cannot be
+        reached or is lost before it has answered. Cancelling the calling task cancels the call.
+        """
+
+    async def barrier(self) -> None:
+        """Wait until the tables are at least as new as the owner's are now. Raises OwnerAway."""
+
+
+class InProcessLink:
+    """Owner and callers in one event loop: the tables are the owner's own, a call is a task."""
+
+    def __init__(self, tables: Tables, handler: Handler) -> None:
+        self.mailbox = Mailbox(handler)
+        self._tables = tables
+
+    @property
+    def tables(self) -> Tables:
+        """The owner's tables themselves."""
+        return self._tables
+
+    @property
+    def epoch(self) -> str:
+        """The tables' epoch."""
+        return self._tables.epoch
+
+    @property
+    def is_connected(self) -> bool:
+        """Always."""
+        return True
+
+    async def connected(self) -> None:
+        """At once."""
+
+    async def call(self, call: Call, *, timeout_s: float) -> Reply:
+        """See `OwnerLink.call`."""
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        context = self.mailbox.receive(call, time.monotonic() + timeout_s, answerer(answer))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        finally:
+            if not answer.done() or answer.cancelled():
+                context.cancelled.set()
+
+    async def barrier(self) -> None:
+        """At once: the tables are the owner's."""
+
+    async def close(self) -> None:
+        """Cancel the calls under way."""
+        await self.mailbox.close()
+
+
+def answerer(future: asyncio.Future[Reply]) -> Answerer:
+    """What resolves `future` with a reply or an error, unless its waiter has left."""
+
+    def answer(result: Reply | PgShapesError) -> None:
+        if future.done():
+            return
+        if isinstance(result, PgShapesError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    return answer

@@ -1,0 +1,48 @@
+"""A one-shot event that any number of tasks may await and leave.
+
+It is not an `asyncio.Future`: cancelling one waiter cancels that wait alone, leaving costs the same however
+many wait, and nothing refers to a notice that nobody holds. Invariant: once given it stays given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+
+
+class Notice:
+    """Awaiting it is over when `give` is called; at once if it was called before."""
+
+    __slots__ = ("__weakref__", "_futures", "_is_given")
+
+    def __init__(self) -> None:
+        self._is_given = False
+        self._futures: set[asyncio.Future[None]] = set()
+
+    @property
+    def is_given(self) -> bool:
+        """Whether `give` was called."""
+        return self._is_given
+
+    @property
+    def waiters(self) -> int:
+        """How many tasks wait now."""
+        return len(self._futures)
+
+    def give(self) -> None:
+        """Wake every waiter, and let every later one pass."""
+        self._is_given = True
+        futures, self._futures = self._futures, set()
+        for future in futures:
+            if not future.done():
+                future.set_result(None)
+
+    def __await__(self) -> Generator[asyncio.Future[None], None, None]:
+        if self._is_given:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._futures.add(future)
+        try:
+            yield from future
+        finally:
+            self._futures.discard(future)

@@ -1,0 +1,64 @@
+"""Another process's copy of the owner's tables, filled from frames. Knows no sockets.
+
+Invariant: readers see either the last state that was whole, or a later one that is; a state that is still
+arriving is kept aside, deltas included, and takes the old one's place in one step. Written by one link.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgshapes.errors import WireError
+from pgshapes.tables.deltas import TABLE_NAMES, Rows
+from pgshapes.tables.table import TableReplica, apply_changes
+from pgshapes.tables.tables import TablesReader
+
+
+class TablesReplica(TablesReader):
+    """Tables that follow an owner in another process."""
+
+    def __init__(self, *, has_notices: bool = True) -> None:
+        self.epoch = ""
+        self._tables: dict[str, TableReplica[Any, Any]] = {}
+        for name in TABLE_NAMES:
+            self._tables[name] = TableReplica(has_notices=has_notices)
+            setattr(self, name, self._tables[name])
+        self._arriving: dict[str, dict[Any, Any]] | None = None
+        self._number = 0
+
+    def begin(self, number: int) -> None:
+        """A whole state is about to arrive; deltas after frame `number` belong to it."""
+        self._arriving = {name: {} for name in TABLE_NAMES}
+        self._number = number
+
+    def take_slice(self, rows: Rows) -> None:
+        """A piece of the arriving state. Raises WireError when none was announced."""
+        if self._arriving is None:
+            raise WireError("a slice of a state that was not announced")
+        for name, changes in rows.changes():
+            apply_changes(self._arriving[name], changes)
+
+    def take_deltas(self, number: int, rows: Rows) -> None:
+        """The changes of frame `number`. Raises WireError when a frame is missing."""
+        if number != self._number + 1:
+            raise WireError(f"delta frame {number} after {self._number}")
+        self._number = number
+        if self._arriving is not None:
+            self.take_slice(rows)
+            return
+        for name, changes in rows.changes():
+            self._tables[name].apply(changes)
+        for name, changes in rows.changes():
+            for key, row in changes:
+                self._tables[name].announce(key, row)
+
+    def finish(self, number: int, epoch: str) -> None:
+        """The arriving state is whole: replace the old one and wake all who wait. Raises WireError."""
+        if self._arriving is None or number != self._number:
+            raise WireError(f"end of a state at frame {number}, arrived {self._number}")
+        arrived, self._arriving = self._arriving, None
+        self.epoch = epoch
+        for name, table in self._tables.items():
+            table.replace(arrived[name])
+        for table in self._tables.values():
+            table.announce_all()

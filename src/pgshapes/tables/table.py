@@ -1,0 +1,139 @@
+"""One owner-written map and the face of it that callers read.
+
+`TableReader` is what callers hold; `Table` is the owner's side; `TableReplica` is another process's copy,
+written by its link alone. None of them knows of processes or bytes.
+
+Invariant: a change is in the rows before anyone hears of it, and everyone who asked for a key before its
+change is woken by it. The rows have one writer: the owner, or the link that fills the replica.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, ItemsView, Iterable
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+from pgshapes.tables.notice import Notice
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Watcher = Callable[[V | None], None]
+"""Hears each new row of a key in order, None for a removal. Must not raise."""
+
+
+class TableReader(Generic[K, V]):
+    """Rows by key, and waits for their changes. Without notices nobody is woken: polling must do."""
+
+    def __init__(self, *, has_notices: bool = True) -> None:
+        self._rows: dict[K, V] = {}
+        self._has_notices = has_notices
+        self._notices: WeakValueDictionary[K, Notice] = WeakValueDictionary()
+        self._watchers: dict[K, list[Watcher[V]]] = {}
+
+    def get(self, key: K) -> V | None:
+        """The row of `key`, None without one."""
+        return self._rows.get(key)
+
+    def __getitem__(self, key: K) -> V:
+        return self._rows[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def items(self) -> ItemsView[K, V]:
+        """All rows; a live view, to be used up before the next await."""
+        return self._rows.items()
+
+    def changed(self, key: K) -> Awaitable[None]:
+        """Done at the next change or removal of `key` after this call, or when a replica is replaced whole.
+
+        All who ask for one key share one object, which may be awaited by many, dropped, or awaited later.
+        """
+        notice = self._notices.get(key)
+        if notice is None:
+            notice = self._notices[key] = Notice()
+        return notice
+
+    def watch(self, key: K, watcher: Watcher[V]) -> Callable[[], None]:
+        """Have `watcher` called with every new row of `key`, also one that is gone in the same loop turn.
+
+        After a whole replacement it gets the row as it is then. Returns what ends the watch.
+        """
+        self._watchers.setdefault(key, []).append(watcher)
+
+        def unwatch() -> None:
+            watchers = self._watchers.get(key, [])
+            if watcher in watchers:
+                watchers.remove(watcher)
+            if not watchers:
+                self._watchers.pop(key, None)
+
+        return unwatch
+
+    def announce(self, key: K, row: V | None) -> None:
+        """Tell watchers of `key` its new row and wake those who wait. For the writer of the rows only."""
+        if not self._has_notices:
+            return
+        for watcher in tuple(self._watchers.get(key, ())):
+            watcher(row)
+        notice = self._notices.pop(key, None)
+        if notice is not None:
+            notice.give()
+
+
+class Recorder(Protocol):
+    """Who is told of the owner's changes: it announces them and sends them on."""
+
+    def record(self, table: Table[Any, Any], key: Any, row: Any) -> None:
+        """Note that `key` has `row` now, None if it was removed."""
+
+
+class Table(TableReader[K, V]):
+    """The owner's side of a table. Every change is recorded, for waiters here and for the links."""
+
+    def __init__(self, name: str, recorder: Recorder, *, has_notices: bool = True) -> None:
+        super().__init__(has_notices=has_notices)
+        self.name = name
+        self._recorder = recorder
+
+    def put(self, key: K, row: V) -> None:
+        """Set the row of `key`."""
+        self._rows[key] = row
+        self._recorder.record(self, key, row)
+
+    def remove(self, key: K) -> V | None:
+        """Take the row of `key` away and return it; no change if there is none."""
+        row = self._rows.pop(key, None)
+        if row is not None:
+            self._recorder.record(self, key, None)
+        return row
+
+
+class TableReplica(TableReader[K, V]):
+    """Another process's copy, written by its link alone."""
+
+    def apply(self, changes: Iterable[tuple[K, V | None]]) -> None:
+        """Take over changes in order, without a word to anyone yet."""
+        apply_changes(self._rows, changes)
+
+    def replace(self, rows: dict[K, V]) -> None:
+        """Take `rows` instead of all there was, without a word to anyone yet."""
+        self._rows = rows
+
+    def announce_all(self) -> None:
+        """Wake everyone who waits for any key: all may have changed."""
+        for key in set(self._watchers) | set(self._notices):
+            self.announce(key, self._rows.get(key))
+
+
+def apply_changes(rows: dict[K, V], changes: Iterable[tuple[K, V | None]]) -> None:
+    """Put or, for None, remove each row, in order."""
+    for key, row in changes:
+        if row is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = row

@@ -1,0 +1,248 @@
+"""The link between processes of one machine: frames over a Unix domain socket.
+
+`UnixSocketOwner` listens, `UnixSocketLink` connects and keeps connected. Neither knows what calls mean.
+Invariants: the owner waits for nobody; a caller's replica always holds one whole state of one epoch; a
+silent owner is told from a lost one by asking on a second connection, so that an owner that was merely busy
+loses neither calls nor links.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from pgshapes.errors import ConfigError, OwnerAway
+from pgshapes.tables.caller_connection import CallerConnection
+from pgshapes.tables.calls import Call, Reply
+from pgshapes.tables.frames import Heartbeat, encode
+from pgshapes.tables.mailbox import Handler, Mailbox
+from pgshapes.tables.notice import Notice
+from pgshapes.tables.owner_connection import OwnerConnection
+from pgshapes.tables.replica import TablesReplica
+from pgshapes.tables.tables import Tables
+
+HEARTBEAT_S: Final = 0.25
+SILENT_AFTER_BEATS: Final = 4
+"""A replica that hears nothing for 1 s reconnects. Counted in beats of this process's own loop, so that a caller
+that was busy itself does not take its own delay for the owner's."""
+FIRST_RETRY_S: Final = 0.01
+LAST_RETRY_S: Final = 0.5
+_BACKLOG: Final = 64
+
+
+class UnixSocketOwner:
+    """Serves tables and calls on a socket that only this user may open."""
+
+    def __init__(self, path: str | Path, tables: Tables, handler: Handler) -> None:
+        self.mailbox = Mailbox(handler)
+        self._path = Path(path)
+        self._tables = tables
+        self._connections: set[OwnerConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._beat: asyncio.TimerHandle | None = None
+
+    @property
+    def links(self) -> int:
+        """How many callers' processes are connected."""
+        return len(self._connections)
+
+    async def start(self) -> None:
+        """Listen, in place of an owner that is gone. Raises ConfigError when the path cannot be bound."""
+        loop = asyncio.get_running_loop()
+        listener = bind_private(self._path)
+        self._server = await loop.create_unix_server(self._accept, sock=listener, backlog=_BACKLOG)
+        self._send_heartbeats()
+
+    def _accept(self) -> OwnerConnection:
+        return OwnerConnection(self._tables, self.mailbox, self._connections)
+
+    def _send_heartbeats(self) -> None:
+        for connection in tuple(self._connections):
+            connection.send(_HEARTBEAT)
+        self._beat = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._send_heartbeats)
+
+    async def close(self) -> None:
+        """Stop listening, end every connection and every call."""
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._connections):
+            connection.cut("the owner stops")
+        await self.mailbox.close()
+
+
+_HEARTBEAT: Final = encode(Heartbeat())
+
+
+def bind_private(path: Path) -> socket.socket:
+    """A bound socket at `path`, this user's alone, in place of whatever was there.
+
+    Bound aside and renamed: callers that reconnect find either the old socket or one that has its mode
+    already.
+    """
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        aside.unlink(missing_ok=True)
+        listener.bind(str(aside))
+        aside.chmod(0o600)
+        aside.rename(path)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen on {path}: {error}") from error
+    listener.setblocking(False)
+    return listener
+
+
+class UnixSocketLink:
+    """A caller process's link: a replica that follows the owner, and calls. Reconnects until closed."""
+
+    def __init__(self, path: str | Path, *, has_notices: bool = True) -> None:
+        self.tables = TablesReplica(has_notices=has_notices)
+        self.syncs = 0
+        """How often the whole state has arrived."""
+        self._path = str(path)
+        self._connection: CallerConnection | None = None
+        self._is_silent = False
+        self._turn = Notice()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def epoch(self) -> str:
+        """The epoch that the tables are of."""
+        return self.tables.epoch
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the replica follows an owner that was heard within the last second."""
+        return self._connection is not None and self._connection.is_synced and not self._is_silent
+
+    async def connected(self) -> None:
+        """Wait until `is_connected`."""
+        while not self.is_connected:
+            await self._turn
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._task = asyncio.get_running_loop().create_task(self._stay_connected())
+
+    async def close(self) -> None:
+        """End the connection; calls under way hear OwnerAway."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def call(self, call: Call, *, timeout_s: float) -> Reply:
+        """See `OwnerLink.call`. While the state is still arriving the call waits for it."""
+        deadline = time.monotonic() + timeout_s
+        async with asyncio.timeout(timeout_s):
+            connection = await self._following()
+            return await connection.call(call, deadline)
+
+    async def barrier(self) -> None:
+        """See `OwnerLink.barrier`."""
+        connection = await self._following()
+        await connection.barrier()
+
+    async def _following(self) -> CallerConnection:
+        connection = self._connection
+        if connection is None or self._is_silent:
+            raise OwnerAway("the owner cannot be reached")
+        await connection.settled
+        return connection
+
+    def _tell(self) -> None:
+        turn, self._turn = self._turn, Notice()
+        turn.give()
+
+    async def _stay_connected(self) -> None:
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                connection: CallerConnection | None = await self._open()
+            except (OSError, OwnerAway):
+                await asyncio.sleep(retry_s * random.uniform(0.75, 1.25))
+                retry_s = min(retry_s * 2, LAST_RETRY_S)
+                continue
+            while connection is not None:
+                retry_s = FIRST_RETRY_S
+                connection = await self._follow(connection)
+
+    async def _open(self) -> CallerConnection:
+        """A connection on which an owner has spoken. Raises OSError, OwnerAway."""
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_unix_connection(self._new_connection, self._path)
+        try:
+            await connection.welcomed
+            if connection.welcome is None:
+                raise OwnerAway("the owner closed the connection at once")
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    def _new_connection(self) -> CallerConnection:
+        return CallerConnection(self.tables, self._note_sync)
+
+    def _note_sync(self) -> None:
+        self.syncs += 1
+        self._tell()
+
+    async def _follow(self, connection: CallerConnection) -> CallerConnection | None:
+        """Keep the replica on `connection` until it is lost; or return the one to follow instead."""
+        self._connection = connection
+        connection.subscribe()
+        try:
+            while not connection.is_lost:
+                await _silence(connection)
+                other = None if connection.is_lost else await self._ask_elsewhere(connection)
+                if other is not None:
+                    return other
+            return None
+        finally:
+            self._connection = None
+            connection.abort()
+            self._tell()
+
+    async def _ask_elsewhere(self, silent: CallerConnection) -> CallerConnection | None:
+        """A connection on which an owner speaks while `silent` does not; None if that one was heard."""
+        opening = asyncio.create_task(self._open())
+        hearing = asyncio.create_task(silent.heard())
+        chosen = None
+        self._is_silent = True
+        try:
+            await asyncio.wait({opening, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({hearing}, timeout=HEARTBEAT_S)
+            if not hearing.done() and opening.done() and opening.exception() is None:
+                chosen = opening.result()
+        finally:
+            self._is_silent = False
+            hearing.cancel()
+            opening.cancel()
+            opening.add_done_callback(lambda task: _drop_unless(chosen, task))
+        self._tell()
+        return chosen
+
+
+async def _silence(connection: CallerConnection) -> None:
+    """Wait until nothing has been heard on `connection` for a second, or it is lost."""
+    missed, reads = 0, connection.reads
+    while missed < SILENT_AFTER_BEATS and not connection.is_lost:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEARTBEAT_S):
+                await connection.lost
+        missed = missed + 1 if connection.reads == reads else 0
+        reads = connection.reads
+
+
+def _drop_unless(chosen: CallerConnection | None, opening: asyncio.Task[CallerConnection]) -> None:
+    """End the connection that `opening` has made, if it has made one and it was not chosen."""
+    if not opening.cancelled() and opening.exception() is None and opening.result() is not chosen:
+        opening.result().abort()

@@ -1,0 +1,31 @@
+"""Both links, each as an owner and a caller in one loop: what holds for one holds for the other."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.links import Pair, Script, open_pair
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """A path short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="pgs") as folder:
+        yield Path(folder) / "owner.sock"
+
+
+@pytest.fixture(params=["in_process", "unix_socket"])
+async def pair(request: pytest.FixtureRequest, socket_path: Path) -> AsyncIterator[Pair]:
+    """An owner and a caller that is connected to it."""
+    async with open_pair(request.param, socket_path, Script()) as pair:
+        yield pair
+
+
+@pytest.fixture
+async def unix_pair(socket_path: Path) -> AsyncIterator[Pair]:
+    """The same, for what only a link between processes can meet."""
+    async with open_pair("unix_socket", socket_path, Script()) as pair:
+        yield pair
