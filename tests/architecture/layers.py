@@ -1,0 +1,67 @@
+"""The layers of the house, lowest first; `docs/architecture.md` draws them for people."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# A part sees the layers below its own and the parts that are listed for it, nothing else.
+LAYERS: Final[tuple[tuple[str, ...], ...]] = (
+    ("model",),
+    ("errors", "where", "config", "config_values"),
+    ("tables", "postgres", "shape_log", "gates"),
+    ("routing", "shape_cache"),
+    ("http_api",),
+    ("processes",),
+    ("wiring",),
+    ("cli",),
+)
+
+# Parts of one layer that see each other all the same, and why.
+SIBLINGS: Final[dict[tuple[str, str], str]] = {
+    ("where", "errors"): "a clause that is refused is a RequestError",
+    ("config", "errors"): "settings that cannot work are a ConfigError",
+    ("config", "config_values"): "the settings' parsers are a file of their own",
+    ("shape_cache", "routing"): "a creation registers its shape with the router between two transactions",
+}
+
+# Stands beside the layers: it talks to a server over HTTP and shares nothing with it but the nouns.
+ASIDE: Final[dict[str, frozenset[str]]] = {"client": frozenset({"model", "errors"})}
+SEE_WHAT_STANDS_ASIDE: Final = frozenset({"cli"})
+
+# What a layer would allow and the design forbids.
+FORBIDDEN: Final[frozenset[tuple[str, str]]] = frozenset({("http_api", "postgres"), ("http_api", "routing")})
+
+# Parts that compute and do nothing else: no clock, file, socket, task, or log line.
+PURE: Final = frozenset({"model", "where", "routing"})
+IMPURE_MODULES: Final = frozenset(
+    {"asyncio", "httpx", "logging", "os", "psycopg", "selectors", "shutil", "signal", "socket", "sqlite3"}
+    | {"structlog", "subprocess", "tempfile", "threading", "time", "uvicorn", "uvloop"}
+)
+
+# Libraries that only one part may know.
+ONLY_IN: Final[dict[str, frozenset[str]]] = {
+    "psycopg": frozenset({"postgres"}),
+    "postgast": frozenset({"where"}),
+    "rich": frozenset({"cli"}),
+    "click": frozenset({"cli"}),
+    "uvicorn": frozenset({"processes", "wiring"}),
+}
+
+
+def rank(part: str) -> int:
+    """The number of the part's layer, the lowest is 0."""
+    for number, layer in enumerate(LAYERS):
+        if part in layer:
+            return number
+    raise LookupError(f"{part} has no layer: give it one in tests/architecture/layers.py")
+
+
+def may_import(part: str, other: str) -> bool:
+    """Whether the design lets `part` import `other`."""
+    if part in ASIDE:
+        return other in ASIDE[part]
+    if other in ASIDE:
+        return part in SEE_WHAT_STANDS_ASIDE
+    if (part, other) in FORBIDDEN:
+        return False
+    return rank(other) < rank(part) or (part, other) in SIBLINGS
