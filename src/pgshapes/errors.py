@@ -97,6 +97,20 @@ class OwnerAway(SourceError):
     code = "owner_away"
 
 
+class ReplicaIdentityNotFull(SourceError):
+    """A row of this table changed without its old values: nobody can tell any more which shapes it was in."""
+
+    code = "replica_identity_not_full"
+
+    def __init__(self, schema: str, table: str, *, relation_oid: int) -> None:
+        text = (
+            f'"{schema}.{table}" is published without its old rows: run'
+            f' ALTER TABLE "{schema}"."{table}" REPLICA IDENTITY FULL'
+        )
+        super().__init__(text, action="invalidate")
+        self.relation_oid = relation_oid
+
+
 class WireError(PgShapesError):
     """Bytes from Postgres that cannot be read: stop, confirm nothing."""
 

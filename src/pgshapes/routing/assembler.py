@@ -1,0 +1,189 @@
+"""From pgoutput's messages to pieces of committed transactions. Pure; owned by the replicator's loop.
+
+Each change gets its op number here, counted over all changes of the committed transaction, so that a replay
+gives the same offsets. A transaction comes in fragments of bounded size; its last one carries the end of
+the commit record, also when nothing that is published changed, so that the position in the WAL is seen to
+move.
+
+Invariant: fragments and announcements come out in the order of the wire; changes of a relation follow its
+announcement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from pgshapes.errors import ReplicaIdentityNotFull, WireError
+from pgshapes.model.change import Change, Fragment, Operation, Row
+from pgshapes.postgres.pgoutput_messages import (
+    UNCHANGED,
+    Begin,
+    Commit,
+    Delete,
+    Identity,
+    Insert,
+    LogicalMessage,
+    Message,
+    Origin,
+    RelationMessage,
+    Truncate,
+    Tuple,
+    TypeMessage,
+    Update,
+)
+
+FRAGMENT_CHANGES: Final = 500
+FRAGMENT_CHARACTERS: Final = 1_000_000
+"""Where a transaction is cut: large enough to cost nothing, small enough to hold a few in memory."""
+
+_OP_STEP: Final = 2
+"""Odd numbers are for the second half of a change that is split (semantics §5)."""
+
+
+class RelationAnnounced(NamedTuple):
+    """Rows of this relation are laid out like this from here on."""
+
+    message: RelationMessage
+
+
+Assembled = Fragment | RelationAnnounced
+
+_NOTHING: Final[tuple[Assembled, ...]] = ()
+
+
+class TransactionAssembler:
+    """The transaction that is being received, and the relations that were announced on this connection."""
+
+    def __init__(
+        self, *, max_changes: int = FRAGMENT_CHANGES, max_characters: int = FRAGMENT_CHARACTERS
+    ) -> None:
+        self._max_changes = max_changes
+        self._max_characters = max_characters
+        self._begin: Begin | None = None
+        self._changes: list[Change] = []
+        self._characters = 0
+        self._next_op = 0
+        self._is_first = True
+        self._relations: dict[int, RelationMessage] = {}
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction has begun whose end was not seen yet."""
+        return self._begin is not None
+
+    def feed(self, message: Message) -> Iterable[Assembled]:
+        """What this message completes; mostly nothing.
+
+        Raises WireError for a message that cannot stand here, and ReplicaIdentityNotFull for a change
+        without its old row: that change has got its number and is left out, so the caller may go on once
+        the table's shapes are gone.
+        """
+        match message:
+            case Insert(relation_oid, new):
+                return self._add(Operation.INSERT, relation_oid, None, _row(new))
+            case Update():
+                return self._update(message)
+            case Delete():
+                return self._delete(message)
+            case Begin():
+                return self._start(message)
+            case Commit():
+                return self._finish(message)
+            case RelationMessage():
+                return self._announce(message)
+            case Truncate(relation_oids):
+                return [
+                    piece for oid in relation_oids for piece in self._add(Operation.TRUNCATE, oid, None, None)
+                ]
+            case Origin() | TypeMessage() | LogicalMessage():
+                return _NOTHING
+            case _:
+                raise WireError(f"{type(message).__name__} was not asked for")
+
+    def _start(self, begin: Begin) -> Iterable[Assembled]:
+        if self._begin is not None:
+            raise WireError(f"transaction {begin.xid} begins inside transaction {self._begin.xid}")
+        self._begin = begin
+        self._next_op = 0
+        self._is_first = True
+        return _NOTHING
+
+    def _finish(self, commit: Commit) -> Iterable[Assembled]:
+        begin = self._open_transaction()
+        if commit.commit_lsn != begin.final_lsn:
+            raise WireError(f"transaction {begin.xid} ends with the commit of another one")
+        last = self._cut(is_last=True, end_lsn=commit.end_lsn)
+        self._begin = None
+        return (last,)
+
+    def _announce(self, message: RelationMessage) -> Iterable[Assembled]:
+        self._relations[message.oid] = message
+        announced = RelationAnnounced(message)
+        return (self._cut(), announced) if self._changes else (announced,)
+
+    def _update(self, message: Update) -> Iterable[Assembled]:
+        old = message.old
+        if old is None or message.identity is not Identity.FULL:
+            raise self._without_old_row(message.relation_oid)
+        new = message.new
+        if UNCHANGED in new:
+            new = tuple(
+                before if after is UNCHANGED else after for before, after in zip(old, new, strict=True)
+            )
+        return self._add(Operation.UPDATE, message.relation_oid, _row(old), _row(new))
+
+    def _delete(self, message: Delete) -> Iterable[Assembled]:
+        if message.identity is not Identity.FULL:
+            raise self._without_old_row(message.relation_oid)
+        return self._add(Operation.DELETE, message.relation_oid, _row(message.old), None)
+
+    def _add(
+        self, operation: Operation, relation_oid: int, old: Row | None, new: Row | None
+    ) -> Iterable[Assembled]:
+        self._open_transaction()
+        is_full = len(self._changes) >= self._max_changes or self._characters >= self._max_characters
+        completed = (self._cut(),) if is_full else _NOTHING
+        self._changes.append(Change(operation, relation_oid, self._next_op, old, new))
+        self._next_op += _OP_STEP
+        self._characters += _characters(old) + _characters(new)
+        return completed
+
+    def _cut(self, *, is_last: bool = False, end_lsn: int = 0) -> Fragment:
+        begin = self._open_transaction()
+        fragment = Fragment(
+            begin.xid, begin.final_lsn, end_lsn, tuple(self._changes), self._is_first, is_last
+        )
+        self._changes = []
+        self._characters = 0
+        self._is_first = False
+        return fragment
+
+    def _open_transaction(self) -> Begin:
+        if self._begin is None:
+            raise WireError("a change or commit outside of any transaction")
+        return self._begin
+
+    def _without_old_row(self, oid: int) -> ReplicaIdentityNotFull:
+        """The error to raise; the change keeps its number."""
+        self._open_transaction()
+        self._next_op += _OP_STEP
+        relation = self._relations.get(oid)
+        if relation is None:
+            raise WireError(f"change of relation {oid}, which was not announced")
+        return ReplicaIdentityNotFull(relation.schema, relation.name, relation_oid=oid)
+
+
+def _row(values: Tuple) -> Row:
+    if UNCHANGED in values:
+        raise WireError("a row lacks a value that its old row does not have either")
+    return values  # type: ignore[return-value]  # the check above leaves text and None
+
+
+def _characters(row: Row | None) -> int:
+    total = 0
+    if row is not None:
+        for value in row:
+            if value is not None:
+                total += len(value)
+    return total

@@ -1,0 +1,153 @@
+"""From messages to fragments: numbers, order, cuts, and what may not happen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgshapes.errors import ReplicaIdentityNotFull, WireError
+from pgshapes.model.change import Change, Fragment, Operation
+from pgshapes.postgres.pgoutput_messages import (
+    UNCHANGED,
+    Begin,
+    Commit,
+    Delete,
+    Identity,
+    Insert,
+    Message,
+    Origin,
+    RelationColumn,
+    RelationMessage,
+    StreamStop,
+    Truncate,
+    TypeMessage,
+    Update,
+)
+from pgshapes.routing.assembler import Assembled, RelationAnnounced, TransactionAssembler
+
+ITEMS = RelationMessage(10, "public", "items", "f", (RelationColumn("id", 23, -1, True),))
+BEGIN, COMMIT = Begin(500, 0, 77), Commit(500, 560, 0)
+
+
+def assembled(assembler: TransactionAssembler, messages: Iterable[Message]) -> list[Assembled]:
+    return [piece for message in messages for piece in assembler.feed(message)]
+
+
+def whole(*messages: Message) -> Fragment:
+    """The single fragment of a transaction with these messages."""
+    (fragment,) = assembled(TransactionAssembler(), [BEGIN, *messages, COMMIT])
+    assert isinstance(fragment, Fragment)
+    return fragment
+
+
+def test_a_transaction_is_one_fragment_with_even_numbers() -> None:
+    fragment = whole(
+        Insert(10, ("1", None)),
+        Update(10, Identity.FULL, ("1", None), ("1", "x")),
+        Delete(10, Identity.FULL, ("1", "x")),
+        Truncate((10, 11), False, False),
+    )
+    assert fragment == Fragment(
+        77,
+        500,
+        560,
+        (
+            Change(Operation.INSERT, 10, 0, None, ("1", None)),
+            Change(Operation.UPDATE, 10, 2, ("1", None), ("1", "x")),
+            Change(Operation.DELETE, 10, 4, ("1", "x"), None),
+            Change(Operation.TRUNCATE, 10, 6),
+            Change(Operation.TRUNCATE, 11, 8),
+        ),
+        True,
+        True,
+    )
+
+
+def test_a_transaction_without_changes_still_moves_the_position() -> None:
+    assert whole(Origin(1, "other"), TypeMessage(99, "public", "mood")) == Fragment(
+        77, 500, 560, (), True, True
+    )
+
+
+def test_an_untouched_value_comes_from_the_old_row() -> None:
+    fragment = whole(Update(10, Identity.FULL, ("1", "long", None), ("2", UNCHANGED, UNCHANGED)))
+    assert fragment.changes[0].new == ("2", "long", None)
+
+
+def test_announcements_keep_their_place_between_changes() -> None:
+    messages = [BEGIN, ITEMS, Insert(10, ("1",)), ITEMS, Insert(10, ("2",)), COMMIT]
+    first, cut, second, last = assembled(TransactionAssembler(), messages)
+    assert first == second == RelationAnnounced(ITEMS)
+    assert isinstance(cut, Fragment) and isinstance(last, Fragment)
+    assert (cut.is_first, cut.is_last, [change.op for change in cut.changes]) == (True, False, [0])
+    assert (last.is_first, last.is_last, [change.op for change in last.changes]) == (False, True, [2])
+
+
+@given(st.integers(1, 5), st.integers(1, 20), st.lists(st.text(max_size=10), max_size=40))
+def test_cutting_changes_nothing_but_the_pieces(limit: int, characters: int, texts: list[str]) -> None:
+    messages = [BEGIN, *(Insert(10, (text,)) for text in texts), COMMIT]
+    pieces = assembled(TransactionAssembler(max_changes=limit, max_characters=characters), messages)
+    fragments = [piece for piece in pieces if isinstance(piece, Fragment)]
+    changes = [change for fragment in fragments for change in fragment.changes]
+    assert [(change.op, change.new) for change in changes] == [
+        (2 * index, (text,)) for index, text in enumerate(texts)
+    ]
+    assert [fragment.is_first for fragment in fragments] == [True] + [False] * (len(fragments) - 1)
+    assert [fragment.is_last for fragment in fragments] == [False] * (len(fragments) - 1) + [True]
+    assert all(1 <= len(fragment.changes) <= limit for fragment in fragments if texts)
+    assert {(fragment.xid, fragment.commit_lsn) for fragment in fragments} == {(77, 500)}
+
+
+def test_a_large_row_is_cut_off_by_its_size() -> None:
+    assembler = TransactionAssembler(max_characters=100)
+    pieces = assembled(assembler, [BEGIN, Insert(10, ("x" * 100,)), Insert(10, ("y",)), COMMIT])
+    assert [len(piece.changes) for piece in pieces if isinstance(piece, Fragment)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Update(10, None, None, ("2",)),
+        Update(10, Identity.KEY, ("1",), ("2",)),
+        Delete(10, Identity.KEY, ("1",)),
+    ],
+)
+def test_a_change_without_its_old_row_names_the_table_and_keeps_its_number(message: Message) -> None:
+    assembler = TransactionAssembler()
+    assembled(assembler, [BEGIN, ITEMS])
+    with pytest.raises(ReplicaIdentityNotFull, match=r"public\.items") as raised:
+        assembled(assembler, [message])
+    assert (raised.value.relation_oid, raised.value.action) == (10, "invalidate")
+    (last,) = assembled(assembler, [Insert(10, ("3",)), COMMIT])
+    assert isinstance(last, Fragment)
+    assert [change.op for change in last.changes] == [2]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [Insert(10, ("1",))],
+        [COMMIT],
+        [BEGIN, BEGIN],
+        [BEGIN, Commit(501, 560, 0)],
+        [BEGIN, Insert(10, (UNCHANGED,))],
+        [BEGIN, Update(10, Identity.FULL, (UNCHANGED,), (UNCHANGED,))],
+        [BEGIN, Update(10, None, None, ("1",))],
+        [StreamStop()],
+    ],
+)
+def test_messages_out_of_place_are_errors(messages: list[Message]) -> None:
+    with pytest.raises(WireError):
+        assembled(TransactionAssembler(), messages)
+
+
+def test_it_knows_whether_a_transaction_is_open() -> None:
+    assembler = TransactionAssembler()
+    seen = []
+    for message in (BEGIN, Insert(10, ("1",)), COMMIT):
+        assembled(assembler, [message])
+        seen.append(assembler.is_in_transaction)
+    assert seen == [True, True, False]
