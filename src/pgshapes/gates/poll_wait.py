@@ -1,0 +1,63 @@
+"""Waiting for something by looking again and again, less and less often, until a deadline.
+
+Not an event: a notice may end a sleep early, but what is waited for is found by looking, so late and lost
+notices only cost time. Invariants: it looks before it considers the deadline; no sleep ends after the
+deadline and none is shorter than 1 ms; every setting is the call's own and nothing is kept between calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as _random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+SHORTEST_SLEEP_S: Final = 0.001
+"""Below this a poll is a busy loop: the clock of an event loop does not resolve more."""
+
+
+async def until(
+    check: Callable[[], T | None],
+    timeout_s: float,
+    *,
+    initial_s: float = 0.025,
+    factor: float = 2.0,
+    cap_s: float = 0.5,
+    jitter: float = 0.25,
+    notice: Callable[[], Awaitable[None]] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    random: Callable[[], float] = _random.random,
+) -> T:
+    """The first truthy result of `check`. Raises TimeoutError when there was none by the deadline.
+
+    Sleeps `initial_s`, then `factor` times as long each time up to `cap_s`, up to `jitter` more or less.
+    `notice()` is asked for before each look; what it returns is awaited beside the sleep, or dropped: a
+    `Notice`, not a coroutine.
+    """
+    deadline = clock() + timeout_s
+    interval_s = initial_s
+    while True:
+        change = None if notice is None else notice()
+        result = check()
+        if result:
+            return result
+        remaining_s = deadline - clock()
+        if remaining_s < SHORTEST_SLEEP_S:
+            raise TimeoutError
+        jittered_s = interval_s * (1 + jitter * (2 * random() - 1))
+        nap = sleep(min(max(jittered_s, SHORTEST_SLEEP_S), remaining_s))
+        await (nap if change is None else _first_of(nap, change))
+        interval_s = min(interval_s * factor, cap_s)
+
+
+async def _first_of(nap: Awaitable[None], change: Awaitable[None]) -> None:
+    waiting = [asyncio.ensure_future(nap), asyncio.ensure_future(change)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waiting:
+            wait.cancel()
