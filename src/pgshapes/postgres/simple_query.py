@@ -25,7 +25,7 @@ async def run(connection: Connection, sql: str) -> list[PGresult]:
     failed.
     """
     connection.pgconn.send_query(sql.encode())
-    return await _results(connection)
+    return await finish(connection)
 
 
 async def describe(connection: Connection, sql: str) -> PGresult:
@@ -34,12 +34,13 @@ async def describe(connection: Connection, sql: str) -> PGresult:
     Protocol: Parse and Describe of the extended query (manual: Message Flow).
     """
     connection.pgconn.send_prepare(b"", sql.encode())
-    await _results(connection)
+    await finish(connection)
     connection.pgconn.send_describe_prepared(b"")
-    return (await _results(connection))[-1]
+    return (await finish(connection))[-1]
 
 
-async def _results(connection: Connection) -> list[PGresult]:
+async def finish(connection: Connection) -> list[PGresult]:
+    """The results of what was sent, up to the end or to the beginning of a COPY. Raises psycopg.Error."""
     results: list[PGresult] = await connection.wait(generators.execute(connection.pgconn))
     for result in results:
         if result.status not in _SUCCEEDED:

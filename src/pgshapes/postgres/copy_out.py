@@ -1,0 +1,82 @@
+"""Reads a `COPY … TO STDOUT` line by line below psycopg's row layer, which would cost three times as much per
+line.
+
+Not here: the statement and what an error means. Invariant: the loop that it runs in is never kept for longer
+than one batch, and libpq's buffer is drained before the socket is waited for. The connection must be the
+caller's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Self
+
+from pgshapes.postgres import simple_query
+from pgshapes.postgres.connection import Connection
+
+BATCH_BYTES: Final = 64 * 1024
+"""About a third of a millisecond of our time; libpq takes at most 16 KB from the socket at once."""
+
+
+class CopyOut:
+    """A COPY under way."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_ended = False
+
+    @classmethod
+    async def begin(cls, connection: Connection, copy_sql: str) -> Self:
+        """Send the statement. Raises psycopg.Error."""
+        await simple_query.run(connection, copy_sql)
+        return cls(connection)
+
+    async def next_batch(self) -> list[bytes]:
+        """The lines that are there, without their ends, waiting for the first; empty at the end. Raises
+        psycopg.Error.
+        """
+        await asyncio.sleep(0)
+        while not self._is_ended:
+            batch = self._drain()
+            if batch:
+                return batch
+            if not self._is_ended:
+                await _readable(self._connection.fileno())
+        await simple_query.finish(self._connection)
+        return []
+
+    def _drain(self) -> list[bytes]:
+        """What can be had without waiting, at most about BATCH_BYTES."""
+        get_line, consume = self._connection.pgconn.get_copy_data, self._connection.pgconn.consume_input
+        batch: list[bytes] = []
+        room, has_consumed = BATCH_BYTES, False
+        while room > 0:
+            size, line = get_line(1)
+            if size > 0:
+                batch.append(bytes(line[:-1]))
+                room -= size
+                has_consumed = False
+            elif size < 0:
+                self._is_ended = True
+                break
+            elif has_consumed:
+                break
+            else:
+                consume()
+                has_consumed = True
+        return batch
+
+
+async def _readable(socket: int) -> None:
+    loop = asyncio.get_running_loop()
+    is_readable = loop.create_future()
+    loop.add_reader(socket, _wake, is_readable)
+    try:
+        await is_readable
+    finally:
+        loop.remove_reader(socket)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -1,0 +1,166 @@
+"""Reads the rows of a shape as they are at one moment, as ready JSON texts (design §7 steps 3 to 5).
+
+Not here: which transactions are in the snapshot (`model.visibility`), when it must be taken again (the caller
+knows what was delivered), where the texts go. Invariant: what `take` tells was asked first the snapshot, then
+the WAL position, and all rows come from that snapshot. State: an open snapshot owns its connection until the
+`async with` ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import psycopg
+from psycopg import pq
+
+from pgshapes.errors import SourceError
+from pgshapes.model.lsn import parse_lsn
+from pgshapes.model.relation import Relation
+from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.postgres import simple_query, snapshot_refusal
+from pgshapes.postgres.connection import LONG_LIFE_SETTINGS, VALUE_SETTINGS, Connection, settings_sql
+from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
+from pgshapes.postgres.copy_out import CopyOut
+from pgshapes.postgres.rendering import copy_rows
+from pgshapes.postgres.sqlstate import OPERATOR
+
+FIRST_ROW_TIMEOUT_S: Final = 30.0
+QUEUE_TIMEOUT_S: Final = 10.0
+"""Below the 30 s that a caller waits for a creation."""
+
+_CLEAN_UP_TIMEOUT_S: Final = 5.0
+
+_QUERY_SETTINGS: Final = (
+    *LONG_LIFE_SETTINGS,
+    ("row_security", "off"),  # the log knows no policies: an error is better than other rows than the log's
+    ("jit", "off"),  # output functions gain nothing by it, and the first row waits for the compiler
+)
+_TAKE: Final = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+    + settings_sql(VALUE_SETTINGS + _QUERY_SETTINGS, local=True)
+    + "; SELECT pg_catalog.pg_current_snapshot()::text,"
+    " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::text END"
+)
+"""One round trip. The statement's snapshot exists before its first expression is computed, so the WAL
+position is later.
+"""
+
+
+class Snapshot:
+    """One transaction at a time on one connection: `take` it, then `discard` it and take another, or read its
+    `rows`.
+    """
+
+    def __init__(self, connection: Connection, copy_sql: str | None, first_row_timeout_s: float) -> None:
+        self._connection = connection
+        self._copy_sql = copy_sql
+        self._first_row_timeout_s = first_row_timeout_s
+
+    async def take(self) -> SnapshotVisibility:
+        """Begin; what the snapshot sees. Raises NotNow, SchemaMoved, SourceError (a standby, too)."""
+        try:
+            *_, result = await simple_query.run(self._connection, _TAKE)
+        except psycopg.Error as error:
+            raise snapshot_refusal.refuse(error) from error
+        snapshot, insert_lsn = (result.get_value(0, column) for column in (0, 1))
+        if snapshot is None or insert_lsn is None:
+            raise SourceError("snapshots need the primary: this server is a standby", action=OPERATOR)
+        return _parse_visibility(snapshot.decode(), insert_lsn.decode())
+
+    async def discard(self) -> None:
+        """End the transaction without a query."""
+        await self._end("ROLLBACK")
+
+    async def rows(self) -> AsyncIterator[list[bytes]]:
+        """JSON texts of the rows in batches, as they arrive; a batch is never empty. To be called once, after
+        `take`.
+
+        Raises NotNow, SchemaMoved, SourceError. Other tasks get their turn between two batches.
+        """
+        if self._copy_sql is not None:
+            try:
+                batch, copy = await self._first_batch(self._copy_sql)
+                while batch:
+                    yield batch
+                    batch = await copy.next_batch()
+            except psycopg.Error as error:
+                raise snapshot_refusal.refuse(error) from error
+        await self._end("COMMIT")
+
+    async def leave(self) -> None:
+        """Bring the connection back to idle, or close it: also in the middle of a query that nobody wants any
+        more.
+        """
+        status = self._connection.pgconn.transaction_status
+        try:
+            async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
+                if status == pq.TransactionStatus.ACTIVE:
+                    await self._connection.cancel_safe(timeout=_CLEAN_UP_TIMEOUT_S)
+                    await self._connection.close()
+                elif status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
+                    await simple_query.run(self._connection, "ROLLBACK")
+        except (TimeoutError, psycopg.Error):
+            await self._connection.close()
+
+    async def _first_batch(self, copy_sql: str) -> tuple[list[bytes], CopyOut]:
+        try:
+            async with asyncio.timeout(self._first_row_timeout_s):
+                copy = await CopyOut.begin(self._connection, copy_sql)
+                return await copy.next_batch(), copy
+        except TimeoutError:
+            raise snapshot_refusal.too_slow(self._first_row_timeout_s) from None
+
+    async def _end(self, how: str) -> None:
+        try:
+            await simple_query.run(self._connection, how)
+        except psycopg.Error as error:
+            raise snapshot_refusal.refuse(error) from error
+
+
+class SnapshotSource:
+    """Opens snapshots on connections of a pool; who finds none free waits for its turn, but not for long."""
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        *,
+        first_row_timeout_s: float = FIRST_ROW_TIMEOUT_S,
+        queue_timeout_s: float = QUEUE_TIMEOUT_S,
+    ) -> None:
+        self._pool = pool
+        self._first_row_timeout_s = first_row_timeout_s
+        self._queue_timeout_s = queue_timeout_s
+
+    @asynccontextmanager
+    async def open(
+        self, relation: Relation, columns: Iterable[str], where_sql: str | None, log_mode: str
+    ) -> AsyncIterator[Snapshot]:
+        """A snapshot for these rows; none with `log_mode` `changes_only`. `where_sql` is rebuilt SQL (design
+        §9).
+
+        Raises NotNow when no connection can be had. Cancelling the task cancels the query on the server.
+        """
+        copy_sql = None if log_mode == "changes_only" else copy_rows(relation, columns, where_sql)
+        async with AsyncExitStack() as borrowed:
+            connection = await self._borrow(borrowed)
+            snapshot = Snapshot(connection, copy_sql, self._first_row_timeout_s)
+            borrowed.push_async_callback(snapshot.leave)
+            yield snapshot
+
+    async def _borrow(self, borrowed: AsyncExitStack) -> Connection:
+        try:
+            return await borrowed.enter_async_context(self._pool.connection(self._queue_timeout_s))
+        except PoolTimeout:
+            raise snapshot_refusal.queue_too_long() from None
+        except SourceError as error:
+            raise snapshot_refusal.refuse(error) from error
+
+
+def _parse_visibility(snapshot: str, insert_lsn: str) -> SnapshotVisibility:
+    """`xmin:xmax:xip,xip…` (manual: pg_snapshot)."""
+    xmin, xmax, xip = snapshot.split(":")
+    running = tuple(int(xid) for xid in xip.split(",") if xid)
+    return SnapshotVisibility(int(xmin), int(xmax), running, parse_lsn(insert_lsn))

@@ -1,0 +1,286 @@
+"""Snapshots of real tables: what they see, when they end, and who is told what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgshapes.errors import NotNow, PgShapesError, SchemaMoved, SourceError
+from pgshapes.postgres.connection import Connection, connect
+from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.inspector import Inspector
+from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
+
+
+@pytest.fixture
+def source(make_pool: Callable[[int], ConnectionPool]) -> SnapshotSource:
+    return SnapshotSource(make_pool(2))
+
+
+async def read(snapshot: Snapshot) -> list[Any]:
+    return [json.loads(text) async for batch in snapshot.rows() for text in batch]
+
+
+async def read_table(
+    source: SnapshotSource, inspector: Inspector, table: str, where: str | None = None, log: str = "full"
+) -> list[Any]:
+    relation = await inspector.relation("public", table)
+    columns = [column.name for column in relation.columns]
+    async with source.open(relation, columns, where, log) as snapshot:
+        await snapshot.take()
+        return await read(snapshot)
+
+
+@asynccontextmanager
+async def other_session(url: str) -> Any:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as session:
+        yield session
+
+
+async def active_queries(db: Connection, fragment: str) -> int:
+    row = await (
+        await db.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s"
+            " AND pid <> pg_backend_pid() AND datname = current_database()",
+            (f"%{fragment}%",),
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_rows_are_ready_messages(db: Connection, source: SnapshotSource, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE items (id int PRIMARY KEY, value text, done bool)")
+    await db.execute(
+        "INSERT INTO items VALUES (1, 'a \"b\" \\ /', true), (2, NULL, NULL), (3, E'x\\ny', false)"
+    )
+    relation = await inspector.relation("public", "items")
+    async with source.open(relation, ["value", "id", "done"], "id < 3", "full") as snapshot:
+        await snapshot.take()
+        texts = [text async for batch in snapshot.rows() for text in batch]
+    assert texts == [
+        rb'{"key":"\"public\".\"items\"/\"1\"","value":{"done":"t","id":"1","value":"a \"b\" \\ /"},'
+        rb'"headers":{"operation":"insert","relation":["public","items"]}}',
+        rb'{"key":"\"public\".\"items\"/\"2\"","value":{"done":null,"id":"2","value":null},'
+        rb'"headers":{"operation":"insert","relation":["public","items"]}}',
+    ]
+
+
+async def test_many_rows_come_in_batches(
+    db: Connection, source: SnapshotSource, inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE items (id int PRIMARY KEY, value text)")
+    await db.execute("INSERT INTO items SELECT n, repeat('x', n % 2000) FROM generate_series(1, 5000) n")
+    await db.execute("INSERT INTO items VALUES (5001, repeat('y', 3000000))")
+    relation = await inspector.relation("public", "items")
+    async with source.open(relation, ["id", "value"], None, "full") as snapshot:
+        await snapshot.take()
+        batches = [batch async for batch in snapshot.rows()]
+    assert len(batches) > 50
+    assert all(batches)
+    rows = [json.loads(text)["value"] for batch in batches for text in batch]
+    rows.sort(key=lambda row: int(row["id"]))
+    assert [int(row["id"]) for row in rows] == list(range(1, 5002))
+    assert [len(row["value"]) for row in rows] == [n % 2000 for n in range(1, 5001)] + [3000000]
+
+
+async def test_changes_only_has_no_rows(db: Connection, source: SnapshotSource, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items VALUES (1)")
+    assert await read_table(source, inspector, "items", log="changes_only") == []
+
+
+async def test_children_of_an_ordinary_table_are_not_its_rows_and_partitions_are(
+    db: Connection, source: SnapshotSource, inspector: Inspector
+) -> None:
+    await db.execute(
+        "CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);"
+        "INSERT INTO parent VALUES (1); INSERT INTO child VALUES (2);"
+        "CREATE TABLE root (id int) PARTITION BY LIST (id);"
+        "CREATE TABLE leaf PARTITION OF root DEFAULT; INSERT INTO leaf VALUES (3)"
+    )
+    assert [row["value"]["id"] for row in await read_table(source, inspector, "parent")] == ["1"]
+    rows = await read_table(source, inspector, "root")
+    assert [row["key"] for row in rows] == ['"public"."root"/"3"']
+
+
+async def test_visibility_is_that_of_the_rows(
+    db: Connection, database_url: str, source: SnapshotSource, inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE items (id int)")
+    relation = await inspector.relation("public", "items")
+
+    async def insert(session: Connection, number: int) -> int:
+        row = await (
+            await session.execute(
+                "INSERT INTO items VALUES (%s) RETURNING pg_current_xact_id()::text", (number,)
+            )
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async with other_session(database_url) as running:
+        committed = await insert(db, 1)
+        await running.execute("BEGIN")
+        open_xid = await insert(running, 2)
+        finished = await insert(db, 3)
+        async with source.open(relation, ["id"], None, "full") as snapshot:
+            seen = await snapshot.take()
+            await running.execute("COMMIT")
+            late = await insert(db, 4)
+            assert [row["value"]["id"] for row in await read(snapshot)] == ["1", "3"]
+    assert [seen.sees_xid(xid) for xid in (committed, open_xid, finished, late)] == [True, False, True, False]
+    row = await (await db.execute("SELECT (pg_current_wal_insert_lsn() - '0/0')::int8")).fetchone()
+    assert row is not None
+    assert 0 < seen.insert_lsn < row[0]
+
+
+async def test_a_snapshot_can_be_thrown_away_and_taken_again(
+    db: Connection, source: SnapshotSource, inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE items (id int)")
+    relation = await inspector.relation("public", "items")
+    async with source.open(relation, ["id"], None, "full") as snapshot:
+        first = await snapshot.take()
+        await db.execute("INSERT INTO items VALUES (1)")
+        await snapshot.discard()
+        second = await snapshot.take()
+        assert second.insert_lsn > first.insert_lsn
+        assert len(await read(snapshot)) == 1
+
+
+async def test_a_connection_serves_the_next_snapshot_also_after_one_that_was_left(
+    db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE items (id int); INSERT INTO items SELECT generate_series(1, 100000)")
+    source = SnapshotSource(make_pool(1))
+    relation = await inspector.relation("public", "items")
+    async with source.open(relation, ["id"], None, "full") as snapshot:
+        await snapshot.take()
+    async with source.open(relation, ["id"], None, "full") as snapshot:
+        await snapshot.take()
+        async for _ in snapshot.rows():
+            break
+    with pytest.raises(SchemaMoved):
+        await read_table(source, inspector, "items", "nope > 1")
+    assert len(await read_table(source, inspector, "items")) == 100000
+
+
+async def test_cancelling_cancels_the_query(
+    db: Connection, source: SnapshotSource, inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE items (id int); INSERT INTO items VALUES (1)")
+    await inspector.relation("public", "items")
+    reading = asyncio.create_task(read_table(source, inspector, "items", "pg_sleep(60 + id) IS NOT NULL"))
+    while not await active_queries(db, "pg_sleep(60"):
+        await asyncio.sleep(0.01)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    while await active_queries(db, "pg_sleep(60"):
+        await asyncio.sleep(0.01)
+
+
+async def test_no_first_row_in_time(
+    db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE items (id int); INSERT INTO items VALUES (1)")
+    source = SnapshotSource(make_pool(1), first_row_timeout_s=0.1)
+    with pytest.raises(NotNow) as refused:
+        await read_table(source, inspector, "items", "pg_sleep(60 + id) IS NOT NULL")
+    assert refused.value.message == (
+        "Snapshot query took too long to return data (cancelled after 100ms). Please ensure snapshot queries"
+        " are using an index to avoid taking up all database connections."
+    )
+    assert (refused.value.known, refused.value.retry_after_s) == (True, 10)
+    while await active_queries(db, "pg_sleep(60"):
+        await asyncio.sleep(0.01)
+
+
+async def test_no_connection_in_time(
+    db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE items (id int)")
+    source = SnapshotSource(make_pool(1), queue_timeout_s=0.05)
+    relation = await inspector.relation("public", "items")
+    async with source.open(relation, ["id"], None, "full"):
+        with pytest.raises(
+            NotNow, match="Snapshot creation failed because of a connection pool queue timeout"
+        ):
+            await read_table(source, inspector, "items")
+
+
+async def failure_of(source: SnapshotSource, inspector: Inspector, where: str | None = None) -> PgShapesError:
+    with pytest.raises(PgShapesError) as refused:
+        await read_table(source, inspector, "items", where)
+    return refused.value
+
+
+async def test_a_table_that_moved(db: Connection, source: SnapshotSource, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE items (id int, value text)")
+    await inspector.relation("public", "items")
+    await db.execute("ALTER TABLE items DROP COLUMN value")
+    assert isinstance(await failure_of(source, inspector), SchemaMoved)
+    await db.execute("DROP TABLE items")
+    assert isinstance(await failure_of(source, inspector), SchemaMoved)
+
+
+async def test_an_error_of_the_query(db: Connection, source: SnapshotSource, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE items (id int)")
+    await db.execute("INSERT INTO items SELECT generate_series(1, 100000) UNION ALL SELECT 0")
+    failure = await failure_of(source, inspector, "1 / id >= 0")
+    assert isinstance(failure, SourceError)
+    assert failure.message == "Unexpected error while creating snapshot: division by zero"
+
+
+async def test_without_the_right_to_read(db: Connection, database_url: str, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE items (id int)")
+    name = f"reader_{db.info.dbname}"
+    await db.execute(f"CREATE ROLE {name} LOGIN".encode())
+
+    async def connect_as_reader() -> Connection:
+        connection = await connect(database_url)
+        await connection.execute(f"SET ROLE {name}".encode())
+        return connection
+
+    pool = ConnectionPool(connect_as_reader, 1)
+    try:
+        failure = await failure_of(SnapshotSource(pool), inspector)
+        assert failure.message == "Unable to create initial snapshot: permission denied for table items"
+        await db.execute(
+            f"GRANT SELECT ON items TO {name}; ALTER TABLE items ENABLE ROW LEVEL SECURITY".encode()
+        )
+        failure = await failure_of(SnapshotSource(pool), inspector)
+        assert "row-level security" in failure.message
+    finally:
+        await pool.close()
+        await db.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
+
+
+async def test_no_database(db: Connection, inspector: Inspector) -> None:
+    await db.execute("CREATE TABLE items (id int)")
+    pool = ConnectionPool(lambda: connect("postgresql://nobody@127.0.0.1:1/none"), 1)
+    failure = await failure_of(SnapshotSource(pool), inspector)
+    assert isinstance(failure, NotNow)
+    assert failure.message == "Database connection not available"
+
+
+async def test_a_connection_that_is_lost_in_the_middle(
+    db: Connection, source: SnapshotSource, inspector: Inspector
+) -> None:
+    await db.execute("CREATE TABLE items (id int); INSERT INTO items SELECT generate_series(1, 300000)")
+    relation = await inspector.relation("public", "items")
+    async with source.open(relation, ["id"], None, "full") as snapshot:
+        await snapshot.take()
+        with pytest.raises(NotNow, match="Database connection not available"):
+            async for _ in snapshot.rows():
+                await db.execute(
+                    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE query LIKE 'COPY%'"
+                    " AND datname = current_database()"
+                )
+    assert len(await read_table(source, inspector, "items", "id < 3")) == 2
