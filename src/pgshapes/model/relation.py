@@ -28,6 +28,10 @@ class Column(NamedTuple):
     """`pg_collation.collcollate`-like name of the column's collation (`C`, `en_US.UTF-8`, …), None if not collatable.
     The database's default collation is resolved to its real name."""
     is_deterministic_collation: bool = True
+    collation_provider: str = "c"
+    """`pg_collation.collprovider` (the database's for its default): c libc, i ICU, b builtin."""
+    base_type_oid: int = 0
+    """For a domain: oid of the type under all its domains (`getBaseType`); else 0."""
 
 
 class RelationData(NamedTuple):
@@ -45,6 +49,11 @@ class RelationData(NamedTuple):
     """Grows with every look-up that found the relation changed; part of what callers remember definitions by."""
     publishes_generated: bool = False
     """Whether this server can replicate generated columns (Postgres 18 and newer)."""
+    server_version: int = 0
+    """`server_version_num`, 0 if not known; some functions differ between versions."""
+    database_collation: str | None = None
+    """Locale of the database's default collation, which text that comes from no column has; None if not known."""
+    database_collation_provider: str = "c"
 
 
 class Relation(RelationData):
