@@ -1,0 +1,222 @@
+"""One shape's log in the files `log` and `log.index`. Owner only; the only writer of these files.
+
+Readable means: in the page cache and within `tail`. The tail moves only when a transaction ends, so what
+lies beyond it (the messages of an unfinished transaction) is never served. No file exists before something
+is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgshapes.errors import StorageError
+from pgshapes.model.tail import Tail
+from pgshapes.shape_log.entry import Entry
+from pgshapes.shape_log.file_snapshot import FileSnapshotWriter
+from pgshapes.shape_log.files import Files, is_out_of_descriptors, storage_error
+from pgshapes.shape_log.layout import INDEX, LOG, Layout
+from pgshapes.shape_log.log_end import LogEnd, OpenRecord, draft
+from pgshapes.shape_log.open_logs import OpenLogs
+from pgshapes.shape_log.record import RECORD_BYTES
+from pgshapes.shape_log.unsynced import Unsynced
+
+
+@dataclass(slots=True, frozen=True)
+class Surroundings:
+    """What all logs of an instance share."""
+
+    files: Files
+    layout: Layout
+    unsynced: Unsynced
+    open_logs: OpenLogs
+    chunk_bytes: int
+
+
+@dataclass(slots=True, frozen=True)
+class Recovered:
+    """What was found of a shape on the disk."""
+
+    end: LogEnd
+    snapshot_chunks: int
+
+
+class FileShapeLog:
+    """A `ShapeLog` (writer.py) in a directory of its own."""
+
+    __slots__ = (
+        "_broken",
+        "_end",
+        "_finished",
+        "_has_directory",
+        "_has_log_files",
+        "_index_file",
+        "_log_file",
+        "_open_record",
+        "_snapshot",
+        "_surroundings",
+        "handle",
+        "place",
+        "tail",
+    )
+
+    def __init__(self, handle: str, surroundings: Surroundings, recovered: Recovered | None = None) -> None:
+        self.handle = handle
+        self.tail = Tail()
+        self.place = -1
+        self._surroundings = surroundings
+        self._end = self._finished = LogEnd()
+        self._open_record: OpenRecord | None = None
+        self._log_file = self._index_file = -1
+        self._has_directory = self._has_log_files = False
+        self._snapshot: FileSnapshotWriter | None = None
+        self._broken: StorageError | None = None
+        if recovered is not None:
+            self._resume(recovered)
+
+    def append(self, entries: Sequence[Entry], *, ends_transaction: bool) -> None:
+        if self._broken is not None:
+            raise self._broken
+        entries = self._untold(entries)
+        if entries:
+            self._write(entries, ends_transaction)
+        elif ends_transaction and self._open_record is not None:
+            self._write_ended(self._open_record)
+
+    def start_snapshot(self) -> FileSnapshotWriter:
+        if self._snapshot is not None or self.tail.snapshot_chunks:
+            raise StorageError(f"shape {self.handle} has a snapshot already")
+        self._snapshot = FileSnapshotWriter(self, self._surroundings.files, self._surroundings.chunk_bytes)
+        return self._snapshot
+
+    def ensure_directory(self) -> str:
+        """The shape's directory, made if need be. Raises DiskFull, StorageError."""
+        layout, files, unsynced = (
+            self._surroundings.layout,
+            self._surroundings.files,
+            self._surroundings.unsynced,
+        )
+        if self._broken is not None:
+            raise self._broken
+        directory = layout.directory(self.handle)
+        if not self._has_directory:
+            try:
+                unsynced.made_directory(
+                    self.handle, with_prefix=files.make_directory(layout.prefix(self.handle))
+                )
+                files.make_directory(directory)
+            except OSError as error:
+                raise storage_error(error, directory) from error
+            self._has_directory = True
+        return directory
+
+    def has_snapshot_chunk(self, number: int, *, is_last: bool) -> None:
+        """Snapshot chunk `number` is written and may be read."""
+        self.tail = self.tail._replace(snapshot_chunks=number + 1, is_snapshot_complete=is_last)
+
+    def made_snapshot_file(self, name: str) -> None:
+        """A snapshot file has all its content."""
+        self._surroundings.unsynced.made_names(self.handle)
+        self._surroundings.unsynced.wrote(self.handle, name)
+
+    def break_off(self, error: StorageError) -> None:
+        """Close all files and refuse every further write with `error`."""
+        self._broken = error
+        self._surroundings.open_logs.release(self)
+        if self._snapshot is not None:
+            self._snapshot.close()
+
+    def close_files(self) -> None:
+        """Give the descriptors back; the next append opens the files again."""
+        log_file, index_file = self._log_file, self._index_file
+        self._log_file = self._index_file = -1
+        for descriptor in (log_file, index_file):
+            if descriptor >= 0:
+                self._surroundings.files.close(descriptor)
+
+    def _resume(self, recovered: Recovered) -> None:
+        self._has_directory = True
+        self._has_log_files = recovered.end.records > 0
+        self._end = self._finished = recovered.end
+        self.tail = Tail(snapshot_chunks=recovered.snapshot_chunks, is_snapshot_complete=True)
+        self._publish()
+
+    def _untold(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The entries that are new; drops an unfinished transaction that is told again."""
+        if not entries:
+            return entries
+        first, last = entries[0].offset, self._end.last
+        if first > last:
+            if self._open_record is not None and first.tx != last.tx:
+                raise ValueError(f"transaction {first.tx} starts before {last.tx} has ended")
+            return entries
+        if self._open_record is not None:
+            self._cut_back(self._finished)
+            self._end, self._open_record = self._finished, None
+        return [entry for entry in entries if entry.offset > self._end.last]
+
+    def _write(self, entries: Sequence[Entry], ends_transaction: bool) -> None:
+        end = self._end
+        new = draft(end, entries, self._surroundings.chunk_bytes, ends_transaction=ends_transaction)
+        self._write_files(new.messages, new.records, end)
+        self._end, self._open_record = new.end, new.open_record
+        if ends_transaction:
+            self._publish()
+
+    def _write_ended(self, record: OpenRecord) -> None:
+        end = self._end
+        self._write_files(b"", record.encode_ended(), end._replace(records=end.records - 1))
+        self._open_record = None
+        self._publish()
+
+    def _publish(self) -> None:
+        self._finished = end = self._end
+        _, _, _, _, chunks, is_complete = self.tail
+        self.tail = Tail(end.last, end.position, end.chunk_bound, end.chunk_start, chunks, is_complete)
+
+    def _write_files(self, log: bytes, index: bytes, at: LogEnd) -> None:
+        surroundings = self._surroundings
+        try:
+            if self._log_file < 0:
+                self._open_files()
+            if log:
+                surroundings.files.write_at(self._log_file, log, at.position)
+            surroundings.files.write_at(self._index_file, index, at.records * RECORD_BYTES)
+        except OSError as error:
+            self._cut_back(self._end)
+            raise storage_error(error, f"append to shape {self.handle}") from error
+        finally:
+            if self.place < 0:
+                self.close_files()
+        surroundings.unsynced.wrote(self.handle, LOG, INDEX)
+
+    def _open_files(self) -> None:
+        directory, surroundings = self.ensure_directory(), self._surroundings
+        self._log_file = self._open(f"{directory}/{LOG}")
+        self._index_file = self._open(f"{directory}/{INDEX}")
+        if not self._has_log_files:
+            self._has_log_files = True
+            surroundings.unsynced.made_names(self.handle)
+        surroundings.open_logs.admit(self)
+
+    def _open(self, path: str) -> int:
+        surroundings = self._surroundings
+        try:
+            return surroundings.files.open(path)
+        except OSError as error:
+            if not is_out_of_descriptors(error) or not surroundings.open_logs.make_room():
+                raise
+            return surroundings.files.open(path)
+
+    def _cut_back(self, to: LogEnd) -> None:
+        """Take back what was written past `to`. A log that cannot be cut is of no more use."""
+        if not self._has_log_files:
+            return
+        directory = self._surroundings.layout.directory(self.handle)
+        try:
+            self._surroundings.files.truncate(f"{directory}/{LOG}", to.position)
+            self._surroundings.files.truncate(f"{directory}/{INDEX}", to.records * RECORD_BYTES)
+        except OSError as error:
+            broken = storage_error(error, f"restore shape {self.handle}")
+            self.break_off(broken)
+            raise broken from error

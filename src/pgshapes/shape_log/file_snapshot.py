@@ -1,0 +1,90 @@
+"""A shape's snapshot in the files `snapshot.0`, `snapshot.1`, …: each a complete response body, written once.
+
+Owner only. Rows go to the page cache as they come; a chunk is readable when its last byte is there. The
+last chunk's file ends with a newline, which is not part of the body: without it, a snapshot whose last
+chunks are missing would pass for a whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from pgshapes.errors import StorageError
+from pgshapes.shape_log.chunks import RowChunker
+from pgshapes.shape_log.files import Files, storage_error
+from pgshapes.shape_log.layout import snapshot_name
+
+END_MARK: Final = b"\n"
+"""After the body in the file of a snapshot's last chunk."""
+
+
+class SnapshotOwner(Protocol):
+    """The log that the snapshot belongs to."""
+
+    def ensure_directory(self) -> str:
+        """The shape's directory."""
+
+    def has_snapshot_chunk(self, number: int, *, is_last: bool) -> None:
+        """A chunk may be read."""
+
+    def made_snapshot_file(self, name: str) -> None:
+        """A file has all its content."""
+
+
+class FileSnapshotWriter:
+    """A `SnapshotWriter` (writer.py). After an error it writes nothing more: the creation has failed."""
+
+    __slots__ = ("_chunker", "_file", "_files", "_is_over", "_log", "_number", "_position")
+
+    def __init__(self, log: SnapshotOwner, files: Files, chunk_bytes: int) -> None:
+        self._log = log
+        self._files = files
+        self._chunker = RowChunker(chunk_bytes)
+        self._number = 0
+        self._file = -1
+        self._position = 0
+        self._is_over = False
+
+    def add_rows(self, rows: Sequence[bytes]) -> None:
+        for run, closes_chunk in self._chunker.runs(rows):
+            self._write(b",".join(run), b"]" if closes_chunk else b"")
+            if closes_chunk:
+                self._close_chunk(is_last=False)
+
+    def finish(self, snapshot_end: bytes) -> None:
+        self._write(snapshot_end, b"]" + END_MARK)
+        self._close_chunk(is_last=True)
+        self._is_over = True
+
+    def close(self) -> None:
+        """Give the descriptor back, whatever has been written; nothing can be written after it."""
+        self._is_over = True
+        descriptor, self._file = self._file, -1
+        if descriptor >= 0:
+            self._files.close(descriptor)
+
+    def _write(self, items: bytes, ending: bytes) -> None:
+        if self._is_over:
+            raise StorageError("this snapshot is over")
+        try:
+            if self._file < 0:
+                self._file = self._files.open(f"{self._log.ensure_directory()}/{snapshot_name(self._number)}")
+            data = b"".join((b"," if self._position else b"[", items, ending))
+            self._files.write_at(self._file, data, self._position)
+        except OSError as error:
+            self.close()
+            raise storage_error(error, "write a snapshot") from error
+        self._position += len(data)
+
+    def _close_chunk(self, *, is_last: bool) -> None:
+        descriptor, self._file = self._file, -1
+        try:
+            self._files.close(descriptor)
+        except OSError as error:
+            self.close()
+            raise storage_error(error, "write a snapshot") from error
+        self._log.made_snapshot_file(snapshot_name(self._number))
+        self._log.has_snapshot_chunk(self._number, is_last=is_last)
+        self._number += 1
+        self._position = 0

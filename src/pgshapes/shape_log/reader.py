@@ -1,0 +1,134 @@
+"""Reads snapshots and logs from the files, in any process. Never writes, and never reads past a tail that
+it is given.
+
+Files are opened for each read and closed after it: 5 µs, and a descriptor can never stand for a shape that
+is gone. What is kept is where recent tails ended, so that a live request finds its place without a search.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pgshapes.errors import StorageError
+from pgshapes.model.offset import Offset
+from pgshapes.model.tail import Tail
+from pgshapes.shape_log.entry import LogSlice
+from pgshapes.shape_log.file_snapshot import END_MARK
+from pgshapes.shape_log.files import storage_error
+from pgshapes.shape_log.layout import INDEX, LOG, Layout, is_handle, snapshot_name
+from pgshapes.shape_log.record import ENDS_CHUNK, RECORD_BYTES, Record, decode, first_after, first_of_chunk
+
+REMEMBERED_TAILS: Final = 16_384
+"""At 200 bytes each, 3 MB; a tail is worth remembering while clients come back from it, about a poll."""
+
+
+class FileLogReader:
+    """The `LogReader` that the HTTP API asks for. Its state is the memory of where recent tails ended."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._layout = Layout(str(Path(root).absolute()))
+        self._ends: OrderedDict[tuple[str, Offset], int] = OrderedDict()
+
+    def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
+        """The complete response body of snapshot chunk `number`. Raises StorageError."""
+        with self._opened(handle, snapshot_name(number)) as file:
+            size = os.fstat(file).st_size
+            if os.pread(file, 1, size - 1 if size else 0) == END_MARK:
+                size -= 1
+            return _read(file, 0, size)
+
+    def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+        """What follows `after`, up to the end of its chunk or to `tail.latest`. Raises StorageError."""
+        self._remember(handle, tail)
+        if after >= tail.latest or not tail.end_position:
+            return LogSlice(b"", tail.latest, False)
+        if after < tail.last_chunk_bound:
+            return self._read_closed_chunk(handle, after, tail)
+        start = self._start_in_open_chunk(handle, after, tail)
+        return LogSlice(self._read_body(handle, start, tail.end_position), tail.latest, False)
+
+    def _start_in_open_chunk(self, handle: str, after: Offset, tail: Tail) -> int:
+        if after == tail.last_chunk_bound or after.tx <= 0:
+            return tail.last_chunk_end
+        known = self._ends.get((handle, after))
+        if known is not None:
+            return known
+        with self._index(handle) as index:
+            return index.record(index.first_after(after)).position
+
+    def _read_closed_chunk(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+        with self._index(handle) as index:
+            first = index.record(index.first_after(after))
+            last = index.record(index.first_of_chunk(first.chunk + 1) - 1)
+        if not last.flags & ENDS_CHUNK or last.offset > tail.last_chunk_bound:
+            raise StorageError(f"shape {handle}: chunk {first.chunk} has no end")
+        return LogSlice(self._read_body(handle, first.position, last.end), last.offset, True)
+
+    def _read_body(self, handle: str, start: int, end: int) -> bytes:
+        """The messages in these bytes, without the separator after the last."""
+        if start >= end:
+            raise StorageError(f"shape {handle}: the index does not fit the log")
+        with self._opened(handle, LOG) as file:
+            return _read(file, start, end - start - 1)
+
+    def _remember(self, handle: str, tail: Tail) -> None:
+        key = (handle, tail.latest)
+        if key not in self._ends:
+            self._ends[key] = tail.end_position
+            if len(self._ends) > REMEMBERED_TAILS:
+                self._ends.popitem(last=False)
+
+    @contextmanager
+    def _index(self, handle: str) -> Iterator[_Index]:
+        with self._opened(handle, INDEX) as file:
+            yield _Index(file)
+
+    @contextmanager
+    def _opened(self, handle: str, name: str) -> Iterator[int]:
+        if not is_handle(handle):
+            raise StorageError(f"not a handle: {handle!r}")
+        try:
+            file = os.open(f"{self._layout.directory(handle)}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                yield file
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise storage_error(error, f"read {name} of shape {handle}") from error
+
+
+class _Index:
+    """The records in an open `log.index`. The owner may append meanwhile; what is there does not move."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._count = os.fstat(file).st_size // RECORD_BYTES
+
+    def record(self, number: int) -> Record:
+        if not 0 <= number < self._count:
+            raise StorageError("the index is shorter than the log")
+        return decode(self._read(number))
+
+    def first_after(self, offset: Offset) -> int:
+        return first_after(self._count, self._read, offset)
+
+    def first_of_chunk(self, chunk: int) -> int:
+        return first_of_chunk(self._count, self._read, chunk)
+
+    def _read(self, number: int) -> bytes:
+        return _read(self._file, number * RECORD_BYTES, RECORD_BYTES)
+
+
+def _read(file: int, start: int, size: int) -> bytes:
+    data = os.pread(file, size, start)
+    while len(data) < size:
+        more = os.pread(file, size - len(data), start + len(data))
+        if not more:
+            raise StorageError("a file is shorter than its tail says")
+        data += more
+    return data

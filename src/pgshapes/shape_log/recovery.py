@@ -1,0 +1,176 @@
+"""What of a shape survived: read at start, before anything is appended. Reads only; the store cuts and syncs.
+
+Records with a transaction at or before the recorded LSN were synced before that LSN was recorded: the
+*trusted* part, which Postgres will not send again. Beyond it pages reached the disk in any order or not at
+all, so a good last record proves nothing: the scan goes forward, checks every record with its message and
+stops at the first failure, then goes back to the last record that ends a transaction. Damage in the trusted
+part means that the shape is lost. It is looked for where recovery reads: at the end of the trusted part,
+and in any trusted record found after the cut.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from pgshapes.errors import StorageError
+from pgshapes.model.offset import BEFORE_ALL
+from pgshapes.shape_log.file_log import Recovered
+from pgshapes.shape_log.file_snapshot import END_MARK
+from pgshapes.shape_log.files import storage_error
+from pgshapes.shape_log.layout import INDEX, LOG, snapshot_name, snapshot_number
+from pgshapes.shape_log.log_end import LogEnd
+from pgshapes.shape_log.record import (
+    ENDS_CHUNK,
+    ENDS_TRANSACTION,
+    RECORD_BYTES,
+    Record,
+    decode,
+    first_of_chunk,
+    is_intact,
+    transaction_of,
+)
+
+
+class Survey(NamedTuple):
+    """What recovery found, and what is to be done about it."""
+
+    recovered: Recovered
+    must_cut: bool
+    """Whether the files are longer than what is kept."""
+    must_sync: bool
+    """Whether records are kept that may not be durable: nobody will send them again, for they are here."""
+
+
+def survey(directory: str, recorded_lsn: int) -> Survey:
+    """What can be kept of the shape in `directory`.
+
+    Raises StorageError when the shape is lost, PermissionError when nothing can be said about it.
+    """
+    try:
+        return _survey(directory, recorded_lsn)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise storage_error(error, directory) from error
+
+
+def _survey(directory: str, recorded_lsn: int) -> Survey:
+    names = frozenset(path.name for path in Path(directory).iterdir())
+    chunks = _count_snapshot_chunks(directory, names)
+    with _opened(directory, INDEX, names) as index, _opened(directory, LOG, names) as log:
+        scan = _Scan(index, log, recorded_lsn)
+        end, trusted = scan.run()
+        return Survey(
+            Recovered(end, chunks),
+            must_cut=scan.index_size > end.records * RECORD_BYTES or scan.log_size > end.position,
+            must_sync=end.records > trusted,
+        )
+
+
+class _Scan:
+    """One pass over a log. `index` and `log` are descriptors, None for a missing file."""
+
+    def __init__(self, index: int | None, log: int | None, recorded_lsn: int) -> None:
+        self._index = index
+        self._log = log
+        self._recorded_lsn = recorded_lsn
+        self.index_size = 0 if index is None else os.fstat(index).st_size
+        self.log_size = 0 if log is None else os.fstat(log).st_size
+        self._count = self.index_size // RECORD_BYTES
+
+    def run(self) -> tuple[LogEnd, int]:
+        """The end of what is kept, and the number of trusted records."""
+        trusted = bisect_left(range(self._count), True, key=lambda number: not self._is_trusted(number))
+        end = self._end_of_trusted(trusted)
+        kept = self._scan_forward(end)
+        if any(self._is_trusted(number) for number in range(kept.records, self._count)):
+            raise StorageError("a record that was durable is damaged")
+        return kept, trusted
+
+    def _is_trusted(self, number: int) -> bool:
+        return 0 < transaction_of(self._read(number)) <= self._recorded_lsn
+
+    def _end_of_trusted(self, count: int) -> LogEnd:
+        if not count:
+            return LogEnd()
+        record = self._intact(count - 1)
+        if record is None or not record.flags & ENDS_TRANSACTION:
+            raise StorageError("the end of the durable part is damaged")
+        return self._end_before(record, count - 1).after(record)
+
+    def _end_before(self, record: Record, number: int) -> LogEnd:
+        """The end of the log without this record, which is intact."""
+        first = first_of_chunk(number, self._read, record.chunk)
+        if first == record.chunk == 0:
+            return LogEnd(records=number, chunk_size=record.position - number)
+        closing = decode(self._read(max(first - 1, 0)))
+        if not closing.flags & ENDS_CHUNK or closing.chunk + 1 != record.chunk:
+            raise StorageError("the chunks of the durable part are damaged")
+        size = record.position - closing.end - (number - first)
+        return LogEnd(BEFORE_ALL, record.position, number, record.chunk, size, closing.offset, closing.end)
+
+    def _scan_forward(self, end: LogEnd) -> LogEnd:
+        finished = end
+        for number in range(end.records, self._count):
+            record = self._intact(number)
+            if record is None or not _follows(record, end) or record.tx <= self._recorded_lsn:
+                break
+            end = end.after(record)
+            if record.flags & ENDS_TRANSACTION:
+                finished = end
+        return finished
+
+    def _intact(self, number: int) -> Record | None:
+        data = self._read(number)
+        record = decode(data)
+        if self._log is None or record.end > self.log_size:
+            return None
+        payload = os.pread(self._log, record.length + 1, record.position)
+        if payload[-1:] != b"," or not is_intact(data, payload[:-1]):
+            return None
+        return record
+
+    def _read(self, number: int) -> bytes:
+        assert self._index is not None, "there are records only in a file"
+        return os.pread(self._index, RECORD_BYTES, number * RECORD_BYTES)
+
+
+def _follows(record: Record, end: LogEnd) -> bool:
+    return record.offset > end.last and record.position == end.position and record.chunk == end.chunk
+
+
+def _count_snapshot_chunks(directory: str, names: frozenset[str]) -> int:
+    numbers = {number for name in names if (number := snapshot_number(name)) is not None}
+    if not numbers or numbers != set(range(len(numbers))):
+        raise StorageError(f"{directory}: snapshot chunks are missing")
+    for number in numbers:
+        ending = b"]" + END_MARK if number == len(numbers) - 1 else b"]"
+        if not _is_whole(f"{directory}/{snapshot_name(number)}", ending):
+            raise StorageError(f"{directory}: snapshot chunk {number} is damaged")
+    return len(numbers)
+
+
+def _is_whole(path: str, ending: bytes) -> bool:
+    with Path(path).open("rb") as file:
+        if file.read(1) != b"[":
+            return False
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 2, 0))
+        return file.read().endswith(ending)
+
+
+@contextmanager
+def _opened(directory: str, name: str, names: frozenset[str]) -> Iterator[int | None]:
+    if name not in names:
+        yield None
+        return
+    descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,224 @@
+"""All shapes of an instance: made, made durable, removed, found again at start. Owner only.
+
+The orders that nothing may change (design §8):
+
+* content is synced, then names; only then does `sync` return, and only then may the LSN be recorded and
+  acknowledged;
+* a removal is a rename whose parent is synced before `remove` returns; deleting the bytes comes later, in
+  the trash;
+* recovery syncs what it keeps beyond the recorded LSN, because nobody will send it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Protocol
+
+from pgshapes.errors import StorageError
+from pgshapes.shape_log.file_log import FileShapeLog, Surroundings
+from pgshapes.shape_log.files import Files, RealFiles, storage_error
+from pgshapes.shape_log.layout import INDEX, LOG, Layout, is_handle
+from pgshapes.shape_log.open_logs import OpenLogs
+from pgshapes.shape_log.record import RECORD_BYTES
+from pgshapes.shape_log.recovery import Survey, survey
+from pgshapes.shape_log.sync_queue import Failures, SyncQueue
+from pgshapes.shape_log.unsynced import Unsynced
+from pgshapes.shape_log.writer import ShapeLog
+
+
+class ShapeStore(Protocol):
+    """The logs of all shapes, as the owner sees them."""
+
+    def create(self, handle: str) -> ShapeLog:
+        """A new, empty log; nothing is on the disk until something is written."""
+
+    def get(self, handle: str) -> ShapeLog | None:
+        """The log of a shape that was created or recovered, and not removed."""
+
+    async def sync(self) -> None:
+        """Make everything that any shape wrote before this call durable.
+
+        Raises StorageError with `details["handles"]`: those shapes have lost data and refuse further
+        writes; all others are durable.
+        """
+
+    async def sync_shape(self, handle: str) -> None:
+        """The same for one shape. Raises StorageError."""
+
+    async def remove(self, handles: Collection[str]) -> None:
+        """Remove shapes, durably; unknown ones are taken off the disk if there. Raises StorageError."""
+
+    async def empty_trash(self) -> None:
+        """Delete the bytes of removed shapes; can be cut short and repeated at any time."""
+
+    def recover(self, live: Collection[str], recorded_lsn: int) -> Mapping[str, ShapeLog]:
+        """At start, before anything else: the logs of the shapes in `live`, which were durable as far as
+        this LSN.
+
+        A live shape that is not in the answer is lost, and its directory removed, durably. Directories of
+        shapes that are not live are put into the trash. Blocks.
+        """
+
+    async def close(self) -> None:
+        """Wait for a running sync and close all files. Makes nothing durable."""
+
+
+class FileShapeStore:
+    """A `ShapeStore` in a directory of its own. Owns every file under it."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        chunk_bytes: int,
+        files: Files | None = None,
+        max_open_files: int | None = None,
+    ) -> None:
+        layout = Layout(str(Path(root).absolute()))
+        self._layout = layout
+        self._files = files or RealFiles(layout.root)
+        self._unsynced = Unsynced(layout)
+        self._open_logs = OpenLogs(max_open_files)
+        self._surroundings = Surroundings(self._files, layout, self._unsynced, self._open_logs, chunk_bytes)
+        self._logs: dict[str, FileShapeLog] = {}
+        self._syncs = SyncQueue(self._sync_shapes)
+        self._make_root()
+
+    def create(self, handle: str) -> FileShapeLog:
+        if not is_handle(handle) or handle in self._logs:
+            raise ValueError(f"not a new handle: {handle!r}")
+        log = self._logs[handle] = FileShapeLog(handle, self._surroundings)
+        return log
+
+    def get(self, handle: str) -> FileShapeLog | None:
+        return self._logs.get(handle)
+
+    async def sync(self) -> None:
+        failures = await self._syncs.request(None)
+        if failures:
+            raise StorageError(f"{len(failures)} shapes could not be made durable", handles=sorted(failures))
+
+    async def sync_shape(self, handle: str) -> None:
+        failures = await self._syncs.request(handle)
+        if handle in failures:
+            raise failures[handle]
+
+    async def remove(self, handles: Collection[str]) -> None:
+        for handle in handles:
+            self._forget(handle)
+        await asyncio.to_thread(self._trash_durably, handles)
+
+    async def empty_trash(self) -> None:
+        await asyncio.to_thread(self._empty_trash)
+
+    def recover(self, live: Collection[str], recorded_lsn: int) -> dict[str, FileShapeLog]:
+        on_disk = self._handles_on_disk()
+        self._trash(on_disk.difference(live))
+        surveys: dict[str, Survey] = {}
+        for handle in live:
+            with suppress(StorageError):
+                surveys[handle] = survey(self._layout.directory(handle), recorded_lsn)
+        self._trash_durably([handle for handle in live if handle not in surveys])
+        self._cut_and_sync(surveys)
+        self._logs = {
+            handle: FileShapeLog(handle, self._surroundings, found.recovered)
+            for handle, found in surveys.items()
+        }
+        return dict(self._logs)
+
+    async def close(self) -> None:
+        await self._syncs.idle()
+        self.close_files()
+
+    def close_files(self) -> None:
+        """Close all files now; nothing can be written after it."""
+        for log in self._logs.values():
+            log.break_off(StorageError("the store is closed"))
+
+    def _make_root(self) -> None:
+        """Always synced: an earlier process may have made these, and died before they were durable."""
+        layout, files = self._layout, self._files
+        for directory in (layout.root, layout.shapes, layout.trash):
+            files.make_directory(directory)
+        _check(files.sync_directories([str(Path(layout.root).parent), layout.root, layout.shapes]))
+
+    async def _sync_shapes(self, handles: Iterable[str] | None) -> Failures:
+        batch = self._unsynced.take(handles)
+        if not batch.files and not batch.directories:
+            return {}
+        failed = await asyncio.to_thread(batch.sync, self._files)
+        self._unsynced.done(batch, failed)
+        return {
+            handle: self._break_off(handle, error) for handle, error in failed.items() if handle in self._logs
+        }
+
+    def _break_off(self, handle: str, error: OSError) -> StorageError:
+        """After a failed sync the kernel may have dropped the pages: these files cannot be trusted."""
+        broken = StorageError(f"sync of shape {handle}: {error.strerror}", errno=error.errno)
+        self._logs[handle].break_off(broken)
+        return broken
+
+    def _forget(self, handle: str) -> None:
+        log = self._logs.pop(handle, None)
+        if log is not None:
+            log.break_off(StorageError(f"shape {handle} is removed"))
+        self._unsynced.forget(handle)
+
+    def _trash_durably(self, handles: Iterable[str]) -> None:
+        parents = self._trash(handles)
+        if parents:
+            _check(self._files.sync_directories(sorted(parents)))
+
+    def _trash(self, handles: Iterable[str]) -> set[str]:
+        """Rename directories into the trash. Returns the directories to sync, also for those already gone."""
+        parents = set()
+        for handle in handles:
+            prefix = self._layout.prefix(handle)
+            try:
+                self._files.rename(
+                    self._layout.directory(handle), f"{self._layout.trash}/{handle}.{token_hex(4)}"
+                )
+            except FileNotFoundError:
+                if not Path(prefix).is_dir():
+                    continue
+            except OSError as error:
+                raise storage_error(error, f"remove shape {handle}") from error
+            parents.add(prefix)
+        return parents
+
+    def _empty_trash(self) -> None:
+        for path in Path(self._layout.trash).iterdir():
+            self._files.remove_tree(str(path))
+
+    def _handles_on_disk(self) -> set[str]:
+        prefixes = Path(self._layout.shapes).iterdir()
+        return {path.name for prefix in prefixes for path in prefix.iterdir() if is_handle(path.name)}
+
+    def _cut_and_sync(self, surveys: Mapping[str, Survey]) -> None:
+        paths: list[str] = []
+        directories: list[str] = []
+        for handle, found in surveys.items():
+            directory, end = self._layout.directory(handle), found.recovered.end
+            sizes = {f"{directory}/{LOG}": end.position, f"{directory}/{INDEX}": end.records * RECORD_BYTES}
+            if found.must_cut:
+                self._cut(sizes)
+            if found.must_sync:
+                paths += sizes
+                directories.append(directory)
+        _check(self._files.sync_files(paths))
+        _check(self._files.sync_directories(directories))
+
+    def _cut(self, sizes: Mapping[str, int]) -> None:
+        for path, size in sizes.items():
+            with suppress(FileNotFoundError):
+                self._files.truncate(path, size)
+
+
+def _check(failed: Mapping[str, OSError]) -> None:
+    for path, error in failed.items():
+        raise storage_error(error, f"sync {path}") from error

@@ -1,0 +1,53 @@
+"""The stores that have to behave alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.forgetful_files import ForgetfulFiles
+
+from pgshapes.shape_log.files import Files, RealFiles
+from pgshapes.shape_log.memory import MemoryLogReader, MemoryShapeStore
+from pgshapes.shape_log.reader import FileLogReader
+from pgshapes.shape_log.store import FileShapeStore, ShapeStore
+
+
+@dataclass
+class House:
+    """One kind of store, with its reader."""
+
+    store: ShapeStore
+    reader: FileLogReader | MemoryLogReader
+
+
+def _files(kind: str, disk: Path) -> Files:
+    root = disk / "root"
+    root.mkdir(parents=True)
+    return ForgetfulFiles(root, disk / "durable") if kind == "forgetful" else RealFiles(str(root))
+
+
+@pytest.fixture(params=["files", "forgetful", "memory"])
+def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[int], House]]:
+    """Makes a house whose chunks close at so many bytes."""
+    stores: list[FileShapeStore] = []
+
+    def make(chunk_bytes: int) -> House:
+        if request.param == "memory":
+            memory = MemoryShapeStore(chunk_bytes=chunk_bytes)
+            return House(memory, MemoryLogReader(memory))
+        disk = tmp_path / str(len(stores))
+        store = FileShapeStore(
+            disk / "root" / "storage",
+            chunk_bytes=chunk_bytes,
+            files=_files(request.param, disk),
+            max_open_files=6,
+        )
+        stores.append(store)
+        return House(store, FileLogReader(disk / "root" / "storage"))
+
+    yield make
+    for store in stores:
+        store.close_files()

@@ -1,0 +1,111 @@
+"""A snapshot's chunks: complete bodies, cut by content alone, readable one by one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from tests.contract.shape_log.conftest import House
+from tests.shape_log_samples import make_handle
+
+from pgshapes.errors import StorageError
+
+HANDLE = make_handle(1)
+END = b'{"headers":{"control":"snapshot-end"}}'
+Build = Callable[[int], House]
+
+
+def _rows(count: int) -> list[bytes]:
+    chance = random.Random(count)
+    return [b'{"id":%d,"x":"%s"}' % (number, b"x" * chance.randint(0, 99)) for number in range(count)]
+
+
+def _expected_chunks(rows: list[bytes], chunk_bytes: int) -> list[bytes]:
+    """The rule of semantics §6, row by row."""
+    chunks: list[bytes] = []
+    items: list[bytes] = []
+    size = 0
+    for row in rows:
+        items.append(row)
+        size += len(row) + 1
+        if size >= chunk_bytes:
+            chunks.append(b"[" + b",".join(items) + b"]")
+            items, size = [], 0
+    return [*chunks, b"[" + b",".join([*items, END]) + b"]"]
+
+
+def _read_all(house: House) -> list[bytes]:
+    log = house.store.get(HANDLE)
+    assert log is not None
+    return [house.reader.read_snapshot_chunk(HANDLE, n) for n in range(log.tail.snapshot_chunks)]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 100, 1000, 10**7])
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_chunks_depend_on_the_rows_alone(build: Build, chunk_bytes: int, batch: int) -> None:
+    house = build(chunk_bytes)
+    rows = _rows(200)
+    writer = house.store.create(HANDLE).start_snapshot()
+    for start in range(0, len(rows), batch):
+        writer.add_rows(rows[start : start + batch])
+    writer.finish(END)
+
+    assert _read_all(house) == _expected_chunks(rows, chunk_bytes)
+
+
+def test_chunks_are_readable_as_they_are_completed(build: Build) -> None:
+    house = build(100)
+    log = house.store.create(HANDLE)
+    writer = log.start_snapshot()
+    assert (log.tail.snapshot_chunks, log.tail.is_snapshot_complete) == (0, False)
+    writer.add_rows([b"1" * 50])
+    assert log.tail.snapshot_chunks == 0
+    writer.add_rows([b"2" * 48])
+    assert (log.tail.snapshot_chunks, log.tail.is_snapshot_complete) == (1, False)
+    assert house.reader.read_snapshot_chunk(HANDLE, 0) == b"[" + b"1" * 50 + b"," + b"2" * 48 + b"]"
+    writer.finish(END)
+    assert (log.tail.snapshot_chunks, log.tail.is_snapshot_complete) == (2, True)
+    assert house.reader.read_snapshot_chunk(HANDLE, 1) == b"[" + END + b"]"
+
+
+def test_an_empty_snapshot_is_one_chunk(build: Build) -> None:
+    house = build(100)
+    writer = house.store.create(HANDLE).start_snapshot()
+    writer.add_rows([])
+    writer.finish(END)
+    assert _read_all(house) == [b"[" + END + b"]"]
+
+
+def test_a_chunk_that_is_not_there_is_an_error(build: Build) -> None:
+    house = build(100)
+    house.store.create(HANDLE).start_snapshot().finish(END)
+    with pytest.raises(StorageError):
+        house.reader.read_snapshot_chunk(HANDLE, 1)
+    with pytest.raises(StorageError):
+        house.reader.read_snapshot_chunk(make_handle(2), 0)
+
+
+def test_a_snapshot_is_written_once(build: Build) -> None:
+    log = build(100).store.create(HANDLE)
+    writer = log.start_snapshot()
+    with pytest.raises(StorageError):
+        log.start_snapshot()
+    writer.finish(END)
+    with pytest.raises(StorageError):
+        writer.add_rows([b"1"])
+    with pytest.raises(StorageError):
+        writer.finish(END)
+    with pytest.raises(StorageError):
+        log.start_snapshot()
+
+
+async def test_a_removed_shape_takes_no_more_rows(build: Build) -> None:
+    house = build(100)
+    writer = house.store.create(HANDLE).start_snapshot()
+    writer.add_rows([b"1"])
+    await house.store.remove([HANDLE])
+    with pytest.raises(StorageError):
+        writer.add_rows([b"2"])
+    with pytest.raises(StorageError):
+        writer.finish(END)
