@@ -1,0 +1,63 @@
+"""What a walsender tells of inserted rows, so that tests can hold snapshots against it."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pgshapes.model.change import Row
+from pgshapes.postgres.connection import Connection, connect_for_replication
+from pgshapes.postgres.pgoutput import PgoutputDecoder
+from pgshapes.postgres.pgoutput_messages import Insert
+
+_DATA_HEADER = struct.calcsize("!cQQQ")
+
+
+class Walsender:
+    """The inserts that a slot delivers from its creation on."""
+
+    def __init__(self, connection: Connection, publication: str) -> None:
+        self._connection = connection
+        self._publication = publication
+        self._decoder = PgoutputDecoder()
+        self._is_started = False
+
+    async def inserts(self, count: int) -> list[Row]:
+        """The next `count` inserted rows, in order."""
+        if not self._is_started:
+            await self._connection.execute(
+                f"START_REPLICATION SLOT {self._publication} LOGICAL 0/0"
+                f" (proto_version '1', publication_names '{self._publication}')".encode()
+            )
+            self._is_started = True
+        rows: list[Row] = []
+        while len(rows) < count:
+            message = self._decoder.decode((await self._next_data())[_DATA_HEADER:])
+            if isinstance(message, Insert):
+                rows.append(tuple(message.new))  # type: ignore[arg-type]
+        return rows
+
+    async def _next_data(self) -> bytes:
+        wire = self._connection.pgconn
+        while True:
+            size, data = wire.get_copy_data(1)
+            if size > 0 and bytes(data[:1]) == b"w":
+                return bytes(data)
+            if size == 0:
+                await asyncio.sleep(0.001)
+                wire.consume_input()
+
+
+@asynccontextmanager
+async def walsender(url: str, publication: str) -> AsyncIterator[Walsender]:
+    """A temporary slot with the publication's name."""
+    connection = await connect_for_replication(url)
+    try:
+        await connection.execute(
+            f"CREATE_REPLICATION_SLOT {publication} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT".encode()
+        )
+        yield Walsender(connection, publication)
+    finally:
+        connection.pgconn.finish()
