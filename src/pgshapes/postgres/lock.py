@@ -1,0 +1,139 @@
+"""The advisory lock that keeps one active instance per slot; the next one waits for it (semantics §10.4).
+
+The lock lives and dies with a connection of its own. It guards against two instances that both believe to
+be the owner: both would write the same storage and acknowledge for each other. What a lost lock means is
+the caller's decision; `lost` tells it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import psycopg
+import structlog
+
+from pgshapes.errors import SourceError
+from pgshapes.postgres.connection import Connection, connect
+from pgshapes.postgres.sqlstate import RETRY, from_sqlstate
+
+_log = structlog.get_logger(__name__)
+
+_TRY: Final = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext(%s))"
+_WAIT: Final = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext(%s))"
+
+_IDLE_HOLDER: Final = """
+SELECT l.pid, a.backend_start
+FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
+JOIN pg_catalog.pg_replication_slots s ON s.slot_name = %(slot)s AND NOT s.active
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND (l.classid::bigint << 32) | l.objid::bigint = pg_catalog.hashtext(%(slot)s)::bigint
+"""
+
+BREAK_INTERVAL_S: Final = 10.0
+
+
+class _Holder(NamedTuple):
+    pid: int
+    since: object
+
+
+class LockBreaker:
+    """Ends the backend of a holder that is dead but whose connection the server still believes in.
+
+    A live holder streams from the slot. One that did not at two looks in a row, with the same backend, is
+    taken for dead; at a single look it may just be starting or reconnecting.
+    """
+
+    def __init__(self, slot: str) -> None:
+        self._slot = slot
+        self._suspect: _Holder | None = None
+
+    async def look(self, connection: Connection) -> int | None:
+        """One look; the process id that was ended, if any. Raises psycopg.Error."""
+        cursor = await connection.execute(_IDLE_HOLDER, {"slot": self._slot})
+        row = await cursor.fetchone()
+        holder = _Holder(*row) if row else None
+        suspect, self._suspect = self._suspect, holder
+        if holder is None or holder != suspect:
+            return None
+        await connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (holder.pid,))
+        return holder.pid
+
+
+class AdvisoryLock:
+    """The lock named after a slot. Owns its connection."""
+
+    def __init__(self, url: str, slot: str, *, break_interval_s: float = BREAK_INTERVAL_S) -> None:
+        self._url = url
+        self._slot = slot
+        self._break_interval_s = break_interval_s
+        self._connection: Connection | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was acquired and the connection is not known to be broken."""
+        return self._connection is not None and not self._connection.broken
+
+    async def acquire(self, on_waiting: Callable[[], None] = lambda: None) -> None:
+        """Wait, for ever if need be, until the lock is ours; `on_waiting` is called when it is not free.
+
+        Raises SourceError when the connection fails; then nothing is held.
+        """
+        connection = await connect(self._url, application_name="pgshapes lock", read_values=False)
+        try:
+            if not await self._try(connection):
+                on_waiting()
+                await self._wait(connection)
+        except BaseException as error:
+            await connection.close()
+            if isinstance(error, psycopg.Error):
+                raise from_sqlstate(error) from error
+            raise
+        self._connection = connection
+
+    async def lost(self) -> None:
+        """Returns when the connection that holds the lock is gone."""
+        if self._connection is None:
+            return
+        with contextlib.suppress(psycopg.Error):
+            async for _ in self._connection.notifies():
+                """Nobody notifies this connection: only its end is awaited."""
+
+    async def release(self) -> None:
+        """Let the lock go."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _try(self, connection: Connection) -> bool:
+        row = await (await connection.execute(_TRY, (self._slot,))).fetchone()
+        return row is not None and row[0] is True
+
+    async def _wait(self, connection: Connection) -> None:
+        breaking = asyncio.create_task(self._break_when_stale())
+        try:
+            await connection.execute(_WAIT, (self._slot,))
+        finally:
+            breaking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await breaking
+
+    async def _break_when_stale(self) -> None:
+        """Look at the holder now and then, on a connection of its own: ours is busy waiting."""
+        breaker = LockBreaker(self._slot)
+        while True:
+            await asyncio.sleep(self._break_interval_s)
+            try:
+                connection = await connect(self._url, application_name="pgshapes lock breaker")
+                async with connection:
+                    pid = await breaker.look(connection)
+            except (psycopg.Error, SourceError) as error:
+                _log.warning("cannot look who holds the lock", reason=str(error), action=RETRY)
+                continue
+            if pid is not None:
+                _log.warning("ended a backend that held the lock but did not replicate", pid=pid)

@@ -1,0 +1,322 @@
+"""The replication stream: a walsender connection in COPY mode, read in the event loop and answered in time.
+
+It hands on bytes and positions; what they mean is `pgoutput`'s business, and what may be acknowledged is
+the caller's. It never reconnects: an end is an error with what helps against it.
+
+Invariants: the socket is read until nothing is left before it is waited for, but a turn of the loop is
+given back after a few milliseconds. Status goes out in time also while reading is paused, so a slow
+consumer is never taken for a dead one. Nothing is acknowledged that the caller did not acknowledge. State:
+the connection, the positions, and the loop's registrations for the socket belong to the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, NoReturn, Self
+
+import psycopg
+from psycopg import pq
+
+from pgshapes.errors import SourceError
+from pgshapes.model.lsn import Lsn, format_lsn
+from pgshapes.postgres.connection import Connection
+from pgshapes.postgres.identifiers import quote_identifier, quote_literal
+from pgshapes.postgres.sqlstate import RETRY, WAIT, from_sqlstate
+from pgshapes.postgres.walsender import PAYLOAD_START, decode_keepalive, encode_status, wal_end_of
+
+OnMessage = Callable[[bytes, Lsn], None]
+"""Takes a pgoutput message and the server's position with it."""
+OnKeepalive = Callable[[Lsn], None]
+"""Takes the server's position: everything before it has been sent."""
+
+_TURN_S: Final = 0.002
+"""How long one turn may keep the loop from everything else; hundreds of messages fit in."""
+_STATUS_INTERVAL_S: Final = 10.0
+_STATUS_DELAY_S: Final = 0.1
+"""Acknowledgements that follow each other closely go out as one."""
+_SLOT_RETRY_S: Final = 0.2
+_GOODBYE_S: Final = 2.0
+"""A walsender in the middle of a large transaction does not listen; its connection is cut then."""
+
+_XLOG_DATA: Final = ord("w")
+
+
+class ReplicationStream:
+    """One START_REPLICATION, from its start to its end. Owns the walsender connection it is given."""
+
+    def __init__(self, connection: Connection, *, slot: str, publication: str, start_lsn: Lsn = 0) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._slot = slot
+        self._publication = publication
+        self._received = start_lsn
+        self._acknowledged = start_lsn
+        self._socket = -1
+        self._is_streaming = False
+        self._is_paused = False
+        self._is_writing = False
+        self._status_interval_s = _STATUS_INTERVAL_S
+        self._on_message: OnMessage = _no_message
+        self._on_keepalive: OnKeepalive = _no_keepalive
+        self._ended: asyncio.Future[None] | None = None
+        self._next_turn: asyncio.Handle | None = None
+        self._regular_status: asyncio.TimerHandle | None = None
+        self._early_status: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def received_lsn(self) -> Lsn:
+        """The furthest position that the server has told."""
+        return self._received
+
+    @property
+    def acknowledged_lsn(self) -> Lsn:
+        """Up to where the server may forget."""
+        return self._acknowledged
+
+    async def start(self, slot_wait_s: float = 10.0) -> None:
+        """Begin streaming from the slot's confirmed position, or `start_lsn` if that is later.
+
+        A slot that somebody else still streams from is waited for. Raises SourceError.
+        """
+        deadline = time.monotonic() + slot_wait_s
+        self._status_interval_s = await self._read_status_interval()
+        while True:
+            try:
+                await self._start_replication()
+                return
+            except psycopg.Error as error:
+                ours = from_sqlstate(error)
+                if ours.action != WAIT or time.monotonic() >= deadline:
+                    raise ours from error
+            await asyncio.sleep(_SLOT_RETRY_S)
+
+    async def run(self, on_message: OnMessage, on_keepalive: OnKeepalive) -> None:
+        """Hand on what arrives until the stream ends, which raises SourceError, is closed, or this is
+        cancelled.
+
+        Whatever a callback raises ends the stream and comes out here. A callback may pause and acknowledge.
+        """
+        self._on_message, self._on_keepalive = on_message, on_keepalive
+        self._ended = ended = asyncio.get_running_loop().create_future()
+        try:
+            self._guarded(self._send_status_regularly)
+            if self._is_running and not self._is_paused:
+                self._read_on()
+            await ended
+        finally:
+            self._unregister()
+
+    def acknowledge(self, lsn: Lsn) -> None:
+        """Let the server forget everything before `lsn`: it is durable here. Positions never go back."""
+        if lsn <= self._acknowledged:
+            return
+        self._acknowledged = lsn
+        if self._early_status is None and self._is_running:
+            loop = asyncio.get_running_loop()
+            self._early_status = loop.call_later(_STATUS_DELAY_S, self._guarded, self._send_status)
+
+    def pause(self) -> None:
+        """Take nothing more from the socket, so that the server has to wait; status still goes out."""
+        if not self._is_paused:
+            self._is_paused = True
+            if self._is_running:
+                asyncio.get_running_loop().remove_reader(self._socket)
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._is_paused:
+            self._is_paused = False
+            if self._is_running:
+                self._read_on()
+
+    async def close(self) -> None:
+        """Tell the server how far we are, end the stream cleanly if it listens, and close the connection."""
+        self._unregister()
+        if self._is_streaming and self._connection.pgconn.status == pq.ConnStatus.OK:
+            with contextlib.suppress(psycopg.Error, TimeoutError):
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self._say_goodbye()
+        self._is_streaming = False
+        await self._connection.close()
+
+    @property
+    def _is_running(self) -> bool:
+        return self._ended is not None and not self._ended.done()
+
+    async def _read_status_interval(self) -> float:
+        """A third of the server's patience with a silent client."""
+        try:
+            cursor = await self._connection.execute(
+                b"SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
+            )
+            row = await cursor.fetchone()
+        except psycopg.Error as error:
+            raise from_sqlstate(error) from error
+        timeout_ms = int(row[0]) if row else 0
+        return min(timeout_ms / 3000, _STATUS_INTERVAL_S) if timeout_ms else _STATUS_INTERVAL_S
+
+    async def _start_replication(self) -> None:
+        publication = quote_literal(quote_identifier(self._publication))
+        cursor = await self._connection.execute(
+            f"START_REPLICATION SLOT {quote_identifier(self._slot)} LOGICAL {format_lsn(self._acknowledged)}"
+            f" (proto_version '1', publication_names {publication})".encode()
+        )
+        result = cursor.pgresult
+        if result is None or result.status != pq.ExecStatus.COPY_BOTH:
+            raise SourceError("Postgres did not start the replication")
+        self._pgconn.nonblocking = 1
+        self._socket = self._pgconn.socket
+        self._is_streaming = True
+
+    def _read_on(self) -> None:
+        asyncio.get_running_loop().add_reader(self._socket, self._guarded, self._on_readable)
+        self._take_another_turn()
+
+    def _take_another_turn(self) -> None:
+        """Let the loop do its other work, then take what libpq still holds."""
+        if self._next_turn is None:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._guarded, self._take_messages)
+
+    def _on_readable(self) -> None:
+        if self._next_turn is None:
+            self._pgconn.consume_input()
+            self._take_messages()
+
+    def _take_messages(self) -> None:
+        """Take what libpq holds, for one turn."""
+        self._next_turn = None
+        turn_ends = time.monotonic() + _TURN_S
+        get_copy_data = self._pgconn.get_copy_data
+        while not self._is_paused:
+            size, data = get_copy_data(1)
+            if size == 0:
+                return
+            if size < 0:
+                self._end()
+            self._take(data)
+            if time.monotonic() >= turn_ends:
+                self._take_another_turn()
+                return
+
+    def _take(self, data: memoryview) -> None:
+        if data[0] == _XLOG_DATA:
+            wal_end = wal_end_of(data)
+            self._received = max(self._received, wal_end)
+            self._on_message(bytes(data[PAYLOAD_START:]), wal_end)
+            return
+        keepalive = decode_keepalive(data)
+        self._received = max(self._received, keepalive.wal_end)
+        self._on_keepalive(keepalive.wal_end)
+        if keepalive.wants_reply:
+            self._send_status()
+
+    def _end(self) -> NoReturn:
+        """The server has ended the stream: with an error, or because it shuts down."""
+        self._is_streaming = False
+        result = self._pgconn.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(result, encoding="utf-8")
+        raise SourceError("Postgres ended the replication", action=RETRY)
+
+    def _send_status_regularly(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._send_status()
+        self._regular_status = loop.call_later(
+            self._status_interval_s, self._guarded, self._send_status_regularly
+        )
+
+    def _send_status(self) -> None:
+        if self._early_status is not None:
+            self._early_status.cancel()
+            self._early_status = None
+        # With bytes still waiting to go out another status would only add to them; a later one says it all.
+        if not self._is_writing:
+            self._pgconn.put_copy_data(encode_status(self._received, self._acknowledged, time.time()))
+            self._flush()
+
+    def _flush(self) -> None:
+        is_unsent = self._pgconn.flush() == 1
+        if is_unsent == self._is_writing:
+            return
+        self._is_writing = is_unsent
+        loop = asyncio.get_running_loop()
+        if is_unsent:
+            loop.add_writer(self._socket, self._guarded, self._flush)
+        else:
+            loop.remove_writer(self._socket)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Run a callback of the loop; what it raises ends the stream."""
+        ended = self._ended
+        if ended is None or ended.done():
+            return
+        try:
+            step()
+        except psycopg.Error as error:
+            ours = from_sqlstate(error)
+            ours.__cause__ = error
+            ended.set_exception(ours)
+        except Exception as error:
+            ended.set_exception(error)
+        if ended.done():
+            self._unregister()
+
+    def _unregister(self) -> None:
+        """Leave the loop: no reader, writer or timer stays."""
+        ended, self._ended = self._ended, None
+        if ended is None:
+            return
+        if not ended.done():
+            ended.set_result(None)
+        for handle in (self._regular_status, self._early_status, self._next_turn):
+            if handle is not None:
+                handle.cancel()
+        self._regular_status = self._early_status = self._next_turn = None
+        # By its number: libpq has closed the socket by now if the connection broke.
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
+        loop.remove_writer(self._socket)
+        self._is_writing = False
+
+    async def _say_goodbye(self) -> None:
+        """The last status, the end of our side, and then whatever comes until the server's side ends."""
+        pgconn, loop = self._pgconn, asyncio.get_running_loop()
+        pgconn.put_copy_data(encode_status(self._received, self._acknowledged, time.time()))
+        pgconn.put_copy_end()
+        while pgconn.flush() == 1:
+            await _ready(self._socket, loop.add_writer, loop.remove_writer)
+        while (size := pgconn.get_copy_data(1)[0]) >= 0:
+            if size == 0:
+                await _ready(self._socket, loop.add_reader, loop.remove_reader)
+                pgconn.consume_input()
+
+
+async def _ready(
+    socket: int, add: Callable[[int, Callable[[], None]], None], remove: Callable[[int], bool]
+) -> None:
+    is_ready = asyncio.Event()
+    add(socket, is_ready.set)
+    try:
+        await is_ready.wait()
+    finally:
+        remove(socket)
+
+
+def _no_message(_: bytes, __: Lsn) -> None:
+    """Before `run` nothing is handed on."""
+
+
+def _no_keepalive(_: Lsn) -> None:
+    """Before `run` nothing is handed on."""
