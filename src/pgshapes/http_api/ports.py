@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
+from pgshapes.gates.conditions import Level, ServiceStatus
+from pgshapes.gates.permit_counts import Kind
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape, ResolvedShape
+from pgshapes.model.subset import Subset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.entry import LogSlice
 
@@ -23,13 +26,15 @@ class Shapes(Protocol):
     async def get_or_create_shape_handle(
         self, shape: ResolvedShape, timeout_s: float = 30.0
     ) -> tuple[str, Tail]:
-        """The handle of a definition, creating the shape if need be. Raises CreationFailed, NotNow, SchemaMoved."""
+        """The handle of a definition, creating the shape if need be. Raises CreationFailed, NotNow,
+        SchemaMoved."""
 
     def is_known(self, handle: str) -> bool:
         """Whether this process's tables have the handle (and it is not retiring); for admission."""
 
     async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
-        """Whether `handle` lives and stands for this very definition; the owner is asked before the answer is no."""
+        """Whether `handle` lives and stands for this very definition; the owner is asked before the answer is
+        no."""
 
     def tail(self, handle: str) -> Tail | None:
         """The readable end of a log, None when the shape is gone or retiring."""
@@ -55,3 +60,43 @@ class LogReader(Protocol):
 
     def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
         """What follows `after`, up to the end of its chunk or to `tail.latest`."""
+
+
+class Subsets(Protocol):
+    """One-off queries on a part of a shape (http-api §7)."""
+
+    async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset) -> bytes:
+        """The response body `{"metadata": …, "data": […]}`.
+
+        `raw` tells the queryable columns. Raises RequestError with its errors under `subset`, SourceError.
+        """
+
+
+class Readiness(Protocol):
+    """Whether the service can do what a request needs."""
+
+    def level(self) -> Level:
+        """How much can be done now."""
+
+    def service_status(self) -> ServiceStatus:
+        """The word for `/v1/health`."""
+
+    async def wait_until(self, level: Level, timeout_s: float) -> None:
+        """Return once `level` is reached. Raises NotReady with the first unmet condition."""
+
+
+class Permit(Protocol):
+    """Leave to be in the house; whoever has it gives it back."""
+
+    def swap_to_existing(self) -> bool:
+        """Turn an *initial* permit into an *existing* one, if there is one; False keeps the old kind."""
+
+    def release(self) -> None:
+        """Give it back; a second time does nothing."""
+
+
+class Admission(Protocol):
+    """Bounds how many requests are in the house."""
+
+    def acquire(self, kind: Kind) -> Permit:
+        """Leave to come in. Raises Overloaded at once when there is no room."""

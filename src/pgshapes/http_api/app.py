@@ -1,0 +1,157 @@
+"""The ASGI application: what happens to a request, from its first byte to its last, in order.
+
+Request id → HEAD becomes GET → route → authentication on the resolved route → the route's answer → exceptions
+into responses, in one place. Not here: what each route does. State: that of the parts, made once in
+`make_app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from pgshapes.errors import PgShapesError
+from pgshapes.http_api import headers
+from pgshapes.http_api.answers import Answers
+from pgshapes.http_api.body_cache import BodyCache
+from pgshapes.http_api.delete import DeleteShape
+from pgshapes.http_api.disconnect import while_connected
+from pgshapes.http_api.error_responses import error_response
+from pgshapes.http_api.health import health_response
+from pgshapes.http_api.live import Holds
+from pgshapes.http_api.lookup import Lookup
+from pgshapes.http_api.parsed_queries import ParsedQueries, ParsedQuery
+from pgshapes.http_api.ports import Admission, LogReader, Readiness, Shapes, Subsets
+from pgshapes.http_api.reads import Reads
+from pgshapes.http_api.response import Exchange, Receive, Response, Scope, Send
+from pgshapes.http_api.serve import ServeShape
+from pgshapes.http_api.settings import HttpSettings
+from pgshapes.http_api.sse import EventStreams
+from pgshapes.http_api.tail_waits import TailWaits
+
+log = logging.getLogger(__name__)
+
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+UNAUTHORIZED: Final = b'{"message":"Unauthorized - Invalid API secret"}'
+
+
+class Route(Enum):
+    """What paths lead to, after normalisation."""
+
+    ROOT = ""
+    SHAPE = "v1/shape"
+    HEALTH = "v1/health"
+
+
+_METHODS: Final = {
+    Route.ROOT: frozenset({"GET"}),
+    Route.SHAPE: frozenset({"GET", "POST", "DELETE", "OPTIONS"}),
+    Route.HEALTH: frozenset({"GET"}),
+}
+_ROUTES: Final = {route.value: route for route in Route}
+_SHAPE_PATH: Final = "/v1/shape"
+
+
+def find_route(path: str, method: str) -> Route | None:
+    """Where a decoded path and a method lead, empty segments aside; None for nowhere."""
+    route = _ROUTES.get("/".join(segment for segment in path.split("/") if segment))
+    return route if route is not None and method in _METHODS[route] else None
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeApp:
+    """The routes of one application."""
+
+    settings: HttpSettings
+    queries: ParsedQueries
+    readiness: Readiness
+    serving: ServeShape
+    deletion: DeleteShape
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        if scope["type"] == "http":
+            await self._answer(Exchange(scope, receive, send))
+        elif scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+
+    async def _answer(self, exchange: Exchange) -> None:
+        try:
+            await self._route(exchange)
+        except Exception as error:
+            if exchange.has_begun:
+                raise
+            if not isinstance(error, PgShapesError):
+                log.exception("request %s failed", exchange.request_id.decode("latin-1"))
+            await exchange.answer(error_response(error, is_cacheable=exchange.is_cacheable))
+
+    async def _route(self, exchange: Exchange) -> None:
+        route = find_route(exchange.path, exchange.method)
+        if route is Route.SHAPE:
+            await self._shape(exchange)
+        elif route is Route.HEALTH:
+            await exchange.answer(health_response(self.readiness.service_status()))
+        elif route is Route.ROOT:
+            await exchange.answer(Response(200, [headers.uncached()]))
+        else:
+            await exchange.answer(Response(404, [headers.TEXT, headers.uncached()], b"Not found"))
+
+    async def _shape(self, exchange: Exchange) -> None:
+        exchange.methods = headers.SHAPE_METHODS
+        if exchange.method == "OPTIONS":
+            asked_for = exchange.header_values(b"access-control-request-headers")
+            await exchange.answer(Response(204, headers.preflight_headers(asked_for)))
+            return
+        query = self.queries.parse(exchange.query)
+        if not self._may_enter(query):
+            await exchange.refuse_entry(401, UNAUTHORIZED)
+        elif exchange.method == "DELETE":
+            await while_connected(self._delete(exchange, query), exchange.receive)
+        else:
+            await self.serving.serve(exchange, query)
+
+    async def _delete(self, exchange: Exchange, query: ParsedQuery) -> None:
+        await exchange.answer(await self.deletion.answer(query))
+
+    def _may_enter(self, query: ParsedQuery) -> bool:
+        secret = self.settings.secret
+        return secret is None or hmac.compare_digest((query.secret or "").encode(), secret.encode())
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """The lifespan protocol: nothing to start, nothing to stop."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def make_app(
+    shapes: Shapes,
+    reader: LogReader,
+    readiness: Readiness,
+    admission: Admission,
+    settings: HttpSettings,
+    *,
+    stopping: asyncio.Event,
+    subsets: Subsets | None = None,
+) -> AsgiApp:
+    """The ASGI application. When `stopping` is set, held requests are answered at once."""
+    waits = TailWaits(shapes, stopping)
+    bodies = BodyCache(reader, settings.body_cache_bytes)
+    answers = Answers(settings)
+    lookup = Lookup(shapes, readiness, settings)
+    reads = Reads(shapes, bodies, Holds(waits, readiness, settings), answers)
+    streams = EventStreams(reads, waits, bodies, answers, settings)
+    serving = ServeShape(shapes, readiness, admission, subsets, settings, lookup, reads, streams, answers)
+    deletion = DeleteShape(shapes, readiness, settings, lookup)
+    return ShapeApp(settings, ParsedQueries(), readiness, serving, deletion)

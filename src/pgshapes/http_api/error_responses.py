@@ -1,0 +1,133 @@
+"""From errors to answers: the only place that knows which class becomes which status, body and headers.
+
+One table, looked up along the class's ancestors. Invariant: every class of `errors.py` has a row of its own;
+a test proves it. 409 after a schema change is here because a shape's creation can only report it as an
+exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from pgshapes import errors
+from pgshapes.http_api import headers
+from pgshapes.http_api.request_body import UnreadableBody
+from pgshapes.http_api.response import Response
+
+MUST_REFETCH: Final = b'[{"headers":{"control":"must-refetch"}}]'
+SOURCE_RETRY_S: Final = 10
+
+
+class _Answer(NamedTuple):
+    """What a refusal says, before the request's method has had its say about caching."""
+
+    status: int
+    payload: dict[str, Any] | None
+    """The JSON body; None for must-refetch."""
+    retry_after_s: int | None = None
+    is_known: bool = False
+    is_bare: bool = False
+    """Whether it carries no content type: unforeseen failures (http-api §1.1)."""
+
+
+def error_response(error: BaseException, *, is_cacheable: bool) -> Response:
+    """The answer to a request that ended in `error`; anything unknown is a 500 that tells nothing.
+
+    `is_cacheable` is whether the method lets caches keep answers at all.
+    """
+    answer = _answer_to(error)
+    if answer.payload is None:
+        return refetch_response(None, is_cacheable=is_cacheable)
+    if isinstance(error, UnreadableBody):
+        kept = [headers.JSON, headers.uncached()]
+    elif answer.is_bare:
+        kept = [headers.uncached()] if answer.status == 500 else _bare_headers(answer)
+    else:
+        kept = headers.error_headers(
+            is_cacheable=is_cacheable, retry_after_s=answer.retry_after_s, is_known=answer.is_known
+        )
+    return Response(answer.status, kept, orjson.dumps(answer.payload))
+
+
+def refetch_response(handle: str | None, *, is_cacheable: bool) -> Response:
+    """409: the local copy is void; start again, with this handle if there is one."""
+    return Response(409, headers.refetch_headers(handle, is_cacheable=is_cacheable), MUST_REFETCH)
+
+
+def _answer_to(error: BaseException) -> _Answer:
+    for ancestor in type(error).__mro__:
+        if ancestor in ANSWERS:
+            return ANSWERS[ancestor](error)
+    return _INTERNAL
+
+
+def _bare_headers(answer: _Answer) -> headers.Headers:
+    return headers.error_headers(is_cacheable=True, retry_after_s=answer.retry_after_s, is_json=False)
+
+
+def _internal(_: Any) -> _Answer:
+    return _INTERNAL
+
+
+def _request(error: errors.RequestError) -> _Answer:
+    payload: dict[str, Any] = {"message": error.message}
+    if error.errors is not None:
+        payload["errors"] = error.errors
+    return _Answer(error.status, payload)
+
+
+def _unreadable(error: UnreadableBody) -> _Answer:
+    return _Answer(error.status, {"error": error.message})
+
+
+def _not_now(error: errors.NotNow) -> _Answer:
+    return _Answer(503, {"message": error.message}, error.retry_after_s, error.known)
+
+
+def _overloaded(error: errors.Overloaded) -> _Answer:
+    payload = {"code": "concurrent_request_limit_exceeded", "message": error.message}
+    return _Answer(503, payload, error.retry_after_s, is_known=True)
+
+
+def _refetch(_: errors.SchemaMoved) -> _Answer:
+    return _Answer(409, None)
+
+
+def _source(_: errors.SourceError) -> _Answer:
+    payload = {"code": "database_unreachable", "error": "Database is unreachable"}
+    return _Answer(503, payload, SOURCE_RETRY_S, is_bare=True)
+
+
+def _owner_away(error: errors.OwnerAway) -> _Answer:
+    return _Answer(503, {"message": error.message}, retry_after_s=1)
+
+
+def _storage(error: errors.StorageError) -> _Answer:
+    return _Answer(500, {"message": f"Unable to retrieve shape log: {error.message}"})
+
+
+def _disk_full(error: errors.DiskFull) -> _Answer:
+    return _Answer(503, {"message": error.message}, SOURCE_RETRY_S)
+
+
+_INTERNAL: Final = _Answer(500, {"error": "Internal server error"}, is_bare=True)
+
+ANSWERS: Final[dict[type[BaseException], Callable[[Any], _Answer]]] = {
+    errors.PgShapesError: _internal,
+    errors.ConfigError: _internal,
+    errors.RequestError: _request,
+    UnreadableBody: _unreadable,
+    errors.NotNow: _not_now,
+    errors.NotReady: _not_now,
+    errors.Overloaded: _overloaded,
+    errors.CreationFailed: _not_now,
+    errors.SchemaMoved: _refetch,
+    errors.SourceError: _source,
+    errors.OwnerAway: _owner_away,
+    errors.WireError: _internal,
+    errors.StorageError: _storage,
+    errors.DiskFull: _disk_full,
+}

@@ -1,0 +1,236 @@
+"""Every response header, and nothing else (http-api §4, §10). Pure.
+
+A set of headers is a list of ASGI pairs. `shape_headers` and its siblings give what depends on the answer;
+`per_request` gives what depends on the request; `app.py` joins the two.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pgshapes import __version__
+
+Headers = list[tuple[bytes, bytes]]
+
+JSON: Final = (b"content-type", b"application/json; charset=utf-8")
+EVENT_STREAM: Final = (b"content-type", b"text/event-stream")
+TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+KNOWN_ERROR: Final = (b"electric-internal-known-error", b"true")
+_KEEP_ALIVE: Final = (b"connection", b"keep-alive")
+_UP_TO_DATE: Final = (b"electric-up-to-date", b"")
+_SNAPSHOT: Final = (b"electric-snapshot", b"true")
+_SERVER: Final = (b"electric-server", f"pgshapes/{__version__}".encode())
+
+DEFAULT_CACHE: Final = b"max-age=0, private, must-revalidate"
+NO_CACHE: Final = b"no-cache"
+NO_STORE: Final = b"no-store"
+HEALTH_CACHE: Final = b"no-cache, no-store, must-revalidate"
+INITIAL_CACHE: Final = b"public, max-age=604800, s-maxage=3600, stale-while-revalidate=2629746"
+LIVE_CACHE: Final = b"public, max-age=5, stale-while-revalidate=5"
+REFETCH_CACHE: Final = b"public, max-age=60, must-revalidate"
+REFETCH_UNKNOWN_CACHE: Final = b"public, max-age=1, must-revalidate"
+
+SHAPE_METHODS: Final = b"GET, POST, HEAD, DELETE, OPTIONS"
+OTHER_METHODS: Final = b"GET, HEAD"
+ALLOWED_REQUEST_HEADERS: Final = frozenset({"content-type", "if-none-match", "traceparent", "tracestate"})
+_EXPOSED: Final = (
+    b"access-control-expose-headers",
+    b"electric-cursor,electric-handle,electric-has-data,electric-offset,electric-schema,electric-up-to-date,"
+    b"electric-internal-known-error,retry-after",
+)
+
+CURSOR_EPOCH: Final = 1_728_432_000
+"""2024-10-09T00:00:00Z; cursors count seconds from it (http-api §4.6)."""
+CURSOR_JUMP_S: Final = 3600
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """How long answers may be kept: the settings that §4.4 depends on."""
+
+    max_age_s: int
+    stale_age_s: int
+    sse_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeFacts:
+    """What the headers of a 200 or 304 on a shape are made of."""
+
+    handle: str
+    requested: str
+    """The requested offset, as text."""
+    offset: str
+    """The response's offset, as text."""
+    schema: bytes
+    is_initial: bool = False
+    is_live: bool = False
+    is_sse: bool = False
+    is_up_to_date: bool = False
+    has_data: bool = True
+    is_cacheable: bool = True
+    """False for methods other than GET and HEAD."""
+
+
+def etag_of(facts: ShapeFacts) -> str:
+    """The entity tag, without quotes (http-api §4.5)."""
+    return f"{facts.handle}:{facts.requested}:{facts.offset}"
+
+
+def shape_headers(facts: ShapeFacts, caching: Caching) -> Headers:
+    """Headers of a 200 with rows or changes, of an SSE stream's start, of an answer at the end of the log."""
+    headers: Headers = [
+        EVENT_STREAM if facts.is_sse else JSON,
+        (b"cache-control", success_cache(facts, caching)),
+        (b"electric-handle", facts.handle.encode()),
+        (b"electric-offset", facts.offset.encode()),
+        (b"electric-has-data", b"true" if facts.has_data else b"false"),
+    ]
+    if facts.is_sse:
+        headers.append(_KEEP_ALIVE)
+    if not facts.is_live:
+        headers.append((b"electric-schema", facts.schema))
+    if facts.is_up_to_date:
+        headers.append(_UP_TO_DATE)
+    if facts.has_data:
+        headers.append((b"etag", b'"%s"' % etag_of(facts).encode()))
+    return headers
+
+
+def no_change_etag(facts: ShapeFacts, moment: int) -> tuple[bytes, bytes]:
+    """The entity tag of an answer without change: never the same twice, so that nobody revalidates it."""
+    return (b"etag", b'"%s:%d"' % (etag_of(facts).encode(), moment))
+
+
+def not_modified_headers(facts: ShapeFacts, caching: Caching) -> Headers:
+    """Headers of a 304: those of the 200 without what describes a body."""
+    described = {b"content-type", b"electric-schema"}
+    return [pair for pair in shape_headers(facts, caching) if pair[0] not in described]
+
+
+def subset_headers(facts: ShapeFacts) -> Headers:
+    """Headers of a subset snapshot."""
+    headers: Headers = [
+        JSON,
+        (b"cache-control", NO_CACHE),
+        _SNAPSHOT,
+        (b"electric-handle", facts.handle.encode()),
+        (b"electric-offset", facts.offset.encode()),
+    ]
+    if not facts.is_live:
+        headers.append((b"electric-schema", facts.schema))
+    return headers
+
+
+def refetch_headers(handle: str | None, *, is_cacheable: bool) -> Headers:
+    """Headers of a 409."""
+    headers: Headers = [JSON]
+    if handle is not None:
+        headers += [(b"electric-handle", handle.encode()), (b"etag", b'"%s::"' % handle.encode())]
+    cache = REFETCH_UNKNOWN_CACHE if handle is None else REFETCH_CACHE
+    headers.append((b"cache-control", cache if is_cacheable else NO_CACHE))
+    return headers
+
+
+def error_headers(
+    *, is_cacheable: bool, retry_after_s: int | None = None, is_known: bool = False, is_json: bool = True
+) -> Headers:
+    """Headers of an answer that refuses. It must not be kept by any cache (http-api §4.4, §13)."""
+    headers: Headers = [JSON] if is_json else []
+    headers += no_store() if is_cacheable else [(b"cache-control", NO_CACHE)]
+    if retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % retry_after_s))
+    if is_known:
+        headers.append(KNOWN_ERROR)
+    return headers
+
+
+def uncached() -> tuple[bytes, bytes]:
+    """`cache-control` of answers that say nothing about caching themselves."""
+    return (b"cache-control", DEFAULT_CACHE)
+
+
+def no_store() -> Headers:
+    """Neither the client nor a shared cache may keep it."""
+    return [(b"cache-control", NO_STORE), (b"surrogate-control", NO_STORE)]
+
+
+def success_cache(facts: ShapeFacts, caching: Caching) -> bytes:
+    """`cache-control` of a 200 or 304 that is not a subset."""
+    if not facts.is_cacheable:
+        return NO_CACHE
+    if facts.is_initial:
+        return INITIAL_CACHE
+    if facts.is_sse:
+        return b"public, max-age=%d" % max(1, caching.sse_timeout_ms // 1000 - 1)
+    if facts.is_live:
+        return LIVE_CACHE
+    return b"public, max-age=%d, stale-while-revalidate=%d" % (caching.max_age_s, caching.stale_age_s)
+
+
+def next_cursor(now_s: float, long_poll_timeout_ms: int, previous: str | None) -> int:
+    """The end of the current poll window, or something later than `previous` (http-api §4.6)."""
+    window_s = long_poll_timeout_ms // 1000
+    if window_s == 0:
+        return 0
+    cursor = math.ceil((int(now_s) - CURSOR_EPOCH) / window_s) * window_s
+    before = _parse_cursor(previous)
+    return cursor if cursor > before else before + random.randint(1, CURSOR_JUMP_S)
+
+
+def _parse_cursor(text: str | None) -> int:
+    if text is None or _INTEGER.fullmatch(text) is None:
+        return 0
+    return int(text)
+
+
+def cursor_header(cursor: int) -> tuple[bytes, bytes]:
+    """`electric-cursor`."""
+    return (b"electric-cursor", b"%d" % cursor)
+
+
+def per_request(request_id: bytes, origin: bytes | None, methods: bytes) -> Headers:
+    """Headers of every answer but the 401."""
+    return [
+        _SERVER,
+        (b"x-request-id", request_id),
+        (b"access-control-allow-origin", origin or b"*"),
+        _EXPOSED,
+        (b"access-control-allow-methods", methods),
+    ]
+
+
+def without_cors(request_id: bytes) -> Headers:
+    """Headers of the 401: who may not come in learns nothing about the house."""
+    return [_SERVER, (b"x-request-id", request_id), (b"cache-control", DEFAULT_CACHE)]
+
+
+def preflight_headers(requested: Iterable[bytes]) -> Headers:
+    """Headers of the answer to OPTIONS: of the request headers asked for, those that a client may send."""
+    headers: Headers = [(b"access-control-max-age", b"86400"), _KEEP_ALIVE]
+    names = [name.strip().lower() for value in requested for name in value.decode("latin-1").split(",")]
+    allowed = [name for name in dict.fromkeys(names) if name in ALLOWED_REQUEST_HEADERS]
+    if allowed:
+        headers.append((b"access-control-allow-headers", ", ".join(allowed).encode()))
+    return headers
+
+
+def content_length(size: int) -> tuple[bytes, bytes]:
+    """`content-length`."""
+    return (b"content-length", b"%d" % size)
+
+
+def health_headers() -> Headers:
+    """Headers of an answer about the service's health."""
+    return [JSON, (b"cache-control", HEALTH_CACHE)]
+
+
+def deletion_headers() -> Headers:
+    """Headers of a 202 to DELETE."""
+    return [JSON, (b"cache-control", NO_CACHE), (b"electric-has-data", b"true")]

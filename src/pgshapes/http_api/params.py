@@ -1,0 +1,228 @@
+"""From a tree of parameters to a typed request (http-api §2, §3). Pure.
+
+Not here: whatever needs the catalogue (existence of table and columns, the clause): `Shapes.resolve` checks
+that. The checks run in stages; the errors of one stage go out together and hide those of the later ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from pgshapes.errors import RequestError
+from pgshapes.http_api.identifiers import parse_columns, parse_relation
+from pgshapes.http_api.query_string import Parameters
+from pgshapes.model.offset import BEFORE_ALL, Offset, format_offset, parse_offset
+from pgshapes.model.shape import RawShape
+
+INVALID: Final = "is invalid"
+_BLANK: Final = "can't be blank"
+
+
+class Now(Enum):
+    """The offset that is no place in the log: wherever its end is."""
+
+    NOW = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRequest:
+    """What GET or POST `/v1/shape` asks for."""
+
+    raw: RawShape
+    offset: Offset | Now
+    handle: str | None
+    """None for the offsets `-1` and `now`, which discard it."""
+    is_live: bool
+    is_sse: bool
+    cursor: str | None
+    subset: Any
+    """None, or the parameters of a subset as given: `parse_subset` checks them once the shape is known to be
+    good."""
+
+    @property
+    def offset_text(self) -> str:
+        """The offset as it goes over the wire."""
+        return "now" if isinstance(self.offset, Now) else format_offset(self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRequest:
+    """What DELETE `/v1/shape` asks for; at least one of the two is there."""
+
+    raw: RawShape | None
+    handle: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """The parameters after stage 1."""
+
+    table: str | None
+    offset: str | None
+    handle: str | None
+    is_live: bool
+    is_sse: bool
+    where: str | None
+    params: tuple[tuple[str, str], ...]
+    columns: tuple[str, ...] | None
+    queryable_columns: tuple[str, ...] | None
+    replica: str
+    log: str
+
+
+def parse_shape_request(given: Parameters) -> ShapeRequest:
+    """The request that the parameters make. Raises RequestError."""
+    typed = _cast_all(given)
+    offset = _parse_offset(typed.offset)
+    has_place = offset not in (BEFORE_ALL, Now.NOW)
+    if has_place and typed.handle is None:
+        raise RequestError.field("handle", "can't be blank when offset != -1")
+    _check_live(typed, offset)
+    cursor = given.get("cursor")
+    return ShapeRequest(
+        raw=_raw_shape(typed),
+        offset=offset,
+        handle=typed.handle if has_place else None,
+        is_live=typed.is_live,
+        is_sse=typed.is_sse,
+        cursor=cursor if isinstance(cursor, str) else None,
+        subset=given.get("subset"),
+    )
+
+
+def parse_delete_request(given: Parameters) -> DeleteRequest:
+    """What is to be deleted. Raises RequestError."""
+    typed = _cast_all(given)
+    if typed.table is not None:
+        return DeleteRequest(_raw_shape(typed), typed.handle)
+    if typed.handle is None:
+        raise RequestError.field("handle", "can't be blank when shape definition is missing")
+    return DeleteRequest(None, typed.handle)
+
+
+def _parse_offset(text: str | None) -> Offset | Now:
+    if text is None:
+        raise RequestError.field("offset", _BLANK)
+    if text == Now.NOW.value:
+        return Now.NOW
+    try:
+        return parse_offset(text)
+    except ValueError:
+        raise RequestError.field("offset", "has invalid format") from None
+
+
+def _check_live(typed: _Typed, offset: Offset | Now) -> None:
+    if typed.is_live and offset == BEFORE_ALL:
+        raise RequestError.field("live", "can't be true when offset == -1")
+    if typed.is_live and offset is Now.NOW:
+        raise RequestError.field("live", "can't be true when offset is 'now'")
+    if typed.is_sse and not typed.is_live:
+        raise RequestError.field("live_sse", "can't be true unless live is also true")
+
+
+def _raw_shape(typed: _Typed) -> RawShape:
+    if typed.table is None:
+        raise RequestError.field("table", _BLANK)
+    try:
+        schema, table = parse_relation(typed.table)
+    except ValueError as refusal:
+        raise RequestError.field("table", str(refusal)) from None
+    return RawShape(
+        schema=schema,
+        table=table,
+        where=typed.where,
+        params=typed.params if typed.where is not None else (),
+        columns=typed.columns,
+        queryable_columns=typed.queryable_columns,
+        replica=typed.replica,
+        log=typed.log,
+    )
+
+
+def _cast_all(given: Parameters) -> _Typed:
+    errors: dict[str, list[str]] = {}
+
+    def cast(name: str, rule: Callable[[Any], Any]) -> Any:
+        try:
+            return rule(given.get(name))
+        except ValueError as refusal:
+            errors[name] = [str(refusal)]
+
+    sse_name = "live_sse" if "live_sse" in given else "experimental_live_sse"
+    cast("experimental_compaction", cast_boolean)
+    typed = _Typed(
+        table=cast("table", cast_text),
+        offset=cast("offset", cast_text),
+        handle=cast("handle", cast_text),
+        is_live="live" in given and given["live"] != "false",
+        is_sse=sse_name in given and given[sse_name] != "false",
+        where=cast("where", cast_text),
+        params=cast("params", cast_texts_by_key),
+        columns=cast("columns", _cast_columns),
+        queryable_columns=cast("queryable_columns", _cast_columns),
+        replica=cast("replica", _one_of("default", "full")),
+        log=cast("log", _one_of("full", "changes_only")),
+    )
+    if errors:
+        raise RequestError(errors=errors)
+    return typed
+
+
+def cast_text(value: Any) -> str | None:
+    """A text; blank counts as absent. Raises ValueError."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(INVALID)
+    return value if value.strip() else None
+
+
+def cast_boolean(value: Any) -> bool:
+    """`true`, `false`, `1` or `0`; blank counts as false. Raises ValueError."""
+    if isinstance(value, bool):
+        return value
+    text = cast_text(value)
+    if text in (None, "false", "0"):
+        return False
+    if text in ("true", "1"):
+        return True
+    raise ValueError(INVALID)
+
+
+def cast_texts_by_key(value: Any) -> tuple[tuple[str, str], ...]:
+    """The entries of a mapping of texts, sorted by key. Raises ValueError."""
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        raise ValueError(INVALID)
+    if any(not isinstance(text, str) or "\0" in text or "\0" in key for key, text in value.items()):
+        raise ValueError(INVALID)
+    return tuple(sorted(value.items()))
+
+
+def _cast_columns(value: Any) -> tuple[str, ...] | None:
+    if isinstance(value, list):
+        return _cast_column_list(value)
+    text = cast_text(value)
+    return None if text is None else parse_columns(text)
+
+
+def _cast_column_list(names: list[Any]) -> tuple[str, ...]:
+    if not names or any(not isinstance(name, str) or "\0" in name for name in names):
+        raise ValueError(INVALID)
+    if "" in names:
+        raise ValueError("Invalid zero-length delimited identifier")
+    return tuple(names)
+
+
+def _one_of(default: str, other: str) -> Callable[[Any], str]:
+    def cast(value: Any) -> str:
+        text = cast_text(value) or default
+        if text not in (default, other):
+            raise ValueError(INVALID)
+        return text
+
+    return cast

@@ -1,0 +1,70 @@
+"""Query strings that were parsed lately: clients send the same ones again and again.
+
+State: a bounded mapping, owned by one application; the oldest entry goes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pgshapes.http_api.params import ShapeRequest, parse_shape_request
+from pgshapes.http_api.query_string import Parameters, parse_query_string
+from pgshapes.http_api.request_body import gather_subset, merge_parameters
+
+CAPACITY: Final = 8192
+LONGEST_KEPT_BYTES: Final = 2048
+"""Together: at most some 50 MB, and every query of ten thousand ordinary clients."""
+
+
+@dataclass(slots=True)
+class ParsedQuery:
+    """A query string, parsed as far as was needed."""
+
+    parameters: Parameters
+    _request: ShapeRequest | None = None
+
+    @property
+    def handle(self) -> str | None:
+        """The handle that the client presents, whatever else is wrong with the request."""
+        return self._text("handle")
+
+    @property
+    def secret(self) -> str | None:
+        """The secret that the client presents; `secret` wins over the older name."""
+        return self._text("secret" if "secret" in self.parameters else "api_secret")
+
+    def request(self) -> ShapeRequest:
+        """The typed request of a GET. Raises RequestError."""
+        if self._request is None:
+            self._request = parse_shape_request(gather_subset(self.parameters))
+        return self._request
+
+    def request_with(self, body: Parameters) -> ShapeRequest:
+        """The typed request of a POST. Raises RequestError."""
+        return parse_shape_request(merge_parameters(self.parameters, body))
+
+    def _text(self, name: str) -> str | None:
+        value = self.parameters.get(name)
+        return value if isinstance(value, str) else None
+
+
+class ParsedQueries:
+    """Parses query strings and remembers."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, ParsedQuery] = {}
+
+    def parse(self, raw: bytes) -> ParsedQuery:
+        """The parsed query string. Raises RequestError for bytes that are not UTF-8."""
+        found = self._known.get(raw)
+        if found is None:
+            found = ParsedQuery(parse_query_string(raw))
+            if len(raw) <= LONGEST_KEPT_BYTES:
+                self._remember(raw, found)
+        return found
+
+    def _remember(self, raw: bytes, query: ParsedQuery) -> None:
+        if len(self._known) >= CAPACITY:
+            del self._known[next(iter(self._known))]
+        self._known[raw] = query

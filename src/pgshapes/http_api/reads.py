@@ -1,0 +1,134 @@
+"""Carries out the decisions on reading: looks at the tail, waits where that is decided, reads, answers.
+
+Not here: the rules (`decide.py`), what the answers look like (`answers.py`). Invariant: a decision is carried
+out on the very tail that it was made on; nothing is awaited between the look at the tail and the reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from pgshapes.errors import DiskFull, NotNow, StorageError
+from pgshapes.http_api import decide
+from pgshapes.http_api.answers import Answers, Asked
+from pgshapes.http_api.body_cache import BodyCache, Piece, up_to_date
+from pgshapes.http_api.decide import Decision
+from pgshapes.http_api.error_responses import refetch_response
+from pgshapes.http_api.live import Holds
+from pgshapes.http_api.params import Now
+from pgshapes.http_api.ports import Shapes
+from pgshapes.http_api.response import Response
+from pgshapes.model.offset import Offset
+from pgshapes.model.tail import Tail
+
+
+class Settled(NamedTuple):
+    """A decision, and the tail that it was made on."""
+
+    decision: Decision
+    tail: Tail | None
+
+
+class Reads:
+    """Reads snapshots and logs for the requests of one application."""
+
+    def __init__(self, shapes: Shapes, bodies: BodyCache, holds: Holds, answers: Answers) -> None:
+        self._shapes = shapes
+        self._bodies = bodies
+        self._holds = holds
+        self._answers = answers
+
+    async def respond(self, asked: Asked) -> Response:
+        """The whole answer, held back for as long as the rules say. Raises NotNow, StorageError."""
+        return self._not_modified(asked) or await self.carry_out(asked, await self.settle(asked))
+
+    async def settle(self, asked: Asked, *, holds_at_tail: bool = True) -> Settled:
+        """What to do once the waits are over; waiting at the end of the log may be left to the caller."""
+        began_s = asyncio.get_running_loop().time()
+        while True:
+            settled = self.look(asked.handle, asked.request.offset, asked.request.is_live)
+            decision = settled.decision
+            if not isinstance(decision, decide.Wait):
+                return settled
+            if isinstance(decision, decide.WaitForTail) and not holds_at_tail:
+                return settled
+            ended = await self._holds.hold(asked.handle, decision, settled.tail, began_s)
+            if ended is not None:
+                return Settled(ended, settled.tail)
+
+    def look(self, handle: str, offset: Offset | Now, is_live: bool) -> Settled:
+        """What the tail says now."""
+        tail = self._shapes.tail(handle)
+        return Settled(decide.decide_read(offset, is_live, tail), tail)
+
+    async def carry_out(self, asked: Asked, settled: Settled) -> Response:
+        """The answer that was decided on. Raises NotNow, StorageError."""
+        decision = settled.decision
+        if isinstance(decision, decide.ServeSnapshotChunk | decide.ServeLog):
+            return await self._serve_piece(asked, settled)
+        if isinstance(decision, decide.SayUpToDate):
+            body = b"[%b]" % up_to_date(self._seen_lsn(decision.latest))
+            return self._answers.of_piece(asked, Piece(body, decision.latest, True))
+        if isinstance(decision, decide.SayNoChange):
+            return self._answers.of_no_change(asked, decision.latest, self._seen_lsn(decision.latest))
+        if isinstance(decision, decide.AwaitRemoval):
+            return await self.refetch_after_removal(asked)
+        if isinstance(decision, decide.MustRefetch):
+            return refetch_response(decision.handle, is_cacheable=asked.is_cacheable)
+        if isinstance(decision, decide.RefuseForNow):
+            raise NotNow(decision.message, retry_after_s=decision.retry_after_s)
+        raise AssertionError(f"{decision} is not an end")
+
+    def piece(self, handle: str, settled: Settled, seen_lsn: int) -> Piece:
+        """The piece that was decided on. Raises StorageError."""
+        decision, tail = settled
+        if isinstance(decision, decide.ServeSnapshotChunk):
+            return self._bodies.snapshot_chunk(handle, decision.number)
+        assert isinstance(decision, decide.ServeLog)
+        assert tail is not None
+        return self._bodies.log(handle, decision.after, tail, seen_lsn)
+
+    def offset_of(self, asked: Asked) -> Offset | None:
+        """The offset that an ordinary answer would carry; None without a shape. Raises StorageError."""
+        settled = self.look(asked.handle, asked.request.offset, False)
+        decision, tail = settled
+        if tail is None:
+            return None
+        if isinstance(decision, decide.ServeSnapshotChunk | decide.WaitForSnapshot):
+            return Offset(0, decision.number)
+        if isinstance(decision, decide.ServeLog):
+            return self.piece(asked.handle, settled, 0).end
+        return tail.latest
+
+    async def refetch_after_removal(self, asked: Asked) -> Response:
+        """409 for a shape that is gone, once nobody serves it any more; with its successor, if any."""
+        await self._shapes.removed(asked.handle)
+        right = self._shapes.find_handle(asked.shape)
+        return refetch_response(right if right != asked.handle else None, is_cacheable=asked.is_cacheable)
+
+    async def _serve_piece(self, asked: Asked, settled: Settled) -> Response:
+        seen_lsn = 0 if asked.request.is_live else self._shapes.last_seen_lsn()
+        try:
+            return self._answers.of_piece(asked, self.piece(asked.handle, settled, seen_lsn))
+        except DiskFull:
+            raise
+        except StorageError:
+            await self._give_up(asked)
+            return await self.refetch_after_removal(asked)
+
+    async def _give_up(self, asked: Asked) -> None:
+        """Have a shape dropped whose files cannot be read, unless that is why they cannot."""
+        if await self._shapes.is_current(asked.handle, asked.shape):
+            await self._shapes.delete(asked.handle)
+
+    def _not_modified(self, asked: Asked) -> Response | None:
+        if not asked.if_none_match:
+            return None
+        decision = self.look(asked.handle, asked.request.offset, asked.request.is_live).decision
+        if not isinstance(decision, decide.WaitForTail):
+            return None
+        return self._answers.of_known_end(asked, decision.latest)
+
+    def _seen_lsn(self, latest: Offset) -> int:
+        return max(self._shapes.last_seen_lsn(), latest.tx)

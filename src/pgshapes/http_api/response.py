@@ -1,0 +1,102 @@
+"""One answer, and the exchange that it belongs to.
+
+Not here: which headers there are (`headers.py`), what the answer is (`serve.py` and its siblings).
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, NamedTuple
+
+from pgshapes.http_api import headers
+from pgshapes.http_api.headers import Headers
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MIN_REQUEST_ID, MAX_REQUEST_ID = 20, 200
+"""Lengths between which an incoming `x-request-id` is taken over (http-api §1)."""
+
+_PREFIX: Final = secrets.token_hex(8)
+_NUMBERS = itertools.count(1)
+
+
+class Response(NamedTuple):
+    """A whole answer: status, the headers that depend on it, body."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+class Exchange:
+    """One request and the one answer to it."""
+
+    __slots__ = ("_has_body", "_scope", "_send", "has_begun", "method", "methods", "receive", "request_id")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method: str = scope["method"]
+        self._scope = scope
+        self._send = send
+        self._has_body = method != "HEAD"
+        self.receive = receive
+        self.method = method if self._has_body else "GET"
+        self.methods = headers.OTHER_METHODS
+        """What `access-control-allow-methods` says on the resolved route."""
+        self.request_id = self._choose_request_id()
+        self.has_begun = False
+
+    @property
+    def path(self) -> str:
+        """The decoded path below the point where the application is mounted."""
+        path: str = self._scope["path"]
+        return path.removeprefix(self._scope.get("root_path", ""))
+
+    @property
+    def query(self) -> bytes:
+        """The raw query string."""
+        query: bytes = self._scope["query_string"]
+        return query
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether caches may keep answers to this method."""
+        return self.method in ("GET", "OPTIONS")
+
+    def header_values(self, name: bytes) -> list[bytes]:
+        """The values of a request header, by its lower-case name."""
+        return [value for key, value in self._scope["headers"] if key == name]
+
+    async def answer(self, response: Response) -> None:
+        """Send a whole answer."""
+        await self.begin(response.status, [*response.headers, headers.content_length(len(response.body))])
+        await self._send({"type": "http.response.body", "body": response.body if self._has_body else b""})
+
+    async def refuse_entry(self, status: int, body: bytes) -> None:
+        """Send an answer without any CORS header."""
+        self.has_begun = True
+        kept = [*headers.without_cors(self.request_id), headers.content_length(len(body))]
+        await self._send({"type": "http.response.start", "status": status, "headers": kept})
+        await self._send({"type": "http.response.body", "body": body if self._has_body else b""})
+
+    async def begin(self, status: int, own: Headers) -> None:
+        """Send the status and all headers."""
+        origins = self.header_values(b"origin")
+        kept = own + headers.per_request(self.request_id, origins[0] if origins else None, self.methods)
+        self.has_begun = True
+        await self._send({"type": "http.response.start", "status": status, "headers": kept})
+
+    async def stream(self, body: bytes, *, is_last: bool = False) -> None:
+        """Send a piece of a body of unknown length."""
+        shown = body if self._has_body else b""
+        await self._send({"type": "http.response.body", "body": shown, "more_body": not is_last})
+
+    def _choose_request_id(self) -> bytes:
+        for given in self.header_values(b"x-request-id"):
+            if MIN_REQUEST_ID <= len(given) <= MAX_REQUEST_ID:
+                return given
+        return f"{_PREFIX}-{next(_NUMBERS):08x}".encode()

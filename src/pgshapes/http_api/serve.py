@@ -1,0 +1,109 @@
+"""GET and POST `/v1/shape`, from the door to the last byte.
+
+Not here: the rules (`decide.py`), reading (`reads.py`), streams (`sse.py`). Invariant: the permit that
+admission gave is held until the answer has been sent, and is given back whatever happens, at once when the
+client goes away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgshapes.errors import RequestError
+from pgshapes.gates.conditions import Level
+from pgshapes.gates.permit_counts import Kind
+from pgshapes.http_api.answers import Answers, Asked
+from pgshapes.http_api.decide import MustRefetch
+from pgshapes.http_api.disconnect import while_connected
+from pgshapes.http_api.error_responses import refetch_response
+from pgshapes.http_api.lookup import Lookup
+from pgshapes.http_api.params import ShapeRequest
+from pgshapes.http_api.parsed_queries import ParsedQuery
+from pgshapes.http_api.ports import Admission, Permit, Readiness, Shapes, Subsets
+from pgshapes.http_api.reads import Reads
+from pgshapes.http_api.request_body import UnreadableBody, parse_body
+from pgshapes.http_api.response import Exchange, Response
+from pgshapes.http_api.settings import HttpSettings
+from pgshapes.http_api.sse import EventStreams
+from pgshapes.http_api.subset_params import parse_subset
+from pgshapes.model.subset import Subset
+
+
+@dataclass(frozen=True, slots=True)
+class ServeShape:
+    """Serves shapes for one application; holds no state of its own."""
+
+    shapes: Shapes
+    readiness: Readiness
+    admission: Admission
+    subsets: Subsets | None
+    settings: HttpSettings
+    lookup: Lookup
+    reads: Reads
+    streams: EventStreams
+    answers: Answers
+
+    async def serve(self, exchange: Exchange, query: ParsedQuery) -> None:
+        """Answer one request. Raises PgShapesError, before anything is sent."""
+        is_existing = query.handle is not None and self.shapes.is_known(query.handle)
+        permit = self.admission.acquire(Kind.EXISTING if is_existing else Kind.INITIAL)
+        try:
+            body = await self._read_body(exchange) if exchange.method == "POST" else None
+            await while_connected(self._answer(exchange, query, body, permit), exchange.receive)
+        finally:
+            permit.release()
+
+    async def _answer(
+        self, exchange: Exchange, query: ParsedQuery, body: bytes | None, permit: Permit
+    ) -> None:
+        parameters = None if body is None else parse_body(body)
+        await self._pass_readiness(permit)
+        request = query.request() if parameters is None else query.request_with(parameters)
+        shape = await self.lookup.resolve(request.raw, permit)
+        subset = None if request.subset is None else self._check_subset(request)
+        identity = await self.lookup.identify(request, shape, permit)
+        permit.swap_to_existing()
+        if isinstance(identity, MustRefetch):
+            await exchange.answer(refetch_response(identity.handle, is_cacheable=exchange.is_cacheable))
+            return
+        known = [value.decode("latin-1") for value in exchange.header_values(b"if-none-match")]
+        asked = Asked(request, shape, identity.handle, known, exchange.is_cacheable)
+        if subset is not None:
+            await exchange.answer(await self._subset_response(asked, subset))
+        elif request.is_sse:
+            await self.streams.serve(exchange, asked)
+        else:
+            await exchange.answer(await self.reads.respond(asked))
+
+    async def _pass_readiness(self, permit: Permit) -> None:
+        if self.readiness.level() not in (Level.ACTIVE, Level.READ_ONLY):
+            permit.swap_to_existing()
+            await self.readiness.wait_until(Level.READ_ONLY, self.settings.ready_timeout_s)
+
+    def _check_subset(self, request: ShapeRequest) -> Subset:
+        subset = parse_subset(request.subset)
+        if self.subsets is None:
+            raise RequestError.field("subset", "subset snapshots are not supported by this server")
+        return subset
+
+    async def _subset_response(self, asked: Asked, subset: Subset) -> Response:
+        assert self.subsets is not None, "checked before the shape was looked up"
+        body = await self.subsets.subset(asked.request.raw, asked.shape, subset)
+        offset = self.reads.offset_of(asked)
+        if offset is None:
+            return await self.reads.refetch_after_removal(asked)
+        return self.answers.of_subset(asked, offset, body)
+
+    async def _read_body(self, exchange: Exchange) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await exchange.receive()
+            if message["type"] != "http.request":
+                raise UnreadableBody("Failed to read request body")
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > self.settings.max_body_bytes:
+                raise UnreadableBody("Request body too large", status=413)
+            if not message.get("more_body", False):
+                return b"".join(pieces)

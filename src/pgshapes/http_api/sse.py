@@ -1,0 +1,96 @@
+"""Live changes as a stream of server-sent events (http-api §6.3).
+
+A request that finds data gets all of it, then `up-to-date`, then the end. One that finds none stays open and
+gets each further piece as it comes. Here differs from the original, on purpose: the next chunk's end is
+computed from where the stream is, not from where it began; no stream ends at a chunk's end, since a client
+drops what it got without `up-to-date`; `electric-offset` is where the stream begins, so that a broken stream
+loses nothing.
+
+`up-to-date` tells the transaction of the last message sent, never more: the client asks on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+import orjson
+
+from pgshapes.http_api import decide
+from pgshapes.http_api.answers import Answers, Asked
+from pgshapes.http_api.body_cache import BodyCache, up_to_date
+from pgshapes.http_api.decide import Wake
+from pgshapes.http_api.reads import Reads
+from pgshapes.http_api.response import Exchange
+from pgshapes.http_api.settings import HttpSettings
+from pgshapes.http_api.tail_waits import TailWaits
+from pgshapes.model.offset import Offset
+from pgshapes.model.tail import Tail
+
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+
+def as_events(body: bytes) -> bytes:
+    """The messages of a JSON array as events, one each."""
+    return b"".join(_events(body))
+
+
+def _events(body: bytes) -> Iterator[bytes]:
+    for message in orjson.loads(body):
+        yield b"data: %b\n\n" % orjson.dumps(message)
+
+
+class EventStreams:
+    """Streams changes for the requests of one application."""
+
+    def __init__(
+        self, reads: Reads, waits: TailWaits, bodies: BodyCache, answers: Answers, settings: HttpSettings
+    ) -> None:
+        self._reads = reads
+        self._waits = waits
+        self._bodies = bodies
+        self._answers = answers
+        self._settings = settings
+
+    async def serve(self, exchange: Exchange, asked: Asked) -> None:
+        """Answer with a stream, or with an ordinary response where there is nothing to stream."""
+        settled = await self._reads.settle(asked, holds_at_tail=False)
+        has_pending = isinstance(settled.decision, decide.ServeSnapshotChunk | decide.ServeLog)
+        if not has_pending and not isinstance(settled.decision, decide.WaitForTail):
+            await exchange.answer(await self._reads.carry_out(asked, settled))
+            return
+        position = asked.request.offset
+        assert isinstance(position, Offset), "a live request has a place"
+        await exchange.begin(200, self._answers.start_of_stream(asked, position))
+        await self._stream(exchange, asked, position, has_pending)
+        await exchange.stream(b"", is_last=True)
+
+    async def _stream(self, exchange: Exchange, asked: Asked, position: Offset, has_pending: bool) -> None:
+        ends_s = asyncio.get_running_loop().time() + self._settings.sse_timeout_ms / 1000
+        while True:
+            settled = self._reads.look(asked.handle, position, True)
+            decision, tail = settled
+            if isinstance(decision, decide.ServeSnapshotChunk | decide.ServeLog):
+                piece = self._reads.piece(asked.handle, settled, 0)
+                await exchange.stream(self._bodies.events(asked.handle, position, piece, as_events))
+                position = piece.end
+                is_done = has_pending and piece.is_up_to_date
+            elif has_pending and isinstance(decision, decide.WaitForTail):
+                await exchange.stream(as_events(b"[%b]" % up_to_date(decision.latest.tx)))
+                is_done = True
+            else:
+                is_wait = isinstance(decision, decide.WaitForTail | decide.WaitForSnapshot)
+                is_done = not is_wait or not await self._idle(exchange, asked.handle, tail, ends_s)
+            if is_done:
+                return
+
+    async def _idle(self, exchange: Exchange, handle: str, seen: Tail | None, ends_s: float) -> bool:
+        """Wait for a change, with a sign of life when there is none for long; whether the stream goes on."""
+        left_s = ends_s - asyncio.get_running_loop().time()
+        keepalive_s = self._settings.sse_keepalive_ms / 1000
+        wake = await self._waits.wait(handle, seen, min(left_s, keepalive_s))
+        if wake is Wake.TIMED_OUT and left_s > keepalive_s:
+            await exchange.stream(KEEP_ALIVE)
+            return True
+        return wake is Wake.CHANGED

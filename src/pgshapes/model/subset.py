@@ -1,0 +1,18 @@
+"""A one-off question about a part of a shape (http-api §7)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Subset(NamedTuple):
+    """What a client wants of a shape, after checks that need no catalogue; `where` and `order_by` are
+    unchecked."""
+
+    where: str | None = None
+    params: tuple[tuple[str, str], ...] = ()
+    """(key, value) of the values for `$key` in `where`, sorted by key; keys are checked when the clause is.
+    """
+    order_by: str | None = None
+    limit: int | None = None
+    offset: int | None = None
