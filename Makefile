@@ -19,7 +19,7 @@ $(READY): requirements/dev.txt pyproject.toml
 NODE_READY := tests/conformance/node/node_modules/.ready
 $(NODE_READY): tests/conformance/node/package-lock.json $(READY)
 	@echo "setting up the real client (once)"
-	@cd tests/conformance/node && ../../../$(BIN)/npm ci --silent --no-audit --no-fund
+	@$(BIN)/python -m tests.conformance.node_program
 	@touch $(NODE_READY)
 
 dev: $(READY) $(NODE_READY)

@@ -1,0 +1,213 @@
+"""The published TypeScript client against our server: what it says and the rows that it keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+from tests.conformance.node_program import Line, NodeProgram
+
+ITEMS = """
+    CREATE TABLE items (
+        id int PRIMARY KEY, name text NOT NULL, price numeric(8, 2), tags text[], seen timestamptz, ok bool,
+        big int8
+    )
+"""
+FILL = """
+    INSERT INTO items
+    SELECT n, 'item ' || n, n / 7.0, ARRAY['a', n::text], '2024-01-31 12:00:00+00', n % 2 = 0, n * 10000000000
+    FROM generate_series(1, {rows}) n
+"""
+
+
+def fill(server: Any, rows: int) -> None:
+    server.sql(ITEMS)
+    server.sql(FILL.format(rows=rows))
+
+
+def is_up_to_date(line: Line) -> bool:
+    return is_control(line, "up-to-date")
+
+
+def is_must_refetch(line: Line) -> bool:
+    return is_control(line, "must-refetch")
+
+
+def is_control(line: Line, word: str) -> bool:
+    return bool(line.get("headers", {}).get("control") == word)
+
+
+def is_position(line: Line) -> bool:
+    return "position" in line
+
+
+def changes(lines: list[Line]) -> list[Line]:
+    return [line for line in lines if "operation" in line.get("headers", {})]
+
+
+def operations(lines: list[Line]) -> list[tuple[str, Any]]:
+    return [(line["headers"]["operation"], line["value"]["id"]) for line in changes(lines)]
+
+
+def selected(server: Any, query: str) -> list[dict[str, Any]]:
+    """The rows as the client's parser would give them."""
+    with psycopg.connect(server.database_url, row_factory=dict_row) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection.execute(query).fetchall()
+
+
+ALL_COLUMNS = "id, name, price::text, tags, seen::text, ok, big::text"
+
+
+def by_id(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: row["id"])
+
+
+async def materialised(server: Any, shape: Line | str, marker: Line) -> list[dict[str, Any]]:
+    async with NodeProgram("rows.mjs", server.url, shape, marker) as program:
+        return (await program.lines_until(lambda line: "rows" in line))[-1]["rows"]
+
+
+async def test_a_thousand_rows(server: Any) -> None:
+    fill(server, 1000)
+    rows = await materialised(server, "items", {"id": 1000})
+    assert by_id(rows) == selected(server, f"SELECT {ALL_COLUMNS} FROM items ORDER BY id")
+
+
+async def test_rows_follow_inserts_updates_and_deletes(server: Any) -> None:
+    fill(server, 20)
+    async with NodeProgram("rows.mjs", server.url, "items", {"id": -1}) as program:
+        assert await program.line() == {"synced": 20}
+        server.sql("UPDATE items SET name = 'new', price = NULL, tags = '{}' WHERE id <= 5")
+        server.sql("DELETE FROM items WHERE id BETWEEN 4 AND 8")
+        server.sql("UPDATE items SET id = id + 100 WHERE id IN (1, 20)")
+        server.sql("INSERT INTO items VALUES (4, 'again', 0, '{NULL}', NULL, NULL, NULL)")
+        server.sql("INSERT INTO items VALUES (-1, 'the end')")
+        rows = (await program.line())["rows"]
+    assert by_id(rows) == selected(server, f"SELECT {ALL_COLUMNS} FROM items ORDER BY id")
+
+
+async def test_changes_arrive_live_and_in_order(server: Any) -> None:
+    fill(server, 2)
+    async with NodeProgram("follow.mjs", server.url, "items") as program:
+        assert operations(await program.lines_until(is_up_to_date)) == [("insert", 1), ("insert", 2)]
+        server.sql("INSERT INTO items VALUES (3, 'three')")
+        server.sql("UPDATE items SET name = 'drei' WHERE id = 3")
+        server.sql("DELETE FROM items WHERE id = 3")
+        heard = changes(await program.lines_until(lambda line: ("delete", 3) in operations([line])))
+    assert operations(heard) == [("insert", 3), ("update", 3), ("delete", 3)]
+    assert heard[1]["value"] == {"id": 3, "name": "drei"}
+    assert heard[2]["value"] == {"id": 3}
+    assert len({line["key"] for line in heard}) == 1
+
+
+async def test_resuming(server: Any) -> None:
+    fill(server, 3)
+    async with NodeProgram("follow.mjs", server.url, "items") as program:
+        await program.lines_until(is_up_to_date)
+        position = (await program.lines_until(is_position))[-1]["position"]
+    server.sql("UPDATE items SET name = 'while away' WHERE id = 2")
+    async with NodeProgram("follow.mjs", server.url, {"table": "items", **position}) as program:
+        heard = changes(await program.lines_until(is_up_to_date))
+    assert operations(heard) == [("update", 2)]
+
+
+async def test_where_with_params(server: Any) -> None:
+    fill(server, 10)
+    shape = {
+        "table": "items",
+        "where": "id > $1 AND (name = $2 OR ok = $3)",
+        "params": {"1": "3", "2": "item 5", "3": "true"},
+    }
+    async with NodeProgram("rows.mjs", server.url, shape, {"name": "end"}) as program:
+        await program.line()
+        server.sql("UPDATE items SET ok = false WHERE id = 6")
+        server.sql("UPDATE items SET ok = true WHERE id = 7")
+        server.sql("INSERT INTO items VALUES (11, 'out', 0, '{}', now(), false)")
+        server.sql("INSERT INTO items VALUES (12, 'end', 0, '{}', NULL, true)")
+        rows = (await program.line())["rows"]
+    condition = "id > 3 AND (name = 'item 5' OR ok)"
+    assert by_id(rows) == selected(server, f"SELECT {ALL_COLUMNS} FROM items WHERE {condition} ORDER BY id")
+    assert [row["id"] for row in by_id(rows)] == [4, 5, 7, 8, 10, 12]
+
+
+async def test_columns(server: Any) -> None:
+    fill(server, 3)
+    shape = {"table": "items", "columns": ["id", "name"]}
+    async with NodeProgram("rows.mjs", server.url, shape, {"name": "end"}) as program:
+        await program.line()
+        server.sql("UPDATE items SET price = 99 WHERE id = 1")
+        server.sql("UPDATE items SET price = 99, name = 'two' WHERE id = 2")
+        server.sql("INSERT INTO items VALUES (4, 'end', 5)")
+        rows = (await program.line())["rows"]
+    assert by_id(rows) == selected(server, "SELECT id, name FROM items ORDER BY id")
+
+
+async def test_full_replica(server: Any) -> None:
+    fill(server, 1)
+    shape = {"table": "items", "replica": "full", "columns": ["id", "name", "price"]}
+    async with NodeProgram("follow.mjs", server.url, shape) as program:
+        await program.lines_until(is_up_to_date)
+        server.sql("UPDATE items SET name = 'new' WHERE id = 1")
+        server.sql("DELETE FROM items WHERE id = 1")
+        update, delete = changes(await program.lines_until(lambda line: ("delete", 1) in operations([line])))
+    assert update["value"] == {"id": 1, "name": "new", "price": "0.14"}
+    assert update["old_value"] == {"name": "item 1"}
+    assert delete["value"] == {"id": 1, "name": "new", "price": "0.14"}
+
+
+async def test_truncate(server: Any) -> None:
+    fill(server, 5)
+    async with NodeProgram("follow.mjs", server.url, "items") as program:
+        await program.lines_until(is_up_to_date)
+        before = (await program.line())["position"]
+        server.sql("BEGIN; TRUNCATE items; INSERT INTO items VALUES (7, 'after'); COMMIT")
+        assert changes(await program.lines_until(is_must_refetch)) == []
+        heard = await program.lines_until(is_up_to_date)
+        after = (await program.line())["position"]
+    assert operations(heard) == [("insert", 7)]
+    assert after["handle"] != before["handle"]
+
+
+async def test_rows_after_truncate(server: Any) -> None:
+    fill(server, 5)
+    async with NodeProgram("rows.mjs", server.url, "items", {"name": "end"}) as program:
+        await program.line()
+        server.sql("TRUNCATE items")
+        server.sql("INSERT INTO items VALUES (6, 'end')")
+        assert [row["id"] for row in (await program.line())["rows"]] == [6]
+
+
+async def test_deletion_of_the_shape(server: Any) -> None:
+    fill(server, 3)
+    async with NodeProgram("follow.mjs", server.url, "items") as program:
+        await program.lines_until(is_up_to_date)
+        before = (await program.line())["position"]
+        async with httpx.AsyncClient() as http:
+            deleted = await http.delete(f"{server.url}/v1/shape", params={"table": "items"})
+        assert deleted.status_code == 202
+        await program.lines_until(is_must_refetch)
+        heard = await program.lines_until(is_up_to_date)
+        after = (await program.line())["position"]
+    assert sorted(operations(heard)) == [("insert", 1), ("insert", 2), ("insert", 3)]
+    assert after["handle"] != before["handle"]
+
+
+async def test_two_hundred_streams_on_one_shape(server: Any) -> None:
+    fill(server, 50)
+    async with NodeProgram("herd.mjs", server.url, "items", "200", {"name": "end"}) as program:
+        assert await program.line() == {"synced": 200}
+        server.sql("UPDATE items SET name = 'new' WHERE id % 2 = 0")
+        server.sql("DELETE FROM items WHERE id % 5 = 0")
+        server.sql("INSERT INTO items VALUES (-1, 'end')")
+        result = await program.line()
+    assert result["distinct"] == 1
+    assert by_id(result["rows"]) == selected(server, f"SELECT {ALL_COLUMNS} FROM items ORDER BY id")
+
+
+async def test_a_refusal_reaches_the_program(server: Any) -> None:
+    async with NodeProgram("follow.mjs", server.url, "nowhere") as program:
+        line = await program.line()
+    assert (line["error"], line["status"]) == ("FetchError", 400)
