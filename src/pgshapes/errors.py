@@ -65,7 +65,7 @@ class NotReady(NotNow):
 class Overloaded(NotNow):
     """Admission was refused (http-api §11.2)."""
 
-    code = "overloaded"
+    code = "concurrent_request_limit_exceeded"
 
 
 class CreationFailed(NotNow):

@@ -1,0 +1,146 @@
+"""The named conditions of readiness and what follows from them (semantics §14, http-api §8.2). Pure.
+
+Not the waiting: that is `status_monitor`. Invariant: readiness is a function of the rows of the table
+`status`, and a condition without a row is not met. `Conditions` is the owner's pen; nobody else writes that
+table.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from pgshapes.tables.rows import ConditionRow
+from pgshapes.tables.table import Table, TableReader
+
+
+class Condition(Enum):
+    """What must be so before the service can do everything; the value is its row in `status`.
+
+    In the order in which the first unmet one is told to clients.
+    """
+
+    LOCK_ACQUIRED = "lock_acquired"
+    REPLICATION_CLIENT_READY = "replication_client_ready"
+    ADMIN_POOL_READY = "admin_pool_ready"
+    SNAPSHOT_POOL_READY = "snapshot_pool_ready"
+    SHAPE_METADATA_READY = "shape_metadata_ready"
+    LOG_COLLECTOR_READY = "log_collector_ready"
+    SUPERVISOR_PROCESSES_READY = "supervisor_processes_ready"
+    INTEGRITY_CHECKS_PASSED = "integrity_checks_passed"
+
+
+class Level(Enum):
+    """How much the service can do."""
+
+    STARTING = "starting"
+    READ_ONLY = "read_only"
+    ACTIVE = "active"
+    SLEEPING = "sleeping"
+
+
+class ServiceStatus(Enum):
+    """The service in one word, for `/v1/health`."""
+
+    STARTING = "starting"
+    WAITING = "waiting"
+    SLEEPING = "sleeping"
+    ACTIVE = "active"
+
+
+ASLEEP: Final = "asleep"
+"""Row of `status`, beside the conditions: the database connections are closed until a request comes."""
+
+_SHAPES_UP: Final = frozenset(
+    {Condition.SHAPE_METADATA_READY, Condition.LOG_COLLECTOR_READY, Condition.SUPERVISOR_PROCESSES_READY}
+)
+_CONNECTION_UP: Final = frozenset(Condition) - _SHAPES_UP
+
+TIMEOUT_TEXTS: Final = {
+    Condition.LOCK_ACQUIRED: "Timeout waiting for Postgres lock acquisition",
+    Condition.REPLICATION_CLIENT_READY: "Timeout waiting for replication client to be ready",
+    Condition.ADMIN_POOL_READY: "Timeout waiting for database connection pool (metadata) to be ready",
+    Condition.SNAPSHOT_POOL_READY: "Timeout waiting for database connection pool (snapshot) to be ready",
+    Condition.SHAPE_METADATA_READY: "Timeout waiting for shape metadata to be loaded",
+    Condition.LOG_COLLECTOR_READY: "Timeout waiting for shape data to be loaded",
+    Condition.SUPERVISOR_PROCESSES_READY: "Timeout waiting for stack restart",
+    Condition.INTEGRITY_CHECKS_PASSED: "Timeout waiting for integrety checks",
+}
+"""As clients know them, the misspelling included."""
+
+_REPLICATION_ADVICE: Final = (
+    ". Check that you don't have pending transactions in the database. Electric has to wait for all pending "
+    "transactions to commit or rollback before it can create the replication slot."
+)
+
+StatusTable = TableReader[str, ConditionRow]
+
+
+class Conditions:
+    """The owner's side: sets what is met and why not."""
+
+    def __init__(self, status: Table[str, ConditionRow]) -> None:
+        self._status = status
+
+    def meet(self, condition: Condition) -> None:
+        """The condition holds now."""
+        self._status.put(condition.value, ConditionRow(True))
+
+    def unmeet(self, condition: Condition, error: str | None = None) -> None:
+        """It does not hold, or not any more; `error` is told to those who wait for it in vain."""
+        self._status.put(condition.value, ConditionRow(False, error))
+
+    def fall_asleep(self) -> None:
+        """The database connections were closed because nothing happened."""
+        self._status.put(ASLEEP, ConditionRow(True))
+
+    def wake_up(self) -> None:
+        """The connections are being opened again."""
+        self._status.remove(ASLEEP)
+
+
+def is_met(status: StatusTable, condition: Condition) -> bool:
+    """Whether the condition holds."""
+    row = status.get(condition.value)
+    return row is not None and row.is_met
+
+
+def is_asleep(status: StatusTable) -> bool:
+    """Whether the connections are closed until a request comes."""
+    return ASLEEP in status
+
+
+def level_of(status: StatusTable, *, is_following: bool = True) -> Level:
+    """How much can be done. Whoever does not follow the owner can only read what is there."""
+    if is_asleep(status):
+        return Level.SLEEPING
+    if is_following and all(is_met(status, condition) for condition in Condition):
+        return Level.ACTIVE
+    return Level.READ_ONLY if is_met(status, Condition.SHAPE_METADATA_READY) else Level.STARTING
+
+
+def service_status_of(status: StatusTable, *, is_following: bool = True) -> ServiceStatus:
+    """The service's word: waiting is having the shapes but not the lock."""
+    level = level_of(status, is_following=is_following)
+    if level is Level.READ_ONLY and not is_met(status, Condition.LOCK_ACQUIRED):
+        return ServiceStatus.WAITING
+    return _WORDS[level]
+
+
+_WORDS: Final = {
+    Level.STARTING: ServiceStatus.STARTING,
+    Level.READ_ONLY: ServiceStatus.STARTING,
+    Level.ACTIVE: ServiceStatus.ACTIVE,
+    Level.SLEEPING: ServiceStatus.SLEEPING,
+}
+
+
+def timeout_text(status: StatusTable) -> str:
+    """What a client is told that has waited in vain: the first unmet condition, and its error if any."""
+    unmet = (condition for condition in Condition if not is_met(status, condition))
+    condition = next(unmet, Condition.SUPERVISOR_PROCESSES_READY)
+    row = status.get(condition.value)
+    if row is not None and row.error:
+        return f"{TIMEOUT_TEXTS[condition]}: {row.error}"
+    advice = _REPLICATION_ADVICE if condition is Condition.REPLICATION_CLIENT_READY else ""
+    return TIMEOUT_TEXTS[condition] + advice

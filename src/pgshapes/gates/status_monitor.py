@@ -1,0 +1,149 @@
+"""Waiting until the service can do what a request needs, without a herd of its own at the moment when it can.
+
+Not the conditions: those are rows that the owner writes (`conditions`). Few waiters park, and one task looks
+on behalf of all of them; when many are parked new ones poll, each at its own jittered times, until nobody is
+parked. Invariants: however many are parked, one poller works for them; when they may go they are released a
+few per loop turn; who leaves leaves nothing behind. State belongs to one monitor in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from pgshapes.errors import NotReady
+from pgshapes.gates import poll_wait
+from pgshapes.gates.conditions import (
+    ASLEEP,
+    Condition,
+    Level,
+    ServiceStatus,
+    StatusTable,
+    level_of,
+    service_status_of,
+    timeout_text,
+)
+from pgshapes.tables.notice import Notice
+
+CONGESTED_FROM: Final = 1000
+"""Parked waiters above which new ones poll (semantics §14)."""
+RELEASED_PER_TURN: Final = 50
+"""Each released waiter goes on with a request, a fraction of a millisecond: a turn stays well under 50 ms."""
+RETRY_AFTER_S: Final = 5
+
+
+class Poll(Protocol):
+    """`poll_wait.until`, as far as it is used here."""
+
+    def __call__(self, check: Callable[[], bool], timeout_s: float, /) -> Awaitable[bool]:
+        """True once `check` is. Raises TimeoutError."""
+
+
+def _nobody_to_wake() -> None:
+    """For services that never sleep."""
+
+
+class StatusMonitor:
+    """Reads the table `status` for requests: how much can be done, and waits for more."""
+
+    def __init__(
+        self,
+        status: StatusTable,
+        *,
+        is_following: Callable[[], bool] = lambda: True,
+        wake: Callable[[], None] = _nobody_to_wake,
+        poll: Poll = poll_wait.until,
+    ) -> None:
+        """`is_following`: whether `status` is up to date; `wake` asks a sleeping service to come back."""
+        self.polling = 0
+        """Waiters that poll now."""
+        self.is_congested = False
+        self._status = status
+        self._is_following = is_following
+        self._wake = wake
+        self._poll = poll
+        self._parked: dict[asyncio.Future[None], Level] = {}
+        self._attendant: asyncio.Task[None] | None = None
+        self._change = Notice()
+        for row in (ASLEEP, *(condition.value for condition in Condition)):
+            status.watch(row, lambda _: self._note_change())
+
+    @property
+    def parked(self) -> int:
+        """Waiters that are parked now."""
+        return len(self._parked)
+
+    def level(self) -> Level:
+        """How much can be done now."""
+        return level_of(self._status, is_following=self._is_following())
+
+    def service_status(self) -> ServiceStatus:
+        """The word for `/v1/health`."""
+        return service_status_of(self._status, is_following=self._is_following())
+
+    async def wait_until(self, level: Level, timeout_s: float) -> None:
+        """Return once `level` (read-only or active) is reached. Raises NotReady: the first unmet condition.
+
+        A sleeping service is asked to wake up first.
+        """
+        now = self.level()
+        if _reaches(now, level):
+            return
+        if now is Level.SLEEPING:
+            self._wake()
+        try:
+            await (self._poll_for(level, timeout_s) if self.is_congested else self._park(level, timeout_s))
+        except TimeoutError:
+            raise NotReady(timeout_text(self._status), retry_after_s=RETRY_AFTER_S) from None
+
+    async def _poll_for(self, level: Level, timeout_s: float) -> None:
+        self.polling += 1
+        try:
+            await self._poll(lambda: _reaches(self.level(), level), timeout_s)
+        finally:
+            self.polling -= 1
+
+    async def _park(self, level: Level, timeout_s: float) -> None:
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._parked[place] = level
+        self.is_congested = len(self._parked) >= CONGESTED_FROM
+        if self._attendant is None:
+            self._attendant = asyncio.create_task(self._attend())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await place
+        finally:
+            self._leave(place)
+
+    def _leave(self, place: asyncio.Future[None]) -> None:
+        self._parked.pop(place, None)
+        if not self._parked:
+            self.is_congested = False
+            if self._attendant is not None:
+                self._attendant.cancel()
+                self._attendant = None
+
+    async def _attend(self) -> None:
+        while True:
+            await poll_wait.until(self._may_anyone_go, math.inf, notice=lambda: self._change)
+            for place in self._who_may_go()[:RELEASED_PER_TURN]:
+                place.set_result(None)
+            await asyncio.sleep(0)
+
+    def _may_anyone_go(self) -> bool:
+        now = self.level()
+        return any(not place.done() and _reaches(now, level) for place, level in self._parked.items())
+
+    def _who_may_go(self) -> list[asyncio.Future[None]]:
+        now = self.level()
+        return [place for place, level in self._parked.items() if not place.done() and _reaches(now, level)]
+
+    def _note_change(self) -> None:
+        change, self._change = self._change, Notice()
+        change.give()
+
+
+def _reaches(now: Level, needed: Level) -> bool:
+    return now is needed or (now is Level.ACTIVE and needed is Level.READ_ONLY)

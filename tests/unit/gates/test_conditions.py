@@ -1,0 +1,119 @@
+"""From rows of `status` to a level, a word and a text."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgshapes.gates.conditions import (
+    Condition,
+    Conditions,
+    Level,
+    ServiceStatus,
+    level_of,
+    service_status_of,
+    timeout_text,
+)
+from pgshapes.tables.tables import Tables
+
+
+@pytest.fixture
+def tables() -> Tables:
+    return Tables()
+
+
+@pytest.fixture
+def conditions(tables: Tables) -> Conditions:
+    return Conditions(tables.status)
+
+
+def meet_all_but(conditions: Conditions, *unmet: Condition) -> None:
+    for condition in Condition:
+        if condition not in unmet:
+            conditions.meet(condition)
+
+
+def test_there_are_eight_conditions() -> None:
+    assert len(Condition) == 8
+
+
+def test_nothing_is_met_at_first(tables: Tables) -> None:
+    assert level_of(tables.status) is Level.STARTING
+    assert service_status_of(tables.status) is ServiceStatus.STARTING
+
+
+def test_all_eight_make_it_active(tables: Tables, conditions: Conditions) -> None:
+    meet_all_but(conditions)
+    assert level_of(tables.status) is Level.ACTIVE
+    assert service_status_of(tables.status) is ServiceStatus.ACTIVE
+
+
+@pytest.mark.parametrize("unmet", Condition)
+def test_one_unmet_condition_keeps_it_from_being_active(
+    tables: Tables, conditions: Conditions, unmet: Condition
+) -> None:
+    meet_all_but(conditions, unmet)
+    metadata_is_missing = unmet is Condition.SHAPE_METADATA_READY
+    assert level_of(tables.status) is (Level.STARTING if metadata_is_missing else Level.READ_ONLY)
+    conditions.meet(unmet)
+    assert level_of(tables.status) is Level.ACTIVE
+    conditions.unmeet(unmet)
+    assert level_of(tables.status) is not Level.ACTIVE
+
+
+def test_waiting_is_having_the_shapes_but_not_the_lock(tables: Tables, conditions: Conditions) -> None:
+    conditions.meet(Condition.SHAPE_METADATA_READY)
+    assert service_status_of(tables.status) is ServiceStatus.WAITING
+    conditions.meet(Condition.LOCK_ACQUIRED)
+    assert service_status_of(tables.status) is ServiceStatus.STARTING
+
+
+def test_sleeping_comes_first(tables: Tables, conditions: Conditions) -> None:
+    meet_all_but(conditions, Condition.ADMIN_POOL_READY)
+    conditions.fall_asleep()
+    assert level_of(tables.status) is Level.SLEEPING
+    assert service_status_of(tables.status) is ServiceStatus.SLEEPING
+    conditions.wake_up()
+    assert level_of(tables.status) is Level.READ_ONLY
+
+
+def test_who_does_not_follow_the_owner_can_only_read(tables: Tables, conditions: Conditions) -> None:
+    meet_all_but(conditions)
+    assert level_of(tables.status, is_following=False) is Level.READ_ONLY
+    assert service_status_of(tables.status, is_following=False) is ServiceStatus.STARTING
+    assert timeout_text(tables.status) == "Timeout waiting for stack restart"
+
+
+TEXTS = {
+    Condition.LOCK_ACQUIRED: "Timeout waiting for Postgres lock acquisition",
+    Condition.REPLICATION_CLIENT_READY: (
+        "Timeout waiting for replication client to be ready. Check that you don't have pending transactions "
+        "in the database. Electric has to wait for all pending transactions to commit or rollback before it "
+        "can create the replication slot."
+    ),
+    Condition.ADMIN_POOL_READY: "Timeout waiting for database connection pool (metadata) to be ready",
+    Condition.SNAPSHOT_POOL_READY: "Timeout waiting for database connection pool (snapshot) to be ready",
+    Condition.SHAPE_METADATA_READY: "Timeout waiting for shape metadata to be loaded",
+    Condition.LOG_COLLECTOR_READY: "Timeout waiting for shape data to be loaded",
+    Condition.SUPERVISOR_PROCESSES_READY: "Timeout waiting for stack restart",
+    Condition.INTEGRITY_CHECKS_PASSED: "Timeout waiting for integrety checks",
+}
+
+
+@pytest.mark.parametrize("unmet", Condition)
+def test_each_unmet_condition_has_its_text(tables: Tables, conditions: Conditions, unmet: Condition) -> None:
+    meet_all_but(conditions, unmet)
+    assert timeout_text(tables.status) == TEXTS[unmet]
+
+
+@pytest.mark.parametrize("unmet", Condition)
+def test_a_recorded_error_is_told(tables: Tables, conditions: Conditions, unmet: Condition) -> None:
+    meet_all_but(conditions, unmet)
+    conditions.unmeet(unmet, "wal_level is replica")
+    expected = TEXTS[unmet].split(". Check that")[0]
+    assert timeout_text(tables.status) == f"{expected}: wal_level is replica"
+
+
+def test_the_first_unmet_condition_is_told(tables: Tables, conditions: Conditions) -> None:
+    for condition in Condition:
+        assert timeout_text(tables.status) == TEXTS[condition]
+        conditions.meet(condition)

@@ -1,0 +1,153 @@
+"""Waiting for readiness, counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from pgshapes.errors import NotReady
+from pgshapes.gates.conditions import Condition, Conditions, Level
+from pgshapes.gates.status_monitor import CONGESTED_FROM, RELEASED_PER_TURN, StatusMonitor
+from pgshapes.tables.tables import Tables
+
+
+class Service:
+    """An owner's conditions and a monitor of them."""
+
+    def __init__(self, *, has_notices: bool = True, **options: object) -> None:
+        self.tables = Tables(has_notices=has_notices)
+        self.conditions = Conditions(self.tables.status)
+        self.monitor = StatusMonitor(self.tables.status, **options)  # type: ignore[arg-type]
+
+    def meet_all(self) -> None:
+        with self.tables.transaction():
+            for condition in Condition:
+                self.conditions.meet(condition)
+
+
+async def start_waiting(monitor: StatusMonitor, count: int, level: Level) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(monitor.wait_until(level, 60)) for _ in range(count)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_readiness_costs_no_wait() -> None:
+    service = Service()
+    service.meet_all()
+    await service.monitor.wait_until(Level.ACTIVE, 0)
+    await service.monitor.wait_until(Level.READ_ONLY, 0)
+    assert service.monitor.parked == 0
+
+
+async def test_waiting_in_vain_tells_the_first_unmet_condition() -> None:
+    service = Service()
+    service.conditions.meet(Condition.LOCK_ACQUIRED)
+    service.conditions.unmeet(Condition.REPLICATION_CLIENT_READY, "no slot")
+    with pytest.raises(NotReady) as caught:
+        await service.monitor.wait_until(Level.READ_ONLY, 0.001)
+    assert caught.value.message == "Timeout waiting for replication client to be ready: no slot"
+    assert caught.value.retry_after_s == 5
+    assert service.monitor.parked == 0
+
+
+@pytest.mark.parametrize("has_notices", [True, False])
+async def test_each_level_is_waited_for_on_its_own(has_notices: bool) -> None:
+    service = Service(has_notices=has_notices)
+    readers = await start_waiting(service.monitor, 10, Level.READ_ONLY)
+    creators = await start_waiting(service.monitor, 10, Level.ACTIVE)
+    assert service.monitor.parked == 20
+    service.conditions.meet(Condition.SHAPE_METADATA_READY)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*readers)
+    assert not any(task.done() for task in creators)
+    service.meet_all()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*creators)
+    assert service.monitor.parked == 0
+
+
+async def test_parked_waiters_are_released_a_few_per_turn() -> None:
+    service = Service()
+    tasks = await start_waiting(service.monitor, 500, Level.ACTIVE)
+    service.meet_all()
+    most, done = 0, 0
+    while done < len(tasks):
+        await asyncio.sleep(0)
+        now = sum(task.done() for task in tasks)
+        most, done = max(most, now - done), now
+    assert 0 < most <= RELEASED_PER_TURN
+
+
+async def test_a_congested_monitor_makes_new_waiters_poll_until_nobody_is_parked() -> None:
+    gate = asyncio.Event()
+    polled: list[float] = []
+
+    async def poll(check: Callable[[], bool], timeout_s: float) -> bool:
+        polled.append(timeout_s)
+        await gate.wait()
+        return check()
+
+    service = Service(poll=poll)
+    monitor = service.monitor
+    parked = await start_waiting(monitor, CONGESTED_FROM - 1, Level.ACTIVE)
+    assert not monitor.is_congested
+    parked += await start_waiting(monitor, 1, Level.ACTIVE)
+    assert monitor.is_congested
+    pollers = await start_waiting(monitor, 7, Level.ACTIVE)
+    assert (monitor.parked, monitor.polling, polled) == (CONGESTED_FROM, 7, [60] * 7)
+    for task in parked[:-1]:
+        task.cancel()
+    await asyncio.gather(*parked[:-1], return_exceptions=True)
+    assert monitor.is_congested and monitor.parked == 1
+    service.meet_all()
+    await parked[-1]
+    assert not monitor.is_congested
+    gate.set()
+    await asyncio.gather(*pollers)
+    assert monitor.polling == 0
+
+
+async def test_when_all_leave_nothing_stays_behind() -> None:
+    service = Service()
+    tasks = await start_waiting(service.monitor, 20, Level.ACTIVE)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert service.monitor.parked == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_one_poller_looks_for_all_who_are_parked() -> None:
+    service = Service(has_notices=False)
+    tasks = await start_waiting(service.monitor, 200, Level.ACTIVE)
+    assert len(asyncio.all_tasks()) == len(tasks) + 2
+    service.meet_all()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks)
+
+
+async def test_a_sleeping_service_is_woken_and_then_waited_for() -> None:
+    woken: list[None] = []
+    service = Service(wake=lambda: woken.append(None))
+    service.meet_all()
+    service.conditions.fall_asleep()
+    assert service.monitor.level() is Level.SLEEPING
+    (task,) = await start_waiting(service.monitor, 1, Level.READ_ONLY)
+    assert len(woken) == 1 and not task.done()
+    service.conditions.wake_up()
+    async with asyncio.timeout(10):
+        await task
+
+
+async def test_without_an_owner_it_can_still_be_read() -> None:
+    following = [True]
+    service = Service(is_following=lambda: following[0])
+    service.meet_all()
+    following[0] = False
+    assert service.monitor.level() is Level.READ_ONLY
+    with pytest.raises(NotReady, match="stack restart"):
+        await service.monitor.wait_until(Level.ACTIVE, 0.001)
