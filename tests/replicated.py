@@ -1,0 +1,100 @@
+"""What a real Postgres replicates, collected: a stream from a slot of its own, decoded and assembled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+import psycopg
+
+from pgshapes.model.change import Change, Fragment
+from pgshapes.model.lsn import Lsn
+from pgshapes.postgres.connection import connect_for_replication
+from pgshapes.postgres.pgoutput import PgoutputDecoder
+from pgshapes.postgres.pgoutput_messages import RelationMessage
+from pgshapes.postgres.replication import ReplicationStream
+from pgshapes.routing.assembler import Assembled, TransactionAssembler
+
+PUBLICATION = "pub"
+
+_numbers = itertools.count(1)
+
+
+def prepare(sql: psycopg.Connection, *tables: str) -> str:
+    """Publish the tables with full identity and make a slot; the slot's name."""
+    sql.execute(f"CREATE PUBLICATION {PUBLICATION}")
+    for table in tables:
+        sql.execute(f"ALTER PUBLICATION {PUBLICATION} ADD TABLE {table}")
+        sql.execute(f"ALTER TABLE {table} REPLICA IDENTITY FULL")
+    slot = f"slot_{next(_numbers)}_{sql.info.dbname}"
+    sql.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+    return slot
+
+
+class Replicated:
+    """Everything that came, in order."""
+
+    def __init__(self, stream: ReplicationStream) -> None:
+        self.stream = stream
+        self.pieces: list[Assembled] = []
+        self.keepalives: list[Lsn] = []
+        self.acknowledges = True
+        self._decoder = PgoutputDecoder()
+        self._assembler = TransactionAssembler()
+        self._news = asyncio.Event()
+
+    def take(self, payload: bytes, wal_end: Lsn) -> None:
+        for piece in self._assembler.feed(self._decoder.decode(payload)):
+            self.pieces.append(piece)
+            if self.acknowledges and isinstance(piece, Fragment) and piece.is_last:
+                self.stream.acknowledge(piece.end_lsn)
+        self._news.set()
+
+    def take_keepalive(self, wal_end: Lsn) -> None:
+        self.keepalives.append(wal_end)
+        if self.acknowledges:
+            self.stream.acknowledge(wal_end)
+        self._news.set()
+
+    @property
+    def fragments(self) -> list[Fragment]:
+        return [piece for piece in self.pieces if isinstance(piece, Fragment)]
+
+    @property
+    def changes(self) -> list[Change]:
+        return [change for fragment in self.fragments for change in fragment.changes]
+
+    @property
+    def relations(self) -> list[RelationMessage]:
+        return [piece.message for piece in self.pieces if not isinstance(piece, Fragment)]
+
+    async def until(self, happened: Callable[[], bool], timeout_s: float = 60) -> None:
+        """Wait for what messages bring about."""
+        async with asyncio.timeout(timeout_s):
+            while not happened():
+                self._news.clear()
+                await self._news.wait()
+
+    async def until_caught_up(self, sql: psycopg.Connection) -> None:
+        """Wait until all that was committed so far has come."""
+        (wal_end,) = sql.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone() or (0,)
+        await self.until(lambda: self.stream.received_lsn >= wal_end)
+
+
+@contextlib.asynccontextmanager
+async def replicated(url: str, slot: str, **options: str) -> AsyncIterator[Replicated]:
+    """A running stream; what ends it early is raised here."""
+    connection = await connect_for_replication(url)
+    for name, value in options.items():
+        await connection.execute(f"SET {name} = '{value}'".encode())
+    async with ReplicationStream(connection, slot=slot, publication=PUBLICATION) as stream:
+        await stream.start()
+        collected = Replicated(stream)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(stream.run(collected.take, collected.take_keepalive))
+            try:
+                yield collected
+            finally:
+                running.cancel()
