@@ -64,12 +64,12 @@ class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
 
 
 class Failure(msgspec.Struct, tag="failure", array_like=True, frozen=True):
-    """Owner: a call's error."""
+    """Owner: a call's error, as its class's code and its attributes."""
 
     call_id: int
     code: str
     message: str
-    details: dict[str, Any]
+    attributes: dict[str, Any]
 
 
 class Reached(msgspec.Struct, tag="reached", array_like=True, frozen=True):
@@ -172,8 +172,8 @@ class FrameSplitter:
 
 
 def failure_frame(call_id: int, error: PgShapesError) -> Failure:
-    """An error as it travels: class by its code, with message and details."""
-    return Failure(call_id, error.code, error.message, error.details)
+    """An error as it travels."""
+    return Failure(call_id, error.code, error.message, vars(error))
 
 
 def restore_error(failure: Failure) -> PgShapesError:
@@ -181,10 +181,9 @@ def restore_error(failure: Failure) -> PgShapesError:
     kind = _error_classes().get(failure.code)
     if kind is None:
         raise WireError(f"unknown error code {failure.code!r}")
-    try:
-        return kind(failure.message, **failure.details)
-    except TypeError as error:
-        raise WireError(f"details do not fit {failure.code!r}: {error}") from error
+    error = kind.__new__(kind, failure.message)
+    vars(error).update(failure.attributes, message=failure.message)
+    return error
 
 
 def _error_classes() -> dict[str, type[PgShapesError]]:

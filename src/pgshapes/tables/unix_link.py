@@ -29,8 +29,8 @@ from pgshapes.tables.tables import Tables
 
 HEARTBEAT_S: Final = 0.25
 SILENT_AFTER_BEATS: Final = 4
-"""A replica that hears nothing for 1 s reconnects. Counted in beats of this process's own loop, so that a caller
-that was busy itself does not take its own delay for the owner's."""
+"""A replica that hears nothing for 1 s asks elsewhere. Counted in beats of this process's own loop, so that a
+caller that was busy itself does not take its own delay for the owner's."""
 FIRST_RETRY_S: Final = 0.01
 LAST_RETRY_S: Final = 0.5
 _BACKLOG: Final = 64

@@ -1,0 +1,64 @@
+"""A caller and an owner that is a process: stopped, busy, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+from tests.links import connecting, eventually
+from tests.owner_process import owner_process
+
+from pgshapes.errors import OwnerAway
+from pgshapes.tables.calls import DeleteShape
+
+
+async def test_a_killed_owner_is_replaced_by_the_next_one(socket_path: Path) -> None:
+    async with connecting(socket_path) as link, asyncio.timeout(60):
+        with owner_process(socket_path) as first:
+            await link.connected()
+            epoch = link.epoch
+            assert link.tables.progress["pid"] == first.pid
+            call = asyncio.create_task(link.call(DeleteShape("hang"), timeout_s=60))
+            await eventually(lambda: link.tables.progress.get("begun") == 1)
+            first.send_signal(signal.SIGKILL)
+            with pytest.raises(OwnerAway):
+                await call
+        with owner_process(socket_path) as second:
+            await eventually(lambda: link.epoch != epoch, 30)
+            assert link.tables.progress["pid"] == second.pid
+            assert "begun" not in link.tables.progress
+            assert await link.call(DeleteShape("x"), timeout_s=60) == "x"
+
+
+async def test_a_stopped_owner_is_away_and_comes_back_as_if_nothing_had_been(socket_path: Path) -> None:
+    async with connecting(socket_path) as link, asyncio.timeout(60):
+        with owner_process(socket_path) as owner:
+            await link.connected()
+            owner.send_signal(signal.SIGSTOP)
+            call = asyncio.create_task(link.call(DeleteShape("late"), timeout_s=60))
+            await eventually(lambda: not link.is_connected, 30)
+            with pytest.raises(OwnerAway):
+                await link.call(DeleteShape("x"), timeout_s=60)
+            assert not call.done()
+            owner.send_signal(signal.SIGCONT)
+            assert await call == "late"
+            await link.connected()
+            assert link.syncs == 1
+            assert link.tables.progress["begun"] == 1
+
+
+async def test_an_owner_that_is_busy_for_long_begins_each_call_once(socket_path: Path) -> None:
+    async with connecting(socket_path) as link, asyncio.timeout(60):
+        with owner_process(socket_path):
+            await link.connected()
+            blocking = asyncio.create_task(link.call(DeleteShape("block 2"), timeout_s=60))
+            await asyncio.sleep(0.05)
+            calls = [asyncio.create_task(link.call(DeleteShape(str(n)), timeout_s=60)) for n in range(20)]
+            assert await asyncio.gather(*calls) == [str(n) for n in range(20)]
+            assert await blocking == "block 2"
+            await link.connected()
+            await link.barrier()
+            assert link.tables.progress["begun"] == 21
+            assert link.syncs == 1

@@ -1,0 +1,337 @@
+"""What only a link between processes meets: late readers, lost connections, other owners, garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.links import Pair, Script, connecting, eventually, listening, turns
+
+from pgshapes.errors import ConfigError, OwnerAway
+from pgshapes.model.offset import Offset
+from pgshapes.model.tail import Tail
+from pgshapes.tables import frames
+from pgshapes.tables.calls import DeleteShape, Reply
+from pgshapes.tables.link import CallContext
+from pgshapes.tables.owner_connection import MAX_UNSENT_BYTES, SLICE_ROWS, state_slices
+from pgshapes.tables.rows import ShapeRow
+from pgshapes.tables.tables import Tables
+from pgshapes.tables.unix_link import UnixSocketOwner
+
+
+class RawCaller:
+    """A caller that does with its connection what a test wants."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._splitter = frames.FrameSplitter()
+        self._frames: list[frames.OwnerFrame] = []
+
+    def send(self, frame: frames.CallerFrame) -> None:
+        self.writer.write(frames.encode(frame))
+
+    async def read(self) -> frames.OwnerFrame:
+        while not self._frames:
+            data = await self.reader.read(65536)
+            assert data, "the owner closed the connection"
+            self._frames += map(frames.decode_owner_frame, self._splitter.feed(data))
+        return self._frames.pop(0)
+
+    async def follow(self) -> None:
+        """Subscribe, take the whole state, acknowledge it."""
+        self.send(frames.Subscribe())
+        while not isinstance(frame := await self.read(), frames.StateEnd):
+            pass
+        self.send(frames.Acknowledge(frame.number))
+
+    async def is_cut(self) -> bool:
+        """Wait until the owner has ended the connection."""
+        try:
+            while await self.reader.read(65536):
+                pass
+        except ConnectionError:
+            pass
+        return True
+
+
+@asynccontextmanager
+async def raw_caller(path: Path) -> AsyncIterator[RawCaller]:
+    reader, writer = await asyncio.open_unix_connection(str(path), limit=1024)
+    try:
+        yield RawCaller(reader, writer)
+    finally:
+        writer.close()
+
+
+def fill(tables: Tables, shapes: int) -> None:
+    for number in range(shapes):
+        handle, comparable = f"handle-{number}", f"comparable {number}".encode() * 10
+        tables.handles.put(comparable, handle)
+        tables.shapes.put(handle, ShapeRow(comparable, 1, True, 1.0))
+        tables.tails.put(handle, Tail(Offset(number, 0), number))
+
+
+def content(tables: object) -> dict[str, dict[object, object]]:
+    names = ("relations", "handles", "shapes", "tails", "creation_locks", "status", "progress")
+    return {name: dict(getattr(tables, name).items()) for name in names}
+
+
+# --- reaching the owner
+
+
+async def test_the_socket_is_its_users_alone(unix_pair: Pair, socket_path: Path) -> None:
+    mode = socket_path.stat().st_mode
+    assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
+    assert list(socket_path.parent.iterdir()) == [socket_path]
+
+
+async def test_a_path_that_cannot_be_bound_is_a_setting_that_cannot_work(tmp_path: Path) -> None:
+    for path in (tmp_path / ("x" * 200), tmp_path / "missing" / "owner.sock"):
+        owner = UnixSocketOwner(path, Tables(), Script())
+        with pytest.raises(ConfigError):
+            await owner.start()
+
+
+async def test_a_caller_may_come_before_its_owner(socket_path: Path) -> None:
+    tables = Tables()
+    tables.progress.put("a", 1)
+    async with connecting(socket_path) as link:
+        await turns()
+        assert not link.is_connected and link.epoch == ""
+        with pytest.raises(OwnerAway):
+            await link.call(DeleteShape("h"), timeout_s=60)
+        with pytest.raises(OwnerAway):
+            await link.barrier()
+        async with listening(socket_path, tables, Script()):
+            async with asyncio.timeout(10):
+                await link.connected()
+            assert link.tables.progress["a"] == 1
+
+
+async def test_an_idle_link_stays_as_it_is(unix_pair: Pair) -> None:
+    await asyncio.sleep(1.6)
+    assert unix_pair.link.is_connected
+    assert unix_pair.unix_link.syncs == 1
+
+
+# --- the whole state
+
+
+async def test_twenty_thousand_rows_arrive_whole_while_they_change(socket_path: Path) -> None:
+    tables = Tables()
+    fill(tables, 20_000)
+    async with listening(socket_path, tables, Script()), connecting(socket_path) as link:
+        changing = asyncio.create_task(keep_changing(tables))
+        async with asyncio.timeout(60):
+            while not link.is_connected:
+                assert len(link.tables.tails) == 0, "a state is seen before it is whole"
+                await asyncio.sleep(0)
+        changing.cancel()
+        await asyncio.gather(changing, return_exceptions=True)
+        await link.barrier()
+        assert content(link.tables) == content(tables)
+        assert link.syncs == 1
+
+
+async def keep_changing(tables: Tables) -> None:
+    for number in range(1_000_000):
+        with tables.transaction():
+            handle = f"handle-{number * 7919 % 20_000}"
+            tables.tails.put(handle, Tail(Offset(number, 2), number))
+            tables.shapes.remove(f"handle-{number * 104_729 % 20_000}")
+            tables.handles.put(b"new %d" % number, handle)
+        await asyncio.sleep(0)
+
+
+def test_the_state_comes_in_bounded_slices() -> None:
+    tables = Tables()
+    fill(tables, 1000)
+    slices = list(state_slices(tables))
+    sizes = [len(changes) for rows in slices for _, changes in rows.changes()]
+    assert max(sizes) <= SLICE_ROWS
+    assert sum(sizes) == 3000
+
+
+async def test_a_state_that_is_not_read_waits_and_is_not_piled_up(socket_path: Path) -> None:
+    tables = Tables()
+    for number in range(2000):
+        tables.handles.put(b"%d" % number + bytes(20_000), "h")
+    async with listening(socket_path, tables, Script()) as owner, raw_caller(socket_path) as caller:
+        caller.send(frames.Subscribe())
+        await eventually(lambda: any(connection._is_paused for connection in owner._connections))
+        await turns(100)
+        (connection,) = owner._connections
+        assert connection._transport is not None
+        assert connection._transport.get_write_buffer_size() < MAX_UNSENT_BYTES // 2
+        assert connection.cut_reason is None
+
+
+# --- readers that do not read
+
+
+async def test_a_reader_that_stops_reading_is_cut_and_nobody_else(unix_pair: Pair, socket_path: Path) -> None:
+    tables = unix_pair.tables
+    async with raw_caller(socket_path) as stopped:
+        await stopped.follow()
+        await eventually(lambda: all(feed.acknowledged >= 0 for feed in unix_pair.owner._connections))
+        tables.shapes.put("h", ShapeRow(b"c", 1))
+        tables.shapes.remove("h")
+        await tables.acknowledged()
+        assert tables.broadcast.cut_feeds == 1
+        async with asyncio.timeout(10):
+            assert await stopped.is_cut()
+    await unix_pair.link.barrier()
+    assert unix_pair.unix_link.syncs == 1
+
+
+async def test_a_reader_with_too_much_unsent_is_cut_and_nobody_else(
+    unix_pair: Pair, socket_path: Path
+) -> None:
+    async with raw_caller(socket_path) as stopped:
+        await stopped.follow()
+        assert unix_pair.owner is not None
+        for number in range(40):
+            unix_pair.tables.handles.put(b"%d" % number, "x" * 2**20)
+            await unix_pair.link.barrier()
+        assert unix_pair.owner.links == 1
+        async with asyncio.timeout(10):
+            assert await stopped.is_cut()
+    assert unix_pair.unix_link.syncs == 1
+    assert len(unix_pair.link.tables.handles) == 40
+
+
+async def test_a_link_that_was_cut_comes_back_whole_and_wakes_who_waits(unix_pair: Pair) -> None:
+    tables, link = unix_pair.tables, unix_pair.unix_link
+    tables.progress.put("a", 1)
+    await link.barrier()
+    waiting = asyncio.ensure_future(link.tables.progress.changed("unrelated"))
+    await turns()
+    assert unix_pair.owner is not None
+    for connection in tuple(unix_pair.owner._connections):
+        connection.cut("by the test")
+    tables.progress.put("b", 2)
+    tables.progress.remove("a")
+    async with asyncio.timeout(10):
+        await waiting
+        await link.connected()
+    assert dict(link.tables.progress.items()) == {"b": 2}
+    assert link.syncs == 2
+    assert link.epoch == tables.epoch
+
+
+# --- other owners
+
+
+async def test_calls_in_flight_end_when_the_owner_does(socket_path: Path) -> None:
+    script = Script()
+
+    @script.on("h")
+    async def wait_for_leave(context: CallContext) -> Reply:
+        await context.cancelled.wait()
+        return None
+
+    async with connecting(socket_path) as link:
+        async with listening(socket_path, Tables(), script):
+            await link.connected()
+            calls = [asyncio.create_task(link.call(DeleteShape("h"), timeout_s=60)) for _ in range(3)]
+            await eventually(lambda: len(script.contexts) == 3)
+        for call in calls:
+            with pytest.raises(OwnerAway):
+                await call
+        assert all(context.is_cancelled for context in script.contexts)
+        await eventually(lambda: not link.is_connected)
+        with pytest.raises(OwnerAway):
+            await link.call(DeleteShape("h"), timeout_s=60)
+
+
+async def test_another_owner_at_the_same_path_replaces_everything(socket_path: Path) -> None:
+    first, second = Tables(), Tables()
+    first.progress.put("old", 1)
+    second.progress.put("new", 2)
+    async with connecting(socket_path) as link:
+        async with listening(socket_path, first, Script()):
+            await link.connected()
+            seen = link.tables
+            assert (link.epoch, dict(seen.progress.items())) == (first.epoch, {"old": 1})
+        await eventually(lambda: not link.is_connected)
+        assert dict(seen.progress.items()) == {"old": 1}, "what was last known can still be read"
+        waiting = asyncio.ensure_future(seen.progress.changed("old"))
+        async with listening(socket_path, second, Script()):
+            async with asyncio.timeout(10):
+                await waiting
+            assert link.tables is seen
+            assert (link.epoch, dict(seen.progress.items())) == (second.epoch, {"new": 2})
+            assert link.is_connected
+
+
+# --- garbage
+
+
+@pytest.mark.parametrize("garbage", [b"\xff" * 8, b"\x00\x00\x00\x01\xc1", frames.encode(frames.Heartbeat())])
+async def test_garbage_ends_the_connection_that_sent_it(
+    unix_pair: Pair, socket_path: Path, garbage: bytes
+) -> None:
+    async with raw_caller(socket_path) as caller:
+        caller.writer.write(garbage)
+        async with asyncio.timeout(10):
+            assert await caller.is_cut()
+    await unix_pair.link.barrier()
+    assert unix_pair.unix_link.syncs == 1
+
+
+async def test_an_owner_that_sends_garbage_is_left_until_there_is_a_better_one(socket_path: Path) -> None:
+    visits: list[asyncio.StreamWriter] = []
+    openings = [
+        b"\xff" * 100,
+        frames.encode(frames.Welcome(frames.VERSION + 1, "e")),
+        frames.encode(frames.Welcome(frames.VERSION, "e")) + frames.encode(frames.StateSlice(frames.Rows())),
+        frames.encode(frames.Welcome(frames.VERSION, "e")) + frames.encode(frames.Deltas(7, frames.Rows())),
+    ]
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(openings[len(visits) % len(openings)])
+        visits.append(writer)
+
+    server = await asyncio.start_unix_server(visit, path=str(socket_path))
+    async with connecting(socket_path) as link:
+        await eventually(lambda: len(visits) > len(openings))
+        assert not link.is_connected and link.epoch == ""
+        server.close()
+        for writer in visits:
+            writer.close()
+        async with listening(socket_path, Tables(), Script()), asyncio.timeout(10):
+            await link.connected()
+
+
+# --- many at once
+
+
+async def test_a_thousand_calls_at_once_all_hear_their_own_answer(unix_pair: Pair) -> None:
+    async def echo(handle: str) -> Reply:
+        await asyncio.sleep(0)
+        return handle
+
+    for number in range(1000):
+        name = str(number)
+        unix_pair.script.acts[name] = lambda context, name=name: echo(name)
+    answers = await asyncio.gather(*(unix_pair.delete(str(number)) for number in range(1000)))
+    assert answers == [str(number) for number in range(1000)]
+    assert unix_pair.mailbox.depth == 0
+    assert unix_pair.mailbox.calls["delete_shape"] == 1000
+
+
+async def test_ten_thousand_waiters_on_one_key_are_one_notice(unix_pair: Pair) -> None:
+    seen = unix_pair.link.tables.progress
+    waiting = [asyncio.ensure_future(seen.changed("k")) for _ in range(10_000)]
+    await turns()
+    for task in waiting[::2]:
+        task.cancel()
+    unix_pair.tables.progress.put("k", 1)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*waiting[1::2])
+    assert len(seen._notices) == 0
