@@ -1,0 +1,59 @@
+"""The program `pgshapes`: which commands there are, and what becomes of their errors.
+
+Exit codes: 0 done, 1 failed, 2 wrong use or wrong settings, 130 interrupted. Every error that is ours is one
+line on standard error; a traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import click
+
+from pgshapes import __version__
+from pgshapes.cli.dev import dev
+from pgshapes.cli.docs import docs
+from pgshapes.cli.serve import serve
+from pgshapes.cli.tail import tail
+from pgshapes.errors import ConfigError, PgShapesError
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pgshapes")
+def commands() -> None:
+    """A Postgres sync engine: live subsets of tables over plain, cacheable HTTP."""
+
+
+for _command in (serve, dev, tail, docs):
+    commands.add_command(_command)
+
+
+def main() -> None:
+    """Run the command that the command line names, and end the process."""
+    try:
+        status = commands.main(prog_name="pgshapes", standalone_mode=False)
+    except click.Abort:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except PgShapesError as error:
+        click.echo(f"pgshapes: {_one_line(error)}", err=True)
+        raise SystemExit(EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED) from None
+    raise SystemExit(status)
+
+
+def _one_line(error: PgShapesError) -> str:
+    fields = error.details.get("errors")
+    text = f"{error.message}: {_flatten(fields)}" if fields else error.message
+    return " ".join(text.split())
+
+
+def _flatten(fields: object) -> str:
+    if isinstance(fields, dict):
+        return "; ".join(f"{name}: {_flatten(texts)}" for name, texts in fields.items())
+    if isinstance(fields, list):
+        return ", ".join(str(text) for text in fields)
+    return str(fields)
