@@ -36,8 +36,9 @@ def fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
 
 
 def drop_database(server: EmbeddedPostgres, name: str) -> None:
-    """Drop a database and whatever hangs on it."""
-    with psycopg.connect(server.url(name), autocommit=True) as inside:
+    """Drop a database and whatever hangs on it, whatever it is set to."""
+    patient = "-c statement_timeout=0"
+    with psycopg.connect(server.url(name), autocommit=True, options=patient) as inside:
         inside.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -92,6 +92,11 @@ class EmbeddedPostgres:
         return self._guard is not None and self._guard.poll() is None
 
     @property
+    def socket_dir(self) -> str:
+        """The directory of the unix socket: it asks no password, but lets only the server's user in."""
+        return str(self._run_dir)
+
+    @property
     def pid(self) -> int:
         """The server's process id. Raises ConfigError when it does not run."""
         try:

@@ -156,6 +156,8 @@ async def test_a_slot_that_becomes_free_is_taken(database_url: str, slot: str) -
 async def test_a_missing_publication_is_set_up_again(
     sql: psycopg.Connection, database_url: str, slot: str
 ) -> None:
+    if sql.info.server_version >= 180000:
+        pytest.skip("from Postgres 18 on the walsender only warns and leaves the changes out")
     sql.execute("INSERT INTO t VALUES (1)")
     error = await ended(database_url, slot, publication="not there")
     assert (error.action, error.sqlstate) == ("retry", "42704")

@@ -1,0 +1,131 @@
+"""Connections as the rest gets them, and the one line when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from tests.ports import free_port
+
+from pgshapes.errors import ConfigError, SourceError
+from pgshapes.postgres.connection import (
+    VALUE_SETTINGS,
+    connect,
+    connect_for_replication,
+    connection_string,
+    settings_sql,
+)
+from pgshapes.postgres.embedded import EmbeddedPostgres
+
+SAMPLE = (
+    "SELECT '\\x01ff'::bytea, timestamptz '2024-01-31 12:00:00.5+02', interval '1 year 2 days 3 hours',"
+    " 0.1::float8 + 0.2::float8, date '2024-01-31'"
+)
+RENDERED = ("\\x01ff", "2024-01-31 10:00:00.5+00", "P1Y2DT3H", "0.30000000000000004", "2024-01-31")
+
+
+async def texts(connection: psycopg.AsyncConnection) -> tuple[str, ...]:
+    """The sample as Postgres writes it."""
+    result = connection.pgconn.exec_(SAMPLE.encode())
+    return tuple((result.get_value(0, column) or b"").decode() for column in range(result.nfields))
+
+
+@pytest.mark.parametrize("open_it", [connect, connect_for_replication])
+async def test_values_read_alike_whatever_the_database_is_set_to(
+    sql: psycopg.Connection, database_url: str, open_it: type
+) -> None:
+    for name, value in (
+        ("TimeZone", "Asia/Tokyo"),
+        ("DateStyle", "SQL"),
+        ("bytea_output", "escape"),
+        ("IntervalStyle", "sql_standard"),
+        ("extra_float_digits", "0"),
+        ("statement_timeout", "5s"),
+    ):
+        sql.execute(f"ALTER DATABASE {sql.info.dbname} SET {name} = '{value}'")
+    async with await open_it(database_url) as connection:
+        assert await texts(connection) == RENDERED
+        assert connection.pgconn.exec_(b"SHOW statement_timeout").get_value(0, 0) == b"0"
+
+
+async def test_the_settings_can_be_those_of_one_transaction(database_url: str) -> None:
+    async with await connect(database_url, read_values=False) as connection:
+        await connection.execute(b"SET TimeZone = 'Asia/Tokyo'")
+        async with connection.transaction():
+            await connection.execute(settings_sql(VALUE_SETTINGS, local=True).encode())
+            assert await texts(connection) == RENDERED
+        assert (await texts(connection))[1] == "2024-01-31 19:00:00.5+09"
+
+
+async def test_a_password_may_have_any_character(sql: psycopg.Connection, database_url: str) -> None:
+    password = "p@ss:/?#[]%&=word ü"
+    user = f"strange_{sql.info.dbname}"
+    sql.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
+    url = database_url.partition("://")[2].partition("@")[2]
+    try:
+        async with await connect(f"postgresql://{user}:{quote(password, safe='')}@{url}") as connection:
+            assert connection.info.user == user
+    finally:
+        sql.execute(f"DROP ROLE {user}")
+
+
+async def test_a_url_needs_no_password(postgres_server: EmbeddedPostgres) -> None:
+    directory = quote(postgres_server.socket_dir, safe="")
+    url = f"postgresql://postgres@/postgres?host={directory}&port={postgres_server.port}"
+    async with await connect(url) as connection:
+        assert connection.info.dbname == "postgres"
+
+
+async def test_what_the_url_says_goes_before_our_defaults() -> None:
+    text = connection_string(
+        "postgresql://u@h/d?connect_timeout=3&application_name=x", application_name="ours"
+    )
+    assert "connect_timeout=3" in text
+    assert "application_name=ours" in text
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:se cret@h/d", "postgresql://u:secret@h/d?nonsense=1", "u:secret@h"]
+)
+def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        connection_string(url)
+    assert "cret" not in raised.value.message
+
+
+async def test_failures_say_what_to_do(sql: psycopg.Connection, database_url: str) -> None:
+    base, _, _ = database_url.rpartition("/")
+    user = f"plain_{sql.info.dbname}"
+    sql.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'x'")
+    plain = f"postgresql://{user}:x@{database_url.partition('@')[2]}"
+    try:
+        for url, action, advice, open_it in (
+            (f"{base}/nothere", "operator", "create it", connect),
+            (database_url.replace("@", "x@"), "operator", "check user and password", connect),
+            (f"postgresql://u@127.0.0.1:{free_port()}/d", "retry", "check that Postgres runs", connect),
+            (plain, "operator", "REPLICATION", connect_for_replication),
+        ):
+            with pytest.raises(SourceError) as raised:
+                await open_it(url)
+            assert raised.value.action == action
+            assert advice in raised.value.message
+            assert "\n" not in raised.value.message
+    finally:
+        sql.execute(f"DROP ROLE {user}")
+
+
+async def test_a_cancelled_attempt_leaves_no_connection(sql: psycopg.Connection, database_url: str) -> None:
+    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'left over'"
+    for pause_s in (0, 0.001, 0.002, 0.005):
+        attempt = asyncio.create_task(connect(database_url, application_name="left over"))
+        await asyncio.sleep(pause_s)
+        attempt.cancel()
+        try:
+            await (await attempt).close()
+        except asyncio.CancelledError:
+            pass
+    async with asyncio.timeout(10):
+        while sql.execute(count).fetchone() != (0,):
+            await asyncio.sleep(0.01)

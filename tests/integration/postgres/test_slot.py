@@ -1,0 +1,112 @@
+"""Slots: made, found, dropped, and the ways in which they are not ours any more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+from tests.databases import fresh_database
+from tests.replicated import prepare, replicated
+
+from pgshapes.errors import SourceError
+from pgshapes.postgres.connection import connect, connect_for_replication
+from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.postgres.slot import create_slot, drop_slot, find_slot
+
+
+@pytest.fixture
+def name(sql: psycopg.Connection) -> str:
+    return f"slot_{sql.info.dbname}"
+
+
+async def test_a_slot_is_made_found_and_dropped(database_url: str, name: str) -> None:
+    async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
+        assert await find_slot(admin, name) is None
+        begins = await create_slot(walsender, admin, name)
+        slot = await find_slot(admin, name)
+        assert slot is not None
+        assert (slot.confirmed_flush_lsn, slot.active_pid, slot.is_lost, slot.is_temporary) == (
+            begins,
+            None,
+            False,
+            False,
+        )
+        await drop_slot(admin, name)
+        assert await find_slot(admin, name) is None
+        await drop_slot(admin, name)
+
+
+async def test_a_temporary_slot_goes_with_its_connection(database_url: str, name: str) -> None:
+    async with await connect(database_url) as admin:
+        async with await connect_for_replication(database_url) as walsender:
+            await create_slot(walsender, admin, name, temporary=True)
+            slot = await find_slot(admin, name)
+            assert slot is not None and slot.is_temporary
+        async with asyncio.timeout(10):
+            while await find_slot(admin, name) is not None:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_slot_that_exists_is_not_made_again(database_url: str, name: str) -> None:
+    async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
+        await create_slot(walsender, admin, name)
+        with pytest.raises(SourceError, match="already exists"):
+            await create_slot(walsender, admin, name)
+
+
+async def test_creation_waits_for_open_transactions(
+    sql: psycopg.Connection, database_url: str, name: str
+) -> None:
+    sql.execute("CREATE TABLE t (id int)")
+    async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
+        with psycopg.connect(database_url) as writer:
+            writer.execute("INSERT INTO t VALUES (1)")
+            creation = asyncio.create_task(create_slot(walsender, admin, name))
+            await asyncio.sleep(1.3)
+            assert not creation.done()
+            writer.commit()
+        async with asyncio.timeout(30):
+            assert await creation > 0
+        assert await find_slot(admin, name) is not None
+
+
+async def test_a_slot_in_use_is_dropped_when_it_is_free(sql: psycopg.Connection, database_url: str) -> None:
+    slot = prepare(sql)
+    async with await connect(database_url) as admin:
+        async with replicated(database_url, slot):
+            with pytest.raises(SourceError) as raised:
+                await drop_slot(admin, slot, wait_s=0)
+            assert raised.value.action == "wait"
+            dropping = asyncio.create_task(drop_slot(admin, slot, wait_s=30))
+            await asyncio.sleep(0.2)
+        await dropping
+        assert await find_slot(admin, slot) is None
+
+
+async def test_a_slot_of_another_database_stands_in_the_way(
+    postgres_server: EmbeddedPostgres, sql: psycopg.Connection, database_url: str
+) -> None:
+    with fresh_database(postgres_server) as other:
+        slot = prepare(sql)
+        async with await connect(other) as admin:
+            with pytest.raises(SourceError, match="belongs to pgoutput in database") as raised:
+                await find_slot(admin, slot)
+    assert raised.value.action == "operator"
+
+
+def test_a_slot_whose_wal_is_gone_is_lost() -> None:
+    async def look(url: str) -> bool:
+        async with await connect(url) as admin:
+            slot = await find_slot(admin, "old")
+            return slot is not None and slot.is_lost
+
+    settings = {"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "32MB"}
+    with EmbeddedPostgres(settings=settings) as server, psycopg.connect(server.url(), autocommit=True) as sql:
+        sql.execute("SELECT pg_create_logical_replication_slot('old', 'pgoutput')")
+        sql.execute("CREATE TABLE t (id int)")
+        for _ in range(3):
+            sql.execute("INSERT INTO t VALUES (1)")
+            sql.execute("SELECT pg_switch_wal()")
+        sql.execute("CHECKPOINT")
+        assert asyncio.run(look(server.url()))
