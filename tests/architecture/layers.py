@@ -21,6 +21,7 @@ SIBLINGS: Final[dict[tuple[str, str], str]] = {
     ("where", "errors"): "a clause that is refused is a RequestError",
     ("config", "errors"): "settings that cannot work are a ConfigError",
     ("config", "config_values"): "the settings' parsers are a file of their own",
+    ("gates", "tables"): "readiness is a row of the table `status`, which every process reads",
     ("shape_cache", "routing"): "a creation registers its shape with the router between two transactions",
 }
 

@@ -24,10 +24,6 @@ def serve(**flags: str | bool | None) -> int:
 def run_server(settings: Settings) -> int:
     """Serve until told to stop; the exit status."""
     # Imported late: `pgshapes --help` and `pgshapes tail` need nothing of the server.
-    if settings.workers:
-        from pgshapes.processes.supervisor import run_with_workers
+    from pgshapes.wiring import run
 
-        return run_with_workers(settings)
-    from pgshapes.wiring import serve_in_one_process
-
-    return serve_in_one_process(settings)
+    return run(settings)
