@@ -1,7 +1,7 @@
 """What one transaction did to the tables that are published.
 
-A `Row` is the text of each column in Postgres's output format, None for NULL, in the attribute order of the relation
-that the message named (a partition leaf may order its columns differently from its root).
+A `Row` is the text of each column in Postgres's output format, None for NULL, in the attribute order of the
+relation that the message named (a partition leaf may order its columns differently from its root).
 """
 
 from __future__ import annotations

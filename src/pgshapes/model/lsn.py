@@ -1,4 +1,6 @@
-"""Write-ahead-log positions. An LSN is an `int`: bytes since the beginning of the WAL (manual: pg_lsn type)."""
+"""Write-ahead-log positions. An LSN is an `int`: bytes since the beginning of the WAL (manual: pg_lsn
+type).
+"""
 
 from __future__ import annotations
 

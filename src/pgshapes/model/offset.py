@@ -1,8 +1,8 @@
 """Places in a shape's log (http-api §2.2, semantics §5).
 
-An offset is `(tx, op)`: the commit LSN of a transaction and the number of an operation in it. It is never an LSN and
-never a byte position. `0_n` are the ends of snapshot chunks, `0_inf` is after the snapshot and before any transaction.
-Offsets compare as tuples.
+An offset is `(tx, op)`: the commit LSN of a transaction and the number of an operation in it. It is never an
+LSN and never a byte position. `0_n` are the ends of snapshot chunks, `0_inf` is after the snapshot and before
+any transaction. Offsets compare as tuples.
 """
 
 from __future__ import annotations

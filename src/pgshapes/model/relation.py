@@ -12,7 +12,9 @@ class Column(NamedTuple):
     name: str
     type_oid: int
     type_name: str
-    """`pg_type.typname` of the column's own type: `int4`, `_int4` for an array, the domain's or enum's name."""
+    """`pg_type.typname` of the column's own type: `int4`, `_int4` for an array, the domain's or enum's
+    name.
+    """
     type_kind: str
     """`pg_type.typtype`: b base, c composite, d domain, e enum, r range, m multirange, p pseudo."""
     typmod: int
@@ -25,8 +27,8 @@ class Column(NamedTuple):
     """0-based position in the primary key."""
     is_generated: bool
     collation: str | None = None
-    """`pg_collation.collcollate`-like name of the column's collation (`C`, `en_US.UTF-8`, …), None if not collatable.
-    The database's default collation is resolved to its real name."""
+    """`pg_collation.collcollate`-like name of the column's collation (`C`, `en_US.UTF-8`, …), None if not
+    collatable. The database's default collation is resolved to its real name."""
     is_deterministic_collation: bool = True
     collation_provider: str = "c"
     """`pg_collation.collprovider` (the database's for its default): c libc, i ICU, b builtin."""
@@ -46,13 +48,17 @@ class RelationData(NamedTuple):
     primary_key: tuple[str, ...]
     """Names of the key columns in key order; empty without a primary key."""
     generation: int
-    """Grows with every look-up that found the relation changed; part of what callers remember definitions by."""
+    """Grows with every look-up that found the relation changed; part of what callers remember definitions
+    by.
+    """
     publishes_generated: bool = False
     """Whether this server can replicate generated columns (Postgres 18 and newer)."""
     server_version: int = 0
     """`server_version_num`, 0 if not known; some functions differ between versions."""
     database_collation: str | None = None
-    """Locale of the database's default collation, which text that comes from no column has; None if not known."""
+    """Locale of the database's default collation, which text that comes from no column has; None if not
+    known.
+    """
     database_collation_provider: str = "c"
 
 

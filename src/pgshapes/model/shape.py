@@ -1,4 +1,6 @@
-"""A shape's definition: what a client asks for, and what it means once it is checked against the catalogue."""
+"""A shape's definition: what a client asks for, and what it means once it is checked against the
+catalogue.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Which transactions a snapshot sees (manual: pg_snapshot; design §7).
 
-Transaction ids of pgoutput are 32 bits wide, those of `pg_current_snapshot()` 64; everything here compares modulo 2^32.
+Transaction ids of pgoutput are 32 bits wide, those of `pg_current_snapshot()` 64; everything here compares
+modulo 2^32.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class SnapshotVisibility(NamedTuple):
     def contains(self, xid: int, commit_lsn: Lsn) -> bool:
         """Whether a transaction's changes are already in the snapshot's rows.
 
-        A commit record after `insert_lsn` cannot have been visible; before it, visibility decides, xid by xid.
+        A commit record after `insert_lsn` cannot have been visible; before it, visibility decides, xid by
+        xid.
         """
         return commit_lsn <= self.insert_lsn and self.sees_xid(xid)

@@ -1,8 +1,8 @@
 """Transactions that the stream has delivered and that snapshots may not see yet (design §7, retake).
 
-The walsender sends a transaction after its flush; it becomes visible to snapshots later, with a synchronous standby
-much later. A snapshot that belongs to a shape registered after such a delivery must see it, or it is thrown away. Pure;
-owned by the replicator's one loop.
+The walsender sends a transaction after its flush; it becomes visible to snapshots later, with a synchronous
+standby much later. A snapshot that belongs to a shape registered after such a delivery must see it, or it is
+thrown away. Pure; owned by the replicator's one loop.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class DeliveredTransactions:
         self._unseen = [one for one in self._unseen if not visibility.sees_xid(one.xid)]
 
     def missing_from(self, visibility: SnapshotVisibility, until: Lsn) -> DeliveredTransaction | None:
-        """A transaction committed at or before `until` that was delivered and that the snapshot does not see."""
+        """A transaction committed at or before `until` that was delivered and that the snapshot does not
+        see.
+        """
         for one in self._unseen:
             if one.commit_lsn <= until and not visibility.sees_xid(one.xid):
                 return one

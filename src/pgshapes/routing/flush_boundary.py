@@ -1,7 +1,8 @@
 """Up to where the WAL may be acknowledged (design §8). Pure; owned by the replicator's one loop.
 
-Invariant: an LSN is offered only when everything before it has been appended and nothing before it is held. Whether the
-appended bytes are durable is the caller's business: it takes the boundary first, syncs, then records, then acknowledges.
+Invariant: an LSN is offered only when everything before it has been appended and nothing before it is held.
+Whether the appended bytes are durable is the caller's business: it takes the boundary first, syncs, then
+records, then acknowledges.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class FlushBoundary:
         self._processed = max(self._processed, end_lsn)
 
     def hold(self) -> int:
-        """Keep everything after the present end from being acknowledged until `release`; returns the hold's number."""
+        """Keep everything after the present end from being acknowledged until `release`; returns the hold's
+        number.
+        """
         self._next_hold += 1
         self._holds[self._next_hold] = self._processed
         return self._next_hold

@@ -1,7 +1,7 @@
 """How the changes of one relation are written for all shapes with the same columns and replica mode.
 
-A message is rendered once per projection and shared by every shape that has it. Pure. The rendering is that of
-http-api §5.2 and §5.5; values are the text that Postgres sent, keys are `model.key`'s.
+A message is rendered once per projection and shared by every shape that has it. Pure. The rendering is that
+of http-api §5.2 and §5.5; values are the text that Postgres sent, keys are `model.key`'s.
 """
 
 from __future__ import annotations
@@ -124,16 +124,19 @@ class Projection:
         extra: bytes = b"",
     ) -> RenderedMessage:
         before = b"" if old_value is None else b',"old_value":' + old_value
-        text = b'{"key":%b,"value":%b%b,"headers":{"operation":"%b"%b,"lsn":"%d","op_position":%d,"txids":[%d]%b' % (
-            key,
-            value,
-            before,
-            operation.encode(),
-            self._relation,
-            origin.commit_lsn,
-            op,
-            origin.xid,
-            extra,
+        text = (
+            b'{"key":%b,"value":%b%b,"headers":{"operation":"%b"%b,"lsn":"%d","op_position":%d,"txids":[%d]%b'
+            % (
+                key,
+                value,
+                before,
+                operation.encode(),
+                self._relation,
+                origin.commit_lsn,
+                op,
+                origin.xid,
+                extra,
+            )
         )
         return RenderedMessage(Offset(origin.commit_lsn, op), text)
 

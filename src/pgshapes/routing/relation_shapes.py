@@ -1,4 +1,6 @@
-"""The shapes on one table: their index, their shared projections, and the order in which the stream sends columns. Pure."""
+"""The shapes on one table: their index, their shared projections, and the order in which the stream sends
+columns. Pure.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What routing knows of one shape, and which transactions it lets through (design §7). Pure.
 
-A shape is *buffering* until its snapshot has been taken, *filtering* while transactions may still be part of that
-snapshot, and *live* from the first transaction committed past the snapshot's insert LSN on.
+A shape is *buffering* until its snapshot has been taken, *filtering* while transactions may still be part of
+that snapshot, and *live* from the first transaction committed past the snapshot's insert LSN on.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pgshapes.model.shape import ShapeDefinition
     from pgshapes.where.clause import Clause
 
-# A creation that waits long for a table lock must not collect the table's changes in memory for as long. What is
-# dropped from the buffer counts as delivered before registration: the snapshot has to see it (retake).
+# A creation that waits long for a table lock must not collect the table's changes in memory for as long. What
+# is dropped from the buffer counts as delivered before registration: the snapshot has to see it (retake).
 BUFFER_LIMIT_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -58,8 +58,8 @@ class RoutedShape:
     clause: Clause | None
     projection: Projection
     skip_until: Lsn
-    """Transactions committed at or before this are not for this shape: they were delivered before it was registered,
-    or its log has them already."""
+    """Transactions committed at or before this are not for this shape: they were delivered before it was
+    registered, or its log has them already."""
     phase: Phase = Phase.BUFFERING
     visibility: SnapshotVisibility | None = None
     buffer: list[BufferedTransaction] = field(default_factory=list)

@@ -1,8 +1,10 @@
-"""From a committed transaction to the log entries of each shape that it touches. Pure; owned by the replicator's loop.
+"""From a committed transaction to the log entries of each shape that it touches. Pure; owned by the
+replicator's loop.
 
-Which shapes a row belongs to is the index's answer (`shape_index`); how a change is written is the projection's. What
-is new here: a row that moves into a clause is an insert, one that moves out a delete; a transaction in pieces gets its
-`last` mark once, on its last message for the shape; a truncate ends every shape of its table.
+Which shapes a row belongs to is the index's answer (`shape_index`); how a change is written is the
+projection's. What is new here: a row that moves into a clause is an insert, one that moves out a delete; a
+transaction in pieces gets its `last` mark once, on its last message for the shape; a truncate ends every
+shape of its table.
 """
 
 from __future__ import annotations
@@ -60,6 +62,10 @@ class Router:
         """Whether any shape depends on rows of this relation, a leaf included."""
         return self.root_of(wire_oid) in self._relations
 
+    def has_partitioned(self) -> bool:
+        """Whether any shape is on a partitioned table, so that an unknown relation may be a leaf of it."""
+        return any(members.relation.kind == "p" for members in self._relations.values())
+
     def root_of(self, wire_oid: int) -> int:
         """The root of a leaf; the relation itself when it is not known to be a leaf."""
         return self._root_of.get(wire_oid, wire_oid)
@@ -67,6 +73,11 @@ class Router:
     def skip_until(self, handle: str) -> Lsn:
         """Transactions committed at or before this LSN are the snapshot's business, not the log's."""
         return self._shapes[handle].skip_until
+
+    def relation(self, relation_oid: int) -> Relation | None:
+        """A root relation as its shapes are bound to it."""
+        members = self._relations.get(relation_oid)
+        return members.relation if members else None
 
     def handles_of(self, relation_oid: int) -> tuple[str, ...]:
         """The shapes on a root relation."""
@@ -82,7 +93,9 @@ class Router:
         *,
         leaves: Iterable[int] = (),
     ) -> RoutedShape:
-        """Start buffering changes for a new shape. What has been delivered until now is left to its snapshot."""
+        """Start buffering changes for a new shape. What has been delivered until now is left to its
+        snapshot.
+        """
         shape = self._add(handle, relation, definition, clause, leaves)
         shape.skip_until = self.delivered.last_commit_lsn
         return shape
@@ -138,7 +151,9 @@ class Router:
             self._root_of = {leaf: root for leaf, root in self._root_of.items() if root != oid}
 
     def announce(self, message: RelationMessage) -> list[str]:
-        """Bind the shapes of a relation to what pgoutput announced; returns the handles that this has ended."""
+        """Bind the shapes of a relation to what pgoutput announced; returns the handles that this has
+        ended.
+        """
         root = self.root_of(message.oid)
         members = self._relations.get(root)
         if members is None:
@@ -171,7 +186,9 @@ class Router:
         return routed
 
     def route(self, fragment: Fragment) -> Routed:
-        """The log entries that a fragment means, per shape. What was routed before, ahead of a reconnect, means nothing."""
+        """The log entries that a fragment means, per shape. What was routed before, ahead of a reconnect,
+        means nothing.
+        """
         routed = Routed()
         changes = self._new_changes(fragment)
         if changes is None:
@@ -228,9 +245,7 @@ class Router:
         if not fragment.is_last and verdict is not Verdict.SKIP:
             self._open[shape.handle] = shape
 
-    def _close_open(
-        self, routed: Routed, fragment: Fragment, collected: Collected
-    ) -> None:
+    def _close_open(self, routed: Routed, fragment: Fragment, collected: Collected) -> None:
         for shape in self._open.values():
             if shape not in collected:
                 self._deliver(routed, shape, fragment, [])

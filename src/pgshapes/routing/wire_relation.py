@@ -1,7 +1,7 @@
 """What a RELATION message says against what the shapes were made for (semantics §8.1). Pure.
 
-pgoutput announces a relation before its first change after any DDL or reconnect. Rows come in the announced order, so
-shapes that survive are bound to it anew.
+pgoutput announces a relation before its first change after any DDL or reconnect. Rows come in the announced
+order, so shapes that survive are bound to it anew.
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ def survives(
 
 
 def rebound_relation(relation: Relation, message: RelationMessage) -> Relation:
-    """The relation with its columns in the announced order; columns that are new get the little that is known."""
+    """The relation with its columns in the announced order; columns that are new get the little that is
+    known.
+    """
     known = relation.column_index
     columns = tuple(
         relation.columns[known[announced.name]]
         if announced.name in known
-        else Column(announced.name, announced.type_oid, "", "b", announced.typmod, 0, None, False, None, False)
+        else Column(
+            announced.name, announced.type_oid, "", "b", announced.typmod, 0, None, False, None, False
+        )
         for announced in message.columns
     )
     return Relation(*relation._replace(columns=columns))

@@ -1,7 +1,7 @@
 """What an instance must remember across restarts, in SQLite (design §5).
 
-Not the shapes' rows: those are files (`shape_log`). Owned by the replicator; used from one thread at a time, which is
-the write buffer's. `synchronous=FULL`: a commit that returned survives a power cut.
+Not the shapes' rows: those are files (`shape_log`). Owned by the replicator; used from one thread at a time,
+which is the write buffer's. `synchronous=FULL`: a commit that returned survives a power cut.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Statement(NamedTuple):
 
 
 class Catalogue:
-    """An open catalogue file. Raises ConfigError when it cannot be opened, StorageError when a write fails."""
+    """An open catalogue file. Raises ConfigError when it cannot be opened, StorageError when a write
+    fails.
+    """
 
     def __init__(self, storage_dir: Path) -> None:
         path = storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite"
@@ -144,6 +146,7 @@ def delete_all_shapes() -> Statement:
 def put_fact(name: str, value: bytes) -> Statement:
     """Store a fact, JSON."""
     return Statement(
-        "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        "INSERT INTO facts (name, value) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (name, value),
     )

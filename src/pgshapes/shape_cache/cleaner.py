@@ -1,7 +1,8 @@
 """How a shape goes, so that nobody ever meets it again (design §5, §8).
 
-Order: out of use in every table → its log durably removed → its row durably deleted → every link knows → the rows go and
-the 409s with them. A WAL position that caused a removal is held back from acknowledgement until the removal is durable.
+Order: out of use in every table → its log durably removed → its row durably deleted → every link knows → the
+rows go and the 409s with them. A WAL position that caused a removal is held back from acknowledgement until
+the removal is durable.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class ShapeCleaner:
         """Told of each handle as it goes out of use, so that a snapshot that is still being written ends."""
 
     def end(self, handles: Iterable[str], reason: str) -> asyncio.Task[None] | None:
-        """Take shapes out of use now and remove them in the background; the task is done when they are gone."""
+        """Take shapes out of use now and remove them in the background; the task is done when they are
+        gone.
+        """
         retired = self._status.retire(handles)
         if not retired:
             return None

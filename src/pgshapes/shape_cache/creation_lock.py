@@ -1,7 +1,8 @@
 """The owner's side of `creation_locks`: the row that says "this shape is being created now" (design §6).
 
-Callers read it and never write it, so no caller can strand it. A failed creation leaves a row that answers every request
-for a second; the sweep that removes it names the creation it belongs to, so that it cannot remove a newer row.
+Callers read it and never write it, so no caller can strand it. A failed creation leaves a row that answers
+every request for a second; the sweep that removes it names the creation it belongs to, so that it cannot
+remove a newer row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The owner's queue of creations: one at a time for each definition, several definitions side by side (design §6, 5-7).
+"""The owner's queue of creations: one at a time for each definition, several definitions side by side (design
+§6, 5-7).
 
-The lock row is set when a call arrives, before it waits for a place. A call that finds a creation under way attaches to
-it. A creation that nobody waits for any more is not begun. Owned by the replicator's loop.
+The lock row is set when a call arrives, before it waits for a place. A call that finds a creation under way
+attaches to it. A creation that nobody waits for any more is not begun. Owned by the replicator's loop.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class Creations:
     def create_or_wait(self, shape: ResolvedShape, context: CallContext) -> Awaitable[str]:
         """The handle of a shape that is activated, or what made its creation fail.
 
-        The claim is made before this returns: there is no moment in which a second call could find no lock. The last
-        caller that leaves takes a creation with it that has not begun.
+        The claim is made before this returns: there is no moment in which a second call could find no lock.
+        The last caller that leaves takes a creation with it that has not begun.
         """
         self.counts.calls += 1
         handle = self.activated(shape.comparable)

@@ -1,7 +1,7 @@
 """Creates one shape: where its snapshot meets the WAL (design §7).
 
-The order of the steps is the proof that no row is lost and none told twice; do not reorder them. Whatever fails, nothing
-of the shape stays behind.
+The order of the steps is the proof that no row is lost and none told twice; do not reorder them. Whatever
+fails, nothing of the shape stays behind.
 """
 
 from __future__ import annotations
@@ -10,31 +10,27 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
-from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved
+from pgshapes.errors import PgShapesError, SchemaMoved
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
+from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
-from pgshapes.postgres.snapshot import SnapshotSource, TakenSnapshot
+from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.router import Router
 from pgshapes.shape_cache.cleaner import ShapeCleaner
 from pgshapes.shape_cache.log_publisher import LogPublisher
 from pgshapes.shape_cache.shape_status import ShapeStatus
 from pgshapes.shape_cache.snapshot_writing import SnapshotWriting
+from pgshapes.shape_cache.taken_snapshot import TakenSnapshot, take_snapshot
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)
-
-# A transaction is usually visible microseconds after it was delivered; with a synchronous standby that is away it may
-# take for ever, and then the creation has to fail rather than wait for ever.
-RETAKE_FIRST_S: Final = 0.001
-RETAKE_CAP_S: Final = 0.25
-RETAKE_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -62,16 +58,20 @@ class CreatorParts:
 
 
 class ShapeCreator:
-    """Runs creations; `writings` are the snapshots that are still being written, by handle."""
+    """Runs creations. `writings` are the snapshots that are still being written, `memberships` the rows of
+    `pg_publication_rel` that shapes were made under; both by handle."""
 
     def __init__(self, parts: CreatorParts) -> None:
         self._parts = parts
         self.writings: dict[str, asyncio.Task[None]] = {}
+        self.memberships: dict[str, int] = {}
         self.counts = CreatorCounts()
         parts.cleaner.on_retired = self._stop_writing
 
     async def create(self, shape: ResolvedShape, on_table_locked: Callable[[], None]) -> str:
-        """A new shape's handle, activated. Raises CreationFailed, SchemaMoved, NotNow, SourceError, StorageError."""
+        """A new shape's handle, activated. Raises CreationFailed, SchemaMoved, NotNow, SourceError,
+        StorageError.
+        """
         relation = await self._parts.inspector.relation_by_oid(shape.definition.relation_oid)
         if relation is None or relation.generation != shape.relation_generation:
             raise SchemaMoved("the table changed while the shape was being created")
@@ -91,6 +91,7 @@ class ShapeCreator:
         parts.store.create(handle)
         self._register(handle, shape, relation)
         membership = await self._publish_table(relation, on_table_locked)
+        self.memberships[handle] = membership
         await self._adopt_leaves(relation)
         taken = await self._take(handle, shape, relation)
         parts.status.start_snapshot(handle)
@@ -123,29 +124,21 @@ class ShapeCreator:
             self._parts.router.adopt_leaves(relation.oid, leaves)
 
     async def _take(self, handle: str, shape: ResolvedShape, relation: Relation) -> TakenSnapshot:
-        """A snapshot that sees every transaction that was delivered before the shape was registered."""
-        definition, loop = shape.definition, asyncio.get_running_loop()
-        deadline, pause = loop.time() + RETAKE_TIMEOUT_S, RETAKE_FIRST_S
-        delivered = self._parts.router.delivered
-        while True:
-            taken = await self._parts.snapshots.take(
-                relation, definition.columns, definition.where, definition.log
-            )
-            try:
-                self._check_alive(handle)
-                delivered.prune(taken.visibility)
-                if delivered.missing_from(taken.visibility, self._parts.router.skip_until(handle)) is None:
-                    self.counts.snapshots += 1
-                    return taken
-            except BaseException:
-                await taken.discard()
-                raise
-            await taken.discard()
+        router = self._parts.router
+
+        def is_complete(visibility: SnapshotVisibility) -> bool:
+            self._check_alive(handle)
+            router.delivered.prune(visibility)
+            return router.delivered.missing_from(visibility, router.skip_until(handle)) is None
+
+        def note_retake() -> None:
             self.counts.retakes += 1
-            if loop.time() >= deadline:
-                raise CreationFailed("a committed transaction does not become visible (synchronous standby?)")
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, RETAKE_CAP_S)
+
+        taken = await take_snapshot(
+            self._parts.snapshots, relation, shape.definition, is_complete, note_retake
+        )
+        self.counts.snapshots += 1
+        return taken
 
     def _write(self, handle: str, writing: SnapshotWriting) -> None:
         task = self._parts.spawn(self._write_to_the_end(handle, writing))
@@ -160,6 +153,7 @@ class ShapeCreator:
                 self._parts.cleaner.end([handle], f"snapshot failed: {error.message}")
 
     def _stop_writing(self, handle: str) -> None:
+        self.memberships.pop(handle, None)
         task = self.writings.get(handle)
         if task is not None and task is not asyncio.current_task():
             task.cancel()

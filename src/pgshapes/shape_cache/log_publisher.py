@@ -1,7 +1,7 @@
 """Writes what routing decided to the shapes' logs, then publishes the new tails.
 
-The one writer of `tails` and `progress`. A log that cannot be written ends its shape and no other; a full disk stops
-everything, with nothing lost: what has not been written yet stays here until there is room.
+The one writer of `tails` and `progress`. A log that cannot be written ends its shape and no other; a full
+disk stops everything, with nothing lost: what has not been written yet stays here until there is room.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class LogPublisher:
     """The end of the change path. `on_ended` is told of shapes that must go."""
 
     def __init__(
-        self, store: ShapeStore, tables: Tables, on_ended: Callable[[Iterable[str], str], None]
+        self, store: ShapeStore, tables: Tables, on_ended: Callable[[Iterable[str], str], object]
     ) -> None:
         self._store = store
         self._tables = tables
@@ -37,7 +37,7 @@ class LogPublisher:
         self._unwritten.extend(routed.appends)
         with self._tables.transaction():
             self.retry()
-            if seen_lsn is not None and seen_lsn > self._tables.progress.get(LAST_SEEN_LSN, 0):
+            if seen_lsn is not None and seen_lsn > (self._tables.progress.get(LAST_SEEN_LSN) or 0):
                 self._tables.progress.put(LAST_SEEN_LSN, seen_lsn)
         if routed.ended:
             self._on_ended(routed.ended, "truncated")

@@ -1,7 +1,7 @@
 """From a definition as the client wrote it to what it means on this database: checked, canonical, comparable.
 
-Runs at the owner, which may ask Postgres; callers remember the answer until the relation's generation moves. The catalogue
-is the authority on the table, the user's own server on the clause's types (design §9).
+Runs at the owner, which may ask Postgres; callers remember the answer until the relation's generation moves.
+The catalogue is the authority on the table, the user's own server on the clause's types (design §9).
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class ShapeResolver:
         self._tables = tables
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """What a definition means. Raises RequestError with the texts of http-api §3, NotNow without a database."""
+        """What a definition means. Raises RequestError with the texts of http-api §3, NotNow without a
+        database.
+        """
         relation = await self._inspector.relation(raw.schema, raw.table)
         if self._tables.relations.get((raw.schema, raw.table)) != relation:
             self._tables.relations.put((raw.schema, raw.table), relation)

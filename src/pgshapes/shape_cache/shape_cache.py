@@ -1,8 +1,8 @@
 """From a definition to the handle of its one live shape, in every process that answers requests (design §6).
 
-Reads are table reads; a miss becomes at most one call to the owner per process and definition, and none while the
-creation lock is seen set. State of its own: the flights under way and the definitions resolved so far. Never writes a
-table, so no caller can strand a lock.
+Reads are table reads; a miss becomes at most one call to the owner per process and definition, and none while
+the creation lock is seen set. State of its own: the flights under way and the definitions resolved so far.
+Never writes a table, so no caller can strand a lock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from pgshapes.tables.tables import LAST_SEEN_LSN
 
 CREATION_TIMEOUT_S: Final = 30.0
 RESOLVE_TIMEOUT_S: Final = 10.0
-# A creation may wait this long for old writers of its table (design §7); a flight outlives its waiters' deadlines.
+# A creation may wait this long for old writers of its table (design §7); a flight outlives its waiters'
+# deadlines.
 _FLIGHT_TIMEOUT_S: Final = 660.0
 _RESOLVED_LIMIT: Final = 10_000
 
@@ -64,7 +65,9 @@ class ShapeCache:
     # --- definitions
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """Check a definition; remembered for as long as its relation's generation stays. Raises RequestError, NotNow."""
+        """Check a definition; remembered for as long as its relation's generation stays. Raises RequestError,
+        NotNow.
+        """
         known = self._resolved.get(raw)
         if known is not None:
             relation = self._link.tables.relations.get((raw.schema, raw.table))
@@ -118,7 +121,9 @@ class ShapeCache:
         return row is not None and not row.is_retiring
 
     async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
-        """Whether the handle lives and stands for this definition; the owner is asked before the answer is no."""
+        """Whether the handle lives and stands for this definition; the owner is asked before the answer is
+        no.
+        """
         if self._stands_for(handle, shape):
             return True
         await self._link.barrier()
@@ -256,8 +261,8 @@ class ShapeCache:
         return NotNow(RETRY_TEXT, retry_after_s=1)
 
 
-def _retrieve(task: asyncio.Future[object] | asyncio.Task[tuple[str, Tail]] | asyncio.Task[ResolvedShape]) -> None:
+def _retrieve(
+    task: asyncio.Future[object] | asyncio.Task[tuple[str, Tail]] | asyncio.Task[ResolvedShape],
+) -> None:
     if not task.cancelled():
         task.exception()
-
-

@@ -1,4 +1,5 @@
-"""Which shapes there are, and how far each has come: the one writer of `handles` and `shapes` and of their catalogue rows.
+"""Which shapes there are, and how far each has come: the one writer of `handles` and `shapes` and of their
+catalogue rows.
 
 Look-ups by callers are reads of the same tables (`shape_cache`). Owned by the replicator's loop.
 """

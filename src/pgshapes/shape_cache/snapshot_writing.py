@@ -1,7 +1,8 @@
-"""A snapshot's rows on their way from the query to the chunks of the shape's log (design §8, order of a snapshot).
+"""A snapshot's rows on their way from the query to the chunks of the shape's log (design §8, order of a
+snapshot).
 
-Readers may follow while it runs. When the last chunk is there: sync everything of the shape, then record in the catalogue
-that the snapshot is complete; a crash before that removes the shape.
+Readers may follow while it runs. When the last chunk is there: sync everything of the shape, then record in
+the catalogue that the snapshot is complete; a crash before that removes the shape.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import orjson
 
 from pgshapes.errors import CreationFailed, PgShapesError
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.postgres.snapshot import TakenSnapshot
 from pgshapes.shape_cache.log_publisher import LogPublisher
 from pgshapes.shape_cache.shape_status import ShapeStatus
+from pgshapes.shape_cache.taken_snapshot import TakenSnapshot
 from pgshapes.shape_log.store import ShapeStore
 
 
 class SnapshotWriting:
-    """One snapshot being written. `started` is done with the first row, or at the end of none; it fails with the query."""
+    """One snapshot being written. `started` is done with the first row, or at the end of none; it fails with
+    the query.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class SnapshotWriting:
             self._fail(CreationFailed(f"Shape terminated before snapshot was ready: {error}"))
             raise
         finally:
-            await self._taken.discard()
+            await self._taken.close()
 
     async def _write(self) -> None:
         log = self._store.get(self._handle)

@@ -1,7 +1,8 @@
 """Group commit in front of the catalogue.
 
-Writes of one loop turn go together, and so do those that arrive while a commit is under way: a commit costs a sync of
-the disk, a burst of creations costs two. Owned by the replicator's loop; the commits run in one thread.
+Writes of one loop turn go together, and so do those that arrive while a commit is under way: a commit costs a
+sync of the disk, a burst of creations costs two. Owned by the replicator's loop; the commits run in one
+thread.
 """
 
 from __future__ import annotations

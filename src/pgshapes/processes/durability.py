@@ -1,0 +1,119 @@
+"""Makes what was read durable, in groups, and only then acknowledges it (design §8, order of an
+acknowledgement).
+
+Take the boundary → sync every log → record the LSN, with the transactions that snapshots may not see yet →
+acknowledge. One cycle at a time; the replicator's loop starts it and no one else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from pgshapes.errors import PgShapesError, StorageError
+from pgshapes.model.lsn import Lsn
+from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.routing.delivered import DeliveredTransaction, DeliveredTransactions
+from pgshapes.routing.flush_boundary import FlushBoundary
+from pgshapes.shape_cache.catalogue import Catalogue, Statement, put_fact
+from pgshapes.shape_cache.write_buffer import WriteBuffer
+from pgshapes.shape_log.store import ShapeStore
+
+# A sync costs milliseconds of disk time and nothing waits for it but WAL on the primary.
+SYNC_INTERVAL_S: Final = 0.1
+
+_RETRY_S: Final = 1.0
+_RECORDED: Final = "recorded"
+
+_log = structlog.get_logger(__name__)
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """What the catalogue knows of the stream: all before `lsn` is durable here."""
+
+    lsn: Lsn
+    unseen: tuple[DeliveredTransaction, ...] = ()
+
+
+def load_recorded(catalogue: Catalogue) -> Recorded | None:
+    """What the last run recorded."""
+    value = catalogue.fact(_RECORDED)
+    return None if value is None else msgspec.json.decode(value, type=Recorded)
+
+
+def recorded_fact(recorded: Recorded) -> Statement:
+    """The write that remembers it."""
+    return put_fact(_RECORDED, msgspec.json.encode(recorded))
+
+
+class Durability:
+    """Syncs, records and acknowledges; `current_snapshot` tells what can be forgotten of the delivered."""
+
+    def __init__(
+        self,
+        store: ShapeStore,
+        buffer: WriteBuffer,
+        boundary: FlushBoundary,
+        delivered: DeliveredTransactions,
+        current_snapshot: Callable[[], Awaitable[SnapshotVisibility]],
+    ) -> None:
+        self._store = store
+        self._buffer = buffer
+        self._boundary = boundary
+        self._delivered = delivered
+        self._current_snapshot = current_snapshot
+        self._progress = asyncio.Event()
+        self.recorded_lsn: Lsn = boundary.processed
+        self.acknowledge: Callable[[Lsn], None] = lambda _: None
+        """Told the LSN that may be confirmed to Postgres; set while a stream runs."""
+        self.on_lost: Callable[[Iterable[str]], object] = lambda _: None
+        """Told the handles whose logs could not be synced: they go, everybody else stays."""
+
+    def note_progress(self) -> None:
+        """Something may have become worth a cycle."""
+        self._progress.set()
+
+    async def run(self) -> None:
+        """Cycle for ever. A disk or a database that refuses is tried again; nothing is acknowledged
+        meanwhile.
+        """
+        while True:
+            await self._progress.wait()
+            self._progress.clear()
+            await asyncio.sleep(SYNC_INTERVAL_S)
+            try:
+                await self.cycle()
+            except PgShapesError as error:
+                _log.warning("nothing is acknowledged for now", error=error.message)
+                self._progress.set()
+                await asyncio.sleep(_RETRY_S)
+
+    async def cycle(self) -> None:
+        """Make durable and acknowledge what has been appended until now. Raises StorageError, SourceError."""
+        lsn = self._boundary.acknowledgeable()
+        if lsn <= self.recorded_lsn:
+            return
+        await self._sync()
+        await self._prune()
+        await self._buffer.put(recorded_fact(Recorded(lsn, _up_to(self._delivered.unseen(), lsn))))
+        self.recorded_lsn = lsn
+        self.acknowledge(lsn)
+
+    async def _sync(self) -> None:
+        try:
+            await self._store.sync()
+        except StorageError as error:
+            self.on_lost(error.details.get("handles", ()))
+            raise
+
+    async def _prune(self) -> None:
+        if len(self._delivered):
+            self._delivered.prune(await self._current_snapshot())
+
+
+def _up_to(unseen: Iterable[DeliveredTransaction], lsn: Lsn) -> tuple[DeliveredTransaction, ...]:
+    return tuple(one for one in unseen if one.commit_lsn < lsn)

@@ -1,0 +1,201 @@
+"""The owner's parts, put together once the database is there, and the calls that they answer.
+
+Not the connection's life (`replicator`) and not the processes (`supervisor`). All state lives in the parts;
+this module knows how they are joined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from pgshapes.errors import PgShapesError
+from pgshapes.gates.conditions import Level
+from pgshapes.gates.status_monitor import StatusMonitor
+from pgshapes.model.relation import Relation
+from pgshapes.model.shape import ResolvedShape
+from pgshapes.postgres.inspector import Inspector
+from pgshapes.postgres.publication import Publication
+from pgshapes.postgres.snapshot import SnapshotSource
+from pgshapes.processes.change_path import ChangePath
+from pgshapes.routing.flush_boundary import FlushBoundary
+from pgshapes.routing.router import Router
+from pgshapes.shape_cache.catalogue import StoredShape
+from pgshapes.shape_cache.cleaner import ShapeCleaner
+from pgshapes.shape_cache.creation_lock import CreationLocks
+from pgshapes.shape_cache.creations import Creations
+from pgshapes.shape_cache.creator import CreatorParts, ShapeCreator
+from pgshapes.shape_cache.log_publisher import LogPublisher
+from pgshapes.shape_cache.resolver import ShapeResolver
+from pgshapes.shape_cache.shape_status import ShapeStatus
+from pgshapes.shape_cache.write_buffer import WriteBuffer
+from pgshapes.shape_log.store import ShapeStore
+from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, DeleteShape, Reply, ResolveShape
+from pgshapes.tables.mailbox import CallContext
+from pgshapes.tables.tables import Tables
+from pgshapes.where.clause import clause_from_sql
+
+_log = structlog.get_logger(__name__)
+
+READY_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class Sources:
+    """The ways to Postgres."""
+
+    inspector: Inspector
+    publication: Publication
+    snapshots: SnapshotSource
+
+
+class Owner:
+    """All that one instance owns, from the boundary of what is acknowledged to the queue of creations."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        store: ShapeStore,
+        buffer: WriteBuffer,
+        sources: Sources,
+        router: Router,
+        boundary: FlushBoundary,
+        *,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._tables = tables
+        self._sources = sources
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._monitor = StatusMonitor(tables.status)
+        self.router = router
+        self.store = store
+        self.boundary = boundary
+        self.status = ShapeStatus(tables, buffer)
+        self.cleaner = ShapeCleaner(
+            tables, self.status, router, store, boundary, spawn=self.spawn, after_removal=self._after_removal
+        )
+        self.publisher = LogPublisher(store, tables, self.cleaner.end)
+        self.creator = ShapeCreator(
+            CreatorParts(
+                sources.inspector,
+                sources.publication,
+                sources.snapshots,
+                router,
+                store,
+                self.status,
+                self.publisher,
+                self.cleaner,
+                self.spawn,
+            )
+        )
+        self.creations = Creations(tables, CreationLocks(tables), self.creator.create)
+        self.change_path = ChangePath(
+            router,
+            self.publisher,
+            boundary,
+            self.cleaner,
+            sources.inspector,
+            tables,
+            spawn=self.spawn,
+            on_identity_lost=self._restore_identity,
+            on_progress=on_progress,
+        )
+        self._on_progress = on_progress
+        self._resolver = ShapeResolver(sources.inspector, tables)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run in the background; a defect in it is logged, never lost."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a background task failed", error=repr(error), exc_info=error)
+
+    async def restore(self, shapes: Iterable[StoredShape]) -> None:
+        """Take up the shapes of an earlier run whose logs were recovered."""
+        stored = list(shapes)
+        for shape in stored:
+            await self._restore(shape)
+        with self._tables.transaction():
+            self.status.restore(stored)
+            for shape in stored:
+                self.publisher.publish_tail(shape.handle)
+
+    async def _restore(self, shape: StoredShape) -> None:
+        log = self.store.get(shape.handle)
+        assert log is not None
+        relation = Relation(*shape.relation)
+        definition = shape.definition
+        clause = None if definition.where is None else clause_from_sql(definition.where, relation)
+        leaves = await self._sources.inspector.leaves(relation.oid) if relation.kind == "p" else ()
+        self.router.restore(
+            shape.handle, relation, definition, clause, shape.visibility, log.tail.latest.tx, leaves=leaves
+        )
+
+    # --- calls
+
+    def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
+        """Answer a caller. What a call claims is claimed before this returns."""
+        if isinstance(call, CreateOrWaitShapeHandle):
+            if self._monitor.level() is Level.ACTIVE:
+                return self.creations.create_or_wait(call.shape, context)
+            return self._create_when_ready(call.shape, context)
+        if isinstance(call, ResolveShape):
+            return self._resolver.resolve(call.raw)
+        return self._delete(call)
+
+    async def _create_when_ready(self, shape: ResolvedShape, context: CallContext) -> str:
+        await self._monitor.wait_until(Level.ACTIVE, min(READY_TIMEOUT_S, context.remaining_s))
+        return await self.creations.create_or_wait(shape, context)
+
+    async def _delete(self, call: DeleteShape) -> bool:
+        await self._monitor.wait_until(Level.ACTIVE, READY_TIMEOUT_S)
+        removal = self.cleaner.end([call.handle], "deleted on request")
+        if removal is None:
+            return False
+        await asyncio.shield(removal)
+        return True
+
+    # --- the publication's share
+
+    def _after_removal(self, relation_oids: set[int]) -> None:
+        self._on_progress()
+        for oid in relation_oids:
+            self.spawn(self._unpublish(oid))
+
+    async def _unpublish(self, oid: int) -> None:
+        try:
+            relation = await self._sources.inspector.relation_by_oid(oid)
+            if relation is not None:
+                await self._sources.publication.drop_table(
+                    relation, is_wanted=lambda: bool(self.router.handles_of(oid))
+                )
+        except PgShapesError as error:
+            _log.warning("a table stays in the publication for now", relation_oid=oid, error=error.message)
+
+    def _restore_identity(self, oid: int) -> None:
+        self.spawn(self._ensure_identity(oid))
+
+    async def _ensure_identity(self, oid: int) -> None:
+        try:
+            relation = await self._sources.inspector.relation_by_oid(oid)
+            if relation is not None:
+                await self._sources.publication.ensure_table(relation)
+        except PgShapesError as error:
+            _log.error("REPLICA IDENTITY could not be set", relation_oid=oid, error=error.message)
+
+    async def close(self) -> None:
+        """End creations and background work."""
+        await self.creations.close()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

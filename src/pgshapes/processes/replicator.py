@@ -1,0 +1,275 @@
+"""The owner's life with its database (design §4, §7, §8).
+
+In order: load what is remembered → take the lock on the database → see whether what is remembered belongs to
+it → take up the shapes → follow the stream. A stream that breaks is taken up again from the last acknowledged
+position; at the end everything is synced and acknowledged, so that the slot is left clean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import structlog
+
+from pgshapes.config import Settings
+from pgshapes.errors import ConfigError, NotReady, PgShapesError, SourceError
+from pgshapes.gates.conditions import Condition, Conditions
+from pgshapes.model.lsn import format_lsn
+from pgshapes.postgres.connection import connect
+from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.current_snapshot import current_snapshot
+from pgshapes.postgres.inspector import Inspector
+from pgshapes.postgres.publication import Publication
+from pgshapes.postgres.replication import ReplicationStream
+from pgshapes.postgres.snapshot import SnapshotSource
+from pgshapes.postgres.sqlstate import config_error
+from pgshapes.postgres.system_identity import SystemIdentity
+from pgshapes.processes.durability import Durability, Recorded, load_recorded, recorded_fact
+from pgshapes.processes.housekeeping import Housekeeping
+from pgshapes.processes.owner import Owner, Sources
+from pgshapes.processes.session import PUBLICATION_PREFIX, Found, Remembered, Session
+from pgshapes.processes.storage_dir import StorageDir
+from pgshapes.routing.delivered import DeliveredTransactions
+from pgshapes.routing.flush_boundary import FlushBoundary
+from pgshapes.routing.router import Router
+from pgshapes.shape_cache.catalogue import Catalogue, delete_all_shapes, delete_incomplete, put_fact
+from pgshapes.shape_cache.write_buffer import WriteBuffer
+from pgshapes.shape_log.store import ShapeStore
+from pgshapes.tables.calls import Call, Reply
+from pgshapes.tables.mailbox import CallContext
+from pgshapes.tables.tables import LAST_SEEN_LSN, Tables
+
+_log = structlog.get_logger(__name__)
+
+_RECONNECT_FIRST_S: Final = 0.5
+_RECONNECT_CAP_S: Final = 10.0
+_CONNECTION_CONDITIONS: Final = (
+    Condition.LOCK_ACQUIRED,
+    Condition.REPLICATION_CLIENT_READY,
+    Condition.INTEGRITY_CHECKS_PASSED,
+)
+_IDENTITY: Final = "identity"
+_ALTERATIONS: Final = 4
+
+
+class MustRestart(PgShapesError):
+    """What this process holds in memory belongs to a database that is no more: start again."""
+
+    code = "must_restart"
+
+
+class Replicator:
+    """The one owner of an instance. `run` is its life, `stop` ends it, `handle` answers calls at any time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tables: Tables,
+        make_store: Callable[[], ShapeStore],
+        *,
+        is_restart: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._is_patient = is_restart
+        self._storage = StorageDir(settings.storage_dir)
+        self._catalogue = Catalogue(settings.storage_dir)
+        self._buffer = WriteBuffer(self._catalogue)
+        self._store = make_store()
+        self._conditions = Conditions(tables.status)
+        admin_size = min(max(settings.db_pool_size // 4, 1), 4)
+        self._admin_pool = ConnectionPool(lambda: connect(settings.database_url), admin_size)
+        # Of its own: alterations wait for locks, and look-ups must not wait for them.
+        self._publication_pool = ConnectionPool(lambda: connect(settings.database_url), _ALTERATIONS)
+        pooled_url = settings.pooled_database_url or settings.database_url
+        self._snapshot_pool = ConnectionPool(
+            lambda: connect(pooled_url, read_values=False), max(settings.db_pool_size - admin_size, 1)
+        )
+        self._sources = Sources(
+            Inspector(self._admin_pool),
+            Publication(
+                PUBLICATION_PREFIX + settings.replication_stream_id,
+                self._publication_pool,
+                is_manual=settings.manual_table_publishing,
+            ),
+            SnapshotSource(self._snapshot_pool),
+        )
+        self._delivered = DeliveredTransactions()
+        self.owner: Owner | None = None
+        self.durability: Durability | None = None
+        self._stopping = asyncio.Event()
+
+    def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
+        """Answer a caller; before the shapes are taken up there is nothing to ask for."""
+        if self.owner is None:
+            return _not_ready()
+        return self.owner.handle(call, context)
+
+    def stop(self) -> None:
+        """Let `run` come to its end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Follow the database until stopped. Raises ConfigError when it cannot work at all, MustRestart."""
+        self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
+        pause = _RECONNECT_FIRST_S
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._until_stopped(self._follow())
+                    pause = _RECONNECT_FIRST_S
+                except (SourceError, ConfigError) as error:
+                    self._note_failure(error)
+                    await self._until_stopped(asyncio.sleep(pause * random.uniform(0.75, 1.25)))
+                    pause = min(pause * 2, _RECONNECT_CAP_S)
+        finally:
+            await self._close()
+
+    async def _until_stopped(self, work: Awaitable[None]) -> None:
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def _note_failure(self, error: SourceError | ConfigError) -> None:
+        """At the very start a database that cannot be had is the operator's business; later it may come
+        back.
+        """
+        if self.owner is None and not self._is_patient:
+            raise error if isinstance(error, ConfigError) else config_error(error) from error
+        for condition in _CONNECTION_CONDITIONS:
+            self._conditions.unmeet(condition, error.message)
+        _log.warning("the database connection ended; trying again", error=error.message)
+
+    # --- one session
+
+    async def _follow(self) -> None:
+        async with Session(self._settings, self._sources.publication, self._conditions) as session:
+            found = await session.prepare(self._remembered)
+            if self.owner is None:
+                await self._take_up(found)
+            elif found.purge_reason is not None:
+                raise MustRestart(f"all shapes start anew: {found.purge_reason}")
+            assert self.owner is not None and self.durability is not None
+            stream = await session.stream(self.durability.recorded_lsn)
+            self.owner.change_path.connected(stream)
+            self.durability.acknowledge = stream.acknowledge
+            for condition in Condition:
+                self._conditions.meet(condition)
+            _log.info("following the database", lsn=format_lsn(self.durability.recorded_lsn))
+            try:
+                await self._run_stream(stream, session)
+            finally:
+                await self._end_session()
+
+    async def _run_stream(self, stream: ReplicationStream, session: Session) -> None:
+        assert self.owner is not None
+        path = self.owner.change_path
+        running = asyncio.ensure_future(
+            stream.run(lambda payload, _: path.on_message(payload), path.on_keepalive)
+        )
+        lost = asyncio.ensure_future(session.lock.lost())
+        try:
+            done, _ = await asyncio.wait((running, lost), return_when=asyncio.FIRST_COMPLETED)
+            if running in done:
+                running.result()
+            raise SourceError("the lock on the database was lost")
+        finally:
+            for task in (running, lost):
+                task.cancel()
+                with suppress(asyncio.CancelledError, PgShapesError):
+                    await task
+
+    async def _end_session(self) -> None:
+        """What has been received is made durable and acknowledged, as long as there is somebody to tell."""
+        assert self.durability is not None
+        with suppress(PgShapesError):
+            await self.durability.cycle()
+        self.durability.acknowledge = lambda _: None
+
+    # --- what is remembered
+
+    def _remembered(self) -> Remembered:
+        if self.durability is not None:
+            return Remembered(self._identity(), self.durability.recorded_lsn)
+        recorded = load_recorded(self._catalogue)
+        return Remembered(self._identity(), None if recorded is None else recorded.lsn)
+
+    def _identity(self) -> SystemIdentity | None:
+        value = self._catalogue.fact(_IDENTITY)
+        return None if value is None else msgspec.json.decode(value, type=SystemIdentity)
+
+    async def _take_up(self, found: Found) -> None:
+        """Purge or recover, then build the owner around what is left."""
+        recorded = load_recorded(self._catalogue)
+        if found.purge_reason is not None or recorded is None:
+            if self._catalogue.shapes():
+                _log.warning("all shapes start anew", reason=found.purge_reason)
+            recorded = Recorded(found.start_lsn)
+            await self._buffer.put(delete_all_shapes())
+        await self._buffer.put(
+            delete_incomplete(),
+            put_fact(_IDENTITY, msgspec.json.encode(found.identity)),
+            recorded_fact(recorded),
+        )
+        stored = {shape.handle: shape for shape in self._catalogue.shapes()}
+        # A commit record may begin at the recorded LSN itself: only what is below it is known to be synced.
+        logs = await asyncio.to_thread(self._store.recover, tuple(stored), recorded.lsn - 1)
+        self._delivered = DeliveredTransactions(recorded.unseen)
+        owner, durability = self._build(recorded)
+        self._tables.progress.put(LAST_SEEN_LSN, recorded.lsn)
+        kept = [shape for handle, shape in stored.items() if handle in logs]
+        lost = [handle for handle in stored if handle not in logs]
+        if lost:
+            _log.error("shapes with damaged files start anew", count=len(lost), first=lost[0])
+            await (owner.status.forget(lost) or asyncio.sleep(0))
+        await owner.restore(kept)
+        self.owner, self.durability = owner, durability
+        owner.spawn(durability.run())
+        owner.spawn(Housekeeping(owner, self._sources, self._tables, kept).run())
+
+    def _build(self, recorded: Recorded) -> tuple[Owner, Durability]:
+        boundary = FlushBoundary(recorded.lsn)
+        durability = Durability(
+            self._store,
+            self._buffer,
+            boundary,
+            self._delivered,
+            lambda: current_snapshot(self._admin_pool),
+        )
+        owner = Owner(
+            self._tables,
+            self._store,
+            self._buffer,
+            self._sources,
+            Router(self._delivered),
+            boundary,
+            on_progress=durability.note_progress,
+        )
+        durability.on_lost = lambda handles: owner.cleaner.end(handles, "the log could not be synced")
+        return owner, durability
+
+    async def _close(self) -> None:
+        if self.owner is not None:
+            await self.owner.close()
+        await self._sources.inspector.close()
+        await self._publication_pool.close()
+        await self._admin_pool.close()
+        await self._snapshot_pool.close()
+        await self._store.close()
+        await self._buffer.close()
+        self._catalogue.close()
+        self._storage.release()
+
+
+async def _not_ready() -> Reply:
+    raise NotReady("Timeout waiting for shape metadata to be loaded", retry_after_s=5)

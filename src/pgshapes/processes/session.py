@@ -1,0 +1,118 @@
+"""One connection of the owner to its database, from the lock to the running stream, and what it found there.
+
+Whether remembered shapes may be kept is decided here and nowhere else (semantics §10.3, design §8). Owns its
+connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final, NamedTuple
+
+import structlog
+
+from pgshapes.config import Settings
+from pgshapes.gates.conditions import Condition, Conditions
+from pgshapes.model.lsn import Lsn
+from pgshapes.postgres.connection import Connection, connect, connect_for_replication
+from pgshapes.postgres.lock import AdvisoryLock
+from pgshapes.postgres.publication import Publication
+from pgshapes.postgres.replication import ReplicationStream
+from pgshapes.postgres.slot import Slot, create_slot, drop_slot, find_slot
+from pgshapes.postgres.system_identity import SystemIdentity, check_source, identify_system
+
+_log = structlog.get_logger(__name__)
+
+SLOT_PREFIX: Final = "electric_slot_"
+PUBLICATION_PREFIX: Final = "electric_publication_"
+
+
+class Remembered(NamedTuple):
+    """What the catalogue knows of the database, if anything."""
+
+    identity: SystemIdentity | None
+    recorded_lsn: Lsn | None
+
+
+class Found(NamedTuple):
+    """What a session found: where to stream from, and why remembered shapes cannot be kept, if so."""
+
+    identity: SystemIdentity
+    start_lsn: Lsn
+    purge_reason: str | None
+
+
+class Session:
+    """Use as `async with`; then `prepare`, then `stream`."""
+
+    def __init__(self, settings: Settings, publication: Publication, conditions: Conditions) -> None:
+        self._settings = settings
+        self._publication = publication
+        self._conditions = conditions
+        self._stack = AsyncExitStack()
+        self._slot = SLOT_PREFIX + settings.replication_stream_id
+        self._walsender: Connection | None = None
+        self.lock = AdvisoryLock(settings.database_url, self._slot)
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def prepare(self, remembered: Callable[[], Remembered]) -> Found:
+        """Take the lock, check the server, have publication and slot. Raises ConfigError, SourceError."""
+        url = self._settings.database_url
+        admin = await self._keep(await connect(url, application_name="pgshapes admin"))
+        await check_source(admin)
+        self._stack.push_async_callback(self.lock.release)
+        await self.lock.acquire(self._note_waiting)
+        self._conditions.meet(Condition.LOCK_ACQUIRED)
+        self._walsender = await self._keep(await connect_for_replication(url))
+        identity = await identify_system(self._walsender)
+        if await self._publication.prepare():
+            await drop_slot(admin, self._slot)
+        slot, is_new = await self._have_slot(admin, self._walsender)
+        return self._judge(remembered(), identity, slot, is_new)
+
+    async def stream(self, start_lsn: Lsn) -> ReplicationStream:
+        """The running stream, from `start_lsn` on. Raises SourceError."""
+        assert self._walsender is not None
+        stream = ReplicationStream(
+            self._walsender, slot=self._slot, publication=self._publication.name, start_lsn=start_lsn
+        )
+        self._stack.push_async_callback(stream.close)
+        await stream.start()
+        return stream
+
+    def _note_waiting(self) -> None:
+        _log.info("another instance holds the lock; waiting for it to go away", slot=self._slot)
+
+    async def _have_slot(self, admin: Connection, walsender: Connection) -> tuple[Slot, bool]:
+        slot = await find_slot(admin, self._slot)
+        if slot is not None and slot.is_lost:
+            _log.error("the replication slot was invalidated; all shapes start anew", slot=self._slot)
+            await drop_slot(admin, self._slot)
+            slot = None
+        if slot is not None:
+            return slot, False
+        temporary = self._settings.cleanup_replication_slots_on_shutdown
+        start = await create_slot(walsender, admin, self._slot, temporary=temporary)
+        return Slot(self._slot, start, None, False, temporary), True
+
+    def _judge(self, remembered: Remembered, identity: SystemIdentity, slot: Slot, is_new: bool) -> Found:
+        recorded = remembered.recorded_lsn
+        reason = None
+        if is_new:
+            reason = "the replication slot is new"
+        elif remembered.identity != identity:
+            reason = "the database is another one, or was restored"
+        elif recorded is None or slot.confirmed_flush_lsn > recorded:
+            reason = "the storage directory is older than the replication slot"
+        start = slot.confirmed_flush_lsn if reason or recorded is None else recorded
+        return Found(identity, start, reason)
+
+    async def _keep(self, connection: Connection) -> Connection:
+        self._stack.push_async_callback(connection.close)
+        return connection

@@ -1,0 +1,157 @@
+"""How the parts become a server: the start-up story, and the only module that knows every part.
+
+`python -m pgshapes.wiring` is the entry of a child process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+
+from pgshapes.config import Settings
+from pgshapes.errors import ConfigError
+from pgshapes.gates.admission_control import AdmissionControl
+from pgshapes.gates.permit_counts import SharedCounts, PermitCounts
+from pgshapes.gates.status_monitor import StatusMonitor
+from pgshapes.http_api.app import AsgiApp, make_app
+from pgshapes.http_api.settings import HttpSettings
+from pgshapes.processes.child import PERMITS, ChildTask, read_task, stop_with_supervisor
+from pgshapes.processes.http_server import HttpServer
+from pgshapes.processes.listening import listen
+from pgshapes.processes.logs import configure_logs
+from pgshapes.processes.replicator import Replicator
+from pgshapes.shape_cache.shape_cache import ShapeCache
+from pgshapes.shape_log.files import Files
+from pgshapes.shape_log.reader import FileLogReader
+from pgshapes.shape_log.store import FileShapeStore, ShapeStore
+from pgshapes.tables.link import InProcessLink, OwnerLink
+from pgshapes.tables.tables import Tables
+from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
+
+_log = structlog.get_logger(__name__)
+
+MakeFiles = Callable[[Path], Files]
+
+
+def serve_in_one_process(settings: Settings, *, make_files: MakeFiles | None = None) -> int:
+    """Owner and callers in one process and one event loop; the exit status. Raises ConfigError."""
+    configure_logs(settings.log_level)
+    uvloop.run(serve_in_one_loop(settings, make_files=make_files))
+    return 0
+
+
+async def serve_in_one_loop(settings: Settings, *, make_files: MakeFiles | None = None) -> None:
+    """Serve from this loop until SIGTERM or SIGINT. Raises ConfigError."""
+    listener = listen(settings.host, settings.port)
+    tables = Tables()
+    replicator = Replicator(settings, tables, store_maker(settings, make_files))
+    link = InProcessLink(tables, replicator.handle)
+    stopping = asyncio.Event()
+    server = HttpServer(app_for(settings, link, None, stopping), listener, stopping)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    host, port = listener.getsockname()[:2]
+    _log.info("listening", url=f"http://{host}:{port}", workers=0)
+    owning = asyncio.ensure_future(replicator.run())
+    owning.add_done_callback(lambda _: server.stop())
+    try:
+        await server.run()
+    finally:
+        replicator.stop()
+        await link.close()
+        await owning
+
+
+async def run_replicator(task: ChildTask, *, make_files: MakeFiles | None = None) -> None:
+    """The owner in a process of its own."""
+    tables = Tables()
+    replicator = Replicator(
+        task.settings, tables, store_maker(task.settings, make_files), is_restart=task.is_restart
+    )
+    stop_with_supervisor(replicator.stop)
+    owner = UnixSocketOwner(task.owner_socket, tables, replicator.handle)
+    await owner.start()
+    try:
+        await replicator.run()
+    finally:
+        await owner.close()
+
+
+async def run_http_process(task: ChildTask) -> None:
+    """One HTTP process: a replica of the tables, and the files."""
+    import socket
+
+    listener = socket.socket(fileno=task.listener_fd)
+    link = UnixSocketLink(task.owner_socket)
+    stopping = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        link.start()
+        stack.push_async_callback(link.close)
+        counts = SharedCounts(task.run_dir / PERMITS, task.number)
+        stack.callback(counts.close)
+        server = HttpServer(app_for(task.settings, link, counts, stopping), listener, stopping)
+        stop_with_supervisor(server.stop)
+        await server.run()
+
+
+def app_for(
+    settings: Settings, link: OwnerLink, counts: PermitCounts | None, stopping: asyncio.Event
+) -> AsgiApp:
+    """The ASGI application of a process that reaches the owner over `link`."""
+    limits = settings.max_concurrent_requests
+    return make_app(
+        ShapeCache(link),
+        FileLogReader(storage_root(settings)),
+        StatusMonitor(link.tables.status, is_following=lambda: link.is_connected),
+        AdmissionControl(initial_limit=limits.initial, existing_limit=limits.existing, counts=counts),
+        HttpSettings(
+            secret=settings.secret,
+            allow_delete=settings.allow_delete,
+            long_poll_timeout_ms=settings.long_poll_timeout_ms,
+            cache_max_age_s=settings.cache_max_age_s,
+            cache_stale_age_s=settings.cache_stale_age_s,
+        ),
+        stopping=stopping,
+    )
+
+
+def storage_root(settings: Settings) -> Path:
+    """Where the shapes' logs are."""
+    return settings.storage_dir / "logs"
+
+
+def store_maker(settings: Settings, make_files: MakeFiles | None) -> Callable[[], ShapeStore]:
+    """Opens the store, once the storage directory is ours."""
+    root = storage_root(settings)
+
+    def make() -> ShapeStore:
+        files = None if make_files is None else make_files(root)
+        return FileShapeStore(root, chunk_bytes=settings.chunk_bytes_threshold, files=files)
+
+    return make
+
+
+def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = None) -> int:
+    """A child process, from its task to its exit status: 2 is a ConfigError, told in one line."""
+    task = read_task()
+    configure_logs(task.settings.log_level)
+    work = entry or (run_replicator if task.name == "replicator" else run_http_process)
+    try:
+        uvloop.run(work(task))
+    except ConfigError as error:
+        print(f"pgshapes: {error.message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_child())
