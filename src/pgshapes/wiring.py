@@ -28,6 +28,7 @@ from pgshapes.processes.http_server import HttpServer
 from pgshapes.processes.listening import listen
 from pgshapes.processes.logs import configure_logs
 from pgshapes.processes.replicator import Replicator
+from pgshapes.processes.supervisor import run_with_workers
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.shape_log.files import Files
 from pgshapes.shape_log.reader import FileLogReader
@@ -39,6 +40,11 @@ from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
 _log = structlog.get_logger(__name__)
 
 MakeFiles = Callable[[Path], Files]
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal ends it; the exit status. Raises ConfigError before anything is served."""
+    return run_with_workers(settings) if settings.workers else serve_in_one_process(settings)
 
 
 def serve_in_one_process(settings: Settings, *, make_files: MakeFiles | None = None) -> int:
