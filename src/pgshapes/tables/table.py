@@ -10,8 +10,9 @@ change is woken by it. The rows have one writer: the owner, or the link that fil
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, ItemsView, Iterable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from pgshapes.tables.notice import Notice
 
@@ -28,7 +29,7 @@ class TableReader(Generic[K, V]):
     def __init__(self, *, has_notices: bool = True) -> None:
         self._rows: dict[K, V] = {}
         self._has_notices = has_notices
-        self._notices: WeakValueDictionary[K, Notice] = WeakValueDictionary()
+        self._notices: dict[K, ref[Notice]] = {}
         self._watchers: dict[K, list[Watcher[V]]] = {}
 
     def get(self, key: K) -> V | None:
@@ -53,10 +54,17 @@ class TableReader(Generic[K, V]):
 
         All who ask for one key share one object, which may be awaited by many, dropped, or awaited later.
         """
-        notice = self._notices.get(key)
+        known = self._notices.get(key)
+        notice = None if known is None else known()
         if notice is None:
-            notice = self._notices[key] = Notice()
+            notice = Notice()
+            self._notices[key] = ref(notice, partial(self._forget, key))
         return notice
+
+    def _forget(self, key: K, dropped: ref[Notice]) -> None:
+        """Nobody holds that notice any more."""
+        if self._notices.get(key) is dropped:
+            del self._notices[key]
 
     def watch(self, key: K, watcher: Watcher[V]) -> Callable[[], None]:
         """Have `watcher` called with every new row of `key`, also one that is gone in the same loop turn.
@@ -78,9 +86,12 @@ class TableReader(Generic[K, V]):
         """Tell watchers of `key` its new row and wake those who wait. For the writer of the rows only."""
         if not self._has_notices:
             return
-        for watcher in tuple(self._watchers.get(key, ())):
-            watcher(row)
-        notice = self._notices.pop(key, None)
+        watchers = self._watchers.get(key)
+        if watchers is not None:
+            for watcher in tuple(watchers):
+                watcher(row)
+        asked = self._notices.pop(key, None)
+        notice = None if asked is None else asked()
         if notice is not None:
             notice.give()
 

@@ -1,13 +1,23 @@
-"""Both links, each as an owner and a caller in one loop: what holds for one holds for the other."""
+"""Both links, each as an owner and a caller in one loop: what holds for one holds for the other.
+
+On both event loops, too: production runs on uvloop, whose transports are its own.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from tests.links import Pair, Script, open_pair
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop of the standard library, and uvloop."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
