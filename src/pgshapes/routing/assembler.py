@@ -50,6 +50,7 @@ class RelationAnnounced(NamedTuple):
 Assembled = Fragment | RelationAnnounced
 
 _NOTHING: Final[tuple[Assembled, ...]] = ()
+_OUTSIDE: Final = "a change or commit outside of any transaction"
 
 
 class TransactionAssembler:
@@ -80,8 +81,8 @@ class TransactionAssembler:
         the table's shapes are gone.
         """
         match message:
-            case Insert(relation_oid, new):
-                return self._add(Operation.INSERT, relation_oid, None, _row(new))
+            case Insert():
+                return self._add(Operation.INSERT, message.relation_oid, None, _row(message.new))
             case Update():
                 return self._update(message)
             case Delete():
@@ -92,10 +93,8 @@ class TransactionAssembler:
                 return self._finish(message)
             case RelationMessage():
                 return self._announce(message)
-            case Truncate(relation_oids):
-                return [
-                    piece for oid in relation_oids for piece in self._add(Operation.TRUNCATE, oid, None, None)
-                ]
+            case Truncate():
+                return self._truncate(message)
             case Origin() | TypeMessage() | LogicalMessage():
                 return _NOTHING
             case _:
@@ -138,15 +137,25 @@ class TransactionAssembler:
             raise self._without_old_row(message.relation_oid)
         return self._add(Operation.DELETE, message.relation_oid, _row(message.old), None)
 
+    def _truncate(self, message: Truncate) -> Iterable[Assembled]:
+        pieces: list[Assembled] = []
+        for oid in message.relation_oids:
+            pieces += self._add(Operation.TRUNCATE, oid, None, None)
+        return pieces
+
     def _add(
         self, operation: Operation, relation_oid: int, old: Row | None, new: Row | None
     ) -> Iterable[Assembled]:
-        self._open_transaction()
-        is_full = len(self._changes) >= self._max_changes or self._characters >= self._max_characters
-        completed = (self._cut(),) if is_full else _NOTHING
+        if self._begin is None:
+            raise WireError(_OUTSIDE)
+        completed = _NOTHING
+        if len(self._changes) >= self._max_changes or self._characters >= self._max_characters:
+            completed = (self._cut(),)
         self._changes.append(Change(operation, relation_oid, self._next_op, old, new))
         self._next_op += _OP_STEP
-        self._characters += _characters(old) + _characters(new)
+        for row in (old, new):
+            if row is not None:
+                self._characters += len("".join(filter(None, row)))
         return completed
 
     def _cut(self, *, is_last: bool = False, end_lsn: int = 0) -> Fragment:
@@ -161,7 +170,7 @@ class TransactionAssembler:
 
     def _open_transaction(self) -> Begin:
         if self._begin is None:
-            raise WireError("a change or commit outside of any transaction")
+            raise WireError(_OUTSIDE)
         return self._begin
 
     def _without_old_row(self, oid: int) -> ReplicaIdentityNotFull:
@@ -178,12 +187,3 @@ def _row(values: Tuple) -> Row:
     if UNCHANGED in values:
         raise WireError("a row lacks a value that its old row does not have either")
     return values  # type: ignore[return-value]  # the check above leaves text and None
-
-
-def _characters(row: Row | None) -> int:
-    total = 0
-    if row is not None:
-        for value in row:
-            if value is not None:
-                total += len(value)
-    return total
