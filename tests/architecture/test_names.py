@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 
-import pytest
 from tests.architecture.source import Function, modules
 
 EMPTY_FILE_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "core", "misc"}
@@ -13,37 +12,37 @@ EMPTY_ENDINGS = ("Manager", "Handler", "Service", "Util", "Utils", "Helper", "He
 UNFINISHED = re.compile(r"#.*\b(?:TODO|FIXME|XXX|HACK)\b")
 
 
-@pytest.mark.parametrize("name", modules())
-def test_files_are_named_after_what_is_in_them(name: str) -> None:
-    words = set(re.split(r"[._]", name))
-    assert not words & EMPTY_FILE_NAMES
+def test_files_are_named_after_what_is_in_them() -> None:
+    assert [name for name in modules() if set(re.split(r"[._]", name)) & EMPTY_FILE_NAMES] == []
 
 
-@pytest.mark.parametrize("name", modules())
-def test_classes_are_named_after_what_they_are(name: str) -> None:
-    classes = [node.name for node in ast.walk(modules()[name].tree) if isinstance(node, ast.ClassDef)]
-    assert not [each for each in classes if each.endswith(EMPTY_ENDINGS)]
+def test_classes_are_named_after_what_they_are() -> None:
+    classes = [
+        f"{module.name}.{node.name}"
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert [each for each in classes if each.endswith(EMPTY_ENDINGS)] == []
 
 
-@pytest.mark.parametrize("name", modules())
-def test_a_module_says_what_it_is(name: str) -> None:
-    assert ast.get_docstring(modules()[name].tree)
+def test_a_module_says_what_it_is() -> None:
+    assert [name for name, module in modules().items() if not ast.get_docstring(module.tree)] == []
 
 
-@pytest.mark.parametrize("name", modules())
-def test_public_things_are_documented(name: str) -> None:
-    assert not _undocumented(modules()[name].tree)
+def test_public_things_are_documented() -> None:
+    missing = {name: _undocumented(module.tree) for name, module in modules().items()}
+    assert {name: things for name, things in missing.items() if things} == {}
 
 
-@pytest.mark.parametrize("name", [name for name, module in modules().items() if module.is_package])
-def test_init_files_hold_a_docstring_and_names(name: str) -> None:
-    wrong = [type(node).__name__ for node in modules()[name].tree.body if not _is_docstring_or_name(node)]
-    assert not wrong
+def test_init_files_hold_a_docstring_and_names() -> None:
+    packages = [module for module in modules().values() if module.is_package]
+    wrong = [each.name for each in packages if not all(map(_is_docstring_or_name, each.tree.body))]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", modules())
-def test_nothing_is_left_unfinished(name: str) -> None:
-    assert not UNFINISHED.search(modules()[name].text)
+def test_nothing_is_left_unfinished() -> None:
+    assert [name for name, module in modules().items() if UNFINISHED.search(module.text)] == []
 
 
 def _undocumented(node: ast.Module) -> list[str]:

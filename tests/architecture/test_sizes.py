@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from tests.architecture.source import ROOT, modules
 
 LONGEST_FILE = 500
@@ -15,35 +14,21 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 
 
-@pytest.mark.parametrize("name", modules())
-def test_files(name: str) -> None:
-    assert (modules()[name].lines > LONGEST_FILE) == (name in LONG_FILES), modules()[name].lines
+def test_files() -> None:
+    long = {name: module.lines for name, module in modules().items() if module.lines > LONGEST_FILE}
+    assert long.keys() == LONG_FILES.keys(), long
 
 
-@pytest.mark.parametrize("name", modules())
-def test_functions(name: str) -> None:
-    long = {function for function, lines in modules()[name].functions() if lines > LONGEST_FUNCTION}
-    excepted = {function for function in LONG_FUNCTIONS if function.startswith(f"{name}.")}
-    assert long - excepted == set(), "too long"
-    assert {function for function in excepted if modules().get(function.rpartition(".")[0])} <= long, (
-        "no exception needed any more"
-    )
+def test_functions() -> None:
+    functions = [each for module in modules().values() for each in module.functions()]
+    long = {name: lines for name, lines in functions if lines > LONGEST_FUNCTION}
+    assert long.keys() == LONG_FUNCTIONS.keys(), long
 
 
-def test_exceptions_are_of_something() -> None:
-    functions = {function for module in modules().values() for function, _ in module.functions()}
-    assert set(LONG_FUNCTIONS) <= functions
-    assert set(LONG_FILES) <= set(modules())
-
-
-@pytest.mark.parametrize("folder", ["tests", "bench"])
-def test_files_beside_the_package(folder: str) -> None:
-    long = [
-        f"{path.relative_to(ROOT)}: {lines}"
-        for path in (ROOT / folder).rglob("*.py")
-        if "node_modules" not in path.parts and (lines := _lines(path)) > LONGEST_FILE
-    ]
-    assert not long
+def test_files_beside_the_package() -> None:
+    paths = [path for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py")]
+    paths = [path for path in paths if "node_modules" not in path.parts]
+    assert {str(path): lines for path in paths if (lines := _lines(path)) > LONGEST_FILE} == {}
 
 
 def _lines(path: Path) -> int:

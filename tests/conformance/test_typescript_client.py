@@ -5,26 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-import psycopg
-from psycopg.rows import dict_row
+from tests.conformance.items import AS_TYPESCRIPT, by_id, fill, selected
 from tests.conformance.node_program import Line, NodeProgram
-
-ITEMS = """
-    CREATE TABLE items (
-        id int PRIMARY KEY, name text NOT NULL, price numeric(8, 2), tags text[], seen timestamptz, ok bool,
-        big int8
-    )
-"""
-FILL = """
-    INSERT INTO items
-    SELECT n, 'item ' || n, n / 7.0, ARRAY['a', n::text], '2024-01-31 12:00:00+00', n % 2 = 0, n * 10000000000
-    FROM generate_series(1, {rows}) n
-"""
-
-
-def fill(server: Any, rows: int) -> None:
-    server.sql(ITEMS)
-    server.sql(FILL.format(rows=rows))
 
 
 def is_up_to_date(line: Line) -> bool:
@@ -51,20 +33,6 @@ def operations(lines: list[Line]) -> list[tuple[str, Any]]:
     return [(line["headers"]["operation"], line["value"]["id"]) for line in changes(lines)]
 
 
-def selected(server: Any, query: str) -> list[dict[str, Any]]:
-    """The rows as the client's parser would give them."""
-    with psycopg.connect(server.database_url, row_factory=dict_row) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        return connection.execute(query).fetchall()
-
-
-ALL_COLUMNS = "id, name, price::text, tags, seen::text, ok, big::text"
-
-
-def by_id(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: row["id"])
-
-
 async def materialised(server: Any, shape: Line | str, marker: Line) -> list[dict[str, Any]]:
     async with NodeProgram("rows.mjs", server.url, shape, marker) as program:
         return (await program.lines_until(lambda line: "rows" in line))[-1]["rows"]
@@ -73,7 +41,7 @@ async def materialised(server: Any, shape: Line | str, marker: Line) -> list[dic
 async def test_a_thousand_rows(server: Any) -> None:
     fill(server, 1000)
     rows = await materialised(server, "items", {"id": 1000})
-    assert by_id(rows) == selected(server, f"SELECT {ALL_COLUMNS} FROM items ORDER BY id")
+    assert by_id(rows) == selected(server, AS_TYPESCRIPT)
 
 
 async def test_rows_follow_inserts_updates_and_deletes(server: Any) -> None:
@@ -86,7 +54,7 @@ async def test_rows_follow_inserts_updates_and_deletes(server: Any) -> None:
         server.sql("INSERT INTO items VALUES (4, 'again', 0, '{NULL}', NULL, NULL, NULL)")
         server.sql("INSERT INTO items VALUES (-1, 'the end')")
         rows = (await program.line())["rows"]
-    assert by_id(rows) == selected(server, f"SELECT {ALL_COLUMNS} FROM items ORDER BY id")
+    assert by_id(rows) == selected(server, AS_TYPESCRIPT)
 
 
 async def test_changes_arrive_live_and_in_order(server: Any) -> None:
@@ -129,7 +97,7 @@ async def test_where_with_params(server: Any) -> None:
         server.sql("INSERT INTO items VALUES (12, 'end', 0, '{}', NULL, true)")
         rows = (await program.line())["rows"]
     condition = "id > 3 AND (name = 'item 5' OR ok)"
-    assert by_id(rows) == selected(server, f"SELECT {ALL_COLUMNS} FROM items WHERE {condition} ORDER BY id")
+    assert by_id(rows) == selected(server, AS_TYPESCRIPT, condition)
     assert [row["id"] for row in by_id(rows)] == [4, 5, 7, 8, 10, 12]
 
 
@@ -142,7 +110,7 @@ async def test_columns(server: Any) -> None:
         server.sql("UPDATE items SET price = 99, name = 'two' WHERE id = 2")
         server.sql("INSERT INTO items VALUES (4, 'end', 5)")
         rows = (await program.line())["rows"]
-    assert by_id(rows) == selected(server, "SELECT id, name FROM items ORDER BY id")
+    assert by_id(rows) == selected(server, "id, name")
 
 
 async def test_full_replica(server: Any) -> None:
@@ -204,7 +172,7 @@ async def test_two_hundred_streams_on_one_shape(server: Any) -> None:
         server.sql("INSERT INTO items VALUES (-1, 'end')")
         result = await program.line()
     assert result["distinct"] == 1
-    assert by_id(result["rows"]) == selected(server, f"SELECT {ALL_COLUMNS} FROM items ORDER BY id")
+    assert by_id(result["rows"]) == selected(server, AS_TYPESCRIPT)
 
 
 async def test_a_refusal_reaches_the_program(server: Any) -> None:
