@@ -1,4 +1,4 @@
-"""In-memory stand-ins for the seams of the HTTP API, and an ASGI client that speaks to an application directly.
+"""In-memory stand-ins for the seams of the HTTP API, and an ASGI client that needs no network.
 
 The seams are our own (`http_api/ports.py`); nothing here imitates Postgres or the network.
 """

@@ -156,11 +156,14 @@ def _decide_log(after: Offset, is_live: bool, latest: Offset) -> ReadDecision:
     return WaitForTail(latest) if is_live else SayUpToDate(latest)
 
 
-def decide_after_hold(wait: Wait, wake: Wake, state: ServiceState) -> HoldDecision:
-    """What ends a hold that no change of the tail has ended (http-api §6.1 step 4, §6.2)."""
+def decide_after_hold(wait: Wait, wake: Wake, state: ServiceState, why_down: str) -> HoldDecision:
+    """What ends a hold that no change of the tail has ended (http-api §6.1 step 4, §6.2).
+
+    `why_down` is what a client is told of a service that is down.
+    """
     if isinstance(wait, WaitForTail):
         if wake is Wake.TIMED_OUT and state is ServiceState.DOWN:
-            return RefuseForNow("The service is not ready", retry_after_s=10)
+            return RefuseForNow(why_down, retry_after_s=10)
         return SayNoChange(wait.latest)
     if isinstance(wait, WaitForSnapshot):
         return RefuseForNow("Timed out while waiting for the snapshot", retry_after_s=1)

@@ -101,6 +101,10 @@ def _source(_: errors.SourceError) -> _Answer:
     return _Answer(503, payload, SOURCE_RETRY_S, is_bare=True)
 
 
+def _replica_identity(error: errors.ReplicaIdentityNotFull) -> _Answer:
+    return _Answer(503, {"message": error.message}, SOURCE_RETRY_S, is_known=True)
+
+
 def _owner_away(error: errors.OwnerAway) -> _Answer:
     return _Answer(503, {"message": error.message}, retry_after_s=1)
 
@@ -127,6 +131,7 @@ ANSWERS: Final[dict[type[BaseException], Callable[[Any], _Answer]]] = {
     errors.SchemaMoved: _refetch,
     errors.SourceError: _source,
     errors.OwnerAway: _owner_away,
+    errors.ReplicaIdentityNotFull: _replica_identity,
     errors.WireError: _internal,
     errors.StorageError: _storage,
     errors.DiskFull: _disk_full,

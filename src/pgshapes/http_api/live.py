@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
+from pgshapes.errors import NotReady
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.decide import (
     HoldDecision,
@@ -42,7 +43,9 @@ class Holds:
         wake = await self._waits.wait(handle, seen, self.limit_s(wait) - elapsed_s)
         if wake is Wake.CHANGED:
             return None
-        return decide_after_hold(wait, wake, self.state())
+        state = self.state()
+        why_down = await self._why_down() if state is ServiceState.DOWN else ""
+        return decide_after_hold(wait, wake, state, why_down)
 
     def limit_s(self, wait: Wait) -> float:
         """How long a wait of this kind may last."""
@@ -58,3 +61,10 @@ class Holds:
         if level in (Level.ACTIVE, Level.SLEEPING):
             return ServiceState.ACTIVE
         return ServiceState.READ_ONLY if level is Level.READ_ONLY else ServiceState.DOWN
+
+    async def _why_down(self) -> str:
+        try:
+            await self._readiness.wait_until(Level.READ_ONLY, 0)
+        except NotReady as reason:
+            return reason.message
+        return "The service was not ready"

@@ -38,11 +38,10 @@ def _decode(raw: bytes) -> str:
 
 
 def _put(found: Parameters, name: str, value: str) -> None:
-    if not name.endswith("]") or name.startswith("["):
+    base, bracket, inner = name[:-1].partition("[")
+    if not (base and bracket and name.endswith("]")):
         found[name] = value
-        return
-    base, _, inner = name[:-1].partition("[")
-    if not inner:
+    elif not inner:
         _put_item(found, base, value)
     elif "[" in inner or "]" in inner:
         found[base] = {inner: {"": value}}

@@ -21,6 +21,9 @@ Send = Callable[[Message], Awaitable[None]]
 MIN_REQUEST_ID, MAX_REQUEST_ID = 20, 200
 """Lengths between which an incoming `x-request-id` is taken over (http-api §1)."""
 
+BODILESS: Final = frozenset({204, 304})
+"""Statuses whose answers have no body by definition, and no length (RFC 9110 §8.6)."""
+
 _PREFIX: Final = secrets.token_hex(8)
 _NUMBERS = itertools.count(1)
 
@@ -73,7 +76,10 @@ class Exchange:
 
     async def answer(self, response: Response) -> None:
         """Send a whole answer."""
-        await self.begin(response.status, [*response.headers, headers.content_length(len(response.body))])
+        own = response.headers
+        if response.status not in BODILESS:
+            own = [*own, headers.content_length(len(response.body))]
+        await self.begin(response.status, own)
         await self._send({"type": "http.response.body", "body": response.body if self._has_body else b""})
 
     async def refuse_entry(self, status: int, body: bytes) -> None:

@@ -1,0 +1,115 @@
+"""Cache rules, cursors, entity tags and preflights as tables (http-api §4.4 to §4.6, §10)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pgshapes.http_api import headers
+from pgshapes.http_api.headers import Caching, ShapeFacts
+
+FACTS = ShapeFacts(handle="H", requested="5_0", offset="9_2", schema=b"{}")
+CACHING = Caching(60, 300, 60_000)
+DAY = headers.CURSOR_EPOCH + 86_400
+
+
+@pytest.mark.parametrize(
+    ("facts", "caching", "value"),
+    [
+        (FACTS, CACHING, b"public, max-age=60, stale-while-revalidate=300"),
+        (FACTS, Caching(1, 3, 60_000), b"public, max-age=1, stale-while-revalidate=3"),
+        (
+            replace(FACTS, is_initial=True),
+            CACHING,
+            b"public, max-age=604800, s-maxage=3600, stale-while-revalidate=2629746",
+        ),
+        (replace(FACTS, is_live=True), CACHING, b"public, max-age=5, stale-while-revalidate=5"),
+        (replace(FACTS, is_live=True, is_sse=True), CACHING, b"public, max-age=59"),
+        (replace(FACTS, is_live=True, is_sse=True), Caching(60, 300, 1_500), b"public, max-age=1"),
+        (replace(FACTS, is_cacheable=False), CACHING, b"no-cache"),
+        (replace(FACTS, is_initial=True, is_cacheable=False), CACHING, b"no-cache"),
+        (replace(FACTS, is_live=True, is_sse=True, is_cacheable=False), CACHING, b"no-cache"),
+    ],
+)
+def test_cache_control_of_a_success(facts: ShapeFacts, caching: Caching, value: bytes) -> None:
+    assert headers.success_cache(facts, caching) == value
+    assert dict(headers.shape_headers(facts, caching))[b"cache-control"] == value
+
+
+@pytest.mark.parametrize(
+    ("handle", "is_cacheable", "value"),
+    [
+        ("H", True, b"public, max-age=60, must-revalidate"),
+        (None, True, b"public, max-age=1, must-revalidate"),
+        ("H", False, b"no-cache"),
+        (None, False, b"no-cache"),
+    ],
+)
+def test_cache_control_of_a_409(handle: str | None, is_cacheable: bool, value: bytes) -> None:
+    found = dict(headers.refetch_headers(handle, is_cacheable=is_cacheable))
+    assert found[b"cache-control"] == value
+    assert found.get(b"electric-handle") == (handle.encode() if handle else None)
+    assert found.get(b"etag") == (b'"H::"' if handle else None)
+
+
+def test_cache_control_of_an_error() -> None:
+    kept = dict(headers.error_headers(is_cacheable=True))
+    assert (kept[b"cache-control"], kept[b"surrogate-control"]) == (b"no-store", b"no-store")
+    posted = dict(headers.error_headers(is_cacheable=False))
+    assert posted[b"cache-control"] == b"no-cache"
+    assert b"surrogate-control" not in posted
+
+
+def test_an_entity_tag_names_handle_request_and_answer() -> None:
+    assert dict(headers.shape_headers(FACTS, CACHING))[b"etag"] == b'"H:5_0:9_2"'
+
+
+def test_an_entity_tag_without_change_is_not_made_from_the_facts_alone() -> None:
+    quiet = replace(FACTS, has_data=False)
+    assert b"etag" not in dict(headers.shape_headers(quiet, CACHING))
+    assert headers.no_change_etag(quiet, 17) == (b"etag", b'"H:5_0:9_2:17"')
+
+
+@pytest.mark.parametrize(
+    ("now_s", "timeout_ms", "previous", "cursor"),
+    [
+        (DAY, 20_000, None, 86_400),
+        (DAY + 0.9, 20_000, None, 86_400),
+        (DAY + 1, 20_000, None, 86_420),
+        (DAY + 20, 20_000, "", 86_420),
+        (DAY + 21, 20_000, "86420", 86_440),
+        (DAY + 1, 20_000, "no number", 86_420),
+        (DAY + 1, 20_000, "8_6", 86_420),
+        (DAY + 1, 20_000, "5.5", 86_420),
+        (DAY + 1, 999, "86420", 0),
+        (DAY + 1, 1_000, None, 86_401),
+    ],
+)
+def test_a_cursor_is_the_end_of_the_window(
+    now_s: float, timeout_ms: int, previous: str | None, cursor: int
+) -> None:
+    assert headers.next_cursor(now_s, timeout_ms, previous) == cursor
+
+
+@pytest.mark.parametrize("previous", [86_420, 90_000])
+def test_a_cursor_that_was_seen_is_passed_at_random(previous: int) -> None:
+    for _ in range(50):
+        cursor = headers.next_cursor(DAY + 1, 20_000, str(previous))
+        assert previous < cursor <= previous + headers.CURSOR_JUMP_S
+
+
+@pytest.mark.parametrize(
+    ("requested", "allowed"),
+    [
+        ([], None),
+        ([b"If-None-Match"], b"if-none-match"),
+        ([b"traceparent"], b"traceparent"),
+        ([b"Content-Type"], b"content-type"),
+        ([b"content-type, If-None-Match,x-evil"], b"content-type, if-none-match"),
+        ([b"content-type", b"traceparent,content-type"], b"content-type, traceparent"),
+        ([b"x-evil"], None),
+    ],
+)
+def test_preflight(requested: list[bytes], allowed: bytes | None) -> None:
+    assert dict(headers.preflight_headers(requested)).get(b"access-control-allow-headers") == allowed

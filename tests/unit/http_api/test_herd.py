@@ -1,0 +1,138 @@
+"""Admission: who takes which permit, and what a herd costs (http-api §11.2, design §6)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.http_fakes import ITEMS, Client, FakeHouse, turns
+
+from pgshapes.errors import CreationFailed
+from pgshapes.gates.conditions import Level
+from pgshapes.gates.permit_counts import Kind
+
+FRESH = "table=items&offset=-1"
+
+
+def in_use(client: Client) -> tuple[int, int]:
+    return client.admission.in_use(Kind.INITIAL), client.admission.in_use(Kind.EXISTING)
+
+
+async def test_a_herd_on_a_fresh_shape_takes_one_initial_permit() -> None:
+    house = FakeHouse()
+    house.creating = asyncio.Event()
+    client = Client(house, initial=2)
+    herd = [client.hold(FRESH) for _ in range(500)]
+    await turns()
+    assert in_use(client) == (1, 499)
+    house.creating.set()
+    assert {(await one.whole()).status for one in herd} == {200}
+    assert in_use(client) == (0, 0)
+
+
+async def test_a_herd_on_a_cold_schema_takes_one_initial_permit() -> None:
+    house = FakeHouse()
+    house.resolving = asyncio.Event()
+    house.creating = asyncio.Event()
+    client = Client(house, initial=2)
+    herd = [client.hold(FRESH) for _ in range(500)]
+    await turns()
+    assert in_use(client) == (1, 499)
+    house.resolving.set()
+    await turns()
+    assert in_use(client)[0] <= 1
+    house.creating.set()
+    assert {(await one.whole()).status for one in herd} == {200}
+
+
+async def test_who_waits_for_readiness_holds_no_initial_permit() -> None:
+    house = FakeHouse()
+    house.add(ITEMS, "17-4")
+    house.now = Level.STARTING
+    client = Client(house, initial=1)
+    answers = [await one.whole() for one in [client.hold(FRESH) for _ in range(5)]]
+    assert {answer.status for answer in answers} == {503}
+    assert answers[0].json == {"message": "Timeout waiting for Postgres lock acquisition"}
+    assert answers[0].headers["retry-after"] == "5"
+
+
+async def test_different_fresh_shapes_are_work_each() -> None:
+    house = FakeHouse()
+    house.creating = asyncio.Event()
+    client = Client(house, initial=2)
+    first = [client.hold(f"table=t{number}&offset=-1") for number in range(2)]
+    await turns()
+    refused = await client.get("table=t3&offset=-1")
+    assert refused.status == 503
+    assert refused.json["code"] == "concurrent_request_limit_exceeded"
+    assert refused.headers["electric-internal-known-error"] == "true"
+    assert refused.headers["cache-control"] == "no-store"
+    assert int(refused.headers["retry-after"]) >= 1
+    house.creating.set()
+    assert {(await one.whole()).status for one in first} == {200}
+
+
+@pytest.mark.parametrize(
+    ("handle", "kind"), [("17-4", Kind.EXISTING), ("unknown", Kind.INITIAL), ("", Kind.INITIAL)]
+)
+async def test_the_kind_follows_the_handle(handle: str, kind: Kind) -> None:
+    house = FakeHouse()
+    house.add(ITEMS, "17-4")
+    limits = {"initial": 1, "existing": 1}
+    client = Client(house, **limits)
+    taken = client.admission.acquire(kind)
+    answer = await client.get(f"table=items&handle={handle}&offset=-1")
+    assert answer.status == 503
+    assert kind.value in answer.json["message"]
+    taken.release()
+
+
+async def test_refusal_comes_before_anything_is_looked_at() -> None:
+    house = FakeHouse()
+    house.now = Level.STARTING
+    client = Client(house, initial=0)
+    answer = await client.ask("POST", "/v1/shape", "nonsense", body=b"not json")
+    assert answer.status == 503
+    assert answer.headers["cache-control"] == "no-cache"
+    assert house.calls == []
+
+
+async def test_a_full_house_lets_an_initial_request_keep_its_permit() -> None:
+    house = FakeHouse()
+    house.add(ITEMS, "17-4")
+    client = Client(house, existing=0)
+    assert (await client.get(FRESH)).status == 200
+    assert in_use(client) == (0, 0)
+
+
+async def test_other_routes_need_no_permit() -> None:
+    client = Client(FakeHouse(), initial=0, existing=0)
+    assert (await client.ask("OPTIONS", "/v1/shape")).status == 204
+    assert (await client.ask("DELETE", "/v1/shape")).status == 405
+    assert (await client.ask("GET", "/v1/health")).status == 200
+
+
+@pytest.mark.parametrize("query", [FRESH, "table=items", "offset=-1", "table=items&offset=0_0&handle=x"])
+async def test_permits_come_back_after_failures(query: str) -> None:
+    house = FakeHouse()
+    house.create_error = CreationFailed("no")
+    client = Client(house)
+    assert (await client.get(query)).status >= 400
+    assert in_use(client) == (0, 0)
+
+
+async def test_a_client_that_leaves_during_a_creation_gives_its_permit_back() -> None:
+    house = FakeHouse()
+    house.creating = asyncio.Event()
+    client = Client(house)
+    leaving = client.hold(FRESH)
+    await turns()
+    leaving.hang_up()
+    await turns()
+    assert in_use(client) == (0, 0)
+    assert leaving.answer.status == 0
+    staying = client.hold(FRESH)
+    await turns()
+    assert in_use(client) == (1, 0)
+    house.creating.set()
+    assert (await staying.whole()).status == 200

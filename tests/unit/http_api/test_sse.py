@@ -1,0 +1,188 @@
+"""Streams of server-sent events (http-api §6.3, §12.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from tests.http_fakes import ITEMS, Client, Connection, FakeHouse, turns
+
+from pgshapes.http_api.settings import HttpSettings
+from pgshapes.http_api.sse import as_events
+from pgshapes.model.shape import RawShape
+
+HANDLE = "17-4"
+BASE = f"table=items&handle={HANDLE}&live=true&live_sse=true"
+OPEN = f"{BASE}&offset=0_inf"
+
+
+@pytest.fixture
+def house() -> FakeHouse:
+    house = FakeHouse()
+    house.add(ITEMS, HANDLE)
+    return house
+
+
+def messages(connection: Connection) -> list[Any]:
+    text = connection.answer.body.decode()
+    events = [event for event in text.split("\n\n") if event.startswith("data: ")]
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+def shown(connection: Connection) -> list[Any]:
+    """Operation positions, or what a control message says."""
+    found = [message["headers"] for message in messages(connection)]
+    return [one.get("op_position", one.get("global_last_seen_lsn")) for one in found]
+
+
+async def test_the_start_of_a_stream(house: FakeHouse) -> None:
+    stream = Client(house).hold(OPEN)
+    await turns()
+    headers = stream.answer.headers
+    assert stream.answer.status == 200
+    assert headers["content-type"] == "text/event-stream"
+    assert headers["connection"] == "keep-alive"
+    assert headers["cache-control"] == "public, max-age=59"
+    assert {"electric-handle", "electric-offset", "electric-cursor", "etag"} <= headers.keys()
+    assert "electric-schema" not in headers
+    assert "content-length" not in headers
+    assert headers["electric-offset"] == "0_inf"
+    stream.hang_up()
+    await turns()
+    assert stream.task.done()
+
+
+async def test_each_change_is_told_with_the_lsn_that_was_delivered(house: FakeHouse) -> None:
+    stream = Client(house).hold(OPEN)
+    await turns()
+    house.lsn = 999
+    house.append(HANDLE, 50, 0, 2)
+    await turns()
+    house.append(HANDLE, 60, 0)
+    await turns()
+    assert shown(stream) == [0, 2, "50", 0, "60"]
+    assert not stream.answer.is_whole
+    stream.hang_up()
+    await turns()
+
+
+async def test_an_open_stream_crosses_the_ends_of_chunks(house: FakeHouse) -> None:
+    stream = Client(house).hold(OPEN)
+    await turns()
+    house.append(HANDLE, 50, 0, is_chunk_end=True)
+    house.append(HANDLE, 60, 2, is_chunk_end=True)
+    house.append(HANDLE, 70, 4)
+    await turns()
+    assert shown(stream) == [0, 2, 4, "70"]
+    house.append(HANDLE, 80, 6)
+    await turns()
+    assert shown(stream)[4:] == [6, "80"]
+    stream.hang_up()
+    await turns()
+
+
+async def test_what_is_pending_is_sent_to_its_end_and_the_stream_ends(house: FakeHouse) -> None:
+    house.append(HANDLE, 50, 0, is_chunk_end=True)
+    house.append(HANDLE, 60, 2)
+    stream = Client(house).hold(OPEN)
+    answer = await stream.whole()
+    assert shown(stream) == [0, 2, "60"]
+    assert answer.headers["electric-offset"] == "0_inf"
+
+
+async def test_a_snapshot_may_be_pending(house: FakeHouse) -> None:
+    shape = house.shapes[HANDLE]
+    shape.chunks.append(b'[{"key":"a","value":{},"headers":{"op_position":"row"}}]')
+    house.set_tail(HANDLE, shape.tail._replace(snapshot_chunks=2))
+    stream = Client(house).hold(f"{BASE}&offset=0_0")
+    await stream.whole()
+    assert shown(stream) == ["row", "0"]
+
+
+async def test_silence_is_broken(house: FakeHouse) -> None:
+    settings = HttpSettings(sse_keepalive_ms=5)
+    stream = Client(house, settings).hold(OPEN)
+    await asyncio.wait_for(stream.body_came.wait(), 20)
+    assert stream.answer.body.startswith(b": keep-alive\n\n")
+    house.append(HANDLE, 50, 0)
+    await turns()
+    assert shown(stream) == [0, "50"]
+    stream.hang_up()
+    await turns()
+
+
+async def test_a_quiet_stream_ends_without_a_word(house: FakeHouse) -> None:
+    answer = await Client(house, HttpSettings(sse_timeout_ms=10)).hold(OPEN).whole()
+    assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("has_successor", [False, True])
+async def test_a_rotated_shape_ends_its_streams(house: FakeHouse, has_successor: bool) -> None:
+    stream = Client(house).hold(OPEN)
+    await turns()
+    house.remove(HANDLE)
+    if has_successor:
+        house.add(ITEMS, "18-5")
+    answer = await stream.whole()
+    assert answer.body == b""
+    again = await Client(house).hold(OPEN).whole()
+    assert again.status == 409
+
+
+async def test_stopping_ends_streams(house: FakeHouse) -> None:
+    client = Client(house)
+    stream = client.hold(OPEN)
+    await turns()
+    client.stopping.set()
+    assert (await stream.whole()).body == b""
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        (f"table=items&handle={HANDLE}&live_sse=true&offset=0_inf", 400),
+        ("table=items&handle=other&live=true&live_sse=true&offset=0_inf", 409),
+        (f"{BASE}&offset=9_0", 409),
+    ],
+)
+async def test_what_is_wrong_from_the_start_is_an_ordinary_answer(
+    house: FakeHouse, query: str, status: int
+) -> None:
+    answer = await Client(house, HttpSettings(long_poll_timeout_ms=10)).get(query)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+
+
+async def test_streams_at_one_place_share_what_is_rendered(house: FakeHouse) -> None:
+    client = Client(house)
+    streams = [client.hold(OPEN) for _ in range(20)]
+    await turns()
+    house.append(HANDLE, 50, 0)
+    await turns()
+    assert len(house.reads) == 1
+    assert all(shown(stream) == [0, "50"] for stream in streams)
+    client.stopping.set()
+    for stream in streams:
+        await stream.whole()
+
+
+async def test_two_shapes_do_not_share(house: FakeHouse) -> None:
+    house.add(RawShape("public", "other"), "18-5")
+    client = Client(house)
+    first, second = client.hold(OPEN), client.hold(OPEN.replace("items", "other").replace(HANDLE, "18-5"))
+    await turns()
+    house.append("18-5", 50, 4)
+    await turns()
+    assert (shown(first), shown(second)) == ([], [4, "50"])
+    client.stopping.set()
+    await first.whole()
+    await second.whole()
+
+
+def test_events_keep_the_text_of_values() -> None:
+    body = '[{"value":{"a":"},{ \\" ä \\n"}},{"b":null}]'.encode()
+    events = as_events(body).decode().split("\n\n")
+    assert [json.loads(event[6:]) for event in events[:2]] == json.loads(body)
+    assert events[2] == ""

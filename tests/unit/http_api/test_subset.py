@@ -1,0 +1,79 @@
+"""Subset snapshots: validation, then execution through the port (http-api §7)."""
+
+from __future__ import annotations
+
+import pytest
+from tests.http_fakes import ITEMS, Client, FakeHouse, FakeSubsets
+
+from pgshapes.errors import RequestError
+from pgshapes.gates.permit_counts import Kind
+from pgshapes.model.subset import Subset
+
+HANDLE = "17-4"
+
+
+@pytest.fixture
+def house() -> FakeHouse:
+    house = FakeHouse()
+    house.add(ITEMS, HANDLE)
+    return house
+
+
+async def test_a_get_with_subset_parameters(house: FakeHouse) -> None:
+    subsets = FakeSubsets()
+    query = {
+        "table": "items",
+        "offset": "-1",
+        "subset__where": "id = $1",
+        "subset__params": '{"1":"5"}',
+        "subset__order_by": "id DESC",
+        "subset__limit": "10",
+        "subset__offset": "20",
+    }
+    assert (await Client(house, subsets=subsets).get(query)).status == 200
+    assert subsets.asked == [Subset("id = $1", (("1", "5"),), "id DESC", 10, 20)]
+
+
+async def test_a_post_with_a_subset_body(house: FakeHouse) -> None:
+    subsets = FakeSubsets()
+    client = Client(house, subsets=subsets)
+    body = b'{"where":"value ILIKE $1","params":{"1":"%2"},"where_expr":{}}'
+    answer = await client.ask("POST", "/v1/shape", "table=items&offset=-1&log=full", body=body)
+    assert (answer.status, answer.headers["electric-snapshot"]) == (200, "true")
+    assert subsets.asked == [Subset("value ILIKE $1", (("1", "%2"),))]
+    assert "electric-schema" in answer.headers
+
+
+async def test_a_post_without_subset_keys_is_an_ordinary_request(house: FakeHouse) -> None:
+    answer = await Client(house).ask("POST", "/v1/shape", "", body=b'{"table":"items","handle":"x"}')
+    assert answer.json["errors"] == {"offset": ["can't be blank"]}
+
+
+async def test_a_handle_is_checked_first(house: FakeHouse) -> None:
+    subsets = FakeSubsets()
+    answer = await Client(house, subsets=subsets).get("table=items&handle=x&offset=0_0&subset__where=true")
+    assert (answer.status, answer.headers["electric-handle"]) == (409, HANDLE)
+    assert subsets.asked == []
+
+
+async def test_refusals_are_nested(house: FakeHouse) -> None:
+    subsets = FakeSubsets(RequestError(errors={"subset": {"where": "bad enum"}}))
+    client = Client(house, subsets=subsets)
+    at_run_time = await client.get("table=items&offset=-1&subset__where=x")
+    assert (at_run_time.status, at_run_time.json["errors"]) == (400, {"subset": {"where": "bad enum"}})
+    before = await client.get("table=items&offset=-1&subset__limit=0&subset__order_by=id")
+    assert before.json["errors"] == {"subset": {"limit": ["must be greater than 0"]}}
+    assert client.admission.in_use(Kind.EXISTING) == 0
+
+
+async def test_a_bad_shape_hides_a_bad_subset(house: FakeHouse) -> None:
+    house.resolve_error = RequestError.field("table", "does not exist")
+    answer = await Client(house, subsets=FakeSubsets()).get("table=x&offset=-1&subset__limit=0")
+    assert answer.json["errors"] == {"table": ["does not exist"]}
+
+
+async def test_a_server_without_subsets_says_so(house: FakeHouse) -> None:
+    answer = await Client(house).get("table=items&offset=-1&subset__where=true")
+    assert answer.status == 400
+    assert answer.json["errors"] == {"subset": ["subset snapshots are not supported by this server"]}
+    assert "create" not in house.calls
