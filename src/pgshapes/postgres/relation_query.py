@@ -13,37 +13,43 @@ from typing import Any, Final
 
 from pgshapes.model.relation import Column, Relation
 
+_PUBLISHES_GENERATED: Final = 180000
+
+_DATABASE_LOCALE: Final = """
+SELECT COALESCE(d.j ->> 'datlocprovider', 'c') AS provider,
+       COALESCE(d.j ->> 'datlocale', d.j ->> 'daticulocale', d.j ->> 'datcollate') AS locale
+  FROM (SELECT pg_catalog.to_jsonb(here) AS j FROM pg_catalog.pg_database here
+         WHERE here.datname = pg_catalog.current_database()) d"""
+
 _COLLATION: Final = """
-SELECT CASE
-         WHEN l.provider = 'i' THEN 'icu:' || l.locale
-         WHEN l.provider = 'b' AND l.locale <> 'C' THEN 'builtin:' || l.locale
-         WHEN l.locale = 'POSIX' THEN 'C'
-         ELSE l.locale
-       END AS name,
+SELECT CASE WHEN k.collprovider = 'd' THEN db.provider ELSE k.collprovider::text END AS provider,
+       CASE WHEN k.collprovider = 'd' THEN db.locale
+            ELSE COALESCE(own.j ->> 'colllocale', own.j ->> 'colliculocale',
+                          own.j ->> 'collcollate') END AS locale,
        k.collisdeterministic AS is_deterministic
-  FROM pg_catalog.pg_collation k,
-       LATERAL (SELECT pg_catalog.to_jsonb(k) AS j) own,
-       LATERAL (SELECT pg_catalog.to_jsonb(d) AS j FROM pg_catalog.pg_database d
-                 WHERE d.datname = pg_catalog.current_database()) db,
-       LATERAL (SELECT CASE WHEN k.collprovider = 'd' THEN COALESCE(db.j ->> 'datlocprovider', 'c')
-                            ELSE k.collprovider::text END AS provider,
-                       CASE WHEN k.collprovider = 'd'
-                            THEN COALESCE(db.j ->> 'datlocale', db.j ->> 'daticulocale',
-                                          db.j ->> 'datcollate')
-                            ELSE COALESCE(own.j ->> 'colllocale', own.j ->> 'colliculocale',
-                                          own.j ->> 'collcollate') END AS locale) l
+  FROM pg_catalog.pg_collation k, LATERAL (SELECT pg_catalog.to_jsonb(k) AS j) own
  WHERE k.oid = a.attcollation"""
+
+_BASE_TYPE: Final = """
+WITH RECURSIVE under(oid, typtype, typbasetype) AS (
+  SELECT t.oid, t.typtype, t.typbasetype
+  UNION ALL
+  SELECT b.oid, b.typtype, b.typbasetype FROM under JOIN pg_catalog.pg_type b ON b.oid = under.typbasetype
+)
+SELECT under.oid::int8 AS oid FROM under WHERE t.typtype = 'd' AND under.typtype <> 'd'"""
 
 _COLUMNS: Final = f"""
 SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
          a.attname, a.atttypid::int8, t.typname, t.typtype, a.atttypmod, a.attndims, e.typname, a.attnotnull,
-         pg_catalog.array_position(p.names, a.attname::text) - 1, a.attgenerated,
-         collation_of.name, collation_of.is_deterministic
+         pg_catalog.array_position(p.names, a.attname::text) - 1, a.attgenerated <> '',
+         collation_of.locale, COALESCE(collation_of.is_deterministic, true),
+         COALESCE(collation_of.provider, 'c'), COALESCE(base.oid, 0)
        ) ORDER BY a.attnum), '[]') AS columns
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' AND t.typtype = 'b'
   LEFT JOIN LATERAL ({_COLLATION}) collation_of ON true
+  LEFT JOIN LATERAL ({_BASE_TYPE}) base ON true
  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"""
 
 _KEY: Final = """
@@ -55,9 +61,10 @@ SELECT COALESCE(pg_catalog.array_agg(ka.attname::text ORDER BY k.place), '{}') A
 
 _RELATION: Final = f"""
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, p.names, described.columns,
-       pg_catalog.current_setting('server_version_num')::int >= 180000
+       pg_catalog.current_setting('server_version_num')::int, db.locale, db.provider
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
+       ({_DATABASE_LOCALE}) db,
        LATERAL ({_KEY}) p,
        LATERAL ({_COLUMNS}) described
  WHERE c.relkind IN ('r', 'p')"""
@@ -99,44 +106,17 @@ SELECT c.oid::int8
 
 def relation_from_row(row: Sequence[Any], generation: int) -> Relation:
     """The relation that a row of `RELATION_BY_NAME` or `RELATION_BY_OID` describes."""
-    oid, schema, name, kind, key, columns, publishes_generated = row
+    oid, schema, name, kind, key, columns, server_version, locale, provider = row
     return Relation(
         oid=oid,
         schema=schema,
         name=name,
         kind=kind,
-        columns=tuple(_column(*fields) for fields in columns),
+        columns=tuple(Column._make(fields) for fields in columns),
         primary_key=tuple(key),
         generation=generation,
-        publishes_generated=publishes_generated,
-    )
-
-
-def _column(
-    name: str,
-    type_oid: int,
-    type_name: str,
-    type_kind: str,
-    typmod: int,
-    dims: int,
-    element_type_name: str | None,
-    not_null: bool,
-    pk_index: int | None,
-    generated: str,
-    collation: str | None,
-    is_deterministic: bool | None,
-) -> Column:
-    return Column(
-        name=name,
-        type_oid=type_oid,
-        type_name=type_name,
-        type_kind=type_kind,
-        typmod=typmod,
-        dims=dims,
-        element_type_name=element_type_name,
-        not_null=not_null,
-        pk_index=pk_index,
-        is_generated=generated != "",
-        collation=collation,
-        is_deterministic_collation=is_deterministic is not False,
+        publishes_generated=server_version >= _PUBLISHES_GENERATED,
+        server_version=server_version,
+        database_collation=locale,
+        database_collation_provider=provider,
     )

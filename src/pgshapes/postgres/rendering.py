@@ -110,7 +110,7 @@ class _Pieces:
 def _add_key(pieces: _Pieces, relation: Relation) -> None:
     columns = [relation.columns[relation.column_index[name]] for name in relation.key_columns]
     prefix = key_prefix(relation.schema, relation.name)
-    if any(column.type_oid not in PLAIN_OIDS for column in columns):
+    if any(not _is_plain(column) for column in columns):
         pieces.expression(f"pg_catalog.to_json({_key_text(prefix, columns)})")
         return
     pieces.constant(_json(prefix)[:-1])
@@ -132,7 +132,7 @@ def _key_text(prefix: str, columns: Sequence[Column]) -> str:
 
 def _add_value(pieces: _Pieces, column: Column) -> None:
     text = _text(column)
-    if column.type_oid in PLAIN_OIDS:
+    if _is_plain(column):
         _add_quoted(pieces, column, text, quote='"', absent="null")
     elif column.type_oid in _TEXT_OIDS:
         pieces.expression(f"COALESCE(pg_catalog.to_json({text}), 'null')")
@@ -157,6 +157,11 @@ def _add_quoted(pieces: _Pieces, column: Column, text: str, *, quote: str, absen
     pieces.expression(f"CASE WHEN {there} THEN {mark} END")
 
 
+def _is_plain(column: Column) -> bool:
+    """A domain's values are written as those of the type under it."""
+    return (column.base_type_oid or column.type_oid) in PLAIN_OIDS
+
+
 def _is_there(column: Column) -> str:
     """Not `IS NOT NULL`: a composite of nulls is a value."""
     return f"{quote_identifier(column.name)} IS DISTINCT FROM NULL"
@@ -165,13 +170,13 @@ def _is_there(column: Column) -> str:
 def _text(column: Column) -> str:
     """An argument for `concat()`, or for other functions a text, that stands for the type's output text."""
     name = quote_identifier(column.name)
-    return name if column.type_oid in PLAIN_OIDS | _TEXT_OIDS else f"pg_catalog.concat({name})"
+    return name if _is_plain(column) or column.type_oid in _TEXT_OIDS else f"pg_catalog.concat({name})"
 
 
 def _doubled_slashes(column: Column) -> str:
     """Its collation is named because not every collation can be searched."""
     text = _text(column)
-    if column.type_oid in PLAIN_OIDS:
+    if _is_plain(column):
         return text
     return f"pg_catalog.replace({text} COLLATE pg_catalog.\"C\", '/', '//')"
 

@@ -56,6 +56,11 @@ class SharedLookUps(Generic[K, V]):
         self.shared = 0
         """Requests that joined a look-up in flight."""
 
+    @property
+    def in_flight(self) -> int:
+        """How many look-ups are under way and can be joined."""
+        return len(self._flights)
+
     def known(self, key: K) -> V | None:
         """The kept answer, without any look-up."""
         return self._kept.get(key)

@@ -17,13 +17,13 @@ import psycopg
 from psycopg import pq
 
 from pgshapes.errors import SourceError
-from pgshapes.model.lsn import parse_lsn
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import simple_query, snapshot_refusal
 from pgshapes.postgres.connection import LONG_LIFE_SETTINGS, VALUE_SETTINGS, Connection, settings_sql
 from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
 from pgshapes.postgres.copy_out import CopyOut
+from pgshapes.postgres.current_snapshot import parse_visibility
 from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.sqlstate import OPERATOR
 
@@ -68,7 +68,7 @@ class Snapshot:
         snapshot, insert_lsn = (result.get_value(0, column) for column in (0, 1))
         if snapshot is None or insert_lsn is None:
             raise SourceError("snapshots need the primary: this server is a standby", action=OPERATOR)
-        return _parse_visibility(snapshot.decode(), insert_lsn.decode())
+        return parse_visibility(snapshot.decode(), insert_lsn.decode())
 
     async def discard(self) -> None:
         """End the transaction without a query."""
@@ -157,10 +157,3 @@ class SnapshotSource:
             raise snapshot_refusal.queue_too_long() from None
         except SourceError as error:
             raise snapshot_refusal.refuse(error) from error
-
-
-def _parse_visibility(snapshot: str, insert_lsn: str) -> SnapshotVisibility:
-    """`xmin:xmax:xip,xip…` (manual: pg_snapshot)."""
-    xmin, xmax, xip = snapshot.split(":")
-    running = tuple(int(xid) for xid in xip.split(",") if xid)
-    return SnapshotVisibility(int(xmin), int(xmax), running, parse_lsn(insert_lsn))

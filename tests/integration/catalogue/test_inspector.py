@@ -53,13 +53,15 @@ async def test_the_key_is_that_of_the_index_without_its_included_columns(
 
 async def test_collations_have_their_real_names(db: Connection, inspector: Inspector) -> None:
     await db.execute('CREATE TABLE t (a text, b text COLLATE "POSIX", c text[])')
-    a, b, c = (await inspector.relation("public", "t")).columns
+    found = await inspector.relation("public", "t")
+    a, b, c = found.columns
     row = await (
         await db.execute("SELECT datcollate FROM pg_database WHERE datname = current_database()")
     ).fetchone()
     assert row is not None
-    assert a.collation == c.collation == row[0]
-    assert b.collation == "C"
+    assert a.collation == c.collation == found.database_collation == row[0]
+    assert (b.collation, b.collation_provider) == ("POSIX", "c")
+    assert found.server_version == db.info.server_version
 
 
 async def test_collations_that_are_not_the_system_s_say_whose_they_are(
@@ -73,7 +75,16 @@ async def test_collations_that_are_not_the_system_s_say_whose_they_are(
         pytest.skip("this server was built without ICU")
     await db.execute("CREATE TABLE t (a text COLLATE blind)")
     (a,) = (await inspector.relation("public", "t")).columns
-    assert (a.collation, a.is_deterministic_collation) == ("icu:und-u-ks-level2", False)
+    assert (a.collation, a.collation_provider) == ("und-u-ks-level2", "i")
+    assert not a.is_deterministic_collation
+
+
+async def test_a_domain_has_the_type_under_all_its_domains(db: Connection, inspector: Inspector) -> None:
+    await db.execute("CREATE DOMAIN inner_one AS int; CREATE DOMAIN outer_one AS inner_one")
+    await db.execute("CREATE TABLE t (a outer_one, b int, c inner_one[])")
+    a, b, c = (await inspector.relation("public", "t")).columns
+    assert (a.type_name, a.type_kind, a.base_type_oid) == ("outer_one", "d", INT4)
+    assert b.base_type_oid == c.base_type_oid == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,209 @@
+"""What a table needs before its log can be trusted, and the SQL that gives it that (design §7 step 2). Pure.
+
+A table is *ready* when the publication has it, and it and all its leaves are REPLICA IDENTITY FULL, which
+does not recurse. The lock comes first in the transaction: writers that wrote before it have ended when it is
+granted, and nobody writes until the commit, so no transaction has changes on both sides of the membership. It
+is waited for without holding the publication, which ALTER PUBLICATION locks until the commit: so a busy table
+delays no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from pgshapes.errors import NotNow, PgShapesError, SchemaMoved
+from pgshapes.model.relation import Relation
+from pgshapes.postgres.identifiers import display_name, qualified_name, quote_identifier
+from pgshapes.postgres.snapshot_refusal import known_refusal
+
+
+class Part(NamedTuple):
+    """A table, or one of its leaves, whose identity is not FULL."""
+
+    schema: str
+    name: str
+    is_ours: bool
+    """Whether our role may alter it."""
+
+
+class TableState(NamedTuple):
+    """A table and the publication at one moment; None for what there is not."""
+
+    relation_oid: int
+    schema: str | None
+    name: str | None
+    kind: str | None
+    is_ours: bool
+    has_publication: bool
+    is_publication_ours: bool
+    publishes_all_operations: bool
+    publishes_generated: bool
+    row_oid: int | None
+    """`pg_publication_rel.oid`; the publication's own oid when it is FOR ALL TABLES."""
+    publishes_parts_only: bool
+    """Whether the membership has a row filter or a column list."""
+    not_full: tuple[Part, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing has to be altered."""
+        return self.row_oid is not None and not self.not_full
+
+
+_NOT_FULL: Final = """
+SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
+         pn.nspname, part.relname, pg_catalog.pg_has_role(part.relowner, 'USAGE')
+       ) ORDER BY part.oid), '[]') AS parts
+  FROM (WITH RECURSIVE tree(oid) AS (
+          SELECT c.oid
+          UNION
+          SELECT i.inhrelid
+            FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+           WHERE c.relkind = 'p'
+        ) SELECT oid FROM tree) members
+  JOIN pg_catalog.pg_class part ON part.oid = members.oid
+  JOIN pg_catalog.pg_namespace pn ON pn.oid = part.relnamespace
+ WHERE part.relreplident <> 'f' AND (part.relkind = 'r' OR part.oid = c.oid)"""
+
+TABLE_STATES: Final = f"""
+SELECT wanted.oid, n.nspname::text, c.relname::text, c.relkind::text,
+       COALESCE(pg_catalog.pg_has_role(c.relowner, 'USAGE'), false),
+       p.oid IS NOT NULL,
+       COALESCE(pg_catalog.pg_has_role(p.pubowner, 'USAGE'), false),
+       COALESCE(p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, false),
+       COALESCE(pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's', false),
+       CASE WHEN p.puballtables THEN p.oid ELSE m.oid END::int8,
+       COALESCE(pg_catalog.to_jsonb(m) ->> 'prqual', pg_catalog.to_jsonb(m) ->> 'prattrs') IS NOT NULL,
+       not_full.parts
+  FROM pg_catalog.unnest(%s::int8[]) wanted(oid)
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = wanted.oid::oid
+  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_publication p ON p.pubname = %s
+  LEFT JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid AND m.prrelid = c.oid,
+       LATERAL ({_NOT_FULL}) not_full"""
+"""Arguments: relation oids, name of the publication. One row per oid, for `state_from_row`."""
+
+BLOCKERS: Final = """
+SELECT l.pid::int8,
+       EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - COALESCE(a.xact_start, x.prepared))::float8,
+       COALESCE(a.backend_type = 'autovacuum worker', false)
+  FROM pg_catalog.pg_locks l
+  LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+  LEFT JOIN pg_catalog.pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+                                   AND own.virtualtransaction = l.virtualtransaction
+  LEFT JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = own.transactionid
+ WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+                      WHERE d.datname = pg_catalog.current_database())
+   AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+                  'AccessExclusiveLock')
+   AND l.relation IN (
+         WITH RECURSIVE tree(oid) AS (
+           SELECT %s::int8::oid
+           UNION
+           SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+         ) SELECT oid FROM tree)
+ ORDER BY 2 DESC NULLS LAST"""
+"""Argument: a relation's oid. Who holds locks that keep ours away, oldest first; a prepared transaction has
+no pid.
+"""
+
+
+DEADLOCK_TIMEOUT_MS: Final = "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'"
+
+
+def state_from_row(row: Sequence[Any]) -> TableState:
+    """The state that a row of `TABLE_STATES` describes."""
+    *fields, parts = row
+    return TableState._make([*fields, tuple(Part(*part) for part in parts)])
+
+
+def create_publication(name: str, server_version: int) -> str:
+    """The statement that makes an empty publication."""
+    generated = " WITH (publish_generated_columns = stored)" if server_version >= 180000 else ""
+    return f"CREATE PUBLICATION {quote_identifier(name)}{generated}"
+
+
+def make_ready(state: TableState, publication: str, lock_timeout_ms: int) -> str:
+    """The transaction that makes a table ready.
+
+    Of an ordinary table ONLY itself: tables that inherit from it have rows of their own in the log.
+    """
+    steps = ["BEGIN", f"SET LOCAL lock_timeout = {lock_timeout_ms}"]
+    table = qualified_name(state.schema or "", state.name or "")
+    target = table if state.kind == "p" else f"ONLY {table}"
+    if state.row_oid is None:
+        steps.append(f"LOCK TABLE {target} IN SHARE MODE")
+    parts = [qualified_name(part.schema, part.name) for part in state.not_full]
+    steps += [f"ALTER TABLE ONLY {part} REPLICA IDENTITY FULL" for part in parts]
+    if state.row_oid is None:
+        steps.append(f"ALTER PUBLICATION {quote_identifier(publication)} ADD TABLE {target}")
+    return "; ".join([*steps, "COMMIT"])
+
+
+def drop_from_publication(state: TableState, publication: str, lock_timeout_ms: int) -> str:
+    """The transaction that takes a table out of the publication."""
+    table = qualified_name(state.schema or "", state.name or "")
+    target = table if state.kind == "p" else f"ONLY {table}"
+    return (
+        f"BEGIN; SET LOCAL lock_timeout = {lock_timeout_ms};"
+        f" ALTER PUBLICATION {quote_identifier(publication)} DROP TABLE {target}; COMMIT"
+    )
+
+
+def check_table(state: TableState, relation: Relation) -> None:
+    """Raise SchemaMoved when the table is no longer what `relation` says."""
+    if (state.schema, state.name) != (relation.schema, relation.name):
+        shown = display_name(relation.schema, relation.name)
+        raise SchemaMoved(f'Database table "{shown}" has been dropped or renamed')
+
+
+def check_publication(state: TableState, publication: str, *, needs_generated: bool = False) -> None:
+    """Raise NotNow, in the words of semantics §9, when the publication is not what we need."""
+    if not state.has_publication:
+        raise known_refusal(f'Publication "{publication}" not found in the database')
+    if not state.publishes_all_operations:
+        raise known_refusal(
+            f'Publication "{publication}" does not publish all required operations:'
+            " INSERT, UPDATE, DELETE, TRUNCATE"
+        )
+    if needs_generated and not state.publishes_generated:
+        raise known_refusal(
+            f'Publication "{publication}" does not publish generated columns. This is a feature introduced in'
+            " PostgreSQL 18 and requires setting the publication parameter 'publish_generated_columns' to"
+            " 'stored'. Alternatively, you can exclude them from the shape by explicitly listing which"
+            " columns to fetch in the 'columns' query param."
+        )
+    if state.publishes_parts_only:
+        shown = display_name(state.schema or "", state.name or "")
+        raise known_refusal(
+            f'Publication "{publication}" has a row filter or a column list for the table "{shown}",'
+            " so that changes would be missed"
+        )
+
+
+def why_not_alterable(state: TableState, publication: str, *, is_manual: bool) -> PgShapesError | None:
+    """Why we may not make the table ready ourselves, as the client is told; None when we may."""
+    shown = display_name(state.schema or "", state.name or "")
+    if state.row_oid is None and (is_manual or not state.is_publication_ours):
+        return _missing(shown, publication, is_manual=is_manual)
+    if state.not_full and (is_manual or not state.is_publication_ours):
+        return known_refusal(f'Database table "{shown}" does not have its replica identity set to FULL')
+    foreign = [part.name for part in state.not_full if not part.is_ours]
+    if state.row_oid is None and not state.is_ours:
+        foreign.insert(0, state.name or "")
+    if foreign:
+        return known_refusal(f"Unable to create initial snapshot: must be owner of table {foreign[0]}")
+    return None
+
+
+def _missing(shown: str, publication: str, *, is_manual: bool) -> NotNow:
+    cause = (
+        "the ELECTRIC_MANUAL_TABLE_PUBLISHING setting prevents Electric from adding it"
+        if is_manual
+        else "Electric lacks privileges to add it"
+    )
+    return known_refusal(
+        f'Database table "{shown}" is missing from the publication "{publication}" and {cause}'
+    )

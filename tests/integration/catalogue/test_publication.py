@@ -1,0 +1,380 @@
+"""How a table gets into the publication, who waits for whom, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from pgshapes.errors import NotNow, PgShapesError, SchemaMoved, SourceError
+from pgshapes.model.relation import Relation
+from pgshapes.postgres.connection import Connection, connect
+from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.inspector import Inspector
+from pgshapes.postgres.publication import Blocker, Publication
+
+MakePool = Callable[[int], ConnectionPool]
+
+
+@pytest.fixture
+async def publication(make_pool: MakePool) -> AsyncIterator[Publication]:
+    made = Publication("the publication", make_pool(4))
+    await made.prepare()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def items(db: Connection, inspector: Inspector) -> Relation:
+    await db.execute("CREATE TABLE items (id int PRIMARY KEY, value text)")
+    return await inspector.relation("public", "items")
+
+
+async def one(db: Connection, sql: str) -> object:
+    row = await (await db.execute(sql.encode())).fetchone()
+    return None if row is None else row[0]
+
+
+async def identity(db: Connection, table: str) -> object:
+    return await one(db, f"SELECT relreplident::text FROM pg_class WHERE oid = '{table}'::regclass")
+
+
+async def is_published(db: Connection, table: str) -> bool:
+    return bool(await one(db, f"SELECT count(*) FROM pg_publication_rel WHERE prrelid = '{table}'::regclass"))
+
+
+@asynccontextmanager
+async def writer(url: str, statement: str) -> AsyncIterator[Connection]:
+    """A session with an open transaction that has written."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as session:
+        await session.execute("BEGIN")
+        await session.execute(statement.encode())
+        yield session
+
+
+class Ear:
+    """Hears of blockers, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[list[Blocker]] = asyncio.Queue()
+
+    def __call__(self, blockers: list[Blocker]) -> None:
+        self.heard.put_nowait(blockers)
+
+
+async def test_a_table_is_published_with_its_whole_old_rows(
+    db: Connection, publication: Publication, items: Relation
+) -> None:
+    membership = await publication.ensure_table(items)
+    assert await identity(db, "items") == "f"
+    assert membership.relation_oid == items.oid
+    assert membership.row_oid == await one(db, "SELECT oid::int8 FROM pg_publication_rel")
+    assert await publication.ensure_table(items) == membership
+    assert publication.attempts == 1
+
+
+async def test_many_who_want_one_table_cost_one_transaction_and_few_reads(
+    publication: Publication, items: Relation
+) -> None:
+    members = await asyncio.gather(*(publication.ensure_table(items) for _ in range(200)))
+    assert len(set(members)) == 1
+    assert publication.attempts == 1
+    assert publication.catalogue_reads <= 4
+
+
+async def test_many_tables_at_once(db: Connection, publication: Publication, inspector: Inspector) -> None:
+    for number in range(20):
+        await db.execute(f"CREATE TABLE t{number} (id int)".encode())
+    tables = await asyncio.gather(*(inspector.relation("public", f"t{number}") for number in range(20)))
+    members = await asyncio.gather(*(publication.ensure_table(table) for table in tables))
+    oids = [table.oid for table in tables]
+    assert await publication.membership_row_oids(oids) == dict(members)
+    assert await one(db, "SELECT count(*) FROM pg_publication_rel") == 20
+
+
+async def test_children_of_an_ordinary_table_are_not_published_with_it(
+    db: Connection, publication: Publication, items: Relation
+) -> None:
+    await db.execute("CREATE TABLE child () INHERITS (items)")
+    await publication.ensure_table(items)
+    assert not await is_published(db, "child")
+    assert await identity(db, "child") == "d"
+
+
+async def test_every_leaf_gets_the_identity_also_one_that_comes_later(
+    db: Connection, publication: Publication, inspector: Inspector
+) -> None:
+    await db.execute(
+        "CREATE TABLE root (a int, b int) PARTITION BY LIST (a);"
+        "CREATE TABLE middle PARTITION OF root FOR VALUES IN (1) PARTITION BY LIST (b);"
+        "CREATE TABLE leaf PARTITION OF middle DEFAULT;"
+        "CREATE TABLE late (a int, b int)"
+    )
+    root = await inspector.relation("public", "root")
+    membership = await publication.ensure_table(root)
+    assert [await identity(db, table) for table in ("root", "leaf", "late")] == ["f", "f", "d"]
+    await db.execute("ALTER TABLE root ATTACH PARTITION late FOR VALUES IN (2)")
+    assert await publication.ensure_table(root) == membership
+    assert await identity(db, "late") == "f"
+
+
+async def test_a_table_that_is_ready_takes_no_lock(
+    db: Connection, database_url: str, publication: Publication, items: Relation
+) -> None:
+    await publication.ensure_table(items)
+    async with writer(database_url, "LOCK TABLE items IN ACCESS EXCLUSIVE MODE"):
+        await publication.ensure_table(items)
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["identity default", "identity full"])
+async def test_an_open_writer_is_waited_for_and_named(
+    db: Connection, database_url: str, publication: Publication, items: Relation, is_full: bool
+) -> None:
+    if is_full:
+        await db.execute("ALTER TABLE items REPLICA IDENTITY FULL")
+    async with writer(database_url, "INSERT INTO items VALUES (1)") as session:
+        ear = Ear()
+        waiting = asyncio.create_task(publication.ensure_table(items, on_waiting=ear))
+        for _ in range(2):
+            (blocker,) = await ear.heard.get()
+            assert blocker.pid == session.info.backend_pid
+            assert blocker.age_s is not None and blocker.age_s > 0
+            assert not blocker.is_autovacuum
+        assert not await is_published(db, "items")
+        assert publication.waiting_tables == 1
+        await session.execute("COMMIT")
+        await waiting
+    assert await is_published(db, "items")
+    assert publication.waiting_tables == 0
+
+
+async def test_a_prepared_transaction_is_waited_for_and_named(
+    db: Connection, publication: Publication, items: Relation
+) -> None:
+    await db.execute("ALTER TABLE items REPLICA IDENTITY FULL")
+    name = f"prepared in {db.info.dbname}"
+    await db.execute(f"BEGIN; INSERT INTO items VALUES (1); PREPARE TRANSACTION '{name}'".encode())
+    ear = Ear()
+    waiting = asyncio.create_task(publication.ensure_table(items, on_waiting=ear))
+    (blocker,) = await ear.heard.get()
+    assert blocker.pid is None
+    assert blocker.age_s is not None and blocker.age_s > 0
+    await db.execute(f"COMMIT PREPARED '{name}'".encode())
+    await waiting
+
+
+async def test_a_writer_straight_into_a_leaf_is_waited_for(
+    db: Connection, database_url: str, publication: Publication, inspector: Inspector
+) -> None:
+    await db.execute(
+        "CREATE TABLE root (a int, b int) PARTITION BY LIST (a);"
+        "CREATE TABLE middle PARTITION OF root DEFAULT PARTITION BY LIST (b);"
+        "CREATE TABLE leaf PARTITION OF middle DEFAULT;"
+        "ALTER TABLE root REPLICA IDENTITY FULL; ALTER TABLE leaf REPLICA IDENTITY FULL"
+    )
+    root = await inspector.relation("public", "root")
+    async with writer(database_url, "INSERT INTO leaf VALUES (1, 1)") as session:
+        ear = Ear()
+        waiting = asyncio.create_task(publication.ensure_table(root, on_waiting=ear))
+        (blocker,) = await ear.heard.get()
+        assert blocker.pid == session.info.backend_pid
+        assert not await is_published(db, "root")
+        await session.execute("COMMIT")
+        await waiting
+
+
+async def test_a_locked_table_delays_no_other(
+    db: Connection, database_url: str, make_pool: MakePool, inspector: Inspector
+) -> None:
+    names = [f"locked{number}" for number in range(6)]
+    for name in [*names, "free"]:
+        await db.execute(f"CREATE TABLE {name} (id int)".encode())
+    publication = Publication("p", make_pool(2))
+    await publication.prepare()
+    locked = ", ".join(names)
+    async with writer(database_url, f"LOCK TABLE {locked} IN ROW EXCLUSIVE MODE") as session:
+        relations = [await inspector.relation("public", name) for name in names]
+        ears = [Ear() for _ in names]
+        waiting = [
+            asyncio.create_task(publication.ensure_table(relation, on_waiting=ear))
+            for relation, ear in zip(relations, ears, strict=True)
+        ]
+        for ear in ears:
+            await ear.heard.get()
+        await publication.ensure_table(await inspector.relation("public", "free"))
+        assert not any(task.done() for task in waiting)
+        await session.execute("COMMIT")
+        await asyncio.gather(*waiting)
+
+
+async def test_writers_go_on_while_an_old_one_is_waited_for(
+    db: Connection, database_url: str, publication: Publication, items: Relation
+) -> None:
+    async with writer(database_url, "INSERT INTO items VALUES (0)") as session:
+        ear = Ear()
+        waiting = asyncio.create_task(publication.ensure_table(items, on_waiting=ear))
+        await ear.heard.get()
+        for number in range(1, 4):
+            await db.execute("INSERT INTO items VALUES (%s)", (number,))
+            await ear.heard.get()
+        await session.execute("COMMIT")
+        await waiting
+
+
+async def test_patience_ends(
+    db: Connection, database_url: str, publication: Publication, items: Relation
+) -> None:
+    async with writer(database_url, "INSERT INTO items VALUES (1)"):
+        with pytest.raises(NotNow) as refused:
+            await publication.ensure_table(items, timeout_s=0.05)
+        assert refused.value.message == "Snapshot timed out while waiting for a table lock"
+        assert (refused.value.known, refused.value.retry_after_s) == (True, 10)
+    assert publication.waiting_tables == 0
+
+
+async def test_one_who_leaves_does_not_stop_the_others(
+    db: Connection, database_url: str, publication: Publication, items: Relation
+) -> None:
+    async with writer(database_url, "INSERT INTO items VALUES (1)") as session:
+        ear = Ear()
+        leaver, stayer = (
+            asyncio.create_task(publication.ensure_table(items, on_waiting=ear)) for _ in range(2)
+        )
+        await ear.heard.get()
+        leaver.cancel()
+        await session.execute("ROLLBACK")
+        await stayer
+    assert leaver.cancelled()
+
+
+async def test_a_table_that_left_and_came_back_has_another_row(
+    db: Connection, publication: Publication, items: Relation
+) -> None:
+    before = await publication.ensure_table(items)
+    await db.execute('ALTER PUBLICATION "the publication" DROP TABLE items')
+    assert await publication.membership_row_oids([items.oid]) == {}
+    await db.execute('ALTER PUBLICATION "the publication" ADD TABLE items')
+    after = await publication.ensure_table(items)
+    assert after.row_oid != before.row_oid
+    assert await publication.membership_row_oids([items.oid, 1]) == {items.oid: after.row_oid}
+
+
+async def test_a_table_nobody_wants_leaves(db: Connection, publication: Publication, items: Relation) -> None:
+    await publication.ensure_table(items)
+    assert not await publication.drop_table(items, is_wanted=lambda: True)
+    assert await is_published(db, "items")
+    assert await publication.drop_table(items)
+    assert not await is_published(db, "items")
+    assert await publication.drop_table(items)
+    await publication.ensure_table(items)
+    assert await is_published(db, "items")
+
+
+async def test_a_table_that_is_gone_or_another(
+    db: Connection, publication: Publication, items: Relation
+) -> None:
+    await db.execute("ALTER TABLE items RENAME TO things")
+    with pytest.raises(SchemaMoved, match='items" has been dropped or renamed'):
+        await publication.ensure_table(items)
+    await db.execute("DROP TABLE things")
+    with pytest.raises(SchemaMoved):
+        await publication.ensure_table(items)
+
+
+async def refusal(publication: Publication, relation: Relation, **wanted: bool) -> str:
+    with pytest.raises(PgShapesError) as refused:
+        await publication.ensure_table(relation, **wanted)  # type: ignore[arg-type]
+    assert isinstance(refused.value, NotNow) and refused.value.known
+    return refused.value.message
+
+
+async def test_in_manual_mode_nothing_is_altered(
+    db: Connection, make_pool: MakePool, items: Relation
+) -> None:
+    manual = Publication("p", make_pool(1), is_manual=True)
+    with pytest.raises(SourceError, match='Publication "p" not found in the database'):
+        await manual.prepare()
+    assert await refusal(manual, items) == 'Publication "p" not found in the database'
+    await db.execute("CREATE PUBLICATION p")
+    await manual.prepare()
+    assert await refusal(manual, items) == (
+        'Database table "public.items" is missing from the publication "p" and the'
+        " ELECTRIC_MANUAL_TABLE_PUBLISHING setting prevents Electric from adding it"
+    )
+    await db.execute("ALTER PUBLICATION p ADD TABLE items")
+    assert await refusal(manual, items) == (
+        'Database table "public.items" does not have its replica identity set to FULL'
+    )
+    assert not await manual.drop_table(items)
+    await db.execute("ALTER TABLE items REPLICA IDENTITY FULL")
+    assert (await manual.ensure_table(items)).row_oid == await one(
+        db, "SELECT oid::int8 FROM pg_publication_rel"
+    )
+
+
+async def test_a_publication_of_everything(db: Connection, make_pool: MakePool, items: Relation) -> None:
+    await db.execute("CREATE PUBLICATION p FOR ALL TABLES; ALTER TABLE items REPLICA IDENTITY FULL")
+    manual = Publication("p", make_pool(1), is_manual=True)
+    membership = await manual.ensure_table(items)
+    assert membership.row_oid == await one(db, "SELECT oid::int8 FROM pg_publication")
+    assert await manual.membership_row_oids([items.oid]) == dict([membership])
+
+
+async def test_a_publication_that_tells_too_little(
+    db: Connection, make_pool: MakePool, items: Relation
+) -> None:
+    await db.execute("CREATE PUBLICATION p WITH (publish = 'insert, delete')")
+    assert await refusal(Publication("p", make_pool(1)), items) == (
+        'Publication "p" does not publish all required operations: INSERT, UPDATE, DELETE, TRUNCATE'
+    )
+    await db.execute("CREATE PUBLICATION q FOR TABLE items (id); ALTER TABLE items REPLICA IDENTITY FULL")
+    assert "row filter or a column list" in await refusal(Publication("q", make_pool(1)), items)
+    message = await refusal(Publication("r", make_pool(1)), items)
+    assert message == 'Publication "r" not found in the database'
+
+
+async def test_generated_columns(
+    db: Connection, make_pool: MakePool, publication: Publication, items: Relation
+) -> None:
+    await db.execute("CREATE PUBLICATION old")
+    message = await refusal(Publication("old", make_pool(1)), items, needs_generated=True)
+    assert message.startswith('Publication "old" does not publish generated columns. This is a feature')
+    if db.info.server_version >= 180000:
+        await publication.ensure_table(items, needs_generated=True)
+
+
+async def test_without_rights(
+    db: Connection, database_url: str, inspector: Inspector, publication: Publication, items: Relation
+) -> None:
+    name = f"poor_{db.info.dbname}"
+    await db.execute(f"CREATE ROLE {name}; GRANT CREATE ON DATABASE {db.info.dbname} TO {name}".encode())
+
+    async def connect_as_poor() -> Connection:
+        connection = await connect(database_url)
+        await connection.execute(f"SET ROLE {name}".encode())
+        return connection
+
+    pool = ConnectionPool(connect_as_poor, 1)
+    try:
+        own = Publication("own", pool)
+        await own.prepare()
+        await own.prepare()
+        message = await refusal(own, items)
+        assert message == "Unable to create initial snapshot: must be owner of table items"
+        foreign = Publication(publication.name, pool)
+        await foreign.prepare()
+        assert await refusal(foreign, items) == (
+            'Database table "public.items" is missing from the publication "the publication" and Electric'
+            " lacks privileges to add it"
+        )
+        await publication.ensure_table(items)
+        await foreign.ensure_table(items)
+        await db.execute(f"REVOKE CREATE ON DATABASE {db.info.dbname} FROM {name}".encode())
+        with pytest.raises(SourceError, match="permission denied for database"):
+            await Publication("another", pool).prepare()
+    finally:
+        await pool.close()
+        await db.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
