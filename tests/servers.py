@@ -1,0 +1,155 @@
+"""A whole pgshapes server in processes of its own, for tests that need the program as it is run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+from tests.ports import free_port
+
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 40.0
+
+
+class Server:
+    """A server on a database; may be stopped, killed and started again with the same storage."""
+
+    def __init__(
+        self, database_url: str, storage_dir: Path, *, module: str = "pgshapes.cli", **settings: Any
+    ) -> None:
+        self.database_url = database_url
+        self.storage_dir = storage_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.stream_id = urlsplit(database_url).path.strip("/")
+        self.log_path = storage_dir.with_name(storage_dir.name + ".log")
+        self._module = module
+        self._settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def publication(self) -> str:
+        """Name of the server's publication."""
+        return f"electric_publication_{self.stream_id}"
+
+    @property
+    def slot(self) -> str:
+        """Name of the server's slot."""
+        return f"electric_slot_{self.stream_id}"
+
+    @property
+    def shape_url(self) -> str:
+        """Where shapes are asked for."""
+        return f"{self.url}/v1/shape"
+
+    def environment(self) -> dict[str, str]:
+        """What the server is started with."""
+        given = {
+            "database_url": self.database_url,
+            "host": "127.0.0.1",
+            "port": self.port,
+            "storage_dir": self.storage_dir,
+            "replication_stream_id": self.stream_id,
+            "workers": 0,
+            "log_level": "info",
+        } | self._settings
+        if "secret" not in given:
+            given["insecure"] = "true"
+        outside = {
+            k: v for k, v in os.environ.items() if not k.startswith(("PGSHAPES_", "ELECTRIC_", "DATABASE_"))
+        }
+        return outside | {f"PGSHAPES_{name.upper()}": _text(value) for name, value in given.items()}
+
+    def launch(self) -> None:
+        """Start the processes, ready or not."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self._module, *(["serve"] if self._module == "pgshapes.cli" else [])],
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).parent.parent,
+                start_new_session=True,
+            )
+
+    def start(self) -> None:
+        """Start and wait until it is active."""
+        self.launch()
+        self.wait_active()
+
+    def wait_active(self) -> None:
+        """Wait until `/v1/health` says so. Raises RuntimeError with the log's end when the server dies."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.process is not None and self.process.poll() is not None:
+                raise RuntimeError(f"the server ended with {self.process.returncode}: {self.log_end()}")
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/v1/health", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise RuntimeError(f"the server did not become active: {self.log_end()}")
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(STOP_TIMEOUT_S)
+        self.process = None
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the server."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_TIMEOUT_S)
+        self.process = None
+
+    def children(self) -> list[int]:
+        """Process ids of the supervisor's children: the replicator first, then the HTTP processes."""
+        assert self.process is not None
+        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]
+
+    def sql(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement on the database; its rows, if it has any."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            cursor = connection.execute(query, parameters or None)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    def log_end(self) -> str:
+        """The last lines of the server's log."""
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-20:])
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@contextlib.contextmanager
+def running_server(
+    database_url: str, *, storage_dir: Path | None = None, module: str = "pgshapes.cli", **settings: Any
+) -> Iterator[Server]:
+    """An active server; `settings` are fields of `config.Settings`. It and its storage are gone afterwards."""
+    own = Path(tempfile.mkdtemp(prefix="pgshapes-test-"))
+    server = Server(database_url, storage_dir or own / "storage", module=module, **settings)
+    try:
+        server.start()
+        yield server
+    finally:
+        if server.process is not None:
+            server.kill()
+        shutil.rmtree(own, ignore_errors=True)
