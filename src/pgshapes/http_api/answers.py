@@ -6,7 +6,9 @@ Not here: reading the log, waiting for it.
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pgshapes.http_api import headers
 from pgshapes.http_api.body_cache import Piece, up_to_date
@@ -18,6 +20,9 @@ from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import BEFORE_ALL, Offset, format_offset
 from pgshapes.model.shape import ResolvedShape
 
+CAPACITY: Final = 4096
+"""Some 2 KB each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -28,23 +33,28 @@ class Asked:
     handle: str
     if_none_match: list[str]
     is_cacheable: bool
+    query: bytes | None = None
+    """The raw query string, if the request is made of it alone."""
 
 
 class Answers:
-    """Makes the responses of one application. No state beyond its settings."""
+    """Makes the responses of one application.
+
+    State: headers that were made lately, by everything that they depend on; the oldest go first.
+    """
 
     def __init__(self, settings: HttpSettings) -> None:
+        self._made: dict[Hashable, Headers] = {}
         self._settings = settings
         self._caching = Caching(settings.cache_max_age_s, settings.cache_stale_age_s, settings.sse_timeout_ms)
 
     def of_piece(self, asked: Asked, piece: Piece) -> Response:
         """200 with a piece of the snapshot or of the log, or 304 for who has it already."""
-        facts = self._facts(asked, piece.end, is_up_to_date=piece.is_up_to_date)
-        if self._is_known(asked, facts):
-            return self._not_modified(asked, facts)
-        return Response(
-            200, self._with_cursor(asked, headers.shape_headers(facts, self._caching)), piece.body
-        )
+        if asked.if_none_match:
+            facts = self._facts(asked, piece.end, is_up_to_date=piece.is_up_to_date)
+            if self._is_known(asked, facts):
+                return self._not_modified(asked, facts)
+        return Response(200, self._with_cursor(asked, self._piece_headers(asked, piece)), piece.body)
 
     def of_no_change(self, asked: Asked, latest: Offset, lsn: int) -> Response:
         """200 that only says `up-to-date`."""
@@ -68,6 +78,21 @@ class Answers:
         """Headers of an SSE stream of what comes after `offset`."""
         facts = replace(self._facts(asked, offset), is_sse=True)
         return self._with_cursor(asked, headers.shape_headers(facts, self._caching))
+
+    def _piece_headers(self, asked: Asked, piece: Piece) -> Headers:
+        key = (asked.query, asked.handle, piece.end, piece.is_up_to_date, asked.shape.schema_header)
+        made = self._made.get(key)
+        if made is None:
+            facts = self._facts(asked, piece.end, is_up_to_date=piece.is_up_to_date)
+            made = headers.shape_headers(facts, self._caching)
+            if asked.query is not None:
+                self._remember(key, made)
+        return made
+
+    def _remember(self, key: Hashable, made: Headers) -> None:
+        if len(self._made) >= CAPACITY:
+            del self._made[next(iter(self._made))]
+        self._made[key] = made
 
     def _facts(self, asked: Asked, end: Offset, *, is_up_to_date: bool = False) -> ShapeFacts:
         request = asked.request
@@ -94,5 +119,5 @@ class Answers:
             cursor = headers.next_cursor(
                 settings.clock(), settings.long_poll_timeout_ms, asked.request.cursor
             )
-            own.append(headers.cursor_header(cursor))
+            return [*own, headers.cursor_header(cursor)]
         return own

@@ -50,18 +50,22 @@ class Route(Enum):
 
 
 _METHODS: Final = {
-    Route.ROOT: frozenset({"GET"}),
-    Route.SHAPE: frozenset({"GET", "POST", "DELETE", "OPTIONS"}),
-    Route.HEALTH: frozenset({"GET"}),
+    Route.ROOT: ("GET",),
+    Route.SHAPE: ("GET", "POST", "DELETE", "OPTIONS"),
+    Route.HEALTH: ("GET",),
 }
-_ROUTES: Final = {route.value: route for route in Route}
-_SHAPE_PATH: Final = "/v1/shape"
+_ROUTES: Final = {
+    (method, f"/{route.value}"): route for route, methods in _METHODS.items() for method in methods
+}
 
 
 def find_route(path: str, method: str) -> Route | None:
     """Where a decoded path and a method lead, empty segments aside; None for nowhere."""
-    route = _ROUTES.get("/".join(segment for segment in path.split("/") if segment))
-    return route if route is not None and method in _METHODS[route] else None
+    route = _ROUTES.get((method, path))
+    if route is not None:
+        return route
+    normalised = "/".join(segment for segment in path.split("/") if segment)
+    return _ROUTES.get((method, f"/{normalised}"))
 
 
 @dataclass(frozen=True, slots=True)

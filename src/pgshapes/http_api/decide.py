@@ -115,8 +115,9 @@ class ServiceState(Enum):
 
 
 IdentityDecision = ServeHandle | AskOwner | FindOrCreate
+Serve = ServeSnapshotChunk | ServeLog
 Wait = WaitForSnapshot | WaitForTail | WaitToCatchUp
-ReadDecision = AwaitRemoval | ServeSnapshotChunk | ServeLog | SayUpToDate | SayNoChange | Wait
+ReadDecision = AwaitRemoval | Serve | SayUpToDate | SayNoChange | Wait
 HoldDecision = MustRefetch | SayNoChange | RefuseForNow
 Decision = ReadDecision | HoldDecision
 

@@ -65,7 +65,7 @@ class Reads:
     async def carry_out(self, asked: Asked, settled: Settled) -> Response:
         """The answer that was decided on. Raises NotNow, StorageError."""
         decision = settled.decision
-        if isinstance(decision, decide.ServeSnapshotChunk | decide.ServeLog):
+        if isinstance(decision, decide.Serve):
             return await self._serve_piece(asked, settled)
         if isinstance(decision, decide.SayUpToDate):
             body = b"[%b]" % up_to_date(self._seen_lsn(decision.latest))

@@ -21,6 +21,11 @@ Send = Callable[[Message], Awaitable[None]]
 MIN_REQUEST_ID, MAX_REQUEST_ID = 20, 200
 """Lengths between which an incoming `x-request-id` is taken over (http-api §1)."""
 
+READ_HEADERS: Final = frozenset(
+    {b"origin", b"x-request-id", b"if-none-match", b"access-control-request-headers"}
+)
+"""The request headers that are looked at; all others are dropped unread."""
+
 BODILESS: Final = frozenset({204, 304})
 """Statuses whose answers have no body by definition, and no length (RFC 9110 §8.6)."""
 
@@ -39,17 +44,30 @@ class Response(NamedTuple):
 class Exchange:
     """One request and the one answer to it."""
 
-    __slots__ = ("_has_body", "_scope", "_send", "has_begun", "method", "methods", "receive", "request_id")
+    __slots__ = (
+        "_given",
+        "_has_body",
+        "_scope",
+        "_send",
+        "has_begun",
+        "method",
+        "methods",
+        "query",
+        "receive",
+        "request_id",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method: str = scope["method"]
         self._scope = scope
         self._send = send
         self._has_body = method != "HEAD"
+        self._given = [pair for pair in scope["headers"] if pair[0] in READ_HEADERS]
         self.receive = receive
         self.method = method if self._has_body else "GET"
         self.methods = headers.OTHER_METHODS
         """What `access-control-allow-methods` says on the resolved route."""
+        self.query: bytes = scope["query_string"]
         self.request_id = self._choose_request_id()
         self.has_begun = False
 
@@ -60,19 +78,13 @@ class Exchange:
         return path.removeprefix(self._scope.get("root_path", ""))
 
     @property
-    def query(self) -> bytes:
-        """The raw query string."""
-        query: bytes = self._scope["query_string"]
-        return query
-
-    @property
     def is_cacheable(self) -> bool:
         """Whether caches may keep answers to this method."""
         return self.method in ("GET", "OPTIONS")
 
     def header_values(self, name: bytes) -> list[bytes]:
-        """The values of a request header, by its lower-case name."""
-        return [value for key, value in self._scope["headers"] if key == name]
+        """The values of one of `READ_HEADERS`, in order."""
+        return [value for key, value in self._given if key == name] if self._given else []
 
     async def answer(self, response: Response) -> None:
         """Send a whole answer."""

@@ -66,8 +66,14 @@ class ServeShape:
         if isinstance(identity, MustRefetch):
             await exchange.answer(refetch_response(identity.handle, is_cacheable=exchange.is_cacheable))
             return
-        known = [value.decode("latin-1") for value in exchange.header_values(b"if-none-match")]
-        asked = Asked(request, shape, identity.handle, known, exchange.is_cacheable)
+        asked = Asked(
+            request,
+            shape,
+            identity.handle,
+            [value.decode("latin-1") for value in exchange.header_values(b"if-none-match")],
+            exchange.is_cacheable,
+            exchange.query if body is None else None,
+        )
         if subset is not None:
             await exchange.answer(await self._subset_response(asked, subset))
         elif request.is_sse:

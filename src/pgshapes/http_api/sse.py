@@ -56,7 +56,7 @@ class EventStreams:
     async def serve(self, exchange: Exchange, asked: Asked) -> None:
         """Answer with a stream, or with an ordinary response where there is nothing to stream."""
         settled = await self._reads.settle(asked, holds_at_tail=False)
-        has_pending = isinstance(settled.decision, decide.ServeSnapshotChunk | decide.ServeLog)
+        has_pending = isinstance(settled.decision, decide.Serve)
         if not has_pending and not isinstance(settled.decision, decide.WaitForTail):
             await exchange.answer(await self._reads.carry_out(asked, settled))
             return
@@ -71,7 +71,7 @@ class EventStreams:
         while True:
             settled = self._reads.look(asked.handle, position, True)
             decision, tail = settled
-            if isinstance(decision, decide.ServeSnapshotChunk | decide.ServeLog):
+            if isinstance(decision, decide.Serve):
                 piece = self._reads.piece(asked.handle, settled, 0)
                 await exchange.stream(self._bodies.events(asked.handle, position, piece, as_events))
                 position = piece.end
