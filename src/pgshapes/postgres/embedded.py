@@ -1,23 +1,17 @@
 """A Postgres server of our own, for development and tests: started, stopped, killed and thrown away here.
 
 It is not for production: it listens on 127.0.0.1 and on a socket in a private directory only. Clients over
-TCP need the password, which is made up at `initdb` and kept beside the data.
+TCP need the superuser's password, which is part of `url`.
 
 Invariant: the server ends when this object, its process, or its guard ends; a throwaway directory goes with
-it. State: the data directory belongs to the server; the run directory (socket, copied programs, throwaway
-data) to this object.
+it. State: the run directory (socket, copied programs, throwaway data) belongs to this object.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -29,8 +23,9 @@ from urllib.parse import quote
 import psycopg
 
 from pgshapes.errors import ConfigError
-from pgshapes.postgres import embedded_guard
 from pgshapes.postgres.embedded_binaries import Account, programs_for, server_account
+from pgshapes.postgres.embedded_data import SUPERUSER, DataDirectory, last_line
+from pgshapes.postgres.embedded_process import ServerProcess
 
 _START_DEADLINE_S: Final = 60.0
 """A start after a crash replays WAL first."""
@@ -53,7 +48,10 @@ _THROWAWAY_SETTINGS: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres:
-    """One server. Without a data directory its data are thrown away when it is closed."""
+    """One server. Without a data directory its data are thrown away when it is closed.
+
+    Raises ConfigError, also from `start`, with one line that says what to do.
+    """
 
     def __init__(
         self,
@@ -69,9 +67,10 @@ class EmbeddedPostgres:
         self._run_dir = _make_run_dir(self._account)
         self._is_throwaway = data_dir is None
         self.data_dir = self._run_dir / "data" if data_dir is None else data_dir.absolute()
+        self._data = DataDirectory(self.data_dir, version, self._account)
         self._settings = {**_SETTINGS, **(_THROWAWAY_SETTINGS if data_dir is None else {}), **settings}
         self._programs: Path | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._process: ServerProcess | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -89,7 +88,7 @@ class EmbeddedPostgres:
     @property
     def is_running(self) -> bool:
         """Whether the server has been started and has not ended."""
-        return self._guard is not None and self._guard.poll() is None
+        return self._process is not None and self._process.is_running
 
     @property
     def socket_dir(self) -> str:
@@ -98,56 +97,40 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int:
-        """The server's process id. Raises ConfigError when it does not run."""
-        try:
-            return int((self.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            raise ConfigError("the embedded Postgres is not running") from None
+        """The server's process id."""
+        return self._data.server_pid
 
-    def url(self, database: str = "postgres", user: str = "postgres") -> str:
-        """A connection URL over TCP; the password is that of the superuser `postgres`."""
-        return (
-            f"postgresql://{quote(user, '')}:{self._password()}@127.0.0.1:{self.port}/{quote(database, '')}"
-        )
+    def url(self, database: str = "postgres") -> str:
+        """A connection URL over TCP for the superuser."""
+        return f"postgresql://{SUPERUSER}:{self._data.password}@127.0.0.1:{self.port}/{quote(database, '')}"
 
     def start(self) -> None:
-        """Start the server and wait until it accepts connections. Raises ConfigError with its reason."""
+        """Start the server and wait until it accepts connections."""
         if self.is_running:
             return
-        if not (self.data_dir / "PG_VERSION").exists():
-            self._initialise()
-        self._check_data_version()
+        if not self._data.is_initialised:
+            self._data.initialise(self._program("initdb"), self._run_dir, is_synced=not self._is_throwaway)
+        self._data.check()
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self.port = self._wants_port or _free_port()
             reason = self._launch()
             if reason is None:
                 return
-            if (
-                self._wants_port
-                or "could not create any TCP/IP sockets" not in reason
-                or attempt == _PORT_ATTEMPTS
-            ):
+            is_port_taken = "could not create any TCP/IP sockets" in reason
+            if self._wants_port or not is_port_taken or attempt == _PORT_ATTEMPTS:
                 raise ConfigError(f"the embedded Postgres did not start: {reason}")
 
     def stop(self) -> None:
         """Shut the server down and keep its data."""
-        guard, self._guard = self._guard, None
-        if guard is None:
-            return
-        if guard.stdin is not None:
-            with contextlib.suppress(BrokenPipeError), guard.stdin:
-                guard.stdin.write(b".")
-        guard.wait()
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
 
     def kill(self) -> None:
-        """End the server at once with all its processes, as a power cut would; the data stay as they are."""
-        victims = [*_children_of(self.pid), self.pid]
-        for pid in reversed(victims):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in victims:
-            _wait_gone(pid)
-        self.stop()
+        """End the server at once, as a power cut would; the data stay as they are."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill(self.pid)
 
     def close(self) -> None:
         """Stop the server; remove what is not to be kept. The object is of no use afterwards."""
@@ -159,141 +142,41 @@ class EmbeddedPostgres:
             self._programs = programs_for(self.version, self._account, self._run_dir)
         return str(self._programs / name)
 
-    def _password(self) -> str:
-        try:
-            return (self.data_dir / "superuser_password").read_text()
-        except OSError:
-            raise ConfigError(
-                f"{self.data_dir} was not made by pgshapes: it has no file superuser_password"
-            ) from None
-
-    def _initialise(self) -> None:
-        _make_data_dir(self.data_dir, self._account)
-        password = self._run_dir / "superuser_password"
-        password.write_text(secrets.token_hex(16))
-        password.chmod(0o600)
-        self._account.own(password)
-        done = self._account.run(self._initdb_command(password))
-        if done.returncode != 0:
-            raise ConfigError(
-                f"initdb in {self.data_dir} failed as {self._account.name}: {_last_line(done.stderr)}"
-            )
-        shutil.copy2(password, self.data_dir)
-        self._account.own(self.data_dir / password.name)
-        password.unlink()
-
-    def _initdb_command(self, password: Path) -> list[str]:
-        command = [
-            self._program("initdb"),
-            "-D",
-            str(self.data_dir),
-            "-U",
-            "postgres",
-            f"--pwfile={password}",
-        ]
-        command += ["--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
-        # The password has 128 random bits: stretching it would only make each connection slower.
-        command += ["-c", "scram_iterations=1"]
-        return [*command, "--no-sync"] if self._is_throwaway else command
-
-    def _check_data_version(self) -> None:
-        found = (self.data_dir / "PG_VERSION").read_text().strip()
-        if found != str(self.version):
-            raise ConfigError(
-                f"{self.data_dir} holds data of Postgres {found}: choose that version or another directory"
-            )
-
     def _launch(self) -> str | None:
         """Start the server on `self.port`; None once it is ready, else the reason why it ended."""
+        command = [self._program("postgres"), "-D", str(self.data_dir)]
+        command += ["-p", str(self.port), "-k", str(self._run_dir)]
+        for name, value in self._settings.items():
+            command += ["-c", f"{name}={value}"]
         log = self.data_dir / "server.log"
-        self._guard = self._start_guard(log)
+        self._process = ServerProcess(command, self._account, log, self._run_dir)
         deadline = time.monotonic() + _START_DEADLINE_S
         while self.is_running and time.monotonic() < deadline:
             if self._is_ready():
                 return None
             time.sleep(_READINESS_POLL_S)
         self.stop()
-        return _last_line(log.read_text(errors="replace"))
-
-    def _start_guard(self, log: Path) -> subprocess.Popen[bytes]:
-        account = self._account
-        command = [sys.executable, "-I", "-S", embedded_guard.__file__]
-        command += [str(account.uid or ""), str(account.gid or "")]
-        command += [str(self._run_dir) if self._is_throwaway else "", self._program("postgres")]
-        command += ["-D", str(self.data_dir), "-p", str(self.port), "-k", str(self._run_dir)]
-        for name, value in self._settings.items():
-            command += ["-c", f"{name}={value}"]
-        with log.open("wb") as output:
-            account.own(log)
-            return subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=output, cwd="/", start_new_session=True
-            )
+        return last_line(log.read_text(errors="replace"))
 
     def _is_ready(self) -> bool:
+        """Over the socket, which nobody else's server can be listening on."""
         try:
-            address = {
-                "host": str(self._run_dir),
-                "port": self.port,
-                "user": "postgres",
-                "dbname": "postgres",
-            }
-            psycopg.connect(**address, connect_timeout=5).close()  # type: ignore[arg-type]
+            psycopg.connect(
+                host=str(self._run_dir), port=self.port, user=SUPERUSER, dbname="postgres", connect_timeout=5
+            ).close()
         except psycopg.OperationalError:
             return False
         return True
 
 
 def _make_run_dir(account: Account) -> Path:
-    long_place = len(os.fsencode(tempfile.gettempdir())) > _SOCKET_PATH_BYTES
-    path = Path(tempfile.mkdtemp(prefix="pgshapes-", dir="/tmp" if long_place else None))
+    is_too_long = len(os.fsencode(tempfile.gettempdir())) > _SOCKET_PATH_BYTES
+    path = Path(tempfile.mkdtemp(prefix="pgshapes-", dir="/tmp" if is_too_long else None))
     account.own(path)
     return path
-
-
-def _make_data_dir(path: Path, account: Account) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise ConfigError(
-                f"{path} is neither empty nor the data of a Postgres server: choose another directory"
-            )
-        account.own(path)
-        path.chmod(0o700)
-    except OSError as error:
-        raise ConfigError(f"cannot make the data directory {path}: {error.strerror}") from error
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _last_line(text: str) -> str:
-    """The line that says why it failed: the last one that names an error, else the last one."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL:" in line or "error:" in line]
-    return (telling or lines or ["it said nothing"])[-1]
-
-
-def _children_of(parent: int) -> list[int]:
-    """Process ids of the children where the system tells them (Linux); elsewhere they follow soon."""
-    children = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            after_name = path.read_text().rpartition(")")[2].split()
-            if int(after_name[1]) == parent:
-                children.append(int(path.parent.name))
-    return children
-
-
-def _wait_gone(pid: int) -> None:
-    """Wait until no live process has this id. An ended one that nobody has waited for yet counts as gone."""
-    while True:
-        try:
-            os.kill(pid, 0)
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return
-        except OSError:
-            return
-        time.sleep(0.005)

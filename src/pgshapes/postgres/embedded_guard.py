@@ -2,7 +2,7 @@
 
 No one calls it: `embedded` starts it with an isolated interpreter, so it uses the standard library alone. Its
 standard input is a pipe that its starter holds and no other program inherits: a byte means "stop and keep the
-files"; the end of the pipe means that the starter died, and then a throwaway directory goes, too.
+files"; the end of the pipe means that the starter died, and then its run directory goes, too.
 
 Invariant: the server never outlives the guard, nor the guard its starter, however either of them ends. The
 guard is the server's parent, so that the server's process id stays taken until the guard knows that it has
@@ -65,11 +65,11 @@ class Guard:
 
 
 def main(arguments: list[str]) -> int:
-    """`USER GROUP THROWAWAY_DIRECTORY COMMAND …`; an empty user or directory means none."""
+    """`USER GROUP THROWAWAY_DIRECTORY COMMAND …`; an empty user means our own."""
     user, group, throwaway, *command = arguments
     guard = Guard(command, int(user) if user else None, int(group) if group else None)
     status = guard.run()
-    if guard.is_orphaned and throwaway:
+    if guard.is_orphaned:
         shutil.rmtree(throwaway, ignore_errors=True)
     return abs(status)
 
