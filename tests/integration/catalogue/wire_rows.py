@@ -6,13 +6,21 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from pgshapes.model.change import Row
 from pgshapes.postgres.connection import Connection, connect_for_replication
 from pgshapes.postgres.pgoutput import PgoutputDecoder
-from pgshapes.postgres.pgoutput_messages import Insert
+from pgshapes.postgres.pgoutput_messages import Begin, Insert
 
 _DATA_HEADER = struct.calcsize("!cQQQ")
+
+
+class Told(NamedTuple):
+    """An inserted row and who inserted it."""
+
+    xid: int
+    row: Row
 
 
 class Walsender:
@@ -23,21 +31,29 @@ class Walsender:
         self._publication = publication
         self._decoder = PgoutputDecoder()
         self._is_started = False
+        self._xid = 0
 
     async def inserts(self, count: int) -> list[Row]:
         """The next `count` inserted rows, in order."""
+        return [(await self.next_insert()).row for _ in range(count)]
+
+    async def next_insert(self) -> Told:
+        """The next row that is told."""
+        await self._start()
+        while True:
+            message = self._decoder.decode((await self._next_data())[_DATA_HEADER:])
+            if isinstance(message, Begin):
+                self._xid = message.xid
+            if isinstance(message, Insert):
+                return Told(self._xid, tuple(message.new))  # type: ignore[arg-type]
+
+    async def _start(self) -> None:
         if not self._is_started:
             await self._connection.execute(
                 f"START_REPLICATION SLOT {self._publication} LOGICAL 0/0"
                 f" (proto_version '1', publication_names '{self._publication}')".encode()
             )
             self._is_started = True
-        rows: list[Row] = []
-        while len(rows) < count:
-            message = self._decoder.decode((await self._next_data())[_DATA_HEADER:])
-            if isinstance(message, Insert):
-                rows.append(tuple(message.new))  # type: ignore[arg-type]
-        return rows
 
     async def _next_data(self) -> bytes:
         wire = self._connection.pgconn
