@@ -191,6 +191,33 @@ async def test_what_a_callback_raises_comes_out(
             await stream.run(refuse, lambda end: None)
 
 
+async def test_a_paused_stream_tells_how_far_it_is_when_it_is_closed(
+    sql: psycopg.Connection, database_url: str, slot: str
+) -> None:
+    async with replicated(database_url, slot) as got:
+        got.acknowledges = False
+        sql.execute("INSERT INTO t VALUES (1)")
+        await got.until(lambda: len(got.changes) == 1)
+        got.stream.pause()
+        sql.execute("INSERT INTO t SELECT i, 'x' FROM generate_series(2, 3000) i")
+        got.stream.acknowledge(got.fragments[0].end_lsn)
+    assert confirmed(sql, slot) == got.fragments[0].end_lsn
+    assert len(got.changes) == 1
+
+
+async def test_postgres_18_is_followed_too() -> None:
+    with EmbeddedPostgres(version=18) as server, psycopg.connect(server.url(), autocommit=True) as sql:
+        sql.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
+        slot = prepare(sql, "t")
+        async with replicated(server.url(), slot) as got:
+            sql.execute("INSERT INTO t VALUES (1, 'a')")
+            sql.execute("UPDATE t SET v = 'b'")
+            sql.execute("DELETE FROM t")
+            sql.execute("TRUNCATE t")
+            await got.until(lambda: len(got.changes) == 4)
+    assert [change.operation.value for change in got.changes] == ["insert", "update", "delete", "truncate"]
+
+
 def test_a_server_that_goes_away_ends_the_stream() -> None:
     async def follow(server: EmbeddedPostgres) -> SourceError:
         with psycopg.connect(server.url(), autocommit=True) as sql:
