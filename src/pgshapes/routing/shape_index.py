@@ -1,0 +1,212 @@
+"""Which shapes of one relation a row belongs to, without asking each of them.
+
+Clauses that are equalities are looked up by value; the rest is grouped by identical clause, so that a
+thousand shapes with one clause evaluate it once. The answer is exact. Pure; owned by the router.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Set as AbstractSet
+from operator import itemgetter
+from typing import Any, Final, Generic, TypeVar
+
+from pgshapes.model.change import Row
+from pgshapes.where.index_plan import IndexTerm, KeyColumn
+from pgshapes.where.predicate import Predicate
+from pgshapes.where.values.arrays import decode_array
+from pgshapes.where.values.type_io import type_io
+
+ShapeId = TypeVar("ShapeId", bound=Hashable)
+
+_NOBODY: Final[AbstractSet[Any]] = frozenset()
+
+
+class _Group(Generic[ShapeId]):
+    """Shapes with one clause."""
+
+    __slots__ = ("matches", "shapes")
+
+    def __init__(self, predicate: Predicate) -> None:
+        self.matches = predicate.matches
+        self.shapes: set[ShapeId] = set()
+
+
+class _Groups(Generic[ShapeId]):
+    """Groups by clause text."""
+
+    __slots__ = ("by_sql",)
+
+    def __init__(self) -> None:
+        self.by_sql: dict[str, _Group[ShapeId]] = {}
+
+    def add(self, shape_id: ShapeId, predicate: Predicate) -> None:
+        group = self.by_sql.get(predicate.sql)
+        if group is None:
+            group = self.by_sql[predicate.sql] = _Group(predicate)
+        group.shapes.add(shape_id)
+
+    def remove(self, shape_id: ShapeId, predicate: Predicate) -> None:
+        group = self.by_sql[predicate.sql]
+        group.shapes.discard(shape_id)
+        if not group.shapes:
+            del self.by_sql[predicate.sql]
+
+
+class _Bucket(Generic[ShapeId]):
+    """Shapes under one key: those that match by it, and those whose clause must still be asked."""
+
+    __slots__ = ("asked", "matching")
+
+    def __init__(self) -> None:
+        self.matching: set[ShapeId] = set()
+        self.asked: _Groups[ShapeId] | None = None
+
+
+class _Lookup(Generic[ShapeId]):
+    """All shapes that are found by the same columns."""
+
+    __slots__ = ("buckets", "keys")
+
+    def __init__(self, columns: tuple[KeyColumn, ...]) -> None:
+        self.keys = _key_reader(columns)
+        self.buckets: dict[Hashable, _Bucket[ShapeId]] = {}
+
+    def add(self, shape_id: ShapeId, term: IndexTerm, predicate: Predicate) -> None:
+        for key in _bucket_keys(term):
+            bucket = self.buckets.setdefault(key, _Bucket())
+            if term.is_complete:
+                bucket.matching.add(shape_id)
+            else:
+                bucket.asked = bucket.asked or _Groups()
+                bucket.asked.add(shape_id, predicate)
+
+    def remove(self, shape_id: ShapeId, term: IndexTerm, predicate: Predicate) -> None:
+        for key in _bucket_keys(term):
+            bucket = self.buckets[key]
+            if term.is_complete:
+                bucket.matching.discard(shape_id)
+            elif bucket.asked is not None:
+                bucket.asked.remove(shape_id, predicate)
+                bucket.asked = bucket.asked if bucket.asked.by_sql else None
+            if not bucket.matching and bucket.asked is None:
+                del self.buckets[key]
+
+
+class ShapeIndex(Generic[ShapeId]):
+    """The shapes of one relation by their clauses."""
+
+    def __init__(self) -> None:
+        self._predicates: dict[ShapeId, Predicate | None] = {}
+        self._everything: set[ShapeId] = set()
+        self._lookups: dict[tuple[KeyColumn, ...], _Lookup[ShapeId]] = {}
+        self._residual: _Groups[ShapeId] = _Groups()
+
+    def __len__(self) -> int:
+        return len(self._predicates)
+
+    @property
+    def residual_clauses(self) -> int:
+        """Number of different clauses that are evaluated for every row."""
+        return len(self._residual.by_sql)
+
+    def add(self, shape_id: ShapeId, predicate: Predicate | None) -> None:
+        """Enter a shape; without a predicate every row is its."""
+        self._predicates[shape_id] = predicate
+        if predicate is None:
+            self._everything.add(shape_id)
+        elif predicate.plan is None:
+            self._residual.add(shape_id, predicate)
+        else:
+            for term in predicate.plan:
+                lookup = self._lookups.get(term.columns)
+                if lookup is None:
+                    lookup = self._lookups[term.columns] = _Lookup(term.columns)
+                lookup.add(shape_id, term, predicate)
+
+    def remove(self, shape_id: ShapeId) -> None:
+        """Take a shape out. Raises KeyError when it is not there."""
+        predicate = self._predicates.pop(shape_id)
+        if predicate is None:
+            self._everything.discard(shape_id)
+        elif predicate.plan is None:
+            self._residual.remove(shape_id, predicate)
+        else:
+            for term in predicate.plan:
+                lookup = self._lookups[term.columns]
+                lookup.remove(shape_id, term, predicate)
+                if not lookup.buckets:
+                    del self._lookups[term.columns]
+
+    def matching(self, row: Row) -> AbstractSet[ShapeId]:
+        """The shapes whose clause is TRUE for the row; to be used before the index changes, and not to be
+        changed.
+        """
+        found: list[AbstractSet[ShapeId]] = [self._everything] if self._everything else []
+        for lookup in self._lookups.values():
+            for key in lookup.keys(row):
+                bucket = lookup.buckets.get(key)
+                if bucket is not None:
+                    if bucket.matching:
+                        found.append(bucket.matching)
+                    if bucket.asked is not None:
+                        found += _ask(bucket.asked, row)
+        if self._residual.by_sql:
+            found += _ask(self._residual, row)
+        if len(found) > 1:
+            return found[0].union(*found[1:])  # type: ignore[attr-defined,no-any-return]
+        return found[0] if found else _NOBODY
+
+
+def _ask(groups: _Groups[ShapeId], row: Row) -> list[set[ShapeId]]:
+    return [group.shapes for group in groups.by_sql.values() if group.matches(row)]
+
+
+def _bucket_keys(term: IndexTerm) -> Iterable[Hashable]:
+    return (key[0] for key in term.keys) if len(term.columns) == 1 else term.keys
+
+
+def _key_reader(columns: tuple[KeyColumn, ...]) -> Callable[[Row], Iterable[Hashable]]:
+    """The keys that a row is looked up by: one, or one per element of its array."""
+    if all(column.is_text for column in columns):
+        read = itemgetter(*(column.position for column in columns))
+        return lambda row: (read(row),)
+    readers = [_value_reader(column) for column in columns if not column.is_element]
+    element = next((column for column in columns if column.is_element), None)
+    if element is None:
+        only = readers[0]
+        if len(readers) == 1:
+            return lambda row: (only(row),)
+        return lambda row: (tuple(reader(row) for reader in readers),)
+    items = _element_reader(element)
+    if not readers:
+        return items
+    return lambda row: {(*(reader(row) for reader in readers), item) for item in items(row)}
+
+
+def _value_reader(column: KeyColumn) -> Callable[[Row], Hashable]:
+    index = column.position
+    if column.is_text:
+        return itemgetter(index)
+    decode = _io(column).decode
+
+    def read(row: Row) -> Hashable:
+        text = row[index]
+        value: Hashable = None if text is None else decode(text)
+        return value
+
+    return read
+
+
+def _element_reader(column: KeyColumn) -> Callable[[Row], Iterable[Hashable]]:
+    index, decode = column.position, _io(column).decode
+
+    def read(row: Row) -> Iterable[Hashable]:
+        text = row[index]
+        return () if text is None else {item for item in decode_array(text, decode).items if item is not None}
+
+    return read
+
+
+def _io(column: KeyColumn) -> Any:
+    return type_io(column.type)

@@ -1,0 +1,157 @@
+"""The part of `pg_catalog` that decides which operator, function or cast a clause means.
+
+It is not the user's catalogue: only what every server from 14 on has, so that overloads are chosen here as
+the server chooses them. What the server makes of the result is confirmed with it at creation (`clause.py`).
+Data, read once from `pg_catalog.tsv`; immutable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Final, NamedTuple
+
+
+class PgType(NamedTuple):
+    """A row of `pg_type` (manual: catalog pg_type)."""
+
+    oid: int
+    name: str
+    kind: str
+    """`typtype`: b base, e enum, p pseudo, r range, m multirange."""
+    category: str
+    is_preferred: bool
+    array_oid: int
+    is_collatable: bool
+    element: PgType | None = None
+    """The element's type; set on true arrays only."""
+
+    @property
+    def is_array(self) -> bool:
+        """Whether this is an array type."""
+        return self.element is not None
+
+
+class Operator(NamedTuple):
+    """A row of `pg_operator`; `left` is 0 for a prefix operator."""
+
+    name: str
+    left: int
+    right: int
+    result: int
+    function: str
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """Operand types, left to right."""
+        return (self.left, self.right) if self.left else (self.right,)
+
+
+class Function(NamedTuple):
+    """A row of `pg_proc`."""
+
+    name: str
+    arguments: tuple[int, ...]
+    result: int
+    variadic: int
+    is_strict: bool
+
+
+class CastPath(NamedTuple):
+    """A row of `pg_cast`: context e explicit, a assignment, i implicit; method f function, b binary, i
+    input/output.
+    """
+
+    context: str
+    method: str
+    function: str
+
+
+BOOL: Final = 16
+BYTEA: Final = 17
+NAME: Final = 19
+INT8: Final = 20
+INT2: Final = 21
+INT4: Final = 23
+TEXT: Final = 25
+JSON: Final = 114
+FLOAT4: Final = 700
+FLOAT8: Final = 701
+UNKNOWN: Final = 705
+BPCHAR: Final = 1042
+VARCHAR: Final = 1043
+DATE: Final = 1082
+TIME: Final = 1083
+TIMESTAMP: Final = 1114
+TIMESTAMPTZ: Final = 1184
+INTERVAL: Final = 1186
+NUMERIC: Final = 1700
+RECORD: Final = 2249
+ANY: Final = 2276
+ANYARRAY: Final = 2277
+ANYELEMENT: Final = 2283
+ANYNONARRAY: Final = 2776
+UUID: Final = 2950
+ANYENUM: Final = 3500
+JSONB: Final = 3802
+ANYCOMPATIBLE: Final = 5077
+ANYCOMPATIBLEARRAY: Final = 5078
+ANYCOMPATIBLENONARRAY: Final = 5079
+
+TYPES: Final[dict[int, PgType]] = {}
+TYPES_BY_NAME: Final[dict[str, PgType]] = {}
+OPERATORS: Final[dict[str, list[Operator]]] = {}
+FUNCTIONS: Final[dict[str, list[Function]]] = {}
+CASTS: Final[dict[tuple[int, int], CastPath]] = {}
+
+
+def _add_type(
+    oid: str, name: str, kind: str, category: str, preferred: str, array: str, collatable: str
+) -> None:
+    element = PgType(int(oid), name, kind, category, preferred == "1", int(array), collatable == "1")
+    TYPES[element.oid] = TYPES_BY_NAME[name] = element
+    if element.array_oid:
+        of = PgType(element.array_oid, "_" + name, "b", "A", False, 0, element.is_collatable, element=element)
+        TYPES[of.oid] = TYPES_BY_NAME[of.name] = of
+
+
+def _add_operator(name: str, left: str, right: str, result: str, function: str) -> None:
+    OPERATORS.setdefault(name, []).append(Operator(name, int(left), int(right), int(result), function))
+
+
+def _add_function(name: str, arguments: str, result: str, variadic: str, _volatile: str, strict: str) -> None:
+    types = tuple(map(int, arguments.split()))
+    FUNCTIONS.setdefault(name, []).append(Function(name, types, int(result), int(variadic), strict == "1"))
+
+
+def _add_cast(source: str, target: str, context: str, method: str, function: str) -> None:
+    CASTS[int(source), int(target)] = CastPath(context, method, function)
+
+
+def enum_type(oid: int, name: str) -> PgType:
+    """The type of a user's enum; its array type has no oid of its own here."""
+    return PgType(oid, name, "e", "E", False, 0, False)
+
+
+def array_of(element: PgType) -> PgType:
+    """The array type over an element type."""
+    if element.array_oid:
+        return TYPES[element.array_oid]
+    return PgType(-element.oid, "_" + element.name, "b", "A", False, 0, False, element=element)
+
+
+def _load() -> None:
+    text = files(__package__).joinpath("pg_catalog.tsv").read_text(encoding="ascii")
+    for line in text.splitlines():
+        kind, *fields = line.split("\t")
+        if kind in _ADD:
+            _ADD[kind](*fields)
+
+
+_ADD: Final[dict[str, Callable[..., None]]] = {
+    "T": _add_type,
+    "O": _add_operator,
+    "F": _add_function,
+    "C": _add_cast,
+}
+_load()

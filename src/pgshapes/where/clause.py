@@ -1,0 +1,130 @@
+"""A WHERE clause from a client's text to a predicate (design §9, semantics §2).
+
+`prepare_clause` parses it, checks it against the allow-list and types it here; the user's own server then
+describes `authority_sql`, and `confirm` compares. Only a confirmed clause is ever compiled or sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from pgshapes.errors import RequestError
+from pgshapes.model.relation import Relation
+from pgshapes.where.analysis import Analysis
+from pgshapes.where.catalogue import BOOL, PgType
+from pgshapes.where.collation_rules import CollationRules
+from pgshapes.where.column_types import database_collation
+from pgshapes.where.deparse import deparse, quote_identifier
+from pgshapes.where.fold import Folding
+from pgshapes.where.grammar import parse_clause
+from pgshapes.where.parameters import Parameters
+from pgshapes.where.predicate import Predicate
+from pgshapes.where.refusal import Refusal
+from pgshapes.where.tree import Apply, CastTo, ColumnRef, Expr, walk
+
+MAX_SQL_BYTES: Final = 1_000_000
+"""Casts and quotes make the SQL longer than the text; parameters longer still."""
+_MAX_DESCRIBED: Final = 200
+"""Expressions whose type the server is asked for; the clause itself is always one of them."""
+
+
+class Clause:
+    """A clause whose types the server has confirmed, or which was confirmed before a restart."""
+
+    __slots__ = ("_folded", "_relation", "columns", "sql")
+
+    def __init__(self, sql: str, tree: Expr, folded: Expr, relation: Relation) -> None:
+        self.sql = sql
+        """Normalised SQL, safe to stand anywhere an expression may; the identity of the clause."""
+        self.columns = frozenset(node.name for node in walk(tree) if isinstance(node, ColumnRef))
+        """Names of the columns that it reads."""
+        self._folded = folded
+        self._relation = relation
+
+    def compile(self, relation: Relation) -> Predicate:
+        """The predicate over rows of `relation`; columns are found by name, types must be as they were."""
+        if relation == self._relation:
+            return _predicate(self.sql, self._folded, relation)
+        return clause_from_sql(self.sql, relation).compile(relation)
+
+
+class PreparedClause:
+    """A clause that is understood here and not yet confirmed by the server."""
+
+    def __init__(self, tree: Expr, folded: Expr, relation: Relation) -> None:
+        self._clause = Clause(deparse(tree), tree, folded, relation)
+        self._described = _described(tree)
+        columns = ", ".join(deparse(expr) for expr in self._described)
+        table = f"{quote_identifier(relation.schema)}.{quote_identifier(relation.name)}"
+        self.authority_sql = f"SELECT {columns} FROM {table}"
+        """To be prepared by the user's server, not run; `confirm` takes the types of its result columns."""
+
+    def confirm(self, described: Sequence[int]) -> Clause:
+        """The clause, if the server sees the types that we see. Raises RequestError."""
+        expected = [expr.type for expr in self._described]
+        if len(described) != len(expected):
+            raise RequestError.field("where", "the server describes the clause differently")
+        for expr, kind, oid in zip(self._described, expected, described, strict=True):
+            if not _agrees(kind, oid):
+                text = f"At location {expr.at}: the server takes this expression to be of another type"
+                raise RequestError.field("where", text)
+        return self._clause
+
+
+def prepare_clause(
+    text: str,
+    params: Mapping[str, str],
+    relation: Relation,
+    *,
+    queryable: Collection[str] | None = None,
+) -> PreparedClause:
+    """A client's clause, understood. Raises RequestError about `where` or `params` (semantics §2)."""
+    try:
+        tree, folded = _understand(text, params, relation, queryable)
+    except Refusal as refusal:
+        raise refusal.as_request_error() from None
+    return PreparedClause(tree, folded, relation)
+
+
+def clause_from_sql(sql: str, relation: Relation) -> Clause:
+    """A clause from its own normalised SQL. Raises RequestError when the relation has changed under it."""
+    try:
+        tree, folded = _understand(sql, {}, relation, None)
+    except Refusal as refusal:
+        raise refusal.as_request_error() from None
+    return Clause(sql, tree, folded, relation)
+
+
+def _understand(
+    text: str, params: Mapping[str, str], relation: Relation, queryable: Collection[str] | None
+) -> tuple[Expr, Expr]:
+    """The typed tree and its folded form. Raises Refusal for all that cannot be evaluated exactly."""
+    node = parse_clause(text)
+    tree = Analysis(relation, Parameters(params), queryable).clause(node)
+    rules = CollationRules(database_collation(relation))
+    rules.check(tree)
+    folded = Folding(rules).fold(tree)
+    _predicate("", folded, relation)
+    return tree, folded
+
+
+def _predicate(sql: str, folded: Expr, relation: Relation) -> Predicate:
+    return Predicate(sql, folded, CollationRules(database_collation(relation)))
+
+
+def _described(tree: Expr) -> list[Expr]:
+    """The clause, its columns, and what is computed on the way."""
+    seen: dict[str, Expr] = {}
+    for node in walk(tree):
+        if (
+            len(seen) < _MAX_DESCRIBED
+            and isinstance(node, ColumnRef | Apply | CastTo)
+            and node.type.oid != BOOL
+        ):
+            seen.setdefault(deparse(node), node)
+    return [tree, *seen.values()]
+
+
+def _agrees(kind: PgType, oid: int) -> bool:
+    return kind.oid == oid or (kind.element is not None and kind.element.kind == "e")

@@ -1,0 +1,81 @@
+"""Casts, written or implicit, on the typed tree (manual: Type Conversion, Value Storage and Type Casts).
+
+A literal becomes a constant of the wanted type at once, as the server does it, so a bad literal is refused
+when the clause is made and not at the first row. Transcribes `coerce_type()` and `find_coercion_pathway()`.
+"""
+
+from __future__ import annotations
+
+from pgshapes.where.catalogue import CASTS, TEXT, TYPES, UNKNOWN, PgType
+from pgshapes.where.parameters import Parameters
+from pgshapes.where.refusal import Refusal
+from pgshapes.where.tree import CastTo, Const, Expr, Unknown
+from pgshapes.where.values.raising import BadLiteral
+from pgshapes.where.values.type_io import type_io
+
+_STRING = "S"
+
+
+def coerce(expr: Expr, target: PgType, parameters: Parameters, *, explicit: bool = False) -> Expr:
+    """The expression as `target`. Raises Refusal when there is no such cast, or for a bad literal."""
+    if isinstance(expr, Unknown):
+        return _fix(expr, target, parameters)
+    if expr.type == target:
+        return expr
+    function = cast_function(expr.type, target, explicit=explicit)
+    if function is None:
+        raise Refusal(f"unknown cast from type {expr.type.name} to type {target.name}", at=expr.at)
+    return CastTo(target, expr.at, expr, function)
+
+
+def cast_function(source: PgType, target: PgType, *, explicit: bool) -> str | None:
+    """How `source` becomes `target`: `relabel`, `io`, `array`, `<source>_to_<target>`, or None for not at
+    all.
+    """
+    path = CASTS.get((source.oid, target.oid))
+    if path is not None:
+        if path.context != "i" and not explicit:
+            return None
+        return {"b": "relabel", "i": "io"}.get(path.method, f"{source.name}_to_{target.name}")
+    if source.element is not None and target.element is not None:
+        function = cast_function(source.element, target.element, explicit=explicit)
+        return None if function is None else f"array:{function}"
+    if explicit and _STRING in (source.category, target.category):
+        return "io"
+    return None
+
+
+def read_literal(text: str, target: PgType, at: int, *, field: str = "where") -> str:
+    """A literal's text in the form in which the server would write its value. Raises Refusal."""
+    io = type_io(target)
+    if io is None:
+        raise Refusal(f"unsupported type {target.name}", at=at)
+    try:
+        return io.write(io.read(text))
+    except BadLiteral as bad:
+        reason = bad.reason or f"invalid syntax for type {target.name}: {text[:200]}"
+        raise Refusal(reason, at=at, field=field) from None
+
+
+def settle(expr: Expr, parameters: Parameters) -> Expr:
+    """A literal that nothing has given a type is text."""
+    return _fix(expr, TYPES[TEXT], parameters) if isinstance(expr, Unknown) else expr
+
+
+def known_type(expr: Expr, parameters: Parameters) -> Expr:
+    """A parameter that has met its type since is of that type; everything else is what it was."""
+    if isinstance(expr, Unknown) and expr.parameter is not None:
+        found = parameters.types.get(expr.parameter)
+        if found is not None:
+            return _fix(expr, found, parameters)
+    return expr
+
+
+def _fix(expr: Unknown, target: PgType, parameters: Parameters) -> Const:
+    if target.oid == UNKNOWN:
+        target = TYPES[TEXT]
+    if expr.parameter is not None:
+        parameters.decide(expr.parameter, target, expr.at)
+    if expr.text is None:
+        return Const(target, expr.at, None)
+    return Const(target, expr.at, read_literal(expr.text, target, expr.at))

@@ -1,0 +1,140 @@
+"""Typed tree → SQL: the only SQL of a clause that is ever sent, and the clause's identity.
+
+Rebuilt from the tree alone: every literal is quoted here and carries its type, every implicit cast is
+written out, every operation is in parentheses. Reading the result back gives the same tree, so the same
+SQL.
+"""
+
+from __future__ import annotations
+
+from pgshapes.where.catalogue import BOOL, PgType
+from pgshapes.where.tree import (
+    Apply,
+    ArrayOf,
+    Case,
+    CastTo,
+    Coalesce,
+    Collated,
+    ColumnRef,
+    Connective,
+    Const,
+    Expr,
+    Extreme,
+    IsDistinct,
+    IsNull,
+    IsTruth,
+    Logic,
+    NullIf,
+    Quantified,
+    Subscript,
+)
+
+
+def quote_identifier(name: str) -> str:
+    """A name between double quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_literal(text: str) -> str:
+    """A string literal that means the same whatever `standard_conforming_strings` is."""
+    quoted = "'" + text.replace("'", "''") + "'"
+    return "E" + quoted.replace("\\", "\\\\") if "\\" in quoted else quoted
+
+
+def deparse(expr: Expr) -> str:
+    """The expression as SQL, closed in itself: safe to stand anywhere an expression may."""
+    match expr:
+        case Const():
+            return _constant(expr)
+        case ColumnRef():
+            name = quote_identifier(expr.name)
+            return f"({name})::{type_name(expr.type)}" if expr.is_domain else name
+        case Apply():
+            return _apply(expr)
+        case CastTo():
+            return f"({deparse(expr.arg)})::{type_name(expr.type)}"
+        case Logic(connective=Connective.NOT):
+            return f"(NOT {deparse(expr.args[0])})"
+        case Logic():
+            return "(" + f" {expr.connective.value} ".join(map(deparse, expr.args)) + ")"
+        case IsNull():
+            return f"({deparse(expr.arg)} IS {_not(expr.negated)}NULL)"
+        case IsTruth():
+            word = {True: "TRUE", False: "FALSE", None: "UNKNOWN"}[expr.truth]
+            return f"({deparse(expr.arg)} IS {_not(expr.negated)}{word})"
+        case IsDistinct():
+            return f"({deparse(expr.left)} IS {_not(expr.negated)}DISTINCT FROM {deparse(expr.right)})"
+        case _:
+            return _rarer(expr)
+
+
+def _rarer(expr: Expr) -> str:
+    match expr:
+        case NullIf():
+            return f"NULLIF({deparse(expr.left)}, {deparse(expr.right)})"
+        case Quantified():
+            operator = _operator(expr.operator, expr.is_polymorphic)
+            word = "ANY" if expr.is_any else "ALL"
+            return f"({deparse(expr.left)} {operator} {word} ({deparse(expr.array)}))"
+        case ArrayOf():
+            return f"ARRAY[{_list(expr.items)}]::{type_name(expr.type)}"
+        case Subscript():
+            return f"({deparse(expr.array)})" + "".join(_subscripts(expr))
+        case Coalesce():
+            return f"COALESCE({_list(expr.args)})"
+        case Extreme():
+            return f"{'GREATEST' if expr.is_greatest else 'LEAST'}({_list(expr.args)})"
+        case Case():
+            whens = " ".join(f"WHEN {deparse(when)} THEN {deparse(then)}" for when, then in expr.whens)
+            return f"(CASE {whens} ELSE {deparse(expr.default)} END)"
+        case Collated():
+            return f'({deparse(expr.arg)} COLLATE "{expr.collation.name}")'
+        case _:
+            raise TypeError(f"no SQL for {type(expr).__name__}")
+
+
+def type_name(kind: PgType) -> str:
+    """A built-in type as SQL names it; it needs no schema, `pg_catalog` is always searched."""
+    if kind.element is not None:
+        return type_name(kind.element) + "[]"
+    return kind.name
+
+
+def _constant(expr: Const) -> str:
+    element = expr.type.element or expr.type
+    if element.kind == "e":
+        return "NULL" if expr.text is None else quote_literal(expr.text)
+    if expr.type.oid == BOOL and expr.text is not None:
+        return "true" if expr.text == "t" else "false"
+    text = "NULL" if expr.text is None else quote_literal(expr.text)
+    return f"{text}::{type_name(expr.type)}"
+
+
+def _apply(expr: Apply) -> str:
+    if not expr.is_operator:
+        return f"pg_catalog.{quote_identifier(expr.name)}({_list(expr.args)})"
+    operator = _operator(expr.name, expr.is_polymorphic)
+    if len(expr.args) == 1:
+        return f"({operator} {deparse(expr.args[0])})"
+    return f"({deparse(expr.args[0])} {operator} {deparse(expr.args[1])})"
+
+
+def _operator(name: str, is_polymorphic: bool) -> str:
+    """The operator; with its schema where an extension may have one that fits the types more exactly."""
+    return f"OPERATOR(pg_catalog.{name})" if is_polymorphic else name
+
+
+def _subscripts(expr: Subscript) -> list[str]:
+    bounds = zip(expr.lower, expr.upper, strict=True)
+    shown = [
+        ("" if low is None else deparse(low), "" if high is None else deparse(high)) for low, high in bounds
+    ]
+    return [f"[{low}:{high}]" if expr.is_slice else f"[{high}]" for low, high in shown]
+
+
+def _not(negated: bool) -> str:
+    return "NOT " if negated else ""
+
+
+def _list(exprs: tuple[Expr, ...]) -> str:
+    return ", ".join(map(deparse, exprs))

@@ -1,0 +1,134 @@
+"""Constant subtrees → constants, by the server's rules (`eval_const_expressions()`): what a clause does at
+plan time.
+
+Not an optimiser of its own: it decides whether an operation that would raise an error is ever reached, and
+leaves the index plan plain comparisons with constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+from pgshapes.where.catalogue import BOOL, TYPES
+from pgshapes.where.collation_rules import CollationRules
+from pgshapes.where.refusal import Refusal
+from pgshapes.where.source.compiled import evaluate_constant
+from pgshapes.where.tree import (
+    Apply,
+    Case,
+    CastTo,
+    Coalesce,
+    Connective,
+    Const,
+    Expr,
+    Logic,
+    Unknown,
+)
+from pgshapes.where.values.raising import RowError
+from pgshapes.where.values.type_io import type_io
+
+
+class Folding:
+    """The folding of one clause."""
+
+    def __init__(self, rules: CollationRules) -> None:
+        self._rules = rules
+
+    def fold(self, expr: Expr) -> Expr:
+        """The expression with its constant parts computed. Raises Refusal where computing raises an error."""
+        match expr:
+            case Const() | Unknown():
+                return expr
+            case Logic():
+                return self._logic(expr)
+            case Coalesce():
+                return self._coalesce(expr)
+            case Case():
+                return self._case(expr)
+        folded = map_children(expr, self.fold)
+        if isinstance(folded, Apply | CastTo) and _is_null_call(folded):
+            return Const(folded.type, folded.at, None)
+        if folded.children and all(isinstance(child, Const) for child in folded.children):
+            return self._evaluate(folded)
+        return folded
+
+    def _logic(self, expr: Logic) -> Expr:
+        if expr.connective is Connective.NOT:
+            arg = self.fold(expr.args[0])
+            if not isinstance(arg, Const):
+                return replace(expr, args=(arg,))
+            return _truth(None if arg.text is None else arg.text == "f", expr.at)
+        decisive = "f" if expr.connective is Connective.AND else "t"
+        kept: list[Expr] = []
+        for arg in map(self.fold, expr.args):
+            if isinstance(arg, Const) and arg.text == decisive:
+                return arg
+            if not isinstance(arg, Const) or arg.text is None:
+                kept.append(arg)
+        if not kept:
+            return _truth(decisive == "f", expr.at)
+        return kept[0] if len(kept) == 1 else replace(expr, args=tuple(kept))
+
+    def _coalesce(self, expr: Coalesce) -> Expr:
+        kept: list[Expr] = []
+        for arg in map(self.fold, expr.args):
+            if isinstance(arg, Const) and arg.text is None:
+                continue
+            kept.append(arg)
+            if isinstance(arg, Const):
+                break
+        if not kept:
+            return Const(expr.type, expr.at, None)
+        return kept[0] if len(kept) == 1 else replace(expr, args=tuple(kept))
+
+    def _case(self, expr: Case) -> Expr:
+        whens: list[tuple[Expr, Expr]] = []
+        for when, then in expr.whens:
+            condition = self.fold(when)
+            if not isinstance(condition, Const):
+                whens.append((condition, self.fold(then)))
+            elif condition.text == "t":
+                default = self.fold(then)
+                break
+        else:
+            default = self.fold(expr.default)
+        return replace(expr, whens=tuple(whens), default=default) if whens else default
+
+    def _evaluate(self, expr: Expr) -> Expr:
+        io = type_io(expr.type)
+        if io is None:
+            return expr
+        try:
+            value = evaluate_constant(expr, self._rules)
+        except RowError as error:
+            raise Refusal(f"Failed to apply function to constant arguments: {error}", at=expr.at) from None
+        return Const(expr.type, expr.at, None if value is None else io.write(value))
+
+
+def map_children(expr: Expr, function: Callable[[Expr], Expr]) -> Expr:
+    """The node with each direct operand replaced."""
+    changed = {
+        field.name: _map(getattr(expr, field.name), function)
+        for field in fields(expr)
+        if field.name not in ("type", "at")
+    }
+    return replace(expr, **changed)
+
+
+def _map(value: Any, function: Callable[[Expr], Expr]) -> Any:
+    if isinstance(value, Expr):
+        return function(value)
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(_map(item, function) for item in value)
+    return value
+
+
+def _is_null_call(expr: Apply | CastTo) -> bool:
+    is_strict = isinstance(expr, CastTo) or expr.is_strict
+    return is_strict and any(isinstance(arg, Const) and arg.text is None for arg in expr.children)
+
+
+def _truth(value: bool | None, at: int) -> Const:
+    return Const(TYPES[BOOL], at, None if value is None else "t" if value else "f")

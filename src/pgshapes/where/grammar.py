@@ -1,0 +1,112 @@
+"""Clause text → syntax tree, by Postgres's own grammar (libpg_query, through its C interface).
+
+Not a parser of its own, and it knows no types. The tree is the JSON of the library as plain dicts and
+lists; only the clause's expression leaves this module, and only if the statement around it is exactly
+`SELECT 1 WHERE <clause>`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from pgshapes.where.refusal import Refusal
+
+Node = dict[str, Any]
+
+MAX_CLAUSE_BYTES: Final = 65_536
+"""1,000 uuids in an IN list are 40 kB; the C library's recursion needs 250 bytes of stack per byte at
+worst.
+"""
+
+_WRAPPER: Final = b"SELECT 1 WHERE "
+_LIBRARIES: Final = {"win32": "pg_query.dll", "darwin": "libpg_query.dylib"}
+_STATEMENT_KEYS: Final = {"targetList", "whereClause", "limitOption", "op"}
+
+
+class _Error(ctypes.Structure):
+    _fields_ = [
+        ("message", ctypes.c_char_p),
+        ("funcname", ctypes.c_char_p),
+        ("filename", ctypes.c_char_p),
+        ("lineno", ctypes.c_int),
+        ("cursorpos", ctypes.c_int),
+        ("context", ctypes.c_char_p),
+    ]
+
+
+class _Result(ctypes.Structure):
+    _fields_ = [
+        ("parse_tree", ctypes.c_char_p),
+        ("stderr_buffer", ctypes.c_char_p),
+        ("error", ctypes.POINTER(_Error)),
+    ]
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """The shared library that the package `postgast` ships; its Python side (protobuf) is never imported."""
+    spec = importlib.util.find_spec("postgast")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("the package postgast is not installed")
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    library = ctypes.CDLL(str(folder / _LIBRARIES.get(sys.platform, "libpg_query.so")))
+    library.pg_query_parse.argtypes = [ctypes.c_char_p]
+    library.pg_query_parse.restype = _Result
+    library.pg_query_free_parse_result.argtypes = [_Result]
+    library.pg_query_free_parse_result.restype = None
+    return library
+
+
+def parse_clause(text: str) -> Node:
+    """The expression of a clause. Raises Refusal for what is no single boolean expression of the grammar."""
+    statements = _parse_statements(_WRAPPER + _encode(text))
+    if len(statements) != 1:
+        raise Refusal('unescaped ";" causing statement split')
+    statement = statements[0].get("stmt", {}).get("SelectStmt")
+    if statement is None or set(statement) - _STATEMENT_KEYS or statement.get("op") != "SETOP_NONE":
+        raise Refusal("malformed query ending with SQL clauses")
+    if len(statement["targetList"]) != 1 or "whereClause" not in statement:
+        raise Refusal("malformed query ending with SQL clauses")
+    clause: Node = statement["whereClause"]
+    return clause
+
+
+def location_in_clause(location: int) -> int:
+    """Byte position in the user's text of a position in the parsed statement."""
+    return max(0, location - len(_WRAPPER))
+
+
+def _encode(text: str) -> bytes:
+    if len(text) > MAX_CLAUSE_BYTES:
+        raise Refusal(f"WHERE clause is longer than {MAX_CLAUSE_BYTES} bytes")
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise Refusal("WHERE clause is not valid UTF-8") from None
+    if len(encoded) > MAX_CLAUSE_BYTES:
+        raise Refusal(f"WHERE clause is longer than {MAX_CLAUSE_BYTES} bytes")
+    if b"\0" in encoded:
+        raise Refusal("WHERE clause must not contain NUL characters")
+    return encoded
+
+
+def _parse_statements(statement: bytes) -> list[Node]:
+    result = _library().pg_query_parse(statement)
+    try:
+        if result.error:
+            error = result.error.contents
+            text = error.message.decode(errors="replace")
+            raise Refusal(text, at=max(0, error.cursorpos - 1))
+        tree: list[Node] = orjson.loads(result.parse_tree)["stmts"]
+        return tree
+    except (RecursionError, orjson.JSONDecodeError):
+        raise Refusal("WHERE clause is nested too deeply") from None
+    finally:
+        _library().pg_query_free_parse_result(result)

@@ -1,0 +1,36 @@
+"""How one operator or function of Postgres is carried out in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Operation(NamedTuple):
+    """Either `template`, Python source with `{0}`, `{1}` for the operands, or `call`, a function of the
+    operands.
+    """
+
+    template: str = ""
+    call: Callable[..., Any] | None = None
+    can_raise: bool = False
+    """Whether it may raise RowError."""
+    equality: str = ""
+    """`eq` or `ne` when it is `=` or `<>` of a type whose equal values have equal text."""
+    collation: str = ""
+    """What it needs of the collation: `equal` determinism, `order` byte order, `case` known folding."""
+
+
+def inline(template: str, *, collation: str = "", equality: str = "") -> Operation:
+    """An operation that cannot raise, as source."""
+    return Operation(template=template, collation=collation, equality=equality)
+
+
+def calls(function: Callable[..., Any], *, collation: str = "") -> Operation:
+    """An operation that is a function and cannot raise."""
+    return Operation(call=function, collation=collation)
+
+
+def raises(function: Callable[..., Any]) -> Operation:
+    """An operation that is a function and may raise RowError."""
+    return Operation(call=function, can_raise=True)

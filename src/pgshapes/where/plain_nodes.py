@@ -1,0 +1,127 @@
+"""Literals, columns, parameters, AND/OR/NOT, IS tests, casts and COLLATE: syntax node → typed node."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pgshapes.where.array_nodes import array_of_items
+from pgshapes.where.catalogue import BOOL, INT4, INT8, NUMERIC, TEXT, TYPES, TYPES_BY_NAME, PgType, array_of
+from pgshapes.where.coercion import coerce, settle
+from pgshapes.where.collation import NAMED
+from pgshapes.where.column_types import column_collation, column_type
+from pgshapes.where.grammar import Node, location_in_clause
+from pgshapes.where.polymorphism import UNKNOWN_TYPE
+from pgshapes.where.refusal import Refusal
+from pgshapes.where.scope import Scope
+from pgshapes.where.tree import Collated, ColumnRef, Connective, Const, Expr, IsNull, IsTruth, Logic, Unknown
+from pgshapes.where.values.type_io import type_io
+
+_CONNECTIVES: Final = {"AND_EXPR": Connective.AND, "OR_EXPR": Connective.OR, "NOT_EXPR": Connective.NOT}
+_TRUTHS: Final = {"TRUE": True, "FALSE": False, "UNKNOWN": None}
+
+
+def constant(scope: Scope, fields: Node, at: int) -> Expr:
+    """`NULL`, `'…'`, `true`, `1`, `1.5`."""
+    if "isnull" in fields:
+        return Unknown(UNKNOWN_TYPE, at, None)
+    if "sval" in fields:
+        return Unknown(UNKNOWN_TYPE, at, fields["sval"].get("sval", ""))
+    if "boolval" in fields:
+        return Const(TYPES[BOOL], at, "t" if fields["boolval"].get("boolval") else "f")
+    if "ival" in fields:
+        return Const(TYPES[INT4], at, str(fields["ival"].get("ival", 0)))
+    if "fval" in fields:
+        return _wide_number(scope, fields["fval"]["fval"], at)
+    raise Refusal("BitString values are not supported", at=at)
+
+
+def _wide_number(scope: Scope, text: str, at: int) -> Expr:
+    """A number that is no int4: bigint if it fits, numeric otherwise."""
+    digits = text.replace("_", "").lower()
+    if len(digits) > 1_000:
+        raise Refusal("numbers of more than 1000 digits are not supported", at=at)
+    try:
+        value = int(digits, 0 if digits.lstrip("-")[:2] in ("0x", "0o", "0b") else 10)
+    except ValueError:
+        return coerce(Unknown(UNKNOWN_TYPE, at, digits), TYPES[NUMERIC], scope.parameters)
+    kind = TYPES[INT8 if -(2**63) <= value < 2**63 else NUMERIC]
+    return coerce(Unknown(UNKNOWN_TYPE, at, str(value)), kind, scope.parameters)
+
+
+def column(scope: Scope, fields: Node, at: int) -> Expr:
+    """A column of the relation, by its bare name."""
+    parts = [part.get("String", {}).get("sval", "*") for part in fields["fields"]]
+    name = ".".join(parts)
+    index = scope.relation.column_index.get(name) if len(parts) == 1 else None
+    if index is None or (scope.queryable is not None and name not in scope.queryable):
+        raise Refusal(f"unknown reference {name}", at=at)
+    found = scope.relation.columns[index]
+    return ColumnRef(column_type(found), at, index, name, column_collation(found), found.type_kind == "d")
+
+
+def parameter(scope: Scope, fields: Node, at: int) -> Expr:
+    """`$n`."""
+    number = fields.get("number", 0)
+    return Unknown(UNKNOWN_TYPE, at, scope.parameters.value(number, at), number)
+
+
+def logic(scope: Scope, fields: Node, at: int) -> Expr:
+    """AND, OR, NOT."""
+    connective = _CONNECTIVES[fields["boolop"]]
+    args = tuple(scope.boolean(arg, connective.value) for arg in fields["args"])
+    return Logic(TYPES[BOOL], at, connective, args)
+
+
+def null_test(scope: Scope, fields: Node, at: int) -> Expr:
+    """`IS [NOT] NULL`."""
+    arg = settle(scope.expr(fields["arg"]), scope.parameters)
+    if arg.type.kind == "c":
+        raise Refusal("IS NULL of a composite value is not supported", at=at)
+    return IsNull(TYPES[BOOL], at, arg, fields["nulltesttype"] == "IS_NOT_NULL")
+
+
+def truth_test(scope: Scope, fields: Node, at: int) -> Expr:
+    """`IS [NOT] TRUE | FALSE | UNKNOWN`."""
+    words = fields["booltesttype"].split("_")
+    arg = scope.boolean(fields["arg"], " ".join(words))
+    return IsTruth(TYPES[BOOL], at, arg, _TRUTHS[words[-1]], "NOT" in words)
+
+
+def type_cast(scope: Scope, fields: Node, at: int) -> Expr:
+    """`arg::type`, `CAST(arg AS type)`, `type 'literal'`."""
+    target = named_type(fields["typeName"])
+    inner = fields["arg"]
+    if "A_ArrayExpr" in inner and target.is_array:
+        return array_of_items(scope, inner["A_ArrayExpr"], at, target)
+    return scope.cast(scope.expr(inner), target, at)
+
+
+def named_type(fields: Node) -> PgType:
+    """The type that a `TypeName` node means. Raises Refusal for all but the types a clause can compute
+    with.
+    """
+    names = [part["String"]["sval"] for part in fields["names"]]
+    at = location_in_clause(fields.get("location", 0))
+    shown = names[-1] + "[]" * bool(fields.get("arrayBounds"))
+    found = TYPES_BY_NAME.get(names[-1]) if len(names) == 1 or names[0] == "pg_catalog" else None
+    if found is not None and fields.get("arrayBounds"):
+        found = None if found.is_array else array_of(found)
+    if found is None or type_io(found) is None or fields.get("setof"):
+        raise Refusal(f"unsupported type {shown}", at=at)
+    if fields.get("typmods"):
+        raise Refusal(f"type modifiers are not supported: {shown}", at=at)
+    return found
+
+
+def collate(scope: Scope, fields: Node, at: int) -> Expr:
+    """`arg COLLATE "C"`."""
+    arg = scope.expr(fields["arg"])
+    if isinstance(arg, Unknown):
+        arg = coerce(arg, TYPES[TEXT], scope.parameters)
+    names = [part["String"]["sval"] for part in fields["collname"]]
+    collation = NAMED.get(names[-1]) if len(names) == 1 or names[0] == "pg_catalog" else None
+    if collation is None:
+        raise Refusal(f'collation "{".".join(names)}" is not supported, only "C" and "POSIX" are', at=at)
+    if not arg.type.is_collatable:
+        raise Refusal(f"collations are not supported by type {arg.type.name}", at=at)
+    return Collated(arg.type, at, arg, collation)

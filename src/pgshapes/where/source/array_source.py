@@ -1,0 +1,121 @@
+"""Source of ANY, ALL, ARRAY[…] and subscripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pgshapes.where.operations.registry import OPERATIONS
+from pgshapes.where.operations.subscripting import element_at, slice_of, stack
+from pgshapes.where.source.emission import Emission
+from pgshapes.where.source.matching import fold_of, is_match
+from pgshapes.where.source.writer import is_canonical, plain_column
+from pgshapes.where.tree import Apply, ArrayOf, Const, Quantified, Subscript
+from pgshapes.where.values.arrays import Array, decode_array, vector
+
+
+def quantified_value(emission: Emission, expr: Quantified) -> str:
+    """Source of ANY or ALL, three-valued."""
+    function = emission.names.bind(any_of if expr.is_any else all_of)
+    test = _element_test(emission, expr)
+    return f"{function}({test}, {emission.value(expr.left)}, {emission.value(expr.array)})"
+
+
+def quantified_test(emission: Emission, expr: Quantified, *, wanted: bool) -> str:
+    """Source of the test for TRUE or FALSE; a column among constants is looked up in a set."""
+    texts = constant_texts(expr)
+    column = plain_column(expr.left)
+    if texts is None or column is None:
+        return f"({quantified_value(emission, expr)} is {wanted})"
+    is_in = expr.is_any == wanted
+    text, constants = emission.names.column(column.index), emission.names.bind(frozenset(texts - {None}))
+    if is_in:
+        return f"({text} in {constants})"
+    if None in texts:
+        return "False"
+    name = emission.names.temporary()
+    return f"(({name} := {text}) is not None and {name} not in {constants})"
+
+
+def constant_texts(expr: Quantified) -> set[str | None] | None:
+    """The texts of `column = ANY (constants)` or `column <> ALL (constants)`, else None. Never empty."""
+    wanted = "eq" if expr.is_any else "ne"
+    if OPERATIONS[expr.function].equality != wanted or not is_canonical(expr.left):
+        return None
+    if not isinstance(expr.array, Const) or expr.array.text is None:
+        return None
+    items = decode_array(expr.array.text, str).items
+    return set(items) or None
+
+
+def _element_test(emission: Emission, expr: Quantified) -> str:
+    operation = OPERATIONS[expr.function]
+    element = expr.array.type.element
+    assert element is not None
+    pair = Apply(
+        expr.type, expr.at, expr.operator, expr.function, (expr.left, Const(element, expr.at, None)), True
+    )
+    if is_match(pair):
+        fold = fold_of(emission, pair)
+        call = operation.call
+        assert call is not None
+        return emission.names.bind(call if fold is None else _folding(call, fold))
+    return f"(lambda a, b: {emission.names.applied(operation, ['a', 'b'])})"
+
+
+def _folding(call: Callable[..., Any], fold: Callable[[str], str]) -> Callable[[str, str], Any]:
+    return lambda text, pattern: call(fold(text), fold(pattern))
+
+
+def any_of(test: Callable[[Any, Any], bool], left: Any, array: Array | None) -> bool | None:
+    """`left op ANY (array)`: an empty array is FALSE even for NULL."""
+    if array is None:
+        return None
+    if not array.items:
+        return False
+    if left is None:
+        return None
+    result: bool | None = False
+    for item in array.items:
+        if item is None:
+            result = None
+        elif test(left, item):
+            return True
+    return result
+
+
+def all_of(test: Callable[[Any, Any], bool], left: Any, array: Array | None) -> bool | None:
+    """`left op ALL (array)`: an empty array is TRUE even for NULL."""
+    if array is None:
+        return None
+    if not array.items:
+        return True
+    if left is None:
+        return None
+    result: bool | None = True
+    for item in array.items:
+        if item is None:
+            result = None
+        elif not test(left, item):
+            return False
+    return result
+
+
+def array_value(emission: Emission, expr: ArrayOf) -> str:
+    """Source of `ARRAY[…]`."""
+    values = "".join(f"{emission.value(item)}, " for item in expr.items)
+    is_nested = any(item.type.is_array for item in expr.items)
+    return f"{emission.names.bind(stack if is_nested else vector)}(({values}))"
+
+
+def subscript_value(emission: Emission, expr: Subscript) -> str:
+    """Source of an element or a slice."""
+    array = emission.value(expr.array)
+    upper = "".join("None, " if bound is None else f"{emission.value(bound)}, " for bound in expr.upper)
+    if not expr.is_slice:
+        return f"{emission.names.bind(element_at)}({array}, ({upper}))"
+    lower = "".join("None, " if bound is None else f"{emission.value(bound)}, " for bound in expr.lower)
+    given = tuple(
+        (low is not None, high is not None) for low, high in zip(expr.lower, expr.upper, strict=True)
+    )
+    return f"{emission.names.bind(slice_of)}({array}, ({lower}), ({upper}), {emission.names.bind(given)})"

@@ -1,0 +1,108 @@
+"""Source of operators, functions and casts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgshapes.where.catalogue import TEXT
+from pgshapes.where.operations import folding
+from pgshapes.where.operations.registry import CASTS, OPERATIONS
+from pgshapes.where.refusal import Refusal
+from pgshapes.where.source.emission import Emission
+from pgshapes.where.source.matching import is_match, match_source
+from pgshapes.where.source.raising import may_raise
+from pgshapes.where.source.writer import Operand, is_canonical, plain_column
+from pgshapes.where.tree import Apply, CastTo, ColumnRef, Const, Expr
+from pgshapes.where.values.type_io import type_io
+
+_FOLDS = {"lower(25)": folding.lower_of, "upper(25)": folding.upper_of}
+
+
+def call_value(emission: Emission, expr: Apply) -> str:
+    """Source of a call's value."""
+    if not expr.is_strict:
+        call = OPERATIONS[expr.function].call
+        values = ", ".join(emission.value(arg) for arg in expr.args)
+        return f"{emission.names.bind(call)}({values})"
+    guards, use = _strict(emission, expr)
+    return f"({use} if {guards} else None)" if guards else use
+
+
+def call_test(emission: Emission, expr: Apply, *, wanted: bool) -> str:
+    """Source of the test whether a call that makes a bool is TRUE, or FALSE."""
+    text = _text_comparison(emission, expr, wanted=wanted)
+    if text is not None:
+        return text
+    guards, use = _strict(emission, expr)
+    use = use if wanted else f"(not {use})"
+    return f"({guards} and {use})" if guards else use
+
+
+def cast_value(emission: Emission, expr: CastTo) -> str:
+    """Source of a cast's value."""
+    if expr.function == "relabel":
+        return emission.value(expr.arg)
+    if expr.function == "io":
+        return _written(emission, expr.arg)
+    operand = emission.operand(expr.arg)
+    use = emission.names.applied(CASTS[expr.function], [operand.use])
+    return f"({use} if {operand.guard} else None)" if operand.guard else use
+
+
+def join_guards(operands: Sequence[Operand], exprs: Sequence[Expr]) -> str:
+    """All guards as one test. A strict function evaluates every operand, also beside a NULL: `&` does so
+    too.
+    """
+    guards = [operand.guard for operand in operands if operand.guard]
+    eager = len(guards) > 1 and any(may_raise(expr) for expr in exprs)
+    return (" & " if eager else " and ").join(guards)
+
+
+def _strict(emission: Emission, expr: Apply) -> tuple[str, str]:
+    operands = [emission.operand(arg) for arg in expr.args]
+    uses = [operand.use for operand in operands]
+    if is_match(expr):
+        use = match_source(emission, expr, *uses)
+    elif expr.function in _FOLDS:
+        use = f"{emission.names.bind(_fold(emission, expr))}({uses[0]})"
+    else:
+        use = emission.names.applied(OPERATIONS[expr.function], uses)
+    return join_guards(operands, expr.args), use
+
+
+def _fold(emission: Emission, expr: Apply) -> folding.Fold:
+    collation = emission.collation(expr)
+    fold = None if collation is None else _FOLDS[expr.function](collation)
+    if fold is None:
+        raise Refusal("the case rules of the collation are not known", at=expr.at)
+    return fold
+
+
+def _text_comparison(emission: Emission, expr: Apply, *, wanted: bool) -> str | None:
+    """`=` and `<>` of a column by its text alone, if equal values of the type have equal text."""
+    equality = OPERATIONS[expr.function].equality
+    if not equality or not all(is_canonical(arg) for arg in expr.args):
+        return None
+    is_equal = (equality == "eq") == wanted
+    left, right = expr.args
+    column = plain_column(left) or plain_column(right)
+    other = right if plain_column(left) is not None else left
+    if column is None or not isinstance(other, Const) or other.text is None:
+        return None
+    text, constant = emission.names.column(column.index), emission.names.bind(other.text)
+    if is_equal:
+        return f"({text} == {constant})"
+    name = emission.names.temporary()
+    return f"(({name} := {text}) is not None and {name} != {constant})"
+
+
+def _written(emission: Emission, arg: Expr) -> str:
+    """Source of the text that the type's output function makes; a column comes as that text."""
+    if isinstance(arg, ColumnRef):
+        return emission.names.column(arg.index)
+    io = type_io(arg.type)
+    if io is None or arg.type.oid == TEXT:
+        return emission.value(arg)
+    operand = emission.operand(arg)
+    use = f"{emission.names.bind(io.write)}({operand.use})"
+    return f"({use} if {operand.guard} else None)" if operand.guard else use

@@ -1,0 +1,34 @@
+"""What the emission of one kind of node may ask of the emission of the whole clause."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pgshapes.where.collation import Collation
+from pgshapes.where.source.writer import Names, Operand
+from pgshapes.where.tree import Expr
+
+
+class Emission(Protocol):
+    """Source of one clause. `value` makes a value or None; `true` and `false` test for TRUE and FALSE.
+
+    Tests are cheaper, but they stop early: where an operand may raise an error, a value is made in
+    Postgres's own order of evaluation and then tested.
+    """
+
+    names: Names
+
+    def value(self, expr: Expr) -> str:
+        """Source of the value, None for NULL."""
+
+    def true(self, expr: Expr) -> str:
+        """Source of a bool: whether the value is TRUE."""
+
+    def false(self, expr: Expr) -> str:
+        """Source of a bool: whether the value is FALSE."""
+
+    def operand(self, expr: Expr) -> Operand:
+        """The expression as an operand of something strict."""
+
+    def collation(self, expr: Expr) -> Collation | None:
+        """The collation that an operation works by."""

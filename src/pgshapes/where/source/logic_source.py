@@ -1,0 +1,76 @@
+"""Source of AND, OR, NOT and of the IS tests."""
+
+from __future__ import annotations
+
+from pgshapes.where.operations.registry import OPERATIONS
+from pgshapes.where.source.emission import Emission
+from pgshapes.where.source.raising import may_raise
+from pgshapes.where.source.writer import is_canonical, plain_column
+from pgshapes.where.tree import ColumnRef, Connective, Const, Expr, IsDistinct, IsNull, IsTruth, Logic
+
+
+def logic_value(emission: Emission, expr: Logic) -> str:
+    """Source of the three-valued result, operands left to right, no further than Postgres goes."""
+    if expr.connective is Connective.NOT:
+        name = emission.names.temporary()
+        return f"(None if ({name} := {emission.value(expr.args[0])}) is None else not {name})"
+    decisive = str(expr.connective is Connective.OR)
+    names = [emission.names.temporary() for _ in expr.args]
+    parts = [
+        f"{decisive} if ({name} := {emission.value(arg)}) is {decisive} else "
+        for name, arg in zip(names, expr.args, strict=True)
+    ]
+    unknown = " or ".join(f"{name} is None" for name in names)
+    return f"({''.join(parts)}None if {unknown} else {expr.connective is Connective.AND})"
+
+
+def logic_test(emission: Emission, expr: Logic, *, wanted: bool) -> str:
+    """Source of the test for TRUE or FALSE."""
+    if may_raise(expr):
+        return f"({logic_value(emission, expr)} is {wanted})"
+    test = emission.true if wanted else emission.false
+    if expr.connective is Connective.NOT:
+        return emission.false(expr.args[0]) if wanted else emission.true(expr.args[0])
+    word = " and " if (expr.connective is Connective.AND) == wanted else " or "
+    return "(" + word.join(test(arg) for arg in expr.args) + ")"
+
+
+def null_test(emission: Emission, expr: IsNull) -> str:
+    """Source of IS [NOT] NULL."""
+    text = (
+        emission.names.column(expr.arg.index) if isinstance(expr.arg, ColumnRef) else emission.value(expr.arg)
+    )
+    return f"({text} is {'not ' if expr.negated else ''}None)"
+
+
+def truth_test(emission: Emission, expr: IsTruth) -> str:
+    """Source of IS [NOT] TRUE, FALSE, UNKNOWN."""
+    if expr.truth is None:
+        return f"({emission.value(expr.arg)} is {'not ' if expr.negated else ''}None)"
+    test = emission.true(expr.arg) if expr.truth else emission.false(expr.arg)
+    return f"(not {test})" if expr.negated else test
+
+
+def distinct_test(emission: Emission, expr: IsDistinct) -> str:
+    """Source of IS [NOT] DISTINCT FROM."""
+    operation = OPERATIONS[expr.equality]
+    by_text = operation.equality == "eq" and is_canonical(expr.left) and is_canonical(expr.right)
+    texts = [_text(emission, side) for side in (expr.left, expr.right)]
+    if by_text and None not in texts:
+        return f"({texts[0]} {'==' if expr.negated else '!='} {texts[1]})"
+    left, right = emission.names.temporary(), emission.names.temporary()
+    values = (
+        f"({left} := {emission.value(expr.left)}) is None, ({right} := {emission.value(expr.right)}) is None"
+    )
+    equal = emission.names.applied(operation, [left, right])
+    nulls, count = emission.names.bind(sum), emission.names.temporary()
+    same = f"({count} == 2 if ({count} := {nulls}(({values}))) else {equal})"
+    return same if expr.negated else f"(not {same})"
+
+
+def _text(emission: Emission, expr: Expr) -> str | None:
+    """A column's or constant's text, None being NULL."""
+    column = plain_column(expr)
+    if column is not None:
+        return emission.names.column(column.index)
+    return emission.names.bind(expr.text) if isinstance(expr, Const) else None

@@ -1,0 +1,69 @@
+"""LIKE and ILIKE with a constant pattern: the cheapest test that means the same."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pgshapes.where.operations.folding import Fold, lower_of
+from pgshapes.where.operations.patterns import compile_pattern, like, not_like
+from pgshapes.where.operations.registry import OPERATIONS
+from pgshapes.where.refusal import Refusal
+from pgshapes.where.source.emission import Emission
+from pgshapes.where.tree import Apply, Const
+from pgshapes.where.values.raising import RowError
+
+_MATCHES: Final = {like: "", not_like: "not "}
+
+
+def is_match(expr: Apply) -> bool:
+    """Whether the call is LIKE, ILIKE or the negation of one."""
+    return OPERATIONS[expr.function].call in _MATCHES
+
+
+def is_constant_match(expr: Apply) -> bool:
+    """Whether the call is a match with a constant pattern."""
+    return is_match(expr) and isinstance(expr.args[1], Const)
+
+
+def fold_of(emission: Emission, expr: Apply) -> Fold | None:
+    """lower() of the collation that the call works by; None when it heeds case. Raises Refusal."""
+    if OPERATIONS[expr.function].collation != "case":
+        return None
+    collation = emission.collation(expr)
+    fold = None if collation is None else lower_of(collation)
+    if fold is None:
+        raise Refusal("the case rules of the collation are not known", at=expr.at)
+    return fold
+
+
+def match_source(emission: Emission, expr: Apply, subject: str, pattern: str) -> str:
+    """Source of the match of a subject that is not NULL; `pattern` is the source of the pattern's value."""
+    call = OPERATIONS[expr.function].call
+    assert call is not None
+    fold = fold_of(emission, expr)
+    if fold is not None:
+        folded = emission.names.bind(fold)
+        subject = f"{subject}.lower()" if fold is str.lower else f"{folded}({subject})"
+    constant = expr.args[1]
+    if not isinstance(constant, Const) or constant.text is None:
+        pattern = pattern if fold is None else f"{emission.names.bind(fold)}({pattern})"
+        return f"{emission.names.bind(call)}({subject}, {pattern})"
+    text = constant.text if fold is None else fold(constant.text)
+    return (_MATCHES[call] and f"(not {_test(emission, expr, subject, text)})") or _test(
+        emission, expr, subject, text
+    )
+
+
+def _test(emission: Emission, expr: Apply, subject: str, pattern: str) -> str:
+    try:
+        kind, text, test = compile_pattern(pattern)
+    except RowError as error:
+        raise Refusal(str(error), at=expr.at) from None
+    if test is not None:
+        return f"({emission.names.bind(test)}({subject}) is not None)"
+    wanted = emission.names.bind(text)
+    if kind == "exact":
+        return f"({subject} == {wanted})"
+    if kind == "contains":
+        return f"({wanted} in {subject})"
+    return f"{subject}.{'startswith' if kind == 'prefix' else 'endswith'}({wanted})"

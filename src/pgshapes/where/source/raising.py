@@ -1,0 +1,27 @@
+"""Whether evaluating an expression may raise an error in Postgres."""
+
+from __future__ import annotations
+
+from pgshapes.where.operations.registry import CASTS, OPERATIONS
+from pgshapes.where.source.matching import is_constant_match
+from pgshapes.where.tree import Apply, ArrayOf, CastTo, Expr, Quantified, walk
+
+
+def may_raise(expr: Expr) -> bool:
+    """Whether any part of the expression may raise RowError."""
+    return any(_raises_itself(node) for node in walk(expr))
+
+
+def _raises_itself(node: Expr) -> bool:
+    match node:
+        case Apply() if is_constant_match(node):
+            return False
+        case Apply(function=function) | Quantified(function=function):
+            return OPERATIONS[function].can_raise
+        case CastTo(function=function):
+            element = function.removeprefix("array:")
+            return element in CASTS and CASTS[element].can_raise
+        case ArrayOf(items=items):
+            return any(item.type.is_array for item in items)
+        case _:
+            return False

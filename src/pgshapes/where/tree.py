@@ -1,0 +1,251 @@
+"""The typed tree of a clause: what the analysis makes, and what SQL text and Python source are made of.
+
+Every implicit cast is a node of its own, every literal has its type, every operator and function is the one
+overload that Postgres would take. Nodes are immutable; trees are compared by the SQL they deparse to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from pgshapes.where.catalogue import PgType
+from pgshapes.where.collation import Collation
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """Any expression: its type and where it stands (byte position in the user's text)."""
+
+    type: PgType
+    at: int
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        """Direct operands, in the order in which Postgres evaluates them."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Const(Expr):
+    """A literal or a parameter's value as the type's output function writes it; None is NULL."""
+
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown(Expr):
+    """A string literal, NULL or parameter whose type is still open. Only inside the analysis."""
+
+    text: str | None
+    parameter: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRef(Expr):
+    """A column; `type` is the base type for a column of a domain."""
+
+    index: int
+    name: str
+    collation: Collation | None
+    is_domain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(Expr):
+    """An operator or function call. `function` is the `pg_proc` name that the operator stands for."""
+
+    name: str
+    function: str
+    args: tuple[Expr, ...]
+    is_operator: bool
+    is_strict: bool = True
+    is_polymorphic: bool = False
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return self.args
+
+
+@dataclass(frozen=True, slots=True)
+class CastTo(Expr):
+    """A cast. `function` names the conversion: `relabel`, `io`, or `<source>_to_<target>` of type names."""
+
+    arg: Expr
+    function: str
+    modifier: tuple[int, ...] = ()
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return (self.arg,)
+
+
+class Connective(Enum):
+    """How a `Logic` node joins its operands; the value is the SQL word."""
+
+    AND = "AND"
+    OR = "OR"
+    NOT = "NOT"
+
+
+@dataclass(frozen=True, slots=True)
+class Logic(Expr):
+    """AND and OR of two or more, NOT of one; three-valued."""
+
+    connective: Connective
+    args: tuple[Expr, ...]
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return self.args
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull(Expr):
+    """`arg IS [NOT] NULL`."""
+
+    arg: Expr
+    negated: bool
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return (self.arg,)
+
+
+@dataclass(frozen=True, slots=True)
+class IsTruth(Expr):
+    """`arg IS [NOT] TRUE | FALSE | UNKNOWN`; `truth` is True, False, None."""
+
+    arg: Expr
+    truth: bool | None
+    negated: bool
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return (self.arg,)
+
+
+@dataclass(frozen=True, slots=True)
+class IsDistinct(Expr):
+    """`left IS [NOT] DISTINCT FROM right`; `equality` is the function of the `=` that compares them."""
+
+    equality: str
+    left: Expr
+    right: Expr
+    negated: bool
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True)
+class NullIf(Expr):
+    """`NULLIF(left, right)`."""
+
+    equality: str
+    left: Expr
+    right: Expr
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantified(Expr):
+    """`left op ANY (array)` or `left op ALL (array)`; IN lists of constants are the former."""
+
+    operator: str
+    function: str
+    left: Expr
+    array: Expr
+    is_any: bool
+    is_polymorphic: bool
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return (self.left, self.array)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayOf(Expr):
+    """`ARRAY[…]`; its items are elements, or arrays of the array's own type."""
+
+    items: tuple[Expr, ...]
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return self.items
+
+
+@dataclass(frozen=True, slots=True)
+class Subscript(Expr):
+    """`array[i][j]` or, with `is_slice`, `array[l:u]…`; a bound that is left out is None."""
+
+    array: Expr
+    lower: tuple[Expr | None, ...]
+    upper: tuple[Expr | None, ...]
+    is_slice: bool
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        bounds = [bound for pair in zip(self.lower, self.upper, strict=True) for bound in pair]
+        return (self.array, *(bound for bound in bounds if bound is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Coalesce(Expr):
+    """`COALESCE(…)`."""
+
+    args: tuple[Expr, ...]
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return self.args
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme(Expr):
+    """`GREATEST(…)` or `LEAST(…)`."""
+
+    args: tuple[Expr, ...]
+    is_greatest: bool
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return self.args
+
+
+@dataclass(frozen=True, slots=True)
+class Case(Expr):
+    """`CASE WHEN … THEN … ELSE … END`; a simple CASE has been turned into comparisons."""
+
+    whens: tuple[tuple[Expr, Expr], ...]
+    default: Expr
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return (*(part for when in self.whens for part in when), self.default)
+
+
+@dataclass(frozen=True, slots=True)
+class Collated(Expr):
+    """`arg COLLATE "name"`."""
+
+    arg: Expr
+    collation: Collation
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        return (self.arg,)
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """The node and all below it, parents first."""
+    pending = [expr]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending.extend(reversed(node.children))

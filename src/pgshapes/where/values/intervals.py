@@ -1,0 +1,159 @@
+"""Intervals: (months, days, microseconds), never mixed, as Postgres stores them (manual: Date/Time Types).
+
+The server writes ISO 8601 with designators (`IntervalStyle = iso_8601`, semantics §3). Infinite intervals
+exist from Postgres 17 on and are the ends of the three integers. Users may write the ISO form and `quantity
+unit …`.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import total_ordering
+from typing import Final
+
+from pgshapes.where.values.raising import BadLiteral
+
+_SPACE: Final = " \t\n\v\f\r"
+_ISO: Final = re.compile(
+    r"P(?:(-?\d+)Y)?(?:(-?\d+)M)?(?:(-?\d+)W)?(?:(-?\d+)D)?"
+    r"(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?)(\d+)(?:\.(\d{1,6}))?S)?)?",
+    re.ASCII,
+)
+_TERM: Final = re.compile(r"\s*([+-]?)(\d{1,9})(?:\.(\d{1,6}))?\s*([a-z]+)", re.ASCII | re.IGNORECASE)
+_CLOCK: Final = re.compile(r"\s*([+-]?)(\d{1,9}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{0,6}))?)?", re.ASCII)
+
+_MONTHS: Final = {"month": 1, "mon": 1, "year": 12, "yr": 12, "y": 12, "decade": 120, "century": 1200}
+_DAYS: Final = {"day": 1, "d": 1, "week": 7, "w": 7}
+_MICROSECONDS: Final = {
+    "microsecond": 1,
+    "millisecond": 1_000,
+    "second": 1_000_000,
+    "sec": 1_000_000,
+    "s": 1_000_000,
+    "minute": 60_000_000,
+    "min": 60_000_000,
+    "m": 60_000_000,
+    "hour": 3_600_000_000,
+    "hr": 3_600_000_000,
+    "h": 3_600_000_000,
+}
+
+
+@total_ordering
+class Interval:
+    """An interval in its three parts. Compares as Postgres does: a month is 30 days, a day 24 hours."""
+
+    __slots__ = ("days", "microseconds", "months", "span")
+
+    def __init__(self, months: int, days: int, microseconds: int) -> None:
+        self.months = months
+        self.days = days
+        self.microseconds = microseconds
+        self.span = (months * 30 + days) * 86_400_000_000 + microseconds
+        """All of it in microseconds."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Interval) and self.span == other.span
+
+    def __lt__(self, other: Interval) -> bool:
+        return self.span < other.span
+
+    def __hash__(self) -> int:
+        return hash(self.span)
+
+    def __repr__(self) -> str:
+        return f"Interval({self.months}, {self.days}, {self.microseconds})"
+
+
+INFINITY: Final = Interval(2**31 - 1, 2**31 - 1, 2**63 - 1)
+NEGATIVE_INFINITY: Final = Interval(-(2**31), -(2**31), -(2**63))
+
+
+def read_interval(text: str) -> Interval:
+    """An interval from a user's text. Raises BadLiteral."""
+    word = text.strip(_SPACE)
+    if word.lower() in ("infinity", "-infinity"):
+        return INFINITY if word[0] != "-" else NEGATIVE_INFINITY
+    found = _ISO.fullmatch(word) if len(word) > 1 and word[-1] not in "PT" else None
+    return _checked(_from_iso(found) if found is not None else _from_terms(word))
+
+
+def write_interval(value: Interval) -> str:
+    """As `interval_out` writes it under IntervalStyle iso_8601."""
+    if value in (INFINITY, NEGATIVE_INFINITY):
+        return "infinity" if value == INFINITY else "-infinity"
+    years, months = _truncate(value.months, 12)
+    minutes, rest = _truncate(value.microseconds, 60_000_000)
+    hours, minutes = _truncate(minutes, 60)
+    date = "".join(
+        f"{number}{unit}" for number, unit in ((years, "Y"), (months, "M"), (value.days, "D")) if number
+    )
+    clock = "".join(f"{number}{unit}" for number, unit in ((hours, "H"), (minutes, "M")) if number)
+    if rest:
+        seconds, fraction = divmod(abs(rest), 1_000_000)
+        digits = f".{fraction:06d}".rstrip("0") if fraction else ""
+        clock += f"{'-' if rest < 0 else ''}{seconds}{digits}S"
+    return f"P{date}T{clock}" if clock else f"P{date}" if date else "PT0S"
+
+
+def _truncate(number: int, by: int) -> tuple[int, int]:
+    """Quotient and remainder as C has them: toward zero."""
+    quotient = abs(number) // by * (1 if number >= 0 else -1)
+    return quotient, number - quotient * by
+
+
+def _from_iso(found: re.Match[str]) -> Interval:
+    years, months, weeks, days, hours, minutes = (int(part or 0) for part in found.groups()[:6])
+    seconds = int(found[8] or 0) * 1_000_000 + int((found[9] or "").ljust(6, "0"))
+    clock = (hours * 60 + minutes) * 60_000_000 + (-seconds if found[7] else seconds)
+    return Interval(years * 12 + months, weeks * 7 + days, clock)
+
+
+def _from_terms(text: str) -> Interval:
+    """`1 year 2 days 03:04:05`: whole numbers of months and days, fractions only below a day."""
+    months = days = microseconds = position = 0
+    while position < len(text):
+        found = _CLOCK.match(text, position)
+        if found is not None:
+            microseconds += _clock(found)
+        else:
+            found = _TERM.match(text, position)
+            if found is None:
+                raise BadLiteral
+            parts = _term(found)
+            months, days, microseconds = months + parts[0], days + parts[1], microseconds + parts[2]
+        position = found.end()
+    if not text:
+        raise BadLiteral
+    return Interval(months, days, microseconds)
+
+
+def _clock(found: re.Match[str]) -> int:
+    hours, minutes, seconds = int(found[2]), int(found[3]), int(found[4] or 0)
+    if minutes > 59 or seconds > 59:
+        raise BadLiteral
+    total = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + int((found[5] or "").ljust(6, "0"))
+    return -total if found[1] == "-" else total
+
+
+def _term(found: re.Match[str]) -> tuple[int, int, int]:
+    unit = found[4].lower()
+    name = unit if unit in _MICROSECONDS or unit in _DAYS or unit in _MONTHS else unit.removesuffix("s")
+    name = "century" if unit == "centuries" else name
+    amount = Fraction(f"{found[1]}{found[2]}.{found[3] or 0}")
+    if name in _MICROSECONDS:
+        return 0, 0, int(amount * _MICROSECONDS[name])
+    if amount.denominator != 1 or name not in {**_MONTHS, **_DAYS}:
+        raise BadLiteral
+    number = int(amount)
+    return (number * _MONTHS[name], 0, 0) if name in _MONTHS else (0, number * _DAYS[name], 0)
+
+
+def _checked(value: Interval) -> Interval:
+    low, high = -(2**31), 2**31 - 1
+    if not (
+        low <= value.months <= high and low <= value.days <= high and -(2**63) <= value.microseconds < 2**63
+    ):
+        raise BadLiteral("interval out of range")
+    return value
