@@ -143,7 +143,9 @@ def _text(value: object) -> str:
 def running_server(
     database_url: str, *, storage_dir: Path | None = None, module: str = "pgshapes.cli", **settings: Any
 ) -> Iterator[Server]:
-    """An active server; `settings` are fields of `config.Settings`. It and its storage are gone afterwards."""
+    """An active server; `settings` are fields of `config.Settings`. It and its storage are gone
+    afterwards.
+    """
     own = Path(tempfile.mkdtemp(prefix="pgshapes-test-"))
     server = Server(database_url, storage_dir or own / "storage", module=module, **settings)
     try:

@@ -1,4 +1,6 @@
-"""The server that the HTTP cases are played against: insecure, deletion enabled, small chunks, short cache times."""
+"""The server that the HTTP cases are played against: insecure, deletion enabled, small chunks, short cache
+times.
+"""
 
 from __future__ import annotations
 

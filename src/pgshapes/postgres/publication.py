@@ -89,10 +89,13 @@ class Publication:
         """How many tables are being made ready."""
         return self._alterations.in_flight
 
-    async def prepare(self) -> None:
-        """Create the publication unless it is there. Raises SourceError when it is not and cannot be."""
+    async def prepare(self) -> bool:
+        """Create the publication unless it is there; True when it had to be created.
+
+        Raises SourceError when it is not there and cannot be created.
+        """
         if await self._is_there():
-            return
+            return False
         if self._is_manual:
             raise SourceError(f'Publication "{self.name}" not found in the database', action=OPERATOR)
         try:
@@ -100,9 +103,10 @@ class Publication:
                 sql = table_identity.create_publication(self.name, db.info.server_version)
                 await db.execute(sql.encode())
         except psycopg.errors.DuplicateObject:
-            return
+            return False
         except psycopg.Error as error:
             raise from_sqlstate(error) from error
+        return True
 
     async def ensure_table(
         self,
@@ -156,7 +160,9 @@ class Publication:
 
     async def _ensure_table(self, relation: Relation, needs_generated: bool) -> PublicationMembership:
         while True:
-            state = await self._state(relation.oid)
+            # In turn: a drop that was decided before this shape was known may still be under way.
+            async with self._turn(relation.oid):
+                state = await self._state(relation.oid)
             table_identity.check_table(state, relation)
             table_identity.check_publication(state, self.name, needs_generated=needs_generated)
             if state.row_oid is not None and state.is_ready:

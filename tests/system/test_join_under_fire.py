@@ -1,0 +1,96 @@
+"""The join of snapshot and WAL while eight writers commit all the time (design §7, semantics §18, 1 and 2).
+
+Each creation's rows are compared with a SELECT of one snapshot: what the shape's own snapshot had, plus the
+logged transactions that the SELECT's snapshot sees. Nothing has to stand still for that.
+"""
+
+from __future__ import annotations
+
+import httpx
+import psycopg
+import pytest
+from tests import writers
+from tests.materialised import Materialised, Row
+from tests.servers import Server, running_server
+
+from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.postgres.current_snapshot import parse_visibility
+
+CREATIONS = 2000
+
+
+def select_rows(
+    connection: psycopg.Connection, table: str, where: str = "true"
+) -> tuple[SnapshotVisibility, int, dict[str, Row]]:
+    """Visibility, WAL position and rows of one snapshot."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        snapshot, lsn = connection.execute(
+            "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text"
+        ).fetchone() or ("", "")
+        rows = connection.execute(f"SELECT id, tenant, n, pad FROM {table} WHERE {where}").fetchall()
+    visibility = parse_visibility(snapshot, lsn)
+    named = {
+        f'"public"."{table}"/"{row[0]}"': dict(
+            zip(("id", "tenant", "n", "pad"), map(_text, row), strict=True)
+        )
+        for row in rows
+    }
+    return visibility, visibility.insert_lsn, named
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def check(server: Server, client: httpx.Client, connection: psycopg.Connection, shape: Materialised) -> None:
+    """Compare a shape that has just been created with a SELECT."""
+    shape.catch_up(client)
+    visibility, lsn, expected = select_rows(
+        connection, shape.params["table"], shape.params.get("where", "true")
+    )
+    shape.follow_until(client, lsn)
+    assert shape.rows_as_of(visibility) == expected
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("workers", "chunk_bytes"),
+    [(0, 1_000), (2, 10_000), (0, 10_485_760)],
+    ids=["1kB", "10kB-workers", "default"],
+)
+def test_every_creation_equals_a_select(database_url: str, workers: int, chunk_bytes: int) -> None:
+    """The table leaves the publication with each deletion and comes back with each creation, its identity
+    FULL.
+    """
+    creations = CREATIONS // 3 + 1
+    with (
+        psycopg.connect(database_url, autocommit=True) as connection,
+        running_server(
+            database_url,
+            workers=workers,
+            allow_delete=True,
+            chunk_bytes_threshold=chunk_bytes,
+            long_poll_timeout_ms=1000,
+        ) as server,
+        httpx.Client() as client,
+    ):
+        connection.execute(writers.CREATE.format(table="items"))
+        connection.execute("ALTER TABLE items REPLICA IDENTITY FULL")
+        with writing_noise(database_url), writers.writing(database_url, "items"):
+            for _ in range(creations):
+                shape = Materialised(server.shape_url, {"table": "items"})
+                check(server, client, connection, shape)
+                gone = client.delete(
+                    server.shape_url, params={"table": "items", "handle": shape.handle or ""}
+                )
+                assert gone.status_code == 202, gone.text
+
+
+def writing_noise(url: str) -> psycopg.Connection:
+    """A transaction that keeps old snapshots' xmin back for the whole test."""
+    connection = psycopg.connect(url)
+    connection.execute("CREATE TABLE IF NOT EXISTS noise (id int)")
+    connection.commit()
+    connection.execute("INSERT INTO noise VALUES (1)")
+    return connection
