@@ -49,7 +49,8 @@ async def test_relations_are_announced_before_their_first_change_and_after_ddl(
         sql.execute("ALTER TABLE s.t ADD COLUMN more bool")
         sql.execute("INSERT INTO s.t VALUES (3, 'c', true)")
         await got.until(lambda: len(got.changes) == 3)
-    first, second = got.relations
+    # A relation may be announced again without reason, as when it was analysed meanwhile.
+    first, second = dict.fromkeys(got.relations)
     assert (first.schema, first.name, first.replica_identity) == ("s", "t", "f")
     assert [(column.name, column.type_oid, column.typmod) for column in first.columns] == [
         ("id", 23, -1),
@@ -85,7 +86,7 @@ async def test_rows_of_a_leaf_come_under_the_leaf(sql: psycopg.Connection, datab
         sql.execute("INSERT INTO root VALUES (1, 'through the root')")
         sql.execute("INSERT INTO leaf VALUES ('straight', 2)")
         await got.until(lambda: len(got.changes) == 2)
-    assert [relation.name for relation in got.relations] == ["leaf"]
+    assert {relation.name for relation in got.relations} == {"leaf"}
     assert [change.new for change in got.changes] == [("through the root", "1"), ("straight", "2")]
 
 
