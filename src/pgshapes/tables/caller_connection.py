@@ -69,10 +69,9 @@ class CallerConnection(asyncio.Protocol):
         heard, self._heard = self._heard, Notice()
         heard.give()
 
-    async def heard(self) -> None:
-        """Wait until something more is heard, or the connection is lost."""
-        if not self.is_lost:
-            await self._heard
+    def next_heard(self) -> Notice:
+        """Given when something is heard after this call, or the connection is lost."""
+        return self._heard
 
     def abort(self) -> None:
         """End the connection at once."""

@@ -9,7 +9,6 @@ loses neither calls nor links.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 import time
@@ -44,6 +43,7 @@ class UnixSocketOwner:
         self._path = Path(path)
         self._tables = tables
         self._connections: set[OwnerConnection] = set()
+        self._inode: int | None = None
         self._server: asyncio.Server | None = None
         self._beat: asyncio.TimerHandle | None = None
 
@@ -56,6 +56,7 @@ class UnixSocketOwner:
         """Listen, in place of an owner that is gone. Raises ConfigError when the path cannot be bound."""
         loop = asyncio.get_running_loop()
         listener = bind_private(self._path)
+        self._inode = self._path.stat().st_ino
         self._server = await loop.create_unix_server(self._accept, sock=listener, backlog=_BACKLOG)
         self._send_heartbeats()
 
@@ -75,7 +76,14 @@ class UnixSocketOwner:
             self._server.close()
         for connection in tuple(self._connections):
             connection.cut("the owner stops")
+        self._remove_socket()
         await self.mailbox.close()
+
+    def _remove_socket(self) -> None:
+        """Take the socket away unless another owner has put its own in its place."""
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
 
 _HEARTBEAT: Final = encode(Heartbeat())
@@ -87,7 +95,7 @@ def bind_private(path: Path) -> socket.socket:
     Bound aside and renamed: callers that reconnect find either the old socket or one that has its mode
     already.
     """
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside = path.with_name(f"{path.name}~")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         aside.unlink(missing_ok=True)
@@ -165,15 +173,18 @@ class UnixSocketLink:
     async def _stay_connected(self) -> None:
         retry_s = FIRST_RETRY_S
         while True:
-            try:
-                connection: CallerConnection | None = await self._open()
-            except (OSError, OwnerAway):
-                await asyncio.sleep(retry_s * random.uniform(0.75, 1.25))
-                retry_s = min(retry_s * 2, LAST_RETRY_S)
-                continue
-            while connection is not None:
-                retry_s = FIRST_RETRY_S
-                connection = await self._follow(connection)
+            syncs = self.syncs
+            await self._connect_and_follow()
+            retry_s = FIRST_RETRY_S if self.syncs > syncs else min(retry_s * 2, LAST_RETRY_S)
+            await asyncio.sleep(retry_s * random.uniform(0.75, 1.25))
+
+    async def _connect_and_follow(self) -> None:
+        try:
+            connection: CallerConnection | None = await self._open()
+        except (OSError, OwnerAway):
+            return
+        while connection is not None:
+            connection = await self._follow(connection)
 
     async def _open(self) -> CallerConnection:
         """A connection on which an owner has spoken. Raises OSError, OwnerAway."""
@@ -213,22 +224,32 @@ class UnixSocketLink:
 
     async def _ask_elsewhere(self, silent: CallerConnection) -> CallerConnection | None:
         """A connection on which an owner speaks while `silent` does not; None if that one was heard."""
-        opening = asyncio.create_task(self._open())
-        hearing = asyncio.create_task(silent.heard())
-        chosen = None
+        heard = silent.next_heard()
         self._is_silent = True
+        try:
+            while not heard.is_given:
+                other = await self._open_unless(heard)
+                if other is not None:
+                    return other
+            return None
+        finally:
+            self._is_silent = False
+            self._tell()
+
+    async def _open_unless(self, heard: Notice) -> CallerConnection | None:
+        """Try once to find an owner, and give the silent connection a beat's time to be heard after all."""
+        opening, hearing = asyncio.create_task(self._open()), asyncio.ensure_future(heard)
+        chosen = None
         try:
             await asyncio.wait({opening, hearing}, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait({hearing}, timeout=HEARTBEAT_S)
-            if not hearing.done() and opening.done() and opening.exception() is None:
+            if not heard.is_given and opening.exception() is None:
                 chosen = opening.result()
+            return chosen
         finally:
-            self._is_silent = False
             hearing.cancel()
             opening.cancel()
             opening.add_done_callback(lambda task: _drop_unless(chosen, task))
-        self._tell()
-        return chosen
 
 
 async def _silence(connection: CallerConnection) -> None:

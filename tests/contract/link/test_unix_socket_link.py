@@ -90,6 +90,17 @@ async def test_the_socket_is_its_users_alone(unix_pair: Pair, socket_path: Path)
     assert list(socket_path.parent.iterdir()) == [socket_path]
 
 
+async def test_an_owner_removes_its_own_socket_and_not_its_successors(socket_path: Path) -> None:
+    async with listening(socket_path, Tables(), Script()):
+        pass
+    assert not socket_path.exists()
+    successor = UnixSocketOwner(socket_path, Tables(), Script())
+    async with listening(socket_path, Tables(), Script()):
+        await successor.start()
+    assert socket_path.exists()
+    await successor.close()
+
+
 async def test_a_path_that_cannot_be_bound_is_a_setting_that_cannot_work(tmp_path: Path) -> None:
     for path in (tmp_path / ("x" * 200), tmp_path / "missing" / "owner.sock"):
         owner = UnixSocketOwner(path, Tables(), Script())
@@ -306,6 +317,54 @@ async def test_an_owner_that_sends_garbage_is_left_until_there_is_a_better_one(s
             writer.close()
         async with listening(socket_path, Tables(), Script()), asyncio.timeout(10):
             await link.connected()
+
+
+# --- an owner that falls silent on one connection
+
+
+async def test_an_owner_that_speaks_on_a_new_connection_only_is_followed_there(socket_path: Path) -> None:
+    visits: list[asyncio.StreamWriter] = []
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(writer)
+        writer.write(frames.encode(frames.Welcome(frames.VERSION, f"epoch {len(visits)}")))
+        await reader.read(1000)
+        writer.write(frames.encode(frames.StateBegin(0)) + frames.encode(frames.StateEnd(0)))
+
+    server = await asyncio.start_unix_server(visit, path=str(socket_path))
+    async with connecting(socket_path) as link, asyncio.timeout(30):
+        await link.connected()
+        call = asyncio.create_task(link.call(DeleteShape("h"), timeout_s=60))
+        await eventually(lambda: link.epoch == "epoch 2")
+        with pytest.raises(OwnerAway):
+            await call
+        assert link.syncs == 2
+    server.close()
+    for writer in visits:
+        writer.close()
+
+
+async def test_a_silent_owner_that_cannot_be_found_elsewhere_stays_away(socket_path: Path) -> None:
+    visits: list[asyncio.StreamWriter] = []
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(writer)
+        writer.write(frames.encode(frames.Welcome(frames.VERSION, "e")))
+        writer.write(frames.encode(frames.StateBegin(0)) + frames.encode(frames.StateEnd(0)))
+
+    server = await asyncio.start_unix_server(visit, path=str(socket_path))
+    async with connecting(socket_path) as link, asyncio.timeout(30):
+        await link.connected()
+        server.close()
+        await eventually(lambda: not link.is_connected)
+        for _ in range(50):
+            assert not link.is_connected
+            await asyncio.sleep(0.01)
+        visits[0].write(frames.encode(frames.Heartbeat()))
+        await link.connected()
+        assert link.syncs == 1
+    for writer in visits:
+        writer.close()
 
 
 # --- many at once
