@@ -1,16 +1,37 @@
-"""A server on a database of the test's own, for real clients to talk to."""
+"""Servers for real clients to talk to: owner and callers in one process, and in several."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from tests.servers import running_server
+from tests.conformance.items import Items
+from tests.databases import fresh_database
+from tests.servers import Server, running_server
+
+from pgshapes.postgres.embedded import EmbeddedPostgres
+
+_numbers = itertools.count()
 
 
-@pytest.fixture(params=[0, 2], ids=["one process", "workers"])
-def server(request: pytest.FixtureRequest, database_url: str) -> Iterator[Any]:
-    """`.url`, `.database_url`, `.sql(query)`; owner and callers in one process, and in several."""
-    with running_server(database_url, workers=request.param, allow_delete=True) as running:
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(0, id="one process", marks=pytest.mark.xdist_group("conformance in one process")),
+        pytest.param(2, id="workers", marks=pytest.mark.xdist_group("conformance with workers")),
+    ],
+)
+def server(request: pytest.FixtureRequest, postgres_server: EmbeddedPostgres) -> Iterator[Server]:
+    """A server for the tests of a module; each has a table of its own."""
+    with (
+        fresh_database(postgres_server) as url,
+        running_server(url, workers=request.param, allow_delete=True) as running,
+    ):
         yield running
+
+
+@pytest.fixture
+def items(server: Server) -> Items:
+    """An empty table."""
+    return Items(server, f"test_{next(_numbers)}")

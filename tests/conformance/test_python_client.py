@@ -7,15 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conformance.items import AS_PYTHON, by_id, fill, selected
+from tests.conformance.items import AS_PYTHON, Items, by_id
 
 from pgshapes.client import ChangeMessage, Query, Rows, Shape, ShapeStream, StreamOptions, fetch_rows
 from pgshapes.errors import RequestError
 from pgshapes.model.change import Operation
 
 
-def follow(server: Any, query: Query | str = "items") -> Shape:
-    return Shape(ShapeStream(server.url, query), is_strict=True)
+def follow(items: Items, query: Query | None = None) -> Shape:
+    return Shape(ShapeStream(items.url, query or items.table), is_strict=True)
 
 
 def has_row(number: int) -> Any:
@@ -25,81 +25,81 @@ def has_row(number: int) -> Any:
     return holds
 
 
-async def test_rows_follow(server: Any) -> None:
-    fill(server, 1000)
-    async with follow(server) as shape:
+async def test_rows_follow(items: Items) -> None:
+    items.fill(1000)
+    async with follow(items) as shape:
         await shape.up_to_date()
-        assert by_id(shape) == selected(server, AS_PYTHON)
-        server.sql("UPDATE items SET name = 'new', price = NULL, tags = '{}' WHERE id <= 5")
-        server.sql("DELETE FROM items WHERE id BETWEEN 4 AND 8")
-        server.sql("UPDATE items SET id = id + 5000 WHERE id IN (1, 20)")
-        server.sql("INSERT INTO items VALUES (4, 'again', 0, '{NULL}', NULL, NULL, NULL)")
-        server.sql("INSERT INTO items VALUES (-1, 'the end')")
+        assert by_id(shape) == items.selected(AS_PYTHON)
+        items.sql("UPDATE items SET name = 'new', price = NULL, tags = '{}' WHERE id <= 5")
+        items.sql("DELETE FROM items WHERE id BETWEEN 4 AND 8")
+        items.sql("UPDATE items SET id = id + 5000 WHERE id IN (1, 20)")
+        items.sql("INSERT INTO items VALUES (4, 'again', 0, '{NULL}', NULL, NULL, NULL)")
+        items.sql("INSERT INTO items VALUES (-1, 'the end')")
         await shape.until(has_row(-1))
-        assert by_id(shape) == selected(server, AS_PYTHON)
+        assert by_id(shape) == items.selected(AS_PYTHON)
 
 
-async def test_where_and_columns(server: Any) -> None:
-    fill(server, 10)
-    query = Query("items", where="id > $1 AND ok", params=["3"], columns=["id", "ok"])
-    async with follow(server, query) as shape:
+async def test_where_and_columns(items: Items) -> None:
+    items.fill(10)
+    query = Query(items.table, where="id > $1 AND ok", params=["3"], columns=["id", "ok"])
+    async with follow(items, query) as shape:
         await shape.up_to_date()
-        server.sql("UPDATE items SET ok = NOT ok WHERE id IN (5, 6)")
-        server.sql("INSERT INTO items (id, name, ok) VALUES (11, 'end', true)")
+        items.sql("UPDATE items SET ok = NOT ok WHERE id IN (5, 6)")
+        items.sql("INSERT INTO items (id, name, ok) VALUES (11, 'end', true)")
         await shape.until(has_row(11))
-        assert by_id(shape) == selected(server, "id, ok", "id > 3 AND ok")
+        assert by_id(shape) == items.selected("id, ok", "id > 3 AND ok")
 
 
-async def test_resuming(server: Any) -> None:
-    fill(server, 5)
-    async with follow(server) as shape:
+async def test_resuming(items: Items) -> None:
+    items.fill(5)
+    async with follow(items) as shape:
         rows = dict(await shape.up_to_date())
         position = shape.stream.position
-    server.sql("DELETE FROM items WHERE id = 2")
-    server.sql("INSERT INTO items VALUES (6, 'six')")
-    stream = ShapeStream(server.url, "items", start=position)
+    items.sql("DELETE FROM items WHERE id = 2")
+    items.sql("INSERT INTO items VALUES (6, 'six')")
+    stream = ShapeStream(items.url, items.table, start=position)
     async with Shape(stream, rows=rows, is_strict=True) as shape:
         await shape.until(has_row(6))
-        assert by_id(shape) == selected(server, AS_PYTHON)
+        assert by_id(shape) == items.selected(AS_PYTHON)
 
 
-async def test_truncate_and_deletion(server: Any) -> None:
-    fill(server, 5)
-    async with follow(server) as shape:
+async def test_truncate_and_deletion(items: Items) -> None:
+    items.fill(5)
+    async with follow(items) as shape:
         await shape.up_to_date()
         handles = {shape.stream.position.handle}
-        server.sql("TRUNCATE items")
-        server.sql("INSERT INTO items VALUES (6, 'six')")
+        items.sql("TRUNCATE items")
+        items.sql("INSERT INTO items VALUES (6, 'six')")
         await shape.until(has_row(6))
         handles.add(shape.stream.position.handle)
         async with httpx.AsyncClient() as http:
-            await http.delete(f"{server.url}/v1/shape", params={"table": "items"})
-        server.sql("INSERT INTO items VALUES (7, 'seven')")
+            await http.delete(items.shape_url, params={"table": items.table})
+        items.sql("INSERT INTO items VALUES (7, 'seven')")
         await shape.until(has_row(7))
         handles.add(shape.stream.position.handle)
-        assert by_id(shape) == selected(server, AS_PYTHON)
+        assert by_id(shape) == items.selected(AS_PYTHON)
     assert len(handles) == 3
 
 
-async def test_full_replica(server: Any) -> None:
-    fill(server, 1)
-    async with ShapeStream(server.url, Query("items", replica="full", columns=["id", "name"])) as stream:
+async def test_full_replica(items: Items) -> None:
+    items.fill(1)
+    async with ShapeStream(items.url, Query(items.table, replica="full", columns=["id", "name"])) as stream:
         while not stream.is_up_to_date:
             await anext(stream)
-        server.sql("UPDATE items SET name = 'new' WHERE id = 1")
+        items.sql("UPDATE items SET name = 'new' WHERE id = 1")
         message = await anext(stream)
     assert isinstance(message, ChangeMessage)
     assert (message.operation, message.value) == (Operation.UPDATE, {"id": 1, "name": "new"})
     assert message.old_value == {"name": "item 1"}
 
 
-async def test_only_the_changes(server: Any) -> None:
-    fill(server, 3)
-    async with ShapeStream(server.url, Query("items", log="changes_only")) as stream:
+async def test_only_the_changes(items: Items) -> None:
+    items.fill(3)
+    async with ShapeStream(items.url, Query(items.table, log="changes_only")) as stream:
         before = [
             message async for message in _until_up_to_date(stream) if isinstance(message, ChangeMessage)
         ]
-        server.sql("DELETE FROM items WHERE id = 1")
+        items.sql("DELETE FROM items WHERE id = 1")
         message = await anext(stream)
     assert before == []
     assert isinstance(message, ChangeMessage)
@@ -111,18 +111,18 @@ async def _until_up_to_date(stream: ShapeStream) -> Any:
         yield await anext(stream)
 
 
-async def test_two_hundred_streams_on_one_shape(server: Any) -> None:
-    fill(server, 50)
-    shapes = [follow(server) for _ in range(200)]
+async def test_two_hundred_streams_on_one_shape(items: Items) -> None:
+    items.fill(50)
+    shapes = [follow(items) for _ in range(200)]
     async with asyncio.TaskGroup() as group:
         synced = [asyncio.Event() for _ in shapes]
         for shape, event in zip(shapes, synced, strict=True):
             group.create_task(_until_the_end(shape, event))
         await asyncio.gather(*(event.wait() for event in synced))
-        server.sql("UPDATE items SET name = 'new' WHERE id % 2 = 0")
-        server.sql("DELETE FROM items WHERE id % 5 = 0")
-        server.sql("INSERT INTO items VALUES (-1, 'end')")
-    expected = selected(server, AS_PYTHON)
+        items.sql("UPDATE items SET name = 'new' WHERE id % 2 = 0")
+        items.sql("DELETE FROM items WHERE id % 5 = 0")
+        items.sql("INSERT INTO items VALUES (-1, 'end')")
+    expected = items.selected(AS_PYTHON)
     assert all(by_id(shape) == expected for shape in shapes)
 
 
@@ -133,10 +133,10 @@ async def _until_the_end(shape: Shape, synced: asyncio.Event) -> None:
         await shape.until(has_row(-1))
 
 
-async def test_one_shot_and_refusal(server: Any) -> None:
-    fill(server, 3)
-    rows = await fetch_rows(server.url, "items", options=StreamOptions(parses_values=False))
+async def test_one_shot_and_refusal(items: Items) -> None:
+    items.fill(3)
+    rows = await fetch_rows(items.url, items.table, options=StreamOptions(parses_values=False))
     assert [row["id"] for row in by_id(rows)] == ["1", "2", "3"]
     with pytest.raises(RequestError) as refused:
-        await fetch_rows(server.url, "nowhere")
+        await fetch_rows(items.url, "nowhere")
     assert list(refused.value.errors) == ["table"]

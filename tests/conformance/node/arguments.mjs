@@ -18,17 +18,24 @@ export function openStream(options) {
   return new ShapeStream({
     ...options,
     onError: (error) => {
-      print({ error: error.name, status: error.status, message: error.message })
-      process.exit(1)
+      printAndExit({ error: error.name, status: error.status, message: error.message }, 1)
     },
   })
 }
 
-/** One line of JSON on standard output. An int8 is a BigInt here, JSON has only its text. */
-export function print(value) {
-  process.stdout.write(
-    JSON.stringify(value, (_, each) => (typeof each === "bigint" ? each.toString() : each)) + "\n"
-  )
+/** A value as JSON. An int8 is a BigInt here, JSON has only its text. */
+export function toJson(value) {
+  return JSON.stringify(value, (_, each) => (typeof each === "bigint" ? each.toString() : each))
+}
+
+/** One line of JSON on standard output. */
+export function print(value, then) {
+  process.stdout.write(toJson(value) + "\n", then)
+}
+
+/** The last line: the process ends when it has been written; a pipe takes 64 KB at once. */
+export function printAndExit(value, status = 0) {
+  print(value, () => process.exit(status))
 }
 
 /** Whether a row has all of the marker's values. */

@@ -5,7 +5,7 @@
 // Prints {"synced": <streams>} when all were up to date once, then {"distinct": <different results>, "rows": […]}.
 
 import { Shape } from "@electric-sql/client"
-import { hasValues, openStream, print, streamOptions } from "./arguments.mjs"
+import { hasValues, openStream, print, printAndExit, streamOptions, toJson } from "./arguments.mjs"
 
 const [address, shapeText, count, markerText] = process.argv.slice(2)
 const marker = JSON.parse(markerText)
@@ -16,9 +16,8 @@ await Promise.all(shapes.map((shape) => shape.rows))
 print({ synced: shapes.length })
 
 const results = await Promise.all(shapes.map(rowsWithMarker))
-const texts = new Set(results.map((rows) => rows.map((row) => JSON.stringify(row)).sort().join()))
-print({ distinct: texts.size, rows: results[0] })
-process.exit(0)
+const texts = new Set(results.map((rows) => rows.map(toJson).sort().join()))
+printAndExit({ distinct: texts.size, rows: results[0] })
 
 function rowsWithMarker(shape) {
   return new Promise((resolve) => {

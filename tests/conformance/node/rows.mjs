@@ -5,7 +5,7 @@
 // MARKER is JSON, {"id": 7}. A first line, {"synced": <rows>}, says that the shape was up to date once.
 
 import { Shape } from "@electric-sql/client"
-import { hasValues, openStream, print, streamOptions } from "./arguments.mjs"
+import { hasValues, openStream, print, printAndExit, streamOptions } from "./arguments.mjs"
 
 const [address, shapeText, markerText] = process.argv.slice(2)
 const marker = JSON.parse(markerText)
@@ -14,11 +14,12 @@ const shape = new Shape(openStream(streamOptions(address, shapeText)))
 const first = await shape.rows
 print({ synced: first.length })
 
-shape.subscribe(({ rows }) => end(rows))
-end(shape.currentRows)
+let isOver = false
+shape.subscribe(({ rows }) => look(rows))
+look(shape.currentRows)
 
-function end(rows) {
-  if (!rows.some((row) => hasValues(row, marker))) return
-  print({ rows })
-  process.exit(0)
+function look(rows) {
+  if (isOver || !rows.some((row) => hasValues(row, marker))) return
+  isOver = true
+  printAndExit({ rows })
 }
