@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from pgshapes.gates.conditions import Level, ServiceStatus
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import HttpSettings
-from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
+from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.model.subset import Subset
 from pgshapes.model.tail import Tail
@@ -79,6 +79,8 @@ class FakeHouse:
         """When there, creations wait for it."""
         self.resolving: asyncio.Event | None = None
         self.now = Level.ACTIVE
+        self.ready: asyncio.Event | None = None
+        """When there, who waits for readiness waits for it."""
         self.lsn = 0
         self.calls: list[str] = []
         self.reads: list[str] = []
@@ -211,6 +213,9 @@ class FakeHouse:
         return words.get(self.now) or ServiceStatus(self.now.value)
 
     async def wait_until(self, level: Level, timeout_s: float) -> None:
+        if self.ready is not None:
+            await self.ready.wait()
+            self.now = Level.ACTIVE
         if self.now is Level.SLEEPING:
             self.calls.append("wake")
             self.now = Level.ACTIVE
@@ -259,13 +264,13 @@ class Answer:
 class Connection:
     """One request under way."""
 
-    def __init__(self, app: AsgiApp, scope: dict[str, Any], body: bytes) -> None:
+    def __init__(self, app: AsgiApp, scope: dict[str, Any], body: bytes, is_complete: bool) -> None:
         self.answer = Answer()
         self.body_came = asyncio.Event()
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._inbox.put_nowait({"type": "http.request", "body": body, "more_body": False})
-        if scope["method"] != "POST":
-            self._inbox = asyncio.Queue()
+        if scope["method"] == "POST":
+            message = {"type": "http.request", "body": body, "more_body": not is_complete}
+            self._inbox.put_nowait(message)
         self.task = asyncio.ensure_future(app(scope, self._inbox.get, self._send))
 
     async def _send(self, message: Any) -> None:
@@ -322,6 +327,7 @@ class Client:
         headers: dict[str, str] | None = None,
         body: bytes = b"",
         root_path: str = "",
+        is_complete: bool = True,
     ) -> Connection:
         text = query if isinstance(query, str) else "&".join(f"{k}={quote(v)}" for k, v in query.items())
         pairs = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
@@ -333,7 +339,7 @@ class Client:
             "query_string": text.encode(),
             "headers": pairs,
         }
-        return Connection(self.app, scope, body)
+        return Connection(self.app, scope, body, is_complete)
 
     async def ask(self, method: str, path: str, query: dict[str, str] | str = "", **more: Any) -> Answer:
         return await self.open(method, path, query, **more).whole()
@@ -351,6 +357,4 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-Setup = Callable[[FakeHouse], None]
 ITEMS = RawShape("public", "items")
-LATEST_OF_NEW = AFTER_SNAPSHOT

@@ -61,7 +61,9 @@ class Lookup:
         found = self._shapes.find_handle(shape)
         if found is not None:
             return found
-        await self._readiness.wait_until(Level.ACTIVE, self._settings.ready_timeout_s)
+        if self._readiness.level() is not Level.ACTIVE:
+            permit.swap_to_existing()
+            await self._readiness.wait_until(Level.ACTIVE, self._settings.ready_timeout_s)
         creation = self._shapes.get_or_create_shape_handle(shape, self._settings.create_timeout_s)
         handle, _ = await self._lead_or_join(shape.comparable, creation, permit)
         return handle

@@ -19,7 +19,7 @@ from pgshapes.http_api.live import Holds
 from pgshapes.http_api.params import Now
 from pgshapes.http_api.ports import Shapes
 from pgshapes.http_api.response import Response
-from pgshapes.model.offset import Offset
+from pgshapes.model.offset import BEFORE_ALL, FIRST_SNAPSHOT_CHUNK, Offset
 from pgshapes.model.tail import Tail
 
 
@@ -89,17 +89,19 @@ class Reads:
         assert tail is not None
         return self._bodies.log(handle, decision.after, tail, seen_lsn)
 
-    def offset_of(self, asked: Asked) -> Offset | None:
-        """The offset that an ordinary answer would carry; None without a shape. Raises StorageError."""
-        settled = self.look(asked.handle, asked.request.offset, False)
-        decision, tail = settled
+    def resume_offset(self, asked: Asked) -> Offset | None:
+        """Where a client goes on after a subset snapshot that is taken later; None without a shape.
+
+        Clients move their stream to it. What comes after it must have every change that the snapshot may
+        lack, so it is read first; and it must not pass over what a stream has not been sent yet.
+        """
+        tail = self._shapes.tail(asked.handle)
         if tail is None:
             return None
-        if isinstance(decision, decide.ServeSnapshotChunk | decide.WaitForSnapshot):
-            return Offset(0, decision.number)
-        if isinstance(decision, decide.ServeLog):
-            return self.piece(asked.handle, settled, 0).end
-        return tail.latest
+        offset = asked.request.offset
+        if isinstance(offset, Now):
+            return tail.latest
+        return FIRST_SNAPSHOT_CHUNK if offset == BEFORE_ALL else offset
 
     async def refetch_after_removal(self, asked: Asked) -> Response:
         """409 for a shape that is gone, once nobody serves it any more; with its successor, if any."""

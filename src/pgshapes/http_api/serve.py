@@ -7,7 +7,9 @@ client goes away.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from pgshapes.errors import RequestError
 from pgshapes.gates.conditions import Level
@@ -27,6 +29,8 @@ from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
 from pgshapes.http_api.subset_params import parse_subset
 from pgshapes.model.subset import Subset
+
+UNREAD: Final = "Failed to read request body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class ServeShape:
         is_existing = query.handle is not None and self.shapes.is_known(query.handle)
         permit = self.admission.acquire(Kind.EXISTING if is_existing else Kind.INITIAL)
         try:
-            body = await self._read_body(exchange) if exchange.method == "POST" else None
+            body = await self._await_body(exchange) if exchange.method == "POST" else None
             await while_connected(self._answer(exchange, query, body, permit), exchange.receive)
         finally:
             permit.release()
@@ -94,11 +98,18 @@ class ServeShape:
 
     async def _subset_response(self, asked: Asked, subset: Subset) -> Response:
         assert self.subsets is not None, "checked before the shape was looked up"
-        body = await self.subsets.subset(asked.request.raw, asked.shape, subset)
-        offset = self.reads.offset_of(asked)
-        if offset is None:
+        resume = self.reads.resume_offset(asked)
+        if resume is None:
             return await self.reads.refetch_after_removal(asked)
-        return self.answers.of_subset(asked, offset, body)
+        body = await self.subsets.subset(asked.request.raw, asked.shape, subset)
+        return self.answers.of_subset(asked, resume, body)
+
+    async def _await_body(self, exchange: Exchange) -> bytes:
+        try:
+            async with asyncio.timeout(self.settings.body_timeout_s):
+                return await self._read_body(exchange)
+        except TimeoutError:
+            raise UnreadableBody(UNREAD) from None
 
     async def _read_body(self, exchange: Exchange) -> bytes:
         pieces: list[bytes] = []
@@ -106,7 +117,7 @@ class ServeShape:
         while True:
             message = await exchange.receive()
             if message["type"] != "http.request":
-                raise UnreadableBody("Failed to read request body")
+                raise UnreadableBody(UNREAD)
             pieces.append(message.get("body", b""))
             size += len(pieces[-1])
             if size > self.settings.max_body_bytes:

@@ -26,6 +26,8 @@ class HttpSettings:
     snapshot_timeout_s: float = 60.0
     """How long a reader waits for the next snapshot chunk (http-api §5.7)."""
     max_body_bytes: int = 8_000_000
+    body_timeout_s: float = 30.0
+    """How long a POST body may take to arrive: its sender holds a permit meanwhile."""
     body_cache_bytes: int = 64 * 2**20
     """Bodies kept for whoever asks next: a few full chunks of 10 MiB, or a great many long-poll answers."""
     clock: Callable[[], float] = time.time

@@ -10,6 +10,7 @@ from tests.http_fakes import ITEMS, Client, FakeHouse, turns
 from pgshapes.errors import CreationFailed
 from pgshapes.gates.conditions import Level
 from pgshapes.gates.permit_counts import Kind
+from pgshapes.http_api.settings import HttpSettings
 
 FRESH = "table=items&offset=-1"
 
@@ -54,6 +55,36 @@ async def test_who_waits_for_readiness_holds_no_initial_permit() -> None:
     assert {answer.status for answer in answers} == {503}
     assert answers[0].json == {"message": "Timeout waiting for Postgres lock acquisition"}
     assert answers[0].headers["retry-after"] == "5"
+
+
+async def test_who_waits_to_create_holds_no_initial_permit() -> None:
+    house = FakeHouse()
+    house.now = Level.READ_ONLY
+    house.ready = asyncio.Event()
+    client = Client(house, initial=1)
+    herd = [client.hold(f"table=t{number}&offset=-1") for number in range(5)]
+    await turns()
+    assert in_use(client) == (0, 5)
+    house.ready.set()
+    assert {(await one.whole()).status for one in herd} == {200}
+
+
+async def test_a_body_that_does_not_come_gives_its_permit_back() -> None:
+    client = Client(FakeHouse(), HttpSettings(body_timeout_s=0.01))
+    slow = client.open("POST", "/v1/shape", FRESH, is_complete=False)
+    answer = await slow.whole()
+    assert (answer.status, answer.json) == (400, {"error": "Failed to read request body"})
+    assert in_use(client) == (0, 0)
+
+
+async def test_a_client_that_leaves_before_its_body_gives_its_permit_back() -> None:
+    client = Client(FakeHouse())
+    leaving = client.open("POST", "/v1/shape", FRESH, is_complete=False)
+    await turns()
+    assert in_use(client) == (1, 0)
+    leaving.hang_up()
+    await turns()
+    assert in_use(client) == (0, 0)
 
 
 async def test_different_fresh_shapes_are_work_each() -> None:

@@ -142,7 +142,7 @@ async def test_a_lagging_process_tells_its_own_end_of_the_log(house: FakeHouse) 
     [
         ("offset=-1", "0_0"),
         ("offset=now", "50_0"),
-        (f"handle={HANDLE}&offset=0_inf", "50_0"),
+        (f"handle={HANDLE}&offset=0_inf", "0_inf"),
         (f"handle={HANDLE}&offset=50_0", "50_0"),
     ],
 )

@@ -7,6 +7,7 @@ from tests.http_fakes import ITEMS, Client, FakeHouse, FakeSubsets
 
 from pgshapes.errors import RequestError
 from pgshapes.gates.permit_counts import Kind
+from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset
 
 HANDLE = "17-4"
@@ -47,6 +48,25 @@ async def test_a_post_with_a_subset_body(house: FakeHouse) -> None:
 async def test_a_post_without_subset_keys_is_an_ordinary_request(house: FakeHouse) -> None:
     answer = await Client(house).ask("POST", "/v1/shape", "", body=b'{"table":"items","handle":"x"}')
     assert answer.json["errors"] == {"offset": ["can't be blank"]}
+
+
+async def test_a_change_during_the_query_comes_after_the_offset(house: FakeHouse) -> None:
+    class Racing(FakeSubsets):
+        async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset) -> bytes:
+            house.append(HANDLE, 60, 0)
+            return await super().subset(raw, shape, subset)
+
+    house.append(HANDLE, 50, 0)
+    answer = await Client(house, subsets=Racing()).get("table=items&offset=now&subset__where=true")
+    assert answer.headers["electric-offset"] == "50_0"
+
+
+async def test_a_stream_is_not_moved_past_what_it_has_not_been_sent(house: FakeHouse) -> None:
+    house.append(HANDLE, 50, 0)
+    house.append(HANDLE, 60, 0)
+    query = f"table=items&handle={HANDLE}&offset=50_0&subset__where=true"
+    answer = await Client(house, subsets=FakeSubsets()).get(query)
+    assert answer.headers["electric-offset"] == "50_0"
 
 
 async def test_a_handle_is_checked_first(house: FakeHouse) -> None:
