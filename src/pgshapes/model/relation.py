@@ -34,6 +34,8 @@ class Column(NamedTuple):
     """`pg_collation.collprovider` (the database's for its default): c libc, i ICU, b builtin."""
     base_type_oid: int = 0
     """For a domain: oid of the type under all its domains (`getBaseType`); else 0."""
+    is_virtual: bool = False
+    """Generated when it is read (Postgres 18): no log ever has it."""
 
 
 class RelationData(NamedTuple):

@@ -174,23 +174,23 @@ class Publication:
 
     async def _make_ready(self, oid: int) -> None:
         """Try until the table has been made ready, or nothing is left to do for it."""
-        pause_s, patience_ms = _FIRST_PAUSE_S, LOCK_TIMEOUT_MS
-        while not await self._try_to_make_ready(oid, patience_ms):
+        pause_s, lock_timeout_ms = _FIRST_PAUSE_S, LOCK_TIMEOUT_MS
+        while not await self._try_to_make_ready(oid, lock_timeout_ms):
             blockers, deadlock_timeout_ms = await self._find_blockers(oid)
-            patience_ms = _patience_ms(blockers, deadlock_timeout_ms)
+            lock_timeout_ms = patience_ms(blockers, deadlock_timeout_ms)
             for heard in tuple(self._listeners.get(oid, ())):
                 heard(blockers)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    async def _try_to_make_ready(self, oid: int, patience_ms: int) -> bool:
+    async def _try_to_make_ready(self, oid: int, lock_timeout_ms: int) -> bool:
         async with self._turn(oid):
             state = await self._state(oid)
             if state.is_ready or state.schema is None:
                 return True
             self.attempts += 1
-            transaction = table_identity.make_ready(state, self.name, patience_ms)
-            return await self._attempt(transaction, _budget_s(patience_ms, len(state.not_full)))
+            transaction = table_identity.make_ready(state, self.name, lock_timeout_ms)
+            return await self._attempt(transaction, _budget_s(lock_timeout_ms, len(state.not_full)))
 
     async def _attempt(self, transaction: str, budget_s: float) -> bool:
         """Run a transaction; False when somebody was in the way, in which case nothing is changed."""
@@ -244,16 +244,18 @@ class Publication:
             raise refuse(error) from error
 
 
-def _patience_ms(blockers: list[Blocker], deadlock_timeout_ms: int) -> int:
-    """An autovacuum gives way to nobody who leaves before `deadlock_timeout`; writers leave by themselves."""
+def patience_ms(blockers: list[Blocker], deadlock_timeout_ms: int) -> int:
+    """For how long the next attempt may wait for a lock: an autovacuum gives way to nobody who leaves before
+    `deadlock_timeout`; writers leave by themselves.
+    """
     if blockers and all(blocker.is_autovacuum for blocker in blockers):
         return deadlock_timeout_ms + VACUUM_LOCK_TIMEOUT_MS
     return LOCK_TIMEOUT_MS
 
 
-def _budget_s(patience_ms: int, alterations: int) -> float:
+def _budget_s(lock_timeout_ms: int, alterations: int) -> float:
     """For the whole transaction: it waits for each of its locks, and holds those that it has."""
-    return 1.0 + patience_ms / 1000 + 0.005 * alterations
+    return 1.0 + lock_timeout_ms / 1000 + 0.005 * alterations
 
 
 def _is_collision(error: psycopg.Error) -> bool:

@@ -43,7 +43,7 @@ SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
          a.attname, a.atttypid::int8, t.typname, t.typtype, a.atttypmod, a.attndims, e.typname, a.attnotnull,
          pg_catalog.array_position(p.names, a.attname::text) - 1, a.attgenerated <> '',
          collation_of.locale, COALESCE(collation_of.is_deterministic, true),
-         COALESCE(collation_of.provider, 'c'), COALESCE(base.oid, 0)
+         COALESCE(collation_of.provider, 'c'), COALESCE(base.oid, 0), a.attgenerated = 'v'
        ) ORDER BY a.attnum), '[]') AS columns
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid

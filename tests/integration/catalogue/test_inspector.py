@@ -44,6 +44,20 @@ async def test_a_table_is_found_with_its_columns_and_key(db: Connection, inspect
     assert found.publishes_generated == (db.info.server_version >= 180000)
 
 
+async def test_columns_that_no_log_has_are_marked(db: Connection, inspector: Inspector) -> None:
+    if db.info.server_version < 180000:
+        pytest.skip("virtual columns came with Postgres 18")
+    await db.execute(
+        "CREATE TABLE t (a int, b int GENERATED ALWAYS AS (a) STORED, c int GENERATED ALWAYS AS (a) VIRTUAL)"
+    )
+    columns = (await inspector.relation("public", "t")).columns
+    assert [(column.is_generated, column.is_virtual) for column in columns] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+
+
 async def test_the_key_is_that_of_the_index_without_its_included_columns(
     db: Connection, inspector: Inspector
 ) -> None:

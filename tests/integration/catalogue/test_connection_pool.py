@@ -1,0 +1,89 @@
+"""Connections are lent one at a time, and only good ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from pgshapes.postgres.connection import Connection
+from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
+
+MakePool = Callable[[int], ConnectionPool]
+
+
+async def pid(pool: ConnectionPool) -> int:
+    async with pool.connection() as connection:
+        return connection.info.backend_pid
+
+
+async def test_a_connection_is_used_again(make_pool: MakePool) -> None:
+    pool = make_pool(3)
+    assert len({await pid(pool) for _ in range(5)}) == 1
+
+
+async def test_no_more_than_its_size_are_lent_and_who_came_first_is_first(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    order: list[int] = []
+
+    async def borrow(number: int) -> None:
+        async with pool.connection():
+            order.append(number)
+
+    async with pool.connection():
+        borrowers = [asyncio.create_task(borrow(number)) for number in range(5)]
+        while pool.waiting < 5:
+            await asyncio.sleep(0)
+        borrowers.pop(2).cancel()
+    await asyncio.gather(*borrowers)
+    assert order == [0, 1, 3, 4]
+    assert pool.waiting == 0
+
+
+async def test_who_waits_too_long_is_told(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    async with pool.connection():
+        with pytest.raises(PoolTimeout):
+            async with pool.connection(0.01):
+                pass
+    assert await pid(pool)
+
+
+async def test_a_connection_with_an_open_transaction_is_not_lent_again(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    async with pool.connection() as connection:
+        await connection.execute("BEGIN")
+        first = connection.info.backend_pid
+    assert await pid(pool) != first
+
+
+async def test_a_connection_that_the_server_ended_is_not_lent_again(
+    db: Connection, make_pool: MakePool
+) -> None:
+    pool = make_pool(1)
+    first = await pid(pool)
+    await db.execute("SELECT pg_terminate_backend(%s, 10000)", (first,))
+    assert await pid(pool) != first
+
+
+async def test_a_failed_attempt_to_connect_keeps_no_place(make_pool: MakePool) -> None:
+    attempts = 0
+
+    async def fail() -> Connection:
+        nonlocal attempts
+        attempts += 1
+        raise ConnectionError("no")
+
+    pool = ConnectionPool(fail, 1)
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            await pid(pool)
+    assert attempts == 3
+
+
+async def test_after_close_what_comes_back_is_closed(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    async with pool.connection() as connection:
+        await pool.close()
+    assert connection.closed

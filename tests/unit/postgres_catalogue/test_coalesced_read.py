@@ -1,0 +1,76 @@
+"""One read for many, and always one that began after it was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pgshapes.postgres.coalesced_read import CoalescedRead
+
+
+class Catalogue:
+    """Reads when it is told to."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[str, ...]] = []
+        self.may_answer = asyncio.Event()
+        self.failure: Exception | None = None
+        self.coalesced = CoalescedRead(self._read)
+
+    async def _read(self, keys: tuple[str, ...]) -> dict[str, int]:
+        number = len(self.reads)
+        self.reads.append(keys)
+        await self.may_answer.wait()
+        if self.failure is not None:
+            raise self.failure
+        return {key: number for key in keys if key != "nothing"}
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_asks_during_a_read_shares_the_next_one() -> None:
+    catalogue = Catalogue()
+    first = asyncio.create_task(catalogue.coalesced.get("a"))
+    await turns()
+    later = [asyncio.create_task(catalogue.coalesced.get(key)) for key in "aabbc"]
+    await turns()
+    catalogue.may_answer.set()
+    assert await first == 0
+    assert await asyncio.gather(*later) == [1] * 5
+    assert catalogue.reads == [("a",), ("a", "b", "c")]
+    assert await catalogue.coalesced.get("a") == 2
+    assert catalogue.coalesced.made == 3
+
+
+async def test_what_is_not_found_is_none() -> None:
+    catalogue = Catalogue()
+    catalogue.may_answer.set()
+    assert await catalogue.coalesced.get("nothing") is None
+
+
+async def test_a_failure_is_that_of_all_who_shared_the_read_and_of_no_other() -> None:
+    catalogue = Catalogue()
+    catalogue.failure = ValueError("no")
+    asking = [asyncio.create_task(catalogue.coalesced.get(key)) for key in "ab"]
+    await turns()
+    catalogue.may_answer.set()
+    for task in asking:
+        with pytest.raises(ValueError, match="no"):
+            await task
+    catalogue.failure = None
+    assert await catalogue.coalesced.get("a") == 1
+
+
+async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
+    catalogue = Catalogue()
+    leaver, stayer = (asyncio.create_task(catalogue.coalesced.get("a")) for _ in range(2))
+    await turns()
+    leaver.cancel()
+    await turns()
+    catalogue.may_answer.set()
+    assert await stayer == 0
+    assert leaver.cancelled()
