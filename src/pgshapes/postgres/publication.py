@@ -160,9 +160,8 @@ class Publication:
 
     async def _ensure_table(self, relation: Relation, needs_generated: bool) -> PublicationMembership:
         while True:
-            # In turn: a drop that was decided before this shape was known may still be under way.
-            async with self._turn(relation.oid):
-                state = await self._state(relation.oid)
+            await self._end_of_drop(relation.oid)
+            state = await self._state(relation.oid)
             table_identity.check_table(state, relation)
             table_identity.check_publication(state, self.name, needs_generated=needs_generated)
             if state.row_oid is not None and state.is_ready:
@@ -171,6 +170,13 @@ class Publication:
             if refused is not None:
                 raise refused
             await self._alterations.get(relation.oid)
+
+    async def _end_of_drop(self, oid: int) -> None:
+        """Let a drop end that was decided before this caller's shape was known; later ones know that it is
+        wanted.
+        """
+        async with self._turn(oid):
+            pass
 
     async def _make_ready(self, oid: int) -> None:
         """Try until the table has been made ready, or nothing is left to do for it."""

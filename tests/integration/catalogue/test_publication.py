@@ -378,3 +378,18 @@ async def test_without_rights(
     finally:
         await pool.close()
         await db.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
+
+
+async def test_who_comes_while_a_table_leaves_waits_and_brings_it_back(
+    db: Connection, database_url: str, publication: Publication, items: Relation
+) -> None:
+    before = await publication.ensure_table(items)
+    async with writer(database_url, "LOCK TABLE items IN SHARE UPDATE EXCLUSIVE MODE") as session:
+        leaving = asyncio.create_task(publication.drop_table(items))
+        while not await one(db, "SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.001)
+        coming = asyncio.create_task(publication.ensure_table(items))
+        await session.execute("COMMIT")
+    has_left, after = await leaving, await coming
+    assert (after == before) is not has_left
+    assert await publication.membership_row_oids([items.oid]) == dict([after])
