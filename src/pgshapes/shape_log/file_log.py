@@ -157,9 +157,11 @@ class FileShapeLog:
 
     def _write(self, entries: Sequence[Entry], ends_transaction: bool) -> None:
         end = self._end
-        new = draft(end, entries, self._surroundings.chunk_bytes, ends_transaction=ends_transaction)
-        self._write_files(new.messages, new.records, end)
-        self._end, self._open_record = new.end, new.open_record
+        messages, records, new_end, open_record = draft(
+            end, entries, self._surroundings.chunk_bytes, ends_transaction=ends_transaction
+        )
+        self._write_files(messages, records, end)
+        self._end, self._open_record = new_end, open_record
         if ends_transaction:
             self._publish()
 
@@ -188,7 +190,7 @@ class FileShapeLog:
         finally:
             if self.place < 0:
                 self.close_files()
-        surroundings.unsynced.wrote(self.handle, LOG, INDEX)
+        surroundings.unsynced.wrote_log(self.handle)
 
     def _open_files(self) -> None:
         directory, surroundings = self.ensure_directory(), self._surroundings

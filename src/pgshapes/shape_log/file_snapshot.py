@@ -7,7 +7,8 @@ chunks are missing would pass for a whole one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from pgshapes.errors import StorageError
@@ -67,24 +68,30 @@ class FileSnapshotWriter:
     def _write(self, items: bytes, ending: bytes) -> None:
         if self._is_over:
             raise StorageError("this snapshot is over")
-        try:
+        with self._ended_by_errors():
             if self._file < 0:
                 self._file = self._files.open(f"{self._log.ensure_directory()}/{snapshot_name(self._number)}")
             data = b"".join((b"," if self._position else b"[", items, ending))
             self._files.write_at(self._file, data, self._position)
-        except OSError as error:
-            self.close()
-            raise storage_error(error, "write a snapshot") from error
         self._position += len(data)
 
     def _close_chunk(self, *, is_last: bool) -> None:
         descriptor, self._file = self._file, -1
-        try:
+        with self._ended_by_errors():
             self._files.close(descriptor)
-        except OSError as error:
-            self.close()
-            raise storage_error(error, "write a snapshot") from error
         self._log.made_snapshot_file(snapshot_name(self._number))
         self._log.has_snapshot_chunk(self._number, is_last=is_last)
         self._number += 1
         self._position = 0
+
+    @contextmanager
+    def _ended_by_errors(self) -> Iterator[None]:
+        """Rows are missing after an error, so nothing may come after them."""
+        try:
+            yield
+        except OSError as error:
+            self.close()
+            raise storage_error(error, "write a snapshot") from error
+        except StorageError:
+            self.close()
+            raise

@@ -14,12 +14,12 @@ from typing import Final
 LOG: Final = "log"
 INDEX: Final = "log.index"
 
-_HANDLE = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_HANDLE = re.compile(r"[0-9a-f]{32,40}", re.ASCII)
 _SNAPSHOT = re.compile(r"snapshot\.(0|[1-9][0-9]{0,8})", re.ASCII)
 
 
 def is_handle(text: str) -> bool:
-    """Whether this is a handle as we make them: 128 bits in lower-case hexadecimal."""
+    """Whether this may be a handle of ours: 128 random bits in decimal or hexadecimal digits."""
     return _HANDLE.fullmatch(text) is not None
 
 

@@ -57,20 +57,14 @@ class OpenRecord(NamedTuple):
         return encode(*self._replace(flags=self.flags | ENDS_TRANSACTION))
 
 
-class Draft(NamedTuple):
-    """What one append writes, and the end that follows from it."""
-
-    messages: bytes
-    records: bytes
-    end: LogEnd
-    open_record: OpenRecord | None
-    """None when the append ends its transaction."""
+Draft = tuple[bytes, bytes, LogEnd, OpenRecord | None]
+"""Bytes for `log`, bytes for `log.index`, the end that follows, the record that waits for its flag."""
 
 
 def draft(end: LogEnd, entries: Sequence[Entry], threshold: int, *, ends_transaction: bool) -> Draft:
     """The bytes for `entries`, at least one. Raises ValueError when their offsets do not grow."""
     last, position, records, chunk, size, bound, start = end
-    records_bytes: list[bytes] = []
+    index: list[bytes] = []
     final = len(entries) - 1
     open_record = None
     for number, (offset, json) in enumerate(entries):
@@ -84,10 +78,10 @@ def draft(end: LogEnd, entries: Sequence[Entry], threshold: int, *, ends_transac
                 flags |= ENDS_TRANSACTION
             else:
                 open_record = OpenRecord(offset, position, length, chunk, flags, crc32(json))
-        records_bytes.append(encode(offset, position, length, chunk, flags, crc32(json)))
+        index.append(encode(offset, position, length, chunk, flags, crc32(json)))
         position += length + 1
         if flags & ENDS_CHUNK:
             chunk, size, bound, start = chunk + 1, 0, offset, position
-    log = b",".join([json for _, json in entries]) + b","
+    messages = b",".join([json for _, json in entries]) + b","
     new_end = LogEnd(last, position, records + len(entries), chunk, size, bound, start)
-    return Draft(log, b"".join(records_bytes), new_end, open_record)
+    return messages, b"".join(index), new_end, open_record

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import Offset
@@ -21,7 +21,15 @@ from pgshapes.shape_log.entry import LogSlice
 from pgshapes.shape_log.file_snapshot import END_MARK
 from pgshapes.shape_log.files import storage_error
 from pgshapes.shape_log.layout import INDEX, LOG, Layout, is_handle, snapshot_name
-from pgshapes.shape_log.record import ENDS_CHUNK, RECORD_BYTES, Record, decode, first_after, first_of_chunk
+from pgshapes.shape_log.record import (
+    ENDS_CHUNK,
+    RECORD_BYTES,
+    Record,
+    decode,
+    first_after,
+    first_of_chunk,
+    is_intact,
+)
 
 REMEMBERED_TAILS: Final = 16_384
 """At 200 bytes each, 3 MB; a tail is worth remembering while clients come back from it, about a poll."""
@@ -50,7 +58,7 @@ class FileLogReader:
         if after < tail.last_chunk_bound:
             return self._read_closed_chunk(handle, after, tail)
         start = self._start_in_open_chunk(handle, after, tail)
-        return LogSlice(self._read_body(handle, start, tail.end_position), tail.latest, False)
+        return LogSlice(self._read_body(handle, start, tail.end_position, tail), tail.latest, False)
 
     def _start_in_open_chunk(self, handle: str, after: Offset, tail: Tail) -> int:
         if after == tail.last_chunk_bound or after.tx <= 0:
@@ -59,19 +67,21 @@ class FileLogReader:
         if known is not None:
             return known
         with self._index(handle) as index:
-            return index.record(index.first_after(after)).position
+            return index.first_after(after).record.position
 
     def _read_closed_chunk(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
         with self._index(handle) as index:
-            first = index.record(index.first_after(after))
-            last = index.record(index.first_of_chunk(first.chunk + 1) - 1)
-        if not last.flags & ENDS_CHUNK or last.offset > tail.last_chunk_bound:
-            raise StorageError(f"shape {handle}: chunk {first.chunk} has no end")
-        return LogSlice(self._read_body(handle, first.position, last.end), last.offset, True)
+            first = index.first_after(after)
+            last = index.last_of_chunk(first.record.chunk)
+        start, end = first.record.position, last.record.end
+        body = self._read_body(handle, start, end, tail)
+        if not (first.is_first_of(body) and last.is_last_of(body) and last.record.flags & ENDS_CHUNK):
+            raise StorageError(f"shape {handle}: the index is damaged")
+        return LogSlice(body, last.record.offset, True)
 
-    def _read_body(self, handle: str, start: int, end: int) -> bytes:
+    def _read_body(self, handle: str, start: int, end: int, tail: Tail) -> bytes:
         """The messages in these bytes, without the separator after the last."""
-        if start >= end:
+        if not start < end <= tail.end_position:
             raise StorageError(f"shape {handle}: the index does not fit the log")
         with self._opened(handle, LOG) as file:
             return _read(file, start, end - start - 1)
@@ -102,6 +112,21 @@ class FileLogReader:
             raise storage_error(error, f"read {name} of shape {handle}") from error
 
 
+class _Found(NamedTuple):
+    """A record, and the bytes that it was read from."""
+
+    record: Record
+    data: bytes
+
+    def is_first_of(self, body: bytes) -> bool:
+        """Whether `body` starts with the record's message."""
+        return is_intact(self.data, body[: self.record.length])
+
+    def is_last_of(self, body: bytes) -> bool:
+        """Whether `body` ends with the record's message."""
+        return is_intact(self.data, body[max(len(body) - self.record.length, 0) :])
+
+
 class _Index:
     """The records in an open `log.index`. The owner may append meanwhile; what is there does not move."""
 
@@ -109,16 +134,19 @@ class _Index:
         self._file = file
         self._count = os.fstat(file).st_size // RECORD_BYTES
 
-    def record(self, number: int) -> Record:
+    def first_after(self, offset: Offset) -> _Found:
+        """The first record with a greater offset. Raises StorageError when there is none."""
+        return self._at(first_after(self._count, self._read, offset))
+
+    def last_of_chunk(self, chunk: int) -> _Found:
+        """The last record of a chunk that is there."""
+        return self._at(first_of_chunk(self._count, self._read, chunk + 1) - 1)
+
+    def _at(self, number: int) -> _Found:
         if not 0 <= number < self._count:
             raise StorageError("the index is shorter than the log")
-        return decode(self._read(number))
-
-    def first_after(self, offset: Offset) -> int:
-        return first_after(self._count, self._read, offset)
-
-    def first_of_chunk(self, chunk: int) -> int:
-        return first_of_chunk(self._count, self._read, chunk)
+        data = self._read(number)
+        return _Found(decode(data), data)
 
     def _read(self, number: int) -> bytes:
         return _read(self._file, number * RECORD_BYTES, RECORD_BYTES)

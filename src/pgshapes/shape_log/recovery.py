@@ -1,11 +1,11 @@
 """What of a shape survived: read at start, before anything is appended. Reads only; the store cuts and syncs.
 
-Records with a transaction at or before the recorded LSN were synced before that LSN was recorded: the
-*trusted* part, which Postgres will not send again. Beyond it pages reached the disk in any order or not at
-all, so a good last record proves nothing: the scan goes forward, checks every record with its message and
-stops at the first failure, then goes back to the last record that ends a transaction. Damage in the trusted
-part means that the shape is lost. It is looked for where recovery reads: at the end of the trusted part,
-and in any trusted record found after the cut.
+Records with a transaction before the recorded LSN were synced before that LSN was recorded: the *trusted*
+part, which Postgres will not send again. Beyond it pages reached the disk in any order or not at all, so a
+good last record proves nothing: the scan goes forward, checks every record with its message and stops at
+the first failure, then goes back to the last record that ends a transaction. Damage in the trusted part
+means that the shape is lost. It is looked for where recovery reads: at the end of the trusted part, and in
+any trusted record found after the cut.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class _Scan:
         return kept, trusted
 
     def _is_trusted(self, number: int) -> bool:
-        return 0 < transaction_of(self._read(number)) <= self._recorded_lsn
+        return 0 < transaction_of(self._read(number)) < self._recorded_lsn
 
     def _end_of_trusted(self, count: int) -> LogEnd:
         if not count:
@@ -118,7 +118,7 @@ class _Scan:
         finished = end
         for number in range(end.records, self._count):
             record = self._intact(number)
-            if record is None or not _follows(record, end) or record.tx <= self._recorded_lsn:
+            if record is None or not _follows(record, end) or record.tx < self._recorded_lsn:
                 break
             end = end.after(record)
             if record.flags & ENDS_TRANSACTION:

@@ -26,7 +26,7 @@ from pgshapes.shape_log.layout import INDEX, LOG, Layout, is_handle
 from pgshapes.shape_log.open_logs import OpenLogs
 from pgshapes.shape_log.record import RECORD_BYTES
 from pgshapes.shape_log.recovery import Survey, survey
-from pgshapes.shape_log.sync_queue import Failures, SyncQueue
+from pgshapes.shape_log.sync_queue import SyncQueue
 from pgshapes.shape_log.unsynced import Unsynced
 from pgshapes.shape_log.writer import ShapeLog
 
@@ -57,11 +57,12 @@ class ShapeStore(Protocol):
         """Delete the bytes of removed shapes; can be cut short and repeated at any time."""
 
     def recover(self, live: Collection[str], recorded_lsn: int) -> Mapping[str, ShapeLog]:
-        """At start, before anything else: the logs of the shapes in `live`, which were durable as far as
-        this LSN.
+        """At start, before anything else: the logs of the shapes in `live`.
 
-        A live shape that is not in the answer is lost, and its directory removed, durably. Directories of
-        shapes that are not live are put into the trash. Blocks.
+        Their transactions with a commit LSN below `recorded_lsn` were durable, and Postgres will not send
+        them again; an acknowledged LSN means the same (the one that equals it is sent again). A live shape
+        that is not in the answer is lost, and its directory removed, durably. Directories of shapes that
+        are not live are put into the trash. Blocks.
         """
 
     async def close(self) -> None:
@@ -86,6 +87,7 @@ class FileShapeStore:
         self._open_logs = OpenLogs(max_open_files)
         self._surroundings = Surroundings(self._files, layout, self._unsynced, self._open_logs, chunk_bytes)
         self._logs: dict[str, FileShapeLog] = {}
+        self._lost: dict[str, StorageError] = {}
         self._syncs = SyncQueue(self._sync_shapes)
         self._make_root()
 
@@ -99,14 +101,14 @@ class FileShapeStore:
         return self._logs.get(handle)
 
     async def sync(self) -> None:
-        failures = await self._syncs.request(None)
-        if failures:
-            raise StorageError(f"{len(failures)} shapes could not be made durable", handles=sorted(failures))
+        await self._syncs.request(None)
+        if self._lost:
+            raise StorageError(f"{len(self._lost)} shapes lost data", handles=sorted(self._lost))
 
     async def sync_shape(self, handle: str) -> None:
-        failures = await self._syncs.request(handle)
-        if handle in failures:
-            raise failures[handle]
+        await self._syncs.request(handle)
+        if handle in self._lost:
+            raise self._lost[handle]
 
     async def remove(self, handles: Collection[str]) -> None:
         for handle in handles:
@@ -147,27 +149,27 @@ class FileShapeStore:
             files.make_directory(directory)
         _check(files.sync_directories([str(Path(layout.root).parent), layout.root, layout.shapes]))
 
-    async def _sync_shapes(self, handles: Iterable[str] | None) -> Failures:
+    async def _sync_shapes(self, handles: Iterable[str] | None) -> None:
         batch = self._unsynced.take(handles)
         if not batch.files and not batch.directories:
-            return {}
+            return
         failed = await asyncio.to_thread(batch.sync, self._files)
         self._unsynced.done(batch, failed)
-        return {
-            handle: self._break_off(handle, error) for handle, error in failed.items() if handle in self._logs
-        }
+        for handle in self._logs.keys() & failed.keys():
+            self._give_up(handle, failed[handle])
 
-    def _break_off(self, handle: str, error: OSError) -> StorageError:
-        """After a failed sync the kernel may have dropped the pages: these files cannot be trusted."""
-        broken = StorageError(f"sync of shape {handle}: {error.strerror}", errno=error.errno)
-        self._logs[handle].break_off(broken)
-        return broken
+    def _give_up(self, handle: str, error: OSError) -> None:
+        """After a failed sync the kernel may have dropped the pages, and a second sync would succeed."""
+        lost = StorageError(f"sync of shape {handle}: {error.strerror}", errno=error.errno)
+        self._lost[handle] = lost
+        self._logs[handle].break_off(lost)
 
     def _forget(self, handle: str) -> None:
         log = self._logs.pop(handle, None)
         if log is not None:
             log.break_off(StorageError(f"shape {handle} is removed"))
         self._unsynced.forget(handle)
+        self._lost.pop(handle, None)
 
     def _trash_durably(self, handles: Iterable[str]) -> None:
         parents = self._trash(handles)

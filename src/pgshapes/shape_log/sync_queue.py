@@ -6,13 +6,9 @@ Owner's event loop only. A request that is cancelled leaves the sync that it ask
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
-from pgshapes.errors import StorageError
-
-Failures = Mapping[str, StorageError]
-"""Shapes that could not be made durable."""
-SyncShapes = Callable[[frozenset[str] | None], Awaitable[Failures]]
+SyncShapes = Callable[[frozenset[str] | None], Awaitable[None]]
 """Makes what these shapes (None: all) have written until now durable."""
 
 
@@ -21,16 +17,16 @@ class SyncQueue:
 
     def __init__(self, sync_shapes: SyncShapes) -> None:
         self._sync_shapes = sync_shapes
-        self._waiting: list[tuple[str | None, asyncio.Future[Failures]]] = []
+        self._waiting: list[tuple[str | None, asyncio.Future[None]]] = []
         self._serving: asyncio.Task[None] | None = None
 
-    async def request(self, handle: str | None) -> Failures:
-        """Wait until all that the shape (None: every shape) wrote before this call is durable or lost."""
-        future: asyncio.Future[Failures] = asyncio.get_running_loop().create_future()
+    async def request(self, handle: str | None) -> None:
+        """Wait until all that the shape (None: every shape) wrote before this call was synced."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((handle, future))
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve())
-        return await future
+        await future
 
     async def idle(self) -> None:
         """Wait until no sync runs."""
@@ -45,12 +41,12 @@ class SyncQueue:
         finally:
             self._serving = None
 
-    async def _serve_group(self, requests: list[tuple[str | None, asyncio.Future[Failures]]]) -> None:
+    async def _serve_group(self, requests: list[tuple[str | None, asyncio.Future[None]]]) -> None:
         handles = {handle for handle, _ in requests}
         wanted = None if None in handles else frozenset(handle for handle in handles if handle)
         waiting = [future for _, future in requests]
         try:
-            failures = await self._sync_shapes(wanted)
+            await self._sync_shapes(wanted)
         except asyncio.CancelledError:
             _resolve(waiting, lambda future: future.cancel())
             raise
@@ -58,12 +54,10 @@ class SyncQueue:
             failure = error
             _resolve(waiting, lambda future: future.set_exception(failure))
         else:
-            _resolve(waiting, lambda future: future.set_result(failures))
+            _resolve(waiting, lambda future: future.set_result(None))
 
 
-def _resolve(
-    waiting: list[asyncio.Future[Failures]], resolve: Callable[[asyncio.Future[Failures]], object]
-) -> None:
+def _resolve(waiting: list[asyncio.Future[None]], resolve: Callable[[asyncio.Future[None]], object]) -> None:
     for future in waiting:
         if not future.done():
             resolve(future)

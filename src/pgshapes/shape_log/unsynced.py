@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from pgshapes.shape_log.files import Files
-from pgshapes.shape_log.layout import Layout
+from pgshapes.shape_log.layout import INDEX, LOG, Layout
+
+LOG_FILES: Final = frozenset((LOG, INDEX))
 
 
 @dataclass(slots=True)
@@ -52,12 +55,18 @@ class Unsynced:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._logs: set[str] = set()
+        """Shapes whose `log` and `log.index` have new content; apart, for one change can touch all shapes."""
         self._pending: dict[str, Pending] = {}
         self._fresh_prefixes: set[str] = set()
 
-    def wrote(self, handle: str, *names: str) -> None:
-        """Files of a shape have new content."""
-        self._of(handle).files.update(names)
+    def wrote_log(self, handle: str) -> None:
+        """A shape's log and its index have new content."""
+        self._logs.add(handle)
+
+    def wrote(self, handle: str, name: str) -> None:
+        """Another file of a shape has new content."""
+        self._of(handle).files.add(name)
 
     def made_names(self, handle: str) -> None:
         """Files were made in a shape's directory."""
@@ -71,19 +80,19 @@ class Unsynced:
 
     def forget(self, handle: str) -> None:
         """The shape is gone."""
+        self._logs.discard(handle)
         self._pending.pop(handle, None)
-
-    def is_clean(self, handle: str) -> bool:
-        """Whether nothing of this shape waits for a sync."""
-        return handle not in self._pending
 
     def take(self, handles: Iterable[str] | None) -> Batch:
         """What these shapes (None: all) have pending; writes from now on belong to the next batch."""
         batch = Batch(fresh_prefixes=frozenset(self._fresh_prefixes))
-        for handle in list(self._pending) if handles is None else handles:
-            pending = self._pending.pop(handle, None)
-            if pending is not None:
-                self._add(batch, handle, pending)
+        wanted = self._logs | self._pending.keys() if handles is None else handles
+        for handle in wanted:
+            pending = self._pending.pop(handle, None) or Pending()
+            if handle in self._logs:
+                self._logs.remove(handle)
+                pending.files |= LOG_FILES
+            self._add(batch, handle, pending)
         return batch
 
     def done(self, batch: Batch, failed: Collection[str]) -> None:

@@ -191,7 +191,7 @@ def test_many_logs_with_few_descriptors(build: Build) -> None:
 
 
 @pytest.mark.parametrize(
-    "handle", ["", "../../etc/passwd", "A" * 32, "a" * 31, "a" * 33, "é" * 32, "1" * 32 + "\n"]
+    "handle", ["", "../../etc/passwd", "A" * 32, "a" * 31, "a" * 41, "é" * 32, "1" * 32 + "\n"]
 )
 def test_only_handles_become_paths(build: Build, handle: str) -> None:
     house = build(50)

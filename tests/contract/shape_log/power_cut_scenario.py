@@ -1,0 +1,241 @@
+"""A random life of a store, with power cuts, beside a model of what it has promised.
+
+The model plays the owner: it records an LSN only after `sync`, a shape's row only after `sync_shape`, and
+believes a removal only after `remove`. After a power cut it compares what is found with these promises,
+then plays Postgres and tells again everything from the recorded LSN on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.forgetful_files import ForgetfulFiles, forget
+from tests.shape_log_samples import (
+    Transaction,
+    append_in_pieces,
+    bodies,
+    entries_of,
+    make_handle,
+    make_transactions,
+    walk,
+)
+
+from pgshapes.model.offset import AFTER_SNAPSHOT
+from pgshapes.shape_log.entry import Entry
+from pgshapes.shape_log.reader import FileLogReader
+from pgshapes.shape_log.store import FileShapeStore
+
+CHUNK_BYTES = 700
+ROWS = [b'{"id":%d,"x":"%s"}' % (number, b"x" * 30) for number in range(60)]
+END = b'{"end":true}'
+
+
+class PowerCutError(Exception):
+    """The machine is off: no operation of the disk does anything any more."""
+
+
+class CuttableFiles(ForgetfulFiles):
+    """Stops for ever before its n-th operation."""
+
+    operations_left = 10**9
+
+    def _spend(self) -> None:
+        self.operations_left -= 1
+        if self.operations_left < 0:
+            raise PowerCutError
+
+    def make_directory(self, path: str) -> bool:
+        self._spend()
+        return super().make_directory(path)
+
+    def open(self, path: str) -> int:
+        self._spend()
+        return super().open(path)
+
+    def write_at(self, descriptor: int, data: bytes, position: int) -> None:
+        self._spend()
+        super().write_at(descriptor, data, position)
+
+    def truncate(self, path: str, size: int) -> None:
+        self._spend()
+        super().truncate(path, size)
+
+    def rename(self, old: str, new: str) -> None:
+        self._spend()
+        super().rename(old, new)
+
+    def remove_tree(self, path: str) -> None:
+        self._spend()
+        super().remove_tree(path)
+
+    def sync_files(self, paths: Sequence[str]) -> dict[str, OSError]:
+        return self._sync_one_by_one(paths, super().sync_files)
+
+    def sync_directories(self, paths: Sequence[str]) -> dict[str, OSError]:
+        return self._sync_one_by_one(paths, super().sync_directories)
+
+    def _sync_one_by_one(self, paths: Sequence[str], sync: object) -> dict[str, OSError]:
+        failed: dict[str, OSError] = {}
+        for path in paths:
+            self._spend()
+            failed.update(sync([path]))  # type: ignore[operator]
+        return failed
+
+
+@dataclass
+class Promises:
+    """What the owner may rely on."""
+
+    recorded_lsn: int = 0
+    rows: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
+    told: dict[str, list[Transaction]] = field(default_factory=dict)
+    """All transactions that each shape was told, finished or not."""
+
+
+class Scenario:
+    """One storage directory, many power cuts. Everything random comes from the seed."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.directory = directory
+        self.root = directory / "root"
+        self.root.mkdir(parents=True)
+        self.storage = self.root / "storage"
+        self.promises = Promises()
+        self.transactions = iter(make_transactions(seed, 10_000))
+        self.last_tx = 0
+        self.next_handle = 0
+        self.store = self._open()
+
+    async def live(self, steps: int, operations: int) -> None:
+        """Do so many random steps, or stop when the power fails after so many operations."""
+        self.files.operations_left = operations
+        try:
+            for _ in range(steps):
+                await self._step()
+        except PowerCutError:
+            pass
+        self.files.operations_left = 10**9
+        self.store.close_files()
+
+    def cut_power(self) -> None:
+        """Forget what was not synced, start again, check all promises, and catch up."""
+        forget(self.root, self.directory / "durable", self.chance.randrange(2**32))
+        assert not self.promises.removed & self._on_disk(), "what was removed does not come back"
+        self.restart()
+
+    def restart(self) -> None:
+        """Start again, check all promises, and catch up. Alone this is a kill of the process."""
+        promises = self.promises
+        self.store = self._open()
+        found = self.store.recover(promises.rows, promises.recorded_lsn)
+        assert set(found) == promises.rows, "a shape with a row is not lost"
+        assert self._on_disk() == promises.rows, "a directory without a row is gone"
+        for handle in promises.rows:
+            self._check_prefix(handle)
+        promises.told = {handle: promises.told[handle] for handle in promises.rows}
+        self._catch_up()
+
+    def _open(self) -> FileShapeStore:
+        self.files = CuttableFiles(self.root, self.directory / "durable")
+        self.reader = FileLogReader(self.storage)
+        return FileShapeStore(self.storage, chunk_bytes=CHUNK_BYTES, files=self.files, max_open_files=6)
+
+    async def _step(self) -> None:
+        kind = self.chance.choices(
+            ("append", "create", "sync", "remove", "trash"), weights=(50, 10, 12, 3, 3)
+        )[0]
+        await {
+            "append": self._append,
+            "create": self._create,
+            "sync": self._sync,
+            "remove": self._remove,
+            "trash": self.store.empty_trash,
+        }[kind]()
+
+    async def _append(self) -> None:
+        transaction = next(self.transactions)
+        for handle, told in self.promises.told.items():
+            if self.chance.random() < 0.6:
+                told.append(transaction)
+                log = self.store.get(handle)
+                assert log is not None
+                append_in_pieces(log, [transaction], self.chance.randrange(1000))
+        self.last_tx = transaction[0].offset.tx
+
+    async def _create(self) -> None:
+        self.next_handle += 1
+        handle = make_handle(self.next_handle % 3 << 120 | self.next_handle)
+        log = self.store.create(handle)
+        self.promises.told[handle] = []
+        writer = log.start_snapshot()
+        for start in range(0, len(ROWS), 7):
+            writer.add_rows(ROWS[start : start + 7])
+        await self._append()
+        writer.finish(END)
+        await self._append()
+        await self.store.sync_shape(handle)
+        self.promises.rows.add(handle)
+
+    async def _sync(self) -> None:
+        lsn = self.last_tx + 1
+        await self.store.sync()
+        self.promises.recorded_lsn = lsn
+
+    async def _remove(self) -> None:
+        handles = self.chance.sample(sorted(self.promises.told), min(len(self.promises.told), 2))
+        for handle in handles:
+            del self.promises.told[handle]
+            self.promises.rows.discard(handle)
+        await self.store.remove(handles)
+        self.promises.removed.update(handles)
+
+    def _on_disk(self) -> set[str]:
+        return {path.name for path in (self.storage / "shapes").glob("*/*")}
+
+    def _check_prefix(self, handle: str) -> None:
+        log, told = self.store.get(handle), self.promises.told[handle]
+        assert log is not None
+        kept = [transaction for transaction in told if transaction[-1].offset <= log.tail.latest]
+        missing = told[len(kept) :]
+        assert all(transaction[0].offset.tx >= self.promises.recorded_lsn for transaction in missing)
+        self._check_content(handle, kept)
+
+    def _check_content(self, handle: str, transactions: list[Transaction]) -> None:
+        log = self.store.get(handle)
+        assert log is not None
+        expected: list[Entry] = entries_of(transactions)
+        assert log.tail.latest == (expected[-1].offset if expected else AFTER_SNAPSHOT)
+        read = bodies(walk(self.reader, handle, AFTER_SNAPSHOT, log.tail))
+        assert read == b",".join(entry.json for entry in expected)
+        chunks = [self.reader.read_snapshot_chunk(handle, n) for n in range(log.tail.snapshot_chunks)]
+        rows = b",".join(chunk[1:-1] for chunk in chunks)
+        assert rows == b",".join([*ROWS, END])
+        assert log.tail.is_snapshot_complete
+
+    def _catch_up(self) -> None:
+        """Postgres sends again what was not acknowledged."""
+        for handle, told in self.promises.told.items():
+            log = self.store.get(handle)
+            assert log is not None
+            again = [one for one in told if one[0].offset.tx >= self.promises.recorded_lsn]
+            append_in_pieces(log, again, self.chance.randrange(1000))
+            self._check_content(handle, told)
+            self._check_files(handle, told)
+
+    def _check_files(self, handle: str, told: list[Transaction]) -> None:
+        """Compare with files that no power cut ever troubled."""
+        untroubled = FileShapeStore(self.directory / "untroubled", chunk_bytes=CHUNK_BYTES)
+        log = untroubled.create(handle)
+        for transaction in told:
+            log.append(transaction, ends_transaction=True)
+        untroubled.close_files()
+        for name in ("log", "log.index"):
+            path = Path("shapes") / handle[:2] / handle / name
+            expected = self.directory / "untroubled" / path
+            if expected.exists():
+                assert (self.storage / path).read_bytes() == expected.read_bytes()

@@ -1,0 +1,357 @@
+"""One test for each thing that has to be durable at some moment: do it, cut the power, look."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tests.forgetful_files import ForgetfulFiles, forget
+from tests.shape_log_samples import (
+    Transaction,
+    append_whole,
+    bodies,
+    entries_of,
+    make_handle,
+    make_transactions,
+    walk,
+)
+
+from pgshapes.errors import StorageError
+from pgshapes.model.offset import AFTER_SNAPSHOT
+from pgshapes.shape_log.reader import FileLogReader
+from pgshapes.shape_log.store import FileShapeStore
+
+ONE, OTHER = make_handle(1), make_handle(2)
+ELSEWHERE = make_handle(1 << 127)
+SEEDS = range(8)
+
+
+class Machine:
+    """A storage directory on a disk that forgets."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "root"
+        self.root.mkdir()
+        self.storage = self.root / "storage"
+        self._durable = directory / "durable"
+
+    def start(self, files: type[ForgetfulFiles] = ForgetfulFiles) -> FileShapeStore:
+        """As a new process does; the one before was killed."""
+        return FileShapeStore(self.storage, chunk_bytes=1000, files=files(self.root, self._durable))
+
+    def cut_power(self, seed: int) -> None:
+        forget(self.root, self._durable, seed)
+
+    def has(self, handle: str) -> bool:
+        return (self.storage / "shapes" / handle[:2] / handle).exists()
+
+    def holds(self, store: FileShapeStore, handle: str, transactions: list[Transaction]) -> bool:
+        log = store.get(handle)
+        assert log is not None
+        expected = b",".join(entry.json for entry in entries_of(transactions))
+        return bodies(walk(FileLogReader(self.storage), handle, AFTER_SNAPSHOT, log.tail)) == expected
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def _snapshot(store: FileShapeStore, handle: str) -> None:
+    writer = store.create(handle).start_snapshot()
+    writer.add_rows([b"1" * 400, b"2" * 400, b"3" * 400, b"4" * 400])
+    writer.finish(b"{}")
+
+
+async def _make(store: FileShapeStore, handle: str) -> None:
+    _snapshot(store, handle)
+    await store.sync_shape(handle)
+
+
+def _append(store: FileShapeStore, handle: str, transactions: list[Transaction]) -> None:
+    log = store.get(handle)
+    assert log is not None
+    append_whole(log, transactions)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_shape_is_durable_after_its_sync_alone(machine: Machine, seed: int) -> None:
+    store = machine.start()
+    for handle in (ONE, OTHER, ELSEWHERE):
+        _snapshot(store, handle)
+    await store.sync_shape(OTHER)
+    machine.cut_power(seed)
+    assert OTHER in machine.start().recover([OTHER], 0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_shapes_synced_together_are_all_durable(machine: Machine, seed: int) -> None:
+    store = machine.start()
+    handles = [ONE, OTHER, ELSEWHERE]
+    for handle in handles:
+        _snapshot(store, handle)
+    await asyncio.gather(*(store.sync_shape(handle) for handle in handles))
+    machine.cut_power(seed)
+    assert set(machine.start().recover(handles, 0)) == set(handles)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_appends_are_durable_after_a_sync(machine: Machine, seed: int) -> None:
+    transactions = make_transactions(seed, 30)
+    store = machine.start()
+    await _make(store, ONE)
+    for start in range(0, 30, 10):
+        _append(store, ONE, transactions[start : start + 10])
+        await store.sync()
+    machine.cut_power(seed)
+    store = machine.start()
+    store.recover([ONE], transactions[-1][0].offset.tx + 1)
+    assert machine.holds(store, ONE, transactions)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_an_end_that_comes_alone_is_durable_after_a_sync(machine: Machine, seed: int) -> None:
+    (transaction,) = make_transactions(seed, 1)
+    store = machine.start()
+    await _make(store, ONE)
+    log = store.get(ONE)
+    assert log is not None
+    log.append(transaction, ends_transaction=False)
+    await store.sync()
+    log.append([], ends_transaction=True)
+    await store.sync()
+    machine.cut_power(seed)
+    store = machine.start()
+    store.recover([ONE], transaction[0].offset.tx + 1)
+    assert machine.holds(store, ONE, [transaction])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_directory_left_by_a_killed_process_is_durable_with_its_next_shape(
+    machine: Machine, seed: int
+) -> None:
+    _snapshot(machine.start(), ONE)
+    store = machine.start()
+    store.recover([], 0)
+    await _make(store, OTHER)
+    machine.cut_power(seed)
+    assert OTHER in machine.start().recover([OTHER], 0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_what_a_killed_process_left_is_durable_once_believed(machine: Machine, seed: int) -> None:
+    transactions = make_transactions(seed, 5)
+    store = machine.start()
+    await _make(store, ONE)
+    _append(store, ONE, transactions)
+
+    store = machine.start()
+    store.recover([ONE], transactions[0][0].offset.tx)
+    _append(store, ONE, transactions)
+    await store.sync()
+    machine.cut_power(seed)
+    store = machine.start()
+    store.recover([ONE], transactions[-1][0].offset.tx + 1)
+    assert machine.holds(store, ONE, transactions)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_files_left_empty_by_a_killed_process_are_durable_with_their_next_content(
+    machine: Machine, seed: int
+) -> None:
+    transactions = make_transactions(seed, 5)
+    store = machine.start()
+    await _make(store, ONE)
+    log = store.get(ONE)
+    assert log is not None
+    log.append(transactions[0], ends_transaction=False)
+
+    store = machine.start()
+    store.recover([ONE], 0)
+    _append(store, ONE, transactions)
+    await store.sync()
+    machine.cut_power(seed)
+    store = machine.start()
+    store.recover([ONE], transactions[-1][0].offset.tx + 1)
+    assert machine.holds(store, ONE, transactions)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_removal_is_durable(machine: Machine, seed: int) -> None:
+    store = machine.start()
+    await _make(store, ONE)
+    await _make(store, ELSEWHERE)
+    await store.remove([ONE, ELSEWHERE])
+    machine.cut_power(seed)
+    assert not machine.has(ONE) and not machine.has(ELSEWHERE)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_removal_that_was_interrupted_is_durable_when_repeated(machine: Machine, seed: int) -> None:
+    class Interrupted(ForgetfulFiles):
+        def sync_directories(self, paths: Sequence[str]) -> dict[str, OSError]:
+            if any(Path(path).name == ONE[:2] for path in paths):
+                return {path: OSError(errno.EIO, "Input/output error") for path in paths}
+            return super().sync_directories(paths)
+
+    store = machine.start()
+    await _make(store, ONE)
+    store = machine.start(Interrupted)
+    store.recover([ONE], 0)
+    with pytest.raises(StorageError):
+        await store.remove([ONE])
+    store = machine.start()
+    await store.remove([ONE])
+    machine.cut_power(seed)
+    assert not machine.has(ONE)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_shape_that_was_found_lost_does_not_come_back(machine: Machine, seed: int) -> None:
+    store = machine.start()
+    await _make(store, ONE)
+    (machine.storage / "shapes" / ONE[:2] / ONE / "snapshot.1").unlink()
+    assert machine.start().recover([ONE], 0) == {}
+    machine.cut_power(seed)
+    assert not machine.has(ONE)
+
+
+class SlowFiles(ForgetfulFiles):
+    """Holds a sync after the content is durable, until it is let go."""
+
+    reached = threading.Event()
+    go_on = threading.Event()
+
+    def sync_files(self, paths: Sequence[str]) -> dict[str, OSError]:
+        failed = super().sync_files(paths)
+        self.reached.set()
+        self.go_on.wait()
+        return failed
+
+
+async def test_what_is_appended_during_a_sync_belongs_to_the_next(machine: Machine) -> None:
+    transactions = make_transactions(1, 2)
+    store = machine.start()
+    await _make(store, ONE)
+    store.close_files()
+    SlowFiles.reached.clear()
+    SlowFiles.go_on.set()
+    store = machine.start(SlowFiles)
+    store.recover([ONE], 0)
+    SlowFiles.go_on.clear()
+    SlowFiles.reached.clear()
+
+    _append(store, ONE, transactions[:1])
+    first = asyncio.create_task(store.sync())
+    await asyncio.to_thread(SlowFiles.reached.wait)
+    _append(store, ONE, transactions[1:])
+    second, third = asyncio.create_task(store.sync()), asyncio.create_task(store.sync_shape(ONE))
+    await asyncio.sleep(0)
+    third.cancel()
+    assert not first.done()
+    SlowFiles.go_on.set()
+    await asyncio.gather(first, second)
+    machine.cut_power(1)
+    store = machine.start()
+    store.recover([ONE], transactions[-1][0].offset.tx + 1)
+    assert machine.holds(store, ONE, transactions)
+
+
+async def test_what_a_running_sync_has_taken_is_waited_for(machine: Machine) -> None:
+    SlowFiles.go_on.set()
+    store = machine.start(SlowFiles)
+    _snapshot(store, ONE)
+    SlowFiles.go_on.clear()
+    SlowFiles.reached.clear()
+    first = asyncio.create_task(store.sync())
+    await asyncio.to_thread(SlowFiles.reached.wait)
+    second = asyncio.create_task(store.sync_shape(ONE))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not second.done()
+    SlowFiles.go_on.set()
+    await asyncio.gather(first, second)
+
+
+class FailingFiles(ForgetfulFiles):
+    """Cannot sync paths with a name from `failing`."""
+
+    failing: frozenset[str] = frozenset()
+
+    def sync_files(self, paths: Sequence[str]) -> dict[str, OSError]:
+        return self._failed(paths) | super().sync_files(self._others(paths))
+
+    def sync_directories(self, paths: Sequence[str]) -> dict[str, OSError]:
+        return self._failed(paths) | super().sync_directories(self._others(paths))
+
+    def _failed(self, paths: Sequence[str]) -> dict[str, OSError]:
+        return {path: OSError(errno.EIO, os.strerror(errno.EIO)) for path in paths if self._fails(path)}
+
+    def _others(self, paths: Sequence[str]) -> list[str]:
+        return [path for path in paths if not self._fails(path)]
+
+    def _fails(self, path: str) -> bool:
+        return not self.failing.isdisjoint(Path(path).parts)
+
+
+async def test_a_shape_that_could_not_be_synced_holds_back_every_acknowledgement(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transactions = make_transactions(1, 4)
+    store = machine.start(FailingFiles)
+    await _make(store, ONE)
+    await _make(store, OTHER)
+    for handle in (ONE, OTHER):
+        _append(store, handle, transactions[:2])
+    monkeypatch.setattr(FailingFiles, "failing", frozenset([ONE]))
+    with pytest.raises(StorageError) as caught:
+        await store.sync()
+    assert caught.value.details == {"handles": [ONE]}
+    monkeypatch.setattr(FailingFiles, "failing", frozenset())
+
+    with pytest.raises(StorageError):
+        await store.sync()
+    with pytest.raises(StorageError):
+        await store.sync_shape(ONE)
+    with pytest.raises(StorageError):
+        _append(store, ONE, transactions[2:])
+    await store.sync_shape(OTHER)
+    await store.remove([ONE])
+    await store.sync()
+    machine.cut_power(1)
+    store = machine.start()
+    store.recover([OTHER], transactions[1][0].offset.tx + 1)
+    assert machine.holds(store, OTHER, transactions[:2])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_shared_directory_that_could_not_be_synced_is_synced_for_the_next(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    class NoShapes(FailingFiles):
+        def _fails(self, path: str) -> bool:
+            return Path(path).name in self.failing
+
+    store = machine.start(NoShapes)
+    monkeypatch.setattr(NoShapes, "failing", frozenset(["shapes"]))
+    _snapshot(store, ONE)
+    with pytest.raises(StorageError):
+        await store.sync_shape(ONE)
+    monkeypatch.setattr(NoShapes, "failing", frozenset())
+    await _make(store, OTHER)
+    machine.cut_power(seed)
+    assert OTHER in machine.start().recover([OTHER], 0)
+
+
+@pytest.mark.parametrize("failing", ["storage", "shapes"])
+def test_a_storage_directory_that_cannot_be_made_durable_is_not_used(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    monkeypatch.setattr(FailingFiles, "failing", frozenset([failing]))
+    with pytest.raises(StorageError):
+        machine.start(FailingFiles)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import random
+
+from pgshapes.shape_log.open_logs import OpenLogs, default_max_files
+
+
+class FakeLog:
+    def __init__(self) -> None:
+        self.place = -1
+        self.closed = 0
+
+    def close_files(self) -> None:
+        self.closed += 1
+
+
+def test_there_are_never_more_than_fit() -> None:
+    open_logs = OpenLogs(10)
+    logs = [FakeLog() for _ in range(40)]
+    for _ in range(50):
+        for log in logs:
+            if log.place < 0:
+                open_logs.admit(log)
+            assert len(open_logs) <= 5
+            assert sum(log.place >= 0 for log in logs) == len(open_logs)
+    assert sorted(log.place for log in logs if log.place >= 0) == list(range(5))
+
+
+def test_a_round_over_more_logs_than_fit_leaves_most_open() -> None:
+    random.seed(1)
+    open_logs = OpenLogs(1000)
+    logs = [FakeLog() for _ in range(1000)]
+    hits = 0
+    for _ in range(5):
+        for log in logs:
+            hits += log.place >= 0
+            if log.place < 0:
+                open_logs.admit(log)
+    assert hits > 4 * 500 * 0.8
+
+
+def test_a_log_that_became_busy_gets_a_place() -> None:
+    open_logs = OpenLogs(2)
+    first, second = FakeLog(), FakeLog()
+    assert open_logs.admit(first)
+    assert any(open_logs.admit(second) for _ in range(10_000))
+    assert first.closed == 1
+    assert (first.place, second.place) == (-1, 0)
+
+
+def test_releasing_and_closing() -> None:
+    open_logs = OpenLogs(20)
+    logs = [FakeLog() for _ in range(5)]
+    for log in logs:
+        open_logs.admit(log)
+    open_logs.release(logs[1])
+    open_logs.release(logs[1])
+    assert [log.closed for log in logs] == [0, 1, 0, 0, 0]
+    assert open_logs.make_room()
+    assert len(open_logs) == 2
+    open_logs.close()
+    assert len(open_logs) == 0
+    assert [log.closed for log in logs] == [1] * 5
+    assert not open_logs.make_room()
+
+
+def test_half_of_the_descriptors_are_left_to_others() -> None:
+    assert default_max_files() >= 1
