@@ -389,6 +389,8 @@ async def test_who_comes_while_a_table_leaves_waits_and_brings_it_back(
         while not await one(db, "SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.001)
         coming = asyncio.create_task(publication.ensure_table(items))
+        for _ in range(20):
+            await one(db, "SELECT 1")
         await session.execute("COMMIT")
     has_left, after = await leaving, await coming
     assert (after == before) is not has_left
