@@ -18,7 +18,7 @@ from pgshapes.where.operations.registry import is_castable
 from pgshapes.where.parameters import Parameters
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.scope import NodeReader
-from pgshapes.where.tree import CastTo, Expr, Unknown
+from pgshapes.where.tree import CastTo, Expr, Unknown, map_children, walk
 
 MAX_DEPTH: Final = 40
 """Deeper than any clause of use, and within what Python's own parser takes of generated source."""
@@ -67,7 +67,16 @@ class Analysis:
             expr = coerce(expr, TYPES[BOOL], self.parameters)
         if expr.type.oid != BOOL:
             raise Refusal("WHERE clause must return a boolean")
-        return expr
+        return self._settled(expr) if any(isinstance(node, Unknown) for node in walk(expr)) else expr
+
+    def _settled(self, expr: Expr) -> Expr:
+        """`$1 IS NULL` asks for no type of its own: it takes that of another use, which may come later."""
+        if not isinstance(expr, Unknown):
+            return map_children(expr, self._settled)
+        settled = known_type(expr, self.parameters)
+        if isinstance(settled, Unknown):
+            raise Refusal(f"could not determine data type of parameter ${expr.parameter}", at=expr.at)
+        return settled
 
     def expr(self, node: Node) -> Expr:
         """The typed tree of one node. Raises Refusal."""

@@ -43,9 +43,10 @@ def _type_of(items: list[Expr], at: int) -> PgType:
     if found is None:
         first, other = items[0].type, next(item.type for item in items if item.type != items[0].type)
         raise Refusal(f"ARRAY types {first.name} and {other.name} cannot be matched", at=at)
+    found = found if found.is_array else array_of(found)
     if type_io(found) is None:
         raise Refusal(f"unsupported type {found.name}", at=at)
-    return found if found.is_array else array_of(found)
+    return found
 
 
 def _coerced(scope: Scope, item: Expr, wanted: PgType, at: int) -> Expr:

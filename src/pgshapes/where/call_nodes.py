@@ -8,13 +8,14 @@ from typing import Final
 from pgshapes.where.catalogue import FUNCTIONS, TEXT, TYPES, PgType
 from pgshapes.where.coercion import coerce
 from pgshapes.where.grammar import Node
+from pgshapes.where.operations.calendar import is_fixed_zone
 from pgshapes.where.operations.registry import is_supported
 from pgshapes.where.operator_nodes import apply_operator
 from pgshapes.where.overloads import find_function
 from pgshapes.where.polymorphism import UNKNOWN_TYPE, actual_types, common_type, result_type
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.scope import Scope
-from pgshapes.where.tree import Apply, Case, Coalesce, Expr, Extreme, Unknown
+from pgshapes.where.tree import Apply, Case, Coalesce, Const, Expr, Extreme, Unknown
 from pgshapes.where.values.type_io import type_io
 
 _PLAIN_CALL: Final = {"funcname", "args", "funcformat", "location"}
@@ -49,11 +50,22 @@ def _apply(scope: Scope, name: str, operands: Sequence[Expr], at: int) -> Expr:
     key = f"{name}({','.join(str(oid) for oid in function.arguments)})"
     if name == "concat":
         key = "concat"
+    if name == "concat" and any(one.category != "S" for one in wanted):
+        raise Refusal("concat is only supported for text; cast its arguments", at=at)
     if not is_supported(key) or any(type_io(one) is None for one in wanted):
         raise Refusal(f"function {name}({', '.join(one.name for one in wanted)}) is not supported", at=at)
+    if name == "timezone":
+        _check_zone(operands[0], at)
     pairs = zip(operands, wanted, strict=True)
     args = tuple(coerce(operand, one, scope.parameters) for operand, one in pairs)
     return Apply(result, at, name, key, args, False, function.is_strict)
+
+
+def _check_zone(zone: Expr, at: int) -> None:
+    """Zones with rules of their own depend on the server's time zone tables. Raises Refusal."""
+    text = zone.text if isinstance(zone, Const | Unknown) else None
+    if text is None or not is_fixed_zone(text):
+        raise Refusal("AT TIME ZONE is only supported for UTC and fixed offsets", at=at)
 
 
 def coalesce(scope: Scope, fields: Node, at: int) -> Expr:

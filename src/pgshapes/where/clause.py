@@ -14,13 +14,13 @@ from pgshapes.model.relation import Relation
 from pgshapes.where.analysis import Analysis
 from pgshapes.where.catalogue import BOOL, PgType
 from pgshapes.where.collation_rules import CollationRules
-from pgshapes.where.column_types import database_collation
 from pgshapes.where.deparse import deparse, quote_identifier
 from pgshapes.where.fold import Folding
 from pgshapes.where.grammar import parse_clause
 from pgshapes.where.parameters import Parameters
 from pgshapes.where.predicate import Predicate
 from pgshapes.where.refusal import Refusal
+from pgshapes.where.server import server_of
 from pgshapes.where.tree import Apply, CastTo, ColumnRef, Expr, walk
 
 MAX_SQL_BYTES: Final = 1_000_000
@@ -102,7 +102,7 @@ def _understand(
     """The typed tree and its folded form. Raises Refusal for all that cannot be evaluated exactly."""
     node = parse_clause(text)
     tree = Analysis(relation, Parameters(params), queryable).clause(node)
-    rules = CollationRules(database_collation(relation))
+    rules = CollationRules(server_of(relation))
     rules.check(tree)
     folded = Folding(rules).fold(tree)
     _predicate("", folded, relation)
@@ -110,7 +110,7 @@ def _understand(
 
 
 def _predicate(sql: str, folded: Expr, relation: Relation) -> Predicate:
-    return Predicate(sql, folded, CollationRules(database_collation(relation)))
+    return Predicate(sql, folded, CollationRules(server_of(relation)))
 
 
 def _described(tree: Expr) -> list[Expr]:

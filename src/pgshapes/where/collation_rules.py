@@ -14,6 +14,7 @@ from pgshapes.where.collation import Collation
 from pgshapes.where.operations.folding import lower_of
 from pgshapes.where.operations.registry import OPERATIONS
 from pgshapes.where.refusal import Refusal
+from pgshapes.where.server import Server
 from pgshapes.where.tree import (
     Apply,
     Collated,
@@ -43,10 +44,10 @@ _NONE: Final[Derived] = (Strength.NONE, None)
 
 
 class CollationRules:
-    """The derivation over one clause; `database` is the default collation, None if not known."""
+    """The derivation over one clause for one server."""
 
-    def __init__(self, database: Collation | None) -> None:
-        self.database = database
+    def __init__(self, server: Server) -> None:
+        self.server = server
 
     def derive(self, expr: Expr) -> Derived:
         """The collation of an expression's value."""
@@ -57,7 +58,7 @@ class CollationRules:
         if isinstance(expr, ColumnRef):
             return Strength.COLUMN, expr.collation
         derived = self._merge(expr.children)
-        return (Strength.DATABASE, self.database) if derived == _NONE else derived
+        return (Strength.DATABASE, self.server.collation) if derived == _NONE else derived
 
     def of_operation(self, expr: Expr) -> Collation | None:
         """The collation that an operation works by, None if none is known. Raises Refusal."""

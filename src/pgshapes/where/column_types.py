@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgshapes.model.relation import Column, Relation
+from pgshapes.model.relation import Column
 from pgshapes.where.catalogue import NAME, TYPES, PgType, enum_type
 from pgshapes.where.collation import C, Collation
 
@@ -26,10 +26,3 @@ def column_collation(column: Column) -> Collation | None:
     if column.collation is None:
         return None
     return Collation(column.collation, column.collation_provider, column.is_deterministic_collation)
-
-
-def database_collation(relation: Relation) -> Collation | None:
-    """The collation of text that comes from no column, None if it is not known."""
-    if relation.database_collation is None:
-        return None
-    return Collation(relation.database_collation, relation.database_collation_provider)

@@ -52,7 +52,8 @@ def deparse(expr: Expr) -> str:
         case Apply():
             return _apply(expr)
         case CastTo():
-            return f"({deparse(expr.arg)})::{type_name(expr.type)}"
+            modifier = f"({','.join(map(str, expr.modifier))})" if expr.modifier else ""
+            return f"({deparse(expr.arg)})::{type_name(expr.type)}{modifier}"
         case Logic(connective=Connective.NOT):
             return f"(NOT {deparse(expr.args[0])})"
         case Logic():

@@ -7,9 +7,7 @@ leaves the index plan plain comparisons with constants.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 from pgshapes.where.catalogue import BOOL, TYPES
 from pgshapes.where.collation_rules import CollationRules
@@ -25,6 +23,7 @@ from pgshapes.where.tree import (
     Expr,
     Logic,
     Unknown,
+    map_children,
 )
 from pgshapes.where.values.raising import RowError
 from pgshapes.where.values.type_io import type_io
@@ -105,24 +104,6 @@ class Folding:
         except RowError as error:
             raise Refusal(f"Failed to apply function to constant arguments: {error}", at=expr.at) from None
         return Const(expr.type, expr.at, None if value is None else io.write(value))
-
-
-def map_children(expr: Expr, function: Callable[[Expr], Expr]) -> Expr:
-    """The node with each direct operand replaced."""
-    changed = {
-        field.name: _map(getattr(expr, field.name), function)
-        for field in fields(expr)
-        if field.name not in ("type", "at")
-    }
-    return replace(expr, **changed)
-
-
-def _map(value: Any, function: Callable[[Expr], Expr]) -> Any:
-    if isinstance(value, Expr):
-        return function(value)
-    if isinstance(value, tuple) and type(value) is tuple:
-        return tuple(_map(item, function) for item in value)
-    return value
 
 
 def _is_null_call(expr: Apply | CastTo) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pgshapes.where.catalogue import BOOL, OPERATORS, TYPES, Operator, PgType, array_of
+from pgshapes.where.catalogue import BOOL, OPERATORS, TEXT, TYPES, Operator, PgType, array_of
 from pgshapes.where.coercion import coerce, settle
 from pgshapes.where.grammar import Node
 from pgshapes.where.operations.registry import is_supported
@@ -48,7 +48,9 @@ def operator_expression(scope: Scope, fields: Node, at: int) -> Expr:
 
 def apply_operator(scope: Scope, name: str, left: Expr | None, right: Expr, at: int) -> Apply:
     """`left name right` with both sides brought to the operator's types. Raises Refusal."""
-    operands = (right,) if left is None else (left, right)
+    operands: tuple[Expr, ...] = (right,) if left is None else (left, right)
+    if name == "||":
+        operands = _as_texts(scope, operands, at)
     operator, actual, result = _resolve(name, [operand.type for operand in operands], at)
     pairs = zip(operands, actual, strict=True)
     args = tuple(coerce(operand, wanted, scope.parameters) for operand, wanted in pairs)
@@ -58,6 +60,20 @@ def apply_operator(scope: Scope, name: str, left: Expr | None, right: Expr, at: 
     )
 
 
+def _as_texts(scope: Scope, operands: tuple[Expr, ...], at: int) -> tuple[Expr, ...]:
+    """`text || any` casts the other side to text, as the server's own definition of it does."""
+    if len(operands) != 2:
+        return operands
+    operator = find_operator("||", operands[0].type, operands[1].type)
+    place = _TEXT_JOINS.get(operator.function) if operator is not None else None
+    if place is None:
+        return operands
+    texts = list(operands)
+    texts[place] = scope.cast(operands[place], TYPES[TEXT], at)
+    return tuple(texts)
+
+
+_TEXT_JOINS: Final = {"textanycat": 1, "anytextcat": 0}
 _LOOSE: Final = frozenset({"array_cat", "array_append", "array_prepend"})
 
 
@@ -125,6 +141,8 @@ def _quantified(scope: Scope, name: str, left: Expr, array: Expr, is_any: bool, 
     wanted = actual[1]
     if wanted.is_array:
         raise Refusal("ANY/ALL over arrays of arrays is not supported", at=at)
+    if type_io(array_of(wanted)) is None:
+        raise Refusal(f"unsupported type {wanted.name}[]", at=at)
     polymorphic = actual != [TYPES.get(oid) for oid in operator.arguments]
     return Quantified(
         _BOOL,
@@ -149,7 +167,7 @@ def _in_list(scope: Scope, fields: Node, at: int) -> Expr:
     fixed, moving = _split_by_columns(items)
     kind = common_type([left.type, *(item.type for item in fixed)]) if len(fixed) > 1 else None
     parts: list[Expr] = []
-    if kind is not None and type_io(kind) is not None and not kind.is_array:
+    if kind is not None and not kind.is_array and type_io(array_of(kind)) is not None:
         array = _array(scope, fixed, kind, at)
         parts.append(_quantified(scope, name, left, array, is_in, at))
         items = moving

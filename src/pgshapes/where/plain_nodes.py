@@ -5,15 +5,39 @@ from __future__ import annotations
 from typing import Final
 
 from pgshapes.where.array_nodes import array_of_items
-from pgshapes.where.catalogue import BOOL, INT4, INT8, NUMERIC, TEXT, TYPES, TYPES_BY_NAME, PgType, array_of
+from pgshapes.where.catalogue import (
+    BOOL,
+    BPCHAR,
+    INT4,
+    INT8,
+    NUMERIC,
+    TEXT,
+    TYPES,
+    TYPES_BY_NAME,
+    VARCHAR,
+    PgType,
+    array_of,
+)
 from pgshapes.where.coercion import coerce, settle
 from pgshapes.where.collation import NAMED
 from pgshapes.where.column_types import column_collation, column_type
 from pgshapes.where.grammar import Node, location_in_clause
+from pgshapes.where.operations.lengths import is_valid_modifier
 from pgshapes.where.polymorphism import UNKNOWN_TYPE
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.scope import Scope
-from pgshapes.where.tree import Collated, ColumnRef, Connective, Const, Expr, IsNull, IsTruth, Logic, Unknown
+from pgshapes.where.tree import (
+    CastTo,
+    Collated,
+    ColumnRef,
+    Connective,
+    Const,
+    Expr,
+    IsNull,
+    IsTruth,
+    Logic,
+    Unknown,
+)
 from pgshapes.where.values.type_io import type_io
 
 _CONNECTIVES: Final = {"AND_EXPR": Connective.AND, "OR_EXPR": Connective.OR, "NOT_EXPR": Connective.NOT}
@@ -74,7 +98,9 @@ def logic(scope: Scope, fields: Node, at: int) -> Expr:
 
 def null_test(scope: Scope, fields: Node, at: int) -> Expr:
     """`IS [NOT] NULL`."""
-    arg = settle(scope.expr(fields["arg"]), scope.parameters)
+    arg = scope.expr(fields["arg"])
+    if not isinstance(arg, Unknown) or arg.parameter is None:
+        arg = settle(arg, scope.parameters)
     if arg.type.kind == "c":
         raise Refusal("IS NULL of a composite value is not supported", at=at)
     return IsNull(TYPES[BOOL], at, arg, fields["nulltesttype"] == "IS_NOT_NULL")
@@ -93,7 +119,9 @@ def type_cast(scope: Scope, fields: Node, at: int) -> Expr:
     inner = fields["arg"]
     if "A_ArrayExpr" in inner and target.is_array:
         return array_of_items(scope, inner["A_ArrayExpr"], at, target)
-    return scope.cast(scope.expr(inner), target, at)
+    expr = scope.cast(scope.expr(inner), target, at)
+    modifier = _length(target, fields["typeName"])
+    return CastTo(target, at, expr, f"{target.name}_length", modifier) if modifier else expr
 
 
 def named_type(fields: Node) -> PgType:
@@ -108,9 +136,20 @@ def named_type(fields: Node) -> PgType:
         found = None if found.is_array else array_of(found)
     if found is None or type_io(found) is None or fields.get("setof"):
         raise Refusal(f"unsupported type {shown}", at=at)
-    if fields.get("typmods"):
-        raise Refusal(f"type modifiers are not supported: {shown}", at=at)
     return found
+
+
+def _length(target: PgType, fields: Node) -> tuple[int, ...]:
+    """The modifier of a type: `(10, 2)` of numeric, `(5)` of varchar and char. Raises Refusal."""
+    at = location_in_clause(fields.get("location", 0))
+    given = tuple(one.get("A_Const", {}).get("ival", {}).get("ival", 0) for one in fields.get("typmods", []))
+    if target.oid == BPCHAR and not given and fields["names"][-1]["String"]["sval"] == "bpchar":
+        return ()
+    if given and target.oid not in (NUMERIC, VARCHAR, BPCHAR):
+        raise Refusal(f"type modifiers are not supported: {target.name}", at=at)
+    if given and not is_valid_modifier(target.name, given):
+        raise Refusal(f"invalid type modifier for type {target.name}", at=at)
+    return (given[0], *(given[1:] or (0,))) if given and target.oid == NUMERIC else given
 
 
 def collate(scope: Scope, fields: Node, at: int) -> Expr:

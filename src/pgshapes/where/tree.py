@@ -6,9 +6,10 @@ overload that Postgres would take. Nodes are immutable; trees are compared by th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from enum import Enum
+from typing import Any
 
 from pgshapes.where.catalogue import PgType
 from pgshapes.where.collation import Collation
@@ -249,3 +250,21 @@ def walk(expr: Expr) -> Iterator[Expr]:
         node = pending.pop()
         yield node
         pending.extend(reversed(node.children))
+
+
+def map_children(expr: Expr, function: Callable[[Expr], Expr]) -> Expr:
+    """The node with each direct operand replaced."""
+    changed = {
+        field.name: _map(getattr(expr, field.name), function)
+        for field in fields(expr)
+        if field.name not in ("type", "at")
+    }
+    return replace(expr, **changed)
+
+
+def _map(value: Any, function: Callable[[Expr], Expr]) -> Any:
+    if isinstance(value, Expr):
+        return function(value)
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(_map(item, function) for item in value)
+    return value

@@ -7,10 +7,11 @@ infinities are the largest integers, uuids and bytea are text whose order is tha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from pgshapes.where.operations.operation import Operation, inline
 from pgshapes.where.values import times
+from pgshapes.where.values.arrays import Array
 
 _SIGNS: Final = {"eq": "==", "ne": "!=", "lt": "<", "gt": ">", "le": "<=", "ge": ">="}
 _NUMBERS: Final = (
@@ -32,6 +33,12 @@ def stamp_of_date(days: int) -> int:
     return min(days * times.DAY_US, times.TIMESTAMP_INFINITY - 1)
 
 
+def array_order(array: Array) -> tuple[Any, ...]:
+    """What arrays are ordered by: items, of which NULL is the greatest, then number, dimensions, bounds."""
+    items = [(item is None, item) if item is not None else (True, 0) for item in array.items]
+    return (items, len(array.items), len(array.sizes), array.sizes, array.bounds)
+
+
 def comparisons() -> Iterator[tuple[str, Operation]]:
     """All comparison functions by name."""
     for word, sign in _SIGNS.items():
@@ -46,6 +53,9 @@ def comparisons() -> Iterator[tuple[str, Operation]]:
         yield f"interval_{word}", inline(plain)
     yield "enum_eq", inline("{0} == {1}", equality="eq")
     yield "enum_ne", inline("{0} != {1}", equality="ne")
+    for word, sign in _SIGNS.items():
+        if word not in ("eq", "ne"):
+            yield f"array_{word}", inline(f"array_order({{0}}) {sign} array_order({{1}})", collation="order")
     yield "array_eq", inline("{0} == {1}", collation="equal")
     yield "array_ne", inline("{0} != {1}", collation="equal")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from pgshapes.where.operations.malformed_pattern import refute
 from pgshapes.where.values.raising import RowError
 
 _ANY: Final = "%"
@@ -18,15 +19,17 @@ _ONE: Final = "_"
 
 
 class Pattern(NamedTuple):
-    """A constant pattern as a test. `kind` is exact, prefix, suffix, contains or regex."""
+    """A pattern as a test. `kind` is exact, prefix, suffix, contains, regex or malformed."""
 
     kind: str
     text: str
     test: Callable[[str], object] | None
 
 
-def split_pattern(pattern: str) -> list[list[str]]:
-    """Pieces between `%`; a piece is a list of characters, "" standing for any one. Raises RowError."""
+def split_pattern(pattern: str) -> list[list[str]] | None:
+    """Pieces between `%`; a piece is a list of characters, "" standing for any one. None for a pattern that
+    ends with its escape character.
+    """
     pieces: list[list[str]] = [[]]
     marks = iter(pattern)
     for mark in marks:
@@ -37,7 +40,7 @@ def split_pattern(pattern: str) -> list[list[str]]:
         elif mark == "\\":
             escaped = next(marks, None)
             if escaped is None:
-                raise RowError("LIKE pattern must not end with escape character")
+                return None
             pieces[-1].append(escaped)
         else:
             pieces[-1].append(mark)
@@ -46,19 +49,29 @@ def split_pattern(pattern: str) -> list[list[str]]:
 
 @lru_cache(maxsize=4096)
 def compile_pattern(pattern: str) -> Pattern:
-    """The test that a pattern means. Raises RowError for a pattern that ends with its escape character."""
+    """The test that a pattern means."""
     pieces = split_pattern(pattern)
+    if pieces is None:
+        return Pattern("malformed", pattern, None)
     if all("" not in piece for piece in pieces):
-        first, *middle = ["".join(piece) for piece in pieces]
-        if not middle:
-            return Pattern("exact", first, None)
-        last = middle.pop()
-        if not any(middle) and not (first and last):
-            kind, text = ("prefix", first) if not last else ("suffix", last)
-            return Pattern(kind, text, None)
-        if not first and not last and sum(map(bool, middle)) == 1:
-            return Pattern("contains", next(filter(None, middle)), None)
+        plain = _without_wildcards(["".join(piece) for piece in pieces])
+        if plain is not None:
+            return plain
     return Pattern("regex", "", re.compile(_regex(pieces), re.DOTALL).fullmatch)
+
+
+def _without_wildcards(pieces: list[str]) -> Pattern | None:
+    """A test by a method of str, if one does."""
+    first, *middle = pieces
+    if not middle:
+        return Pattern("exact", first, None)
+    last = middle.pop()
+    given = [piece for piece in middle if piece]
+    if not given and not (first and last):
+        return Pattern("suffix", last, None) if last else Pattern("prefix", first, None)
+    if not first and not last and len(given) == 1:
+        return Pattern("contains", given[0], None)
+    return None
 
 
 def _regex(pieces: list[list[str]]) -> str:
@@ -80,9 +93,31 @@ def like(text: str, pattern: str) -> bool:
         return text == wanted
     if kind == "contains":
         return wanted in text
+    if kind == "malformed":
+        return refute(text, pattern)
     return text.startswith(wanted) if kind == "prefix" else text.endswith(wanted)
 
 
 def not_like(text: str, pattern: str) -> bool:
     """`text NOT LIKE pattern`. Raises RowError."""
     return not like(text, pattern)
+
+
+def escaped_pattern(pattern: str, escape: str) -> str:
+    """`pattern ESCAPE escape` as a pattern with the usual escape character (`like_escape`). Raises
+    RowError.
+    """
+    if escape == "\\":
+        return pattern
+    if len(escape) > 1:
+        raise RowError("invalid escape string")
+    made: list[str] = []
+    is_escaped = False
+    for mark in pattern:
+        if mark == escape and not is_escaped:
+            made.append("\\")
+            is_escaped = True
+            continue
+        made.append("\\\\" if mark == "\\" and not is_escaped else mark)
+        is_escaped = False
+    return "".join(made)

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 from typing import Final
 
-from pgshapes.where.catalogue import FLOAT4, FLOAT8, INTERVAL, TYPES, PgType
+from pgshapes.where.catalogue import FLOAT4, FLOAT8, TYPES, PgType
+from pgshapes.where.operations.array_functions import array_operations
+from pgshapes.where.operations.calendar import calendar_operations, calendar_operations_before_17
 from pgshapes.where.operations.casts import cast_operations
 from pgshapes.where.operations.comparisons import comparisons
+from pgshapes.where.operations.documents import document_operations
+from pgshapes.where.operations.floats import float_operations
 from pgshapes.where.operations.integers import integer_operations
+from pgshapes.where.operations.numerics import numeric_operations
 from pgshapes.where.operations.operation import Operation
+from pgshapes.where.operations.spans import span_operations, span_operations_before_17
+from pgshapes.where.operations.text_casts import text_casts, text_casts_before_16
 from pgshapes.where.operations.texts import text_operations
-from pgshapes.where.tree import ColumnRef, Const, Expr
+from pgshapes.where.tree import ColumnRef, Expr
 from pgshapes.where.values.type_io import type_io
 
 OPERATIONS: Final[dict[str, Operation]] = {
     **dict(comparisons()),
     **dict(integer_operations()),
+    **dict(float_operations()),
+    **dict(numeric_operations()),
     **dict(text_operations()),
+    **dict(calendar_operations()),
+    **dict(span_operations()),
+    **dict(array_operations()),
+    **dict(document_operations()),
 }
-CASTS: Final[dict[str, Operation]] = dict(cast_operations())
+_BEFORE_17: Final[dict[str, Operation]] = {
+    **dict(calendar_operations_before_17()),
+    **dict(span_operations_before_17()),
+}
+CASTS: Final[dict[str, Operation]] = {**dict(cast_operations()), **dict(text_casts())}
+_CASTS_BEFORE_16: Final[dict[str, Operation]] = dict(text_casts_before_16())
 
 
 def is_supported(function: str) -> bool:
@@ -26,15 +44,40 @@ def is_supported(function: str) -> bool:
     return function in OPERATIONS
 
 
+def operation_of(function: str, server_version: int) -> Operation:
+    """How a server of a version (`server_version_num`, 0 for the newest) carries a function out."""
+    if 0 < server_version < 170_000 and function in _BEFORE_17:
+        return _BEFORE_17[function]
+    return OPERATIONS[function]
+
+
+def cast_of(function: str, server_version: int) -> Operation:
+    """How a server of a version carries a cast out."""
+    if 0 < server_version < 160_000 and function in _CASTS_BEFORE_16:
+        return _CASTS_BEFORE_16[function]
+    return CASTS[function]
+
+
+def cast_name(function: str, target: PgType) -> str:
+    """The name in `CASTS` of a conversion that is not to text; reading text goes by the target alone."""
+    return f"text_to_{target.name}" if function == "io" else function
+
+
 def is_castable(expr: Expr, target: PgType, function: str) -> bool:
     """Whether a cast of this expression can be carried out exactly."""
-    if function == "relabel":
-        return True
-    if function == "io":
-        return _is_writable(expr) if target.category == "S" else isinstance(expr, Const)
     if function.startswith("array:"):
+        return _is_item_castable(expr.type, target, function.removeprefix("array:"))
+    if function == "io" and target.category == "S":
+        return _is_writable(expr)
+    return function == "relabel" or cast_name(function, target) in CASTS
+
+
+def _is_item_castable(source: PgType, target: PgType, function: str) -> bool:
+    if source.element is None or target.element is None or type_io(source) is None or type_io(target) is None:
         return False
-    return function in CASTS
+    if function == "io" and target.element.category == "S":
+        return source.element.oid not in (FLOAT4, FLOAT8)
+    return function == "relabel" or cast_name(function, target.element) in CASTS
 
 
 def _is_writable(expr: Expr) -> bool:
@@ -44,4 +87,4 @@ def _is_writable(expr: Expr) -> bool:
     if type_io(expr.type) is None:
         return False
     element = expr.type.element or expr.type
-    return element.oid not in (FLOAT4, FLOAT8, INTERVAL)
+    return element.oid not in (FLOAT4, FLOAT8)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from pgshapes.where.catalogue import TEXT
 from pgshapes.where.operations import folding
-from pgshapes.where.operations.registry import CASTS, OPERATIONS
+from pgshapes.where.operations.items import item_conversion
+from pgshapes.where.operations.lengths import length_coercion
+from pgshapes.where.operations.registry import OPERATIONS, cast_name
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.source.matching import is_match, match_source
@@ -21,7 +23,7 @@ _FOLDS = {"lower(25)": folding.lower_of, "upper(25)": folding.upper_of}
 def call_value(emission: Emission, expr: Apply) -> str:
     """Source of a call's value."""
     if not expr.is_strict:
-        call = OPERATIONS[expr.function].call
+        call = emission.operation(expr.function).call
         values = ", ".join(emission.value(arg) for arg in expr.args)
         return f"{emission.names.bind(call)}({values})"
     guards, use = _strict(emission, expr)
@@ -42,11 +44,23 @@ def cast_value(emission: Emission, expr: CastTo) -> str:
     """Source of a cast's value."""
     if expr.function == "relabel":
         return emission.value(expr.arg)
-    if expr.function == "io":
+    if expr.function == "io" and expr.type.category == "S":
         return _written(emission, expr.arg)
     operand = emission.operand(expr.arg)
-    use = emission.names.applied(CASTS[expr.function], [operand.use])
+    use = _converted(emission, expr, operand.use)
     return f"({use} if {operand.guard} else None)" if operand.guard else use
+
+
+def _converted(emission: Emission, expr: CastTo, use: str) -> str:
+    """Source of the conversion of a value that is not NULL."""
+    if expr.modifier:
+        return f"{emission.names.bind(length_coercion(expr.function, expr.modifier))}({use})"
+    if not expr.function.startswith("array:"):
+        return emission.names.applied(emission.cast(cast_name(expr.function, expr.type)), [use])
+    source, target = expr.arg.type.element, expr.type.element
+    assert source is not None and target is not None
+    convert = item_conversion(expr.function.removeprefix("array:"), source, target, emission.cast)
+    return f"{emission.names.bind(convert)}({use})"
 
 
 def join_guards(operands: Sequence[Operand], exprs: Sequence[Expr]) -> str:
@@ -66,7 +80,7 @@ def _strict(emission: Emission, expr: Apply) -> tuple[str, str]:
     elif expr.function in _FOLDS:
         use = f"{emission.names.bind(_fold(emission, expr))}({uses[0]})"
     else:
-        use = emission.names.applied(OPERATIONS[expr.function], uses)
+        use = emission.names.applied(emission.operation(expr.function), uses)
     return join_guards(operands, expr.args), use
 
 

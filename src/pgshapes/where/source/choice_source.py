@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
+from pgshapes.where.catalogue import BPCHAR, PgType
+from pgshapes.where.operations.comparisons import array_order
 from pgshapes.where.operations.registry import OPERATIONS
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.tree import Case, Coalesce, Extreme, NullIf
@@ -20,20 +23,25 @@ def coalesce_value(emission: Emission, expr: Coalesce) -> str:
 
 
 def extreme_value(emission: Emission, expr: Extreme) -> str:
-    """The greatest or least operand that is not NULL."""
+    """The greatest or least operand that is not NULL, the first of equals."""
     values = ", ".join(emission.value(arg) for arg in expr.args)
-    function = greatest if expr.is_greatest else least
-    return f"{emission.names.bind(function)}(({values},))"
+    choose = partial(_extreme, max if expr.is_greatest else min, _order_of(expr.type))
+    return f"{emission.names.bind(choose)}(({values},))"
 
 
-def greatest(values: Iterable[Any]) -> Any:
-    """The greatest that is not None, the first of equals; None if all are None."""
-    return max((value for value in values if value is not None), default=None)
+def _extreme(choose: Callable[..., Any], order: Callable[[Any], Any] | None, values: Iterable[Any]) -> Any:
+    return choose((value for value in values if value is not None), key=order, default=None)
 
 
-def least(values: Iterable[Any]) -> Any:
-    """The least that is not None, the first of equals; None if all are None."""
-    return min((value for value in values if value is not None), default=None)
+def _order_of(kind: PgType) -> Callable[[Any], Any] | None:
+    """What values are ordered by, where that is not themselves."""
+    if kind.is_array:
+        return array_order
+    return _without_blanks if kind.oid == BPCHAR else None
+
+
+def _without_blanks(text: str) -> str:
+    return text.rstrip(" ")
 
 
 def null_if_value(emission: Emission, expr: NullIf) -> str:

@@ -9,13 +9,18 @@ from typing import Any, Final, NamedTuple
 
 from pgshapes.model.change import Row
 from pgshapes.where.collation_rules import CollationRules
-from pgshapes.where.operations.comparisons import stamp_of_date
+from pgshapes.where.operations.comparisons import array_order, stamp_of_date
 from pgshapes.where.source.emitter import Emitter
 from pgshapes.where.source.raising import may_raise
 from pgshapes.where.tree import Expr
 from pgshapes.where.values.raising import RowError
 
-_GLOBALS: Final[dict[str, Any]] = {"Decimal": Decimal, "stamp_of_date": stamp_of_date, "RowError": RowError}
+_GLOBALS: Final[dict[str, Any]] = {
+    "Decimal": Decimal,
+    "array_order": array_order,
+    "stamp_of_date": stamp_of_date,
+    "RowError": RowError,
+}
 """All that source may name besides its constants, the row and builtins."""
 
 _PLAIN: Final = """\

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from pgshapes.where.collation import Collation
+from pgshapes.where.operations.operation import Operation
 from pgshapes.where.source.writer import Names, Operand
 from pgshapes.where.tree import Expr
 
@@ -29,6 +30,12 @@ class Emission(Protocol):
 
     def operand(self, expr: Expr) -> Operand:
         """The expression as an operand of something strict."""
+
+    def operation(self, function: str) -> Operation:
+        """How the server's version carries an operator or function out."""
+
+    def cast(self, function: str) -> Operation:
+        """How the server's version carries a cast out."""
 
     def collation(self, expr: Expr) -> Collation | None:
         """The collation that an operation works by."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pgshapes.where.collation import Collation
 from pgshapes.where.collation_rules import CollationRules
+from pgshapes.where.operations.operation import Operation
+from pgshapes.where.operations.registry import cast_of, operation_of
 from pgshapes.where.source import array_source, call_source, choice_source, logic_source
 from pgshapes.where.source.raising import may_raise
 from pgshapes.where.source.writer import Names, Operand
@@ -38,6 +40,14 @@ class Emitter:
     def collation(self, expr: Expr) -> Collation | None:
         """The collation that an operation works by."""
         return self._rules.of_operation(expr)
+
+    def operation(self, function: str) -> Operation:
+        """How the server's version carries an operator or function out."""
+        return operation_of(function, self._rules.server.version)
+
+    def cast(self, function: str) -> Operation:
+        """How the server's version carries a cast out."""
+        return cast_of(function, self._rules.server.version)
 
     def operand(self, expr: Expr) -> Operand:
         """The expression as an operand of something strict."""

@@ -10,7 +10,6 @@ from pgshapes.where.operations.registry import OPERATIONS
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.tree import Apply, Const
-from pgshapes.where.values.raising import RowError
 
 _MATCHES: Final = {like: "", not_like: "not "}
 
@@ -55,10 +54,9 @@ def match_source(emission: Emission, expr: Apply, subject: str, pattern: str) ->
 
 
 def _test(emission: Emission, expr: Apply, subject: str, pattern: str) -> str:
-    try:
-        kind, text, test = compile_pattern(pattern)
-    except RowError as error:
-        raise Refusal(str(error), at=expr.at) from None
+    kind, text, test = compile_pattern(pattern)
+    if kind == "malformed":
+        raise Refusal("LIKE pattern must not end with escape character", at=expr.at)
     if test is not None:
         return f"({emission.names.bind(test)}({subject}) is not None)"
     wanted = emission.names.bind(text)

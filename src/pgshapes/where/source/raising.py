@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgshapes.where.operations.registry import CASTS, OPERATIONS
+from pgshapes.where.operations.registry import CASTS, OPERATIONS, cast_name
 from pgshapes.where.source.matching import is_constant_match
 from pgshapes.where.tree import Apply, ArrayOf, CastTo, Expr, Quantified, walk
 
@@ -19,8 +19,9 @@ def _raises_itself(node: Expr) -> bool:
         case Apply(function=function) | Quantified(function=function):
             return OPERATIONS[function].can_raise
         case CastTo(function=function):
-            element = function.removeprefix("array:")
-            return element in CASTS and CASTS[element].can_raise
+            target = node.type.element or node.type
+            name = cast_name(function.removeprefix("array:"), target)
+            return bool(node.modifier) or (name in CASTS and CASTS[name].can_raise)
         case ArrayOf(items=items):
             return any(item.type.is_array for item in items)
         case _:

@@ -76,7 +76,7 @@ def decode_float8(text: str) -> float | NotANumber:
 
 def decode_float4(text: str) -> float | NotANumber:
     """A float4 as the server writes it: the shortest text, for which rounding by way of float8 is exact."""
-    return NAN if text == "NaN" else _pack_float4(float(text))
+    return NAN if text == "NaN" else pack_float4(float(text))
 
 
 def read_float8(text: str) -> float | NotANumber:
@@ -105,7 +105,8 @@ def _read_float(text: str, name: str, convert: Callable[[str], float]) -> float 
     return value
 
 
-def _pack_float4(value: float) -> float:
+def pack_float4(value: float) -> float:
+    """A float8 rounded to float4, infinite when it is too large."""
     try:
         narrow: float = _FLOAT4.unpack(_FLOAT4.pack(value))[0]
     except OverflowError:
@@ -115,7 +116,7 @@ def _pack_float4(value: float) -> float:
 
 def nearest_float4(text: str) -> float:
     """The float4 nearest to a decimal text, rounded once (not first to float8)."""
-    narrow = _pack_float4(float(text))
+    narrow = pack_float4(float(text))
     if math.isinf(narrow) or narrow == 0:
         return narrow
     exact = Fraction(text)
@@ -133,7 +134,7 @@ def round_to_float4(value: float) -> float:
     """A float8 rounded to float4. Raises RowError where Postgres says overflow or underflow."""
     if math.isinf(value):
         return value
-    narrow = _pack_float4(value)
+    narrow = pack_float4(value)
     if math.isinf(narrow):
         raise RowError("value out of range: overflow")
     if narrow == 0 and value != 0:

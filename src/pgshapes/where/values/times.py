@@ -74,7 +74,7 @@ def decode_date(text: str) -> int:
 
 def read_date(text: str) -> int:
     """A date from a user's ISO text. Raises BadLiteral."""
-    special = _infinity(text, DATE_INFINITY, DATE_NEGATIVE_INFINITY, 0)
+    special = _infinity(text, DATE_INFINITY, DATE_NEGATIVE_INFINITY, -10_957)
     if special is not None:
         return special
     found = _DATE_FORM.fullmatch(text.strip(_SPACE))

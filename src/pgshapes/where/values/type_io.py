@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from pgshapes.where import catalogue
 from pgshapes.where.catalogue import PgType
-from pgshapes.where.values import arrays, intervals, numbers, strings, times
+from pgshapes.where.values import arrays, documents, intervals, numbers, strings, times
 
 
 class TypeIO(NamedTuple):
@@ -52,14 +52,21 @@ SCALARS: Final[dict[int, TypeIO]] = {
     catalogue.INTERVAL: TypeIO(
         intervals.read_interval, intervals.read_interval, intervals.write_interval, False
     ),
+    catalogue.JSONB: TypeIO(
+        documents.decode_document, documents.read_document, documents.write_document, False
+    ),
     catalogue.UUID: TypeIO(strings.read_text, strings.read_uuid, strings.read_text, True),
 }
+
+
+_NO_ARRAYS: Final = frozenset({catalogue.BPCHAR, catalogue.JSONB})
+"""Types whose items do not compare as their Python values do, or cannot be hashed."""
 
 
 def type_io(of: PgType) -> TypeIO | None:
     """The conversions of a type, None if a clause cannot compute with it."""
     if of.element is not None:
-        element = type_io(of.element)
+        element = None if of.element.oid in _NO_ARRAYS else type_io(of.element)
         return None if element is None else _array_io(element)
     return _TEXT if of.kind == "e" else SCALARS.get(of.oid)
 

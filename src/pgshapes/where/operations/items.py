@@ -1,0 +1,42 @@
+"""Casts of arrays, item by item (manual: ArrayCoerceExpr in the executor)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from pgshapes.where.catalogue import PgType
+from pgshapes.where.operations.operation import Operation
+from pgshapes.where.operations.registry import cast_name
+from pgshapes.where.values.arrays import Array
+from pgshapes.where.values.type_io import type_io
+
+
+def item_conversion(
+    function: str, source: PgType, target: PgType, cast: Callable[[str], Operation]
+) -> Callable[[Array], Array]:
+    """The conversion of an array whose items `function` converts from `source` to `target`."""
+    convert = _conversion(function, source, target, cast)
+    return lambda array: array._replace(
+        items=tuple(None if item is None else convert(item) for item in array.items)
+    )
+
+
+def _conversion(
+    function: str, source: PgType, target: PgType, cast: Callable[[str], Operation]
+) -> Callable[[Any], Any]:
+    if function == "relabel":
+        return lambda item: item
+    if function == "io" and target.category == "S":
+        io = type_io(source)
+        assert io is not None
+        return io.write
+    operation = cast(cast_name(function, target))
+    return operation.call or _compiled(operation.template)
+
+
+def _compiled(template: str) -> Callable[[Any], Any]:
+    """A template of ours as a function."""
+    function: Callable[[Any], Any] = eval(f"lambda item: {template.format('item')}", {"Decimal": Decimal})
+    return function
