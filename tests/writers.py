@@ -1,5 +1,5 @@
-"""Writers that commit all the time: `python -m tests.writers URL TABLE WRITERS SEED` until standard input
-ends.
+"""Writers that commit all the time: `python -m tests.writers URL TABLE WRITERS SEED PAUSE_S` until standard
+input ends.
 
 Each transaction inserts, updates and deletes a few rows of a table `(id bigint primary key, tenant int, n
 int, pad text)`; some use subtransactions that are rolled back, some are rolled back whole.
@@ -22,14 +22,14 @@ CREATE = "CREATE TABLE {table} (id bigint PRIMARY KEY, tenant int NOT NULL, n in
 IDS = 400
 
 
-def write(url: str, table: str, seed: str, stop: threading.Event) -> None:
-    """One writer."""
+def write(url: str, table: str, seed: str, pause_s: float, stop: threading.Event) -> None:
+    """One writer, with a pause of `pause_s` on average between two transactions."""
     random_ = random.Random(seed)
     with psycopg.connect(url, autocommit=True) as connection:
         while not stop.is_set():
             with contextlib.suppress(psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):
                 transaction(connection, table, random_)
-            time.sleep(random_.random() * 0.004)
+            time.sleep(random_.random() * 2 * pause_s)
 
 
 def transaction(connection: psycopg.Connection, table: str, random_: random.Random) -> None:
@@ -64,10 +64,12 @@ def statement(connection: psycopg.Connection, table: str, random_: random.Random
 
 
 @contextlib.contextmanager
-def writing(url: str, table: str, *, writers: int = 8, seed: int = 1) -> Iterator[None]:
+def writing(
+    url: str, table: str, *, writers: int = 8, seed: int = 1, pause_s: float = 0.002
+) -> Iterator[None]:
     """Run writers in a process of their own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.writers", url, table, str(writers), str(seed)],
+        [sys.executable, "-m", "tests.writers", url, table, str(writers), str(seed), str(pause_s)],
         stdin=subprocess.PIPE,
         cwd=Path(__file__).parent.parent,
     )
@@ -83,9 +85,10 @@ def writing(url: str, table: str, *, writers: int = 8, seed: int = 1) -> Iterato
 def main() -> None:
     """Write until standard input ends."""
     url, table, writers, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    pause_s = float(sys.argv[5])
     stop = threading.Event()
     threads = [
-        threading.Thread(target=write, args=(url, table, f"{seed}/{number}", stop))
+        threading.Thread(target=write, args=(url, table, f"{seed}/{number}", pause_s, stop))
         for number in range(writers)
     ]
     for thread in threads:

@@ -10,37 +10,11 @@ import httpx
 import psycopg
 import pytest
 from tests import writers
-from tests.materialised import Materialised, Row
+from tests.materialised import Materialised
+from tests.selected import select_rows
 from tests.servers import Server, running_server
 
-from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.postgres.current_snapshot import parse_visibility
-
 CREATIONS = 2000
-
-
-def select_rows(
-    connection: psycopg.Connection, table: str, where: str = "true"
-) -> tuple[SnapshotVisibility, int, dict[str, Row]]:
-    """Visibility, WAL position and rows of one snapshot."""
-    with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        snapshot, lsn = connection.execute(
-            "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text"
-        ).fetchone() or ("", "")
-        rows = connection.execute(f"SELECT id, tenant, n, pad FROM {table} WHERE {where}").fetchall()
-    visibility = parse_visibility(snapshot, lsn)
-    named = {
-        f'"public"."{table}"/"{row[0]}"': dict(
-            zip(("id", "tenant", "n", "pad"), map(_text, row), strict=True)
-        )
-        for row in rows
-    }
-    return visibility, visibility.insert_lsn, named
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def check(server: Server, client: httpx.Client, connection: psycopg.Connection, shape: Materialised) -> None:

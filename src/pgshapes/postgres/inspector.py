@@ -97,6 +97,10 @@ class Inspector:
         """Forget a table, or everything: the next request looks it up. What is in flight will not be kept."""
         self._by_name.forget(None if oid is None else lambda _, relation: relation.oid == oid)
         self._by_oid.forget(None if oid is None else lambda kept, _: kept == oid)
+        self.forget_partitions()
+
+    def forget_partitions(self) -> None:
+        """Forget which table is a partition of which: attaching and detaching tell nobody."""
         self._leaves.forget()
         self._ancestors.forget()
 

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from pgshapes.config import Settings
 
-
 PERMITS = "permits"
 """File of the run directory in which HTTP processes count the permits that are out."""
 

@@ -31,7 +31,7 @@ class RelationShapes:
     def __init__(self, relation: Relation) -> None:
         self.relation = published_relation(relation)
         self.members: dict[str, RoutedShape] = {}
-        self._index = ShapeIndex()
+        self._index: ShapeIndex[RoutedShape] = ShapeIndex()
         self._projections: dict[tuple[tuple[str, ...], str], Projection] = {}
         self._leaf_order: dict[int, tuple[int, ...]] = {}
 

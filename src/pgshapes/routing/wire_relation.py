@@ -15,10 +15,13 @@ from pgshapes.postgres.pgoutput_messages import RelationMessage
 
 def published_relation(relation: Relation) -> Relation:
     """The relation with only those columns that the stream carries."""
-    if relation.publishes_generated or not any(column.is_generated for column in relation.columns):
-        return relation
-    columns = tuple(column for column in relation.columns if not column.is_generated)
-    return Relation(*relation._replace(columns=columns))
+    columns = tuple(column for column in relation.columns if is_published(column, relation))
+    return relation if columns == relation.columns else Relation(*relation._replace(columns=columns))
+
+
+def is_published(column: Column, relation: Relation) -> bool:
+    """Whether the stream can carry a column: stored ones from Postgres 18 on, virtual ones never."""
+    return not column.is_generated or (relation.publishes_generated and not column.is_virtual)
 
 
 def is_same_layout(relation: Relation, message: RelationMessage) -> bool:

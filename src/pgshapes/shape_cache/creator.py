@@ -57,6 +57,12 @@ class CreatorParts:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
+def new_handle() -> str:
+    """128 random bits: never used twice, whatever happens to clocks and directories. In decimal digits, as
+    clients of the original know handles."""
+    return f"{secrets.randbits(128):039d}"
+
+
 class ShapeCreator:
     """Runs creations. `writings` are the snapshots that are still being written, `memberships` the rows of
     `pg_publication_rel` that shapes were made under; both by handle."""
@@ -75,7 +81,7 @@ class ShapeCreator:
         relation = await self._parts.inspector.relation_by_oid(shape.definition.relation_oid)
         if relation is None or relation.generation != shape.relation_generation:
             raise SchemaMoved("the table changed while the shape was being created")
-        handle = secrets.token_hex(16)
+        handle = new_handle()
         try:
             await self._create(handle, shape, relation, on_table_locked)
         except BaseException:
@@ -89,10 +95,12 @@ class ShapeCreator:
         parts = self._parts
         parts.status.add_shape(handle, shape, relation)
         parts.store.create(handle)
-        self._register(handle, shape, relation)
-        membership = await self._publish_table(relation, on_table_locked)
+        where = shape.definition.where
+        clause = None if where is None else clause_from_sql(where, relation)
+        parts.router.register(handle, relation, shape.definition, clause, leaves=await self._leaves(relation))
+        membership = await self._publish_table(shape, relation, on_table_locked)
         self.memberships[handle] = membership
-        await self._adopt_leaves(relation)
+        parts.router.adopt_leaves(relation.oid, await self._leaves(relation))
         taken = await self._take(handle, shape, relation)
         parts.status.start_snapshot(handle)
         parts.publisher.publish(parts.router.release(handle, taken.visibility))
@@ -104,24 +112,27 @@ class ShapeCreator:
         parts.publisher.publish_tail(handle)
         parts.status.activate(handle)
 
-    def _register(self, handle: str, shape: ResolvedShape, relation: Relation) -> None:
-        definition = shape.definition
-        clause = clause_from_sql(definition.where, relation) if definition.where is not None else None
-        self._parts.router.register(handle, relation, definition, clause)
-
-    async def _publish_table(self, relation: Relation, on_table_locked: Callable[[], None]) -> int:
+    async def _publish_table(
+        self, shape: ResolvedShape, relation: Relation, on_table_locked: Callable[[], None]
+    ) -> int:
         def waiting(blockers: object) -> None:
             self.counts.lock_waits += 1
             on_table_locked()
             _log.warning("a creation waits for old writers", table=relation.name, writers=blockers)
 
-        membership = await self._parts.publication.ensure_table(relation, on_waiting=waiting)
+        selected = set(shape.definition.columns)
+        needs_generated = any(column.is_generated and column.name in selected for column in relation.columns)
+        membership = await self._parts.publication.ensure_table(
+            relation, on_waiting=waiting, needs_generated=needs_generated
+        )
         return membership.row_oid
 
-    async def _adopt_leaves(self, relation: Relation) -> None:
-        if relation.kind == "p":
-            leaves = await self._parts.inspector.leaves(relation.oid)
-            self._parts.router.adopt_leaves(relation.oid, leaves)
+    async def _leaves(self, relation: Relation) -> tuple[int, ...]:
+        """The partitions of a table, as the catalogue has them now."""
+        if relation.kind != "p":
+            return ()
+        self._parts.inspector.forget_partitions()
+        return await self._parts.inspector.leaves(relation.oid)
 
     async def _take(self, handle: str, shape: ResolvedShape, relation: Relation) -> TakenSnapshot:
         router = self._parts.router

@@ -11,15 +11,18 @@ from typing import Final, Protocol
 
 import msgspec
 
-from pgshapes.errors import RequestError
+from pgshapes.errors import RequestError, SchemaMoved
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.postgres.electric_schema import schema_header
+from pgshapes.routing.wire_relation import is_published
 from pgshapes.tables.tables import Tables
 from pgshapes.where.clause import Clause, prepare_clause
 
 # First bytes of every comparable; grows when the meaning of a definition changes.
 _COMPARABLE_VERSION: Final = b"1:"
+# undefined_column, undefined_table
+_UNDEFINED: Final = frozenset({"42703", "42P01"})
 
 
 class Inspects(Protocol):
@@ -27,6 +30,9 @@ class Inspects(Protocol):
 
     async def relation(self, schema: str, name: str) -> Relation:
         """The table, or RequestError about `table`."""
+
+    def clean(self, oid: int | None) -> None:
+        """Forget a table."""
 
     async def describe(self, sql: str) -> tuple[int, ...]:
         """Result types of a statement, by the user's own server; RequestError about `where`."""
@@ -48,7 +54,7 @@ class ShapeResolver:
             self._tables.relations.put((raw.schema, raw.table), relation)
         queryable = _queryable(raw, relation)
         columns = _selected(raw, relation, queryable)
-        clause = await self._clause(raw, relation, queryable)
+        clause = await self._clause(raw, relation)
         definition = ShapeDefinition(
             relation_oid=relation.oid,
             schema=relation.schema,
@@ -63,11 +69,20 @@ class ShapeResolver:
         comparable = _COMPARABLE_VERSION + msgspec.json.encode(definition)
         return ResolvedShape(definition, comparable, relation.generation, schema_header(relation, columns))
 
-    async def _clause(self, raw: RawShape, relation: Relation, queryable: tuple[str, ...]) -> Clause | None:
+    async def _clause(self, raw: RawShape, relation: Relation) -> Clause | None:
         if raw.where is None:
             return None
-        prepared = prepare_clause(raw.where, dict(raw.params), relation, queryable=queryable)
-        return prepared.confirm(await self._inspector.describe(prepared.authority_sql))
+        prepared = prepare_clause(raw.where, dict(raw.params), relation)
+        try:
+            described = await self._inspector.describe(prepared.authority_sql)
+        except RequestError as error:
+            if error.details.get("sqlstate") not in _UNDEFINED:
+                raise
+            # The names were in the catalogue as we know it: the table is not any more what it was.
+            self._inspector.clean(relation.oid)
+            self._tables.relations.remove((raw.schema, raw.table))
+            raise SchemaMoved(f'table "{raw.schema}"."{raw.table}" was changed') from error
+        return prepared.confirm(described)
 
 
 def _queryable(raw: RawShape, relation: Relation) -> tuple[str, ...]:
@@ -110,9 +125,11 @@ def _selected(raw: RawShape, relation: Relation, queryable: tuple[str, ...]) -> 
 
 
 def _refuse_generated(wanted: tuple[str, ...], relation: Relation, *, is_explicit: bool) -> None:
-    if relation.publishes_generated:
-        return
-    generated = [column.name for column in relation.columns if column.is_generated and column.name in wanted]
+    generated = [
+        column.name
+        for column in relation.columns
+        if column.name in wanted and not is_published(column, relation)
+    ]
     if not generated:
         return
     text = (

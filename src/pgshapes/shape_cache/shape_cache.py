@@ -223,15 +223,12 @@ class ShapeCache:
 
     async def _ask(self, shape: ResolvedShape) -> None:
         self.counts.owner_calls += 1
-        epoch = self._link.epoch
         try:
             await self._link.call(CreateOrWaitShapeHandle(shape), timeout_s=_FLIGHT_TIMEOUT_S)
         except OwnerAway:
-            await self._new_owner(epoch)
-
-    async def _new_owner(self, epoch: str) -> None:
-        """Wait for the owner's next life; what was being created in its last one is not any more."""
-        await poll_wait.until(lambda: self._link.epoch != epoch, _FLIGHT_TIMEOUT_S)
+            # In its next life, or over a new link to the same one, the tables tell what to do.
+            async with asyncio.timeout(_FLIGHT_TIMEOUT_S):
+                await self._link.connected()
 
     async def _poll(self, comparable: bytes, epoch: str) -> None:
         locks = self._link.tables.creation_locks
