@@ -16,7 +16,7 @@ TABLE: Final = """
 """
 FILL: Final = """
     INSERT INTO items
-    SELECT n, 'item ' || n, n / 7.0, ARRAY['a', n::text], '2024-01-31 12:00:00+00', n %% 2 = 0, n * 10000000000
+    SELECT n, 'item ' || n, n / 7.0, ARRAY['a', n::text], '2024-01-31 12:00+00', n %% 2 = 0, n * 10000000000
     FROM generate_series(1, %s) n
 """
 # As the clients parse them: numeric and timestamps stay texts.
