@@ -14,8 +14,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import BEFORE_ALL
@@ -34,6 +33,8 @@ from pgshapes.shape_log.record import (
     is_intact,
     transaction_of,
 )
+
+_BLOCK_BYTES: Final = 65_536
 
 
 class Survey(NamedTuple):
@@ -60,28 +61,48 @@ def survey(directory: str, recorded_lsn: int) -> Survey:
 
 
 def _survey(directory: str, recorded_lsn: int) -> Survey:
-    names = frozenset(path.name for path in Path(directory).iterdir())
+    names = frozenset(os.listdir(directory))  # noqa: PTH208 - ten thousand of them at start
     chunks = _count_snapshot_chunks(directory, names)
     with _opened(directory, INDEX, names) as index, _opened(directory, LOG, names) as log:
-        scan = _Scan(index, log, recorded_lsn)
+        scan = _Scan(_Window(index), _Window(log), recorded_lsn)
         end, trusted = scan.run()
         return Survey(
             Recovered(end, chunks),
-            must_cut=scan.index_size > end.records * RECORD_BYTES or scan.log_size > end.position,
+            must_cut=scan.is_longer_than(end),
             must_sync=end.records > trusted,
         )
 
 
-class _Scan:
-    """One pass over a log. `index` and `log` are descriptors, None for a missing file."""
+class _Window:
+    """A file read in blocks, mostly forward; an empty one for a missing file."""
 
-    def __init__(self, index: int | None, log: int | None, recorded_lsn: int) -> None:
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        self.size = 0 if descriptor is None else os.fstat(descriptor).st_size
+        self._start = 0
+        self._bytes = b""
+
+    def read(self, position: int, size: int) -> bytes:
+        """`size` bytes from `position`, fewer at the end of the file."""
+        start = position - self._start
+        if (start < 0 or start + size > len(self._bytes)) and self._descriptor is not None:
+            self._start, start = position - position % _BLOCK_BYTES, position % _BLOCK_BYTES
+            self._bytes = os.pread(self._descriptor, start + max(size, _BLOCK_BYTES), self._start)
+        return self._bytes[start : start + size]
+
+
+class _Scan:
+    """One pass over a log."""
+
+    def __init__(self, index: _Window, log: _Window, recorded_lsn: int) -> None:
         self._index = index
         self._log = log
         self._recorded_lsn = recorded_lsn
-        self.index_size = 0 if index is None else os.fstat(index).st_size
-        self.log_size = 0 if log is None else os.fstat(log).st_size
-        self._count = self.index_size // RECORD_BYTES
+        self._count = index.size // RECORD_BYTES
+
+    def is_longer_than(self, end: LogEnd) -> bool:
+        """Whether a file has something after this end."""
+        return self._index.size > end.records * RECORD_BYTES or self._log.size > end.position
 
     def run(self) -> tuple[LogEnd, int]:
         """The end of what is kept, and the number of trusted records."""
@@ -128,16 +149,15 @@ class _Scan:
     def _intact(self, number: int) -> Record | None:
         data = self._read(number)
         record = decode(data)
-        if self._log is None or record.end > self.log_size:
+        if record.end > self._log.size:
             return None
-        payload = os.pread(self._log, record.length + 1, record.position)
+        payload = self._log.read(record.position, record.length + 1)
         if payload[-1:] != b"," or not is_intact(data, payload[:-1]):
             return None
         return record
 
     def _read(self, number: int) -> bytes:
-        assert self._index is not None, "there are records only in a file"
-        return os.pread(self._index, RECORD_BYTES, number * RECORD_BYTES)
+        return self._index.read(number * RECORD_BYTES, RECORD_BYTES)
 
 
 def _follows(record: Record, end: LogEnd) -> bool:
@@ -156,12 +176,13 @@ def _count_snapshot_chunks(directory: str, names: frozenset[str]) -> int:
 
 
 def _is_whole(path: str, ending: bytes) -> bool:
-    with Path(path).open("rb") as file:
-        if file.read(1) != b"[":
-            return False
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 2, 0))
-        return file.read().endswith(ending)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        start, end = os.pread(descriptor, 1, 0), os.pread(descriptor, 2, max(size - 2, 0))
+        return start == b"[" and end.endswith(ending)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

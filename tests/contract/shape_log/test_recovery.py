@@ -81,8 +81,9 @@ def _joined(transactions: list[Transaction]) -> bytes:
 
 @pytest.mark.parametrize("chunk_bytes", [1, 300, 10**7])
 @pytest.mark.parametrize("recorded", [0, 120, ALL])
-def test_a_whole_log_is_found_as_it_was(reopen: Open, chunk_bytes: int, recorded: int) -> None:
-    tail = _write(reopen(chunk_bytes), make_transactions(1, 40))
+@pytest.mark.parametrize("count", [1, 40, 2000])
+def test_a_whole_log_is_found_as_it_was(reopen: Open, chunk_bytes: int, recorded: int, count: int) -> None:
+    tail = _write(reopen(chunk_bytes), make_transactions(1, count))
     store = reopen(chunk_bytes)
     log = store.recover({HANDLE: True}, recorded)[HANDLE]
     assert log.tail == tail

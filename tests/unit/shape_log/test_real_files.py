@@ -1,4 +1,4 @@
-"""Which system calls stand behind the two syncs. No disk can be asked whether it has forgotten, so they are watched."""
+"""Which system calls stand behind the two syncs. No disk tells whether it has forgotten: they are watched."""
 
 from __future__ import annotations
 
