@@ -35,8 +35,14 @@ LONG_LIFE_SETTINGS: Final = (
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
+    ("synchronous_commit", "local"),
 )
-"""What a role or database may set for short requests, and what would end connections that wait on purpose."""
+"""What a role or database may set for short requests, and what would end connections that wait on purpose.
+
+Our commits alter the publication and identities, and hold locks until they are through: a standby that is
+away must not hold up the writers of a table. A standby that takes over without them has another timeline, so
+that everything starts anew.
+"""
 
 _CONNECT_TIMEOUT_S: Final = 10
 _DEFAULTS: Final[dict[str, ConnParam]] = {

@@ -223,10 +223,11 @@ class Replicator:
         )
         stored = {shape.handle: shape for shape in self._catalogue.shapes()}
         # A commit record may begin at the recorded LSN itself: only what is below it is known to be synced.
-        logs = await asyncio.to_thread(self._store.recover, tuple(stored), recorded.lsn - 1)
+        known_lsn = recorded.lsn - 1
+        logs = await asyncio.to_thread(self._store.recover, tuple(stored), known_lsn)
         self._delivered = DeliveredTransactions(recorded.unseen)
         owner, durability = self._build(recorded)
-        self._tables.progress.put(LAST_SEEN_LSN, recorded.lsn)
+        self._tables.progress.put(LAST_SEEN_LSN, known_lsn)
         kept = [shape for handle, shape in stored.items() if handle in logs]
         lost = [handle for handle in stored if handle not in logs]
         if lost:

@@ -1,0 +1,54 @@
+"""Requests that are on their way while a test does something else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Protocol
+
+import httpx
+import psycopg
+from tests.materialised import Materialised
+
+
+class Ask(Protocol):
+    """Sends a shape's next request from a thread."""
+
+    def __call__(self, shape: Materialised, *, live: bool = False) -> Future[httpx.Response]: ...
+
+
+WAIT_S = 60.0
+
+
+@contextmanager
+def pending_requests(client: httpx.Client) -> Iterator[Ask]:
+    """A function that sends a shape's next request from a thread."""
+    with ThreadPoolExecutor(8) as threads:
+
+        def ask(shape: Materialised, *, live: bool = False) -> Future[httpx.Response]:
+            return threads.submit(shape.request, client, live=live)
+
+        yield ask
+
+
+def until(happened: Callable[[], object], what: str) -> None:
+    """Wait for something that only can be asked for."""
+    deadline = time.monotonic() + WAIT_S
+    while not happened():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.01)
+
+
+def until_query(connection: psycopg.Connection, query: str, *parameters: object) -> None:
+    """Wait until a query finds something."""
+    until(lambda: connection.execute(query, parameters or None).fetchone() is not None, query)
+
+
+def end_mark(connection: psycopg.Connection, table: str, row: str) -> int:
+    """Commit a row after everything else; a client that has seen this LSN has seen everything."""
+    found = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
+    assert found is not None
+    connection.execute(f"INSERT INTO {table} VALUES ({row})")
+    return int(found[0])
