@@ -9,13 +9,12 @@ its only writer.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from pgshapes.errors import Overloaded
 from pgshapes.gates.permit_counts import Kind, LocalCounts, PermitCounts
-from pgshapes.gates.retry_after import ReturnLine
+from pgshapes.gates.retry_after import COUNTED_AT_ONCE, ReturnLine
 
 INITIAL_LIMIT: Final = 300
 EXISTING_LIMIT: Final = 10_000
@@ -33,40 +32,55 @@ class AdmissionControl:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`counts` are those of this process alone unless given; `clock` is any steady one."""
-        self.refused: Counter[Kind] = Counter()
-        """How often each kind was refused by this process."""
-        self._limits = {Kind.INITIAL: initial_limit, Kind.EXISTING: existing_limit}
-        self._lines = {kind: ReturnLine(limit) for kind, limit in self._limits.items()}
+        self._limits = _by_kind(initial_limit, existing_limit)
+        self._lines = [ReturnLine(limit) for limit in self._limits]
+        self._refused = [0] * len(Kind)
         self._counts: PermitCounts = LocalCounts() if counts is None else counts
         self._clock = clock
+
+    def limit(self, kind: Kind) -> int:
+        """How many permits may be out, over all processes."""
+        return self._limits[kind.place]
 
     def in_use(self, kind: Kind) -> int:
         """Permits that are out, over all processes."""
         return self._counts.total(kind)
 
+    def refused(self, kind: Kind) -> int:
+        """How often this process has refused one."""
+        return self._refused[kind.place]
+
     def acquire(self, kind: Kind) -> Permit:
         """A permit. Raises Overloaded when the limit is reached."""
-        if not self.take(kind):
-            self.refused[kind] += 1
-            raise Overloaded(
-                f"Concurrent {kind.value} request limit exceeded (limit: {self._limits[kind]}), please retry",
-                retry_after_s=self._lines[kind].take_place(self._clock()),
-                known=True,
-            )
+        if not self._counts.take(kind, self._limits[kind.place]):
+            raise self._refusal(kind)
         return Permit(self, kind)
 
     def take(self, kind: Kind) -> bool:
         """Count one more, unless the limit is reached. For permits."""
-        self._counts.add(kind, 1)
-        if self._counts.total(kind) <= self._limits[kind]:
-            return True
-        self._counts.add(kind, -1)
-        return False
+        return self._counts.take(kind, self._limits[kind.place])
 
     def give_back(self, kind: Kind) -> None:
         """Count one less. For permits."""
-        self._counts.add(kind, -1)
-        self._lines[kind].note_completion(self._clock())
+        self._counts.give_back(kind)
+        line = self._lines[kind.place]
+        line.completions += 1
+        if line.completions >= COUNTED_AT_ONCE:
+            line.count_completions(self._clock())
+
+    def _refusal(self, kind: Kind) -> Overloaded:
+        place = kind.place
+        self._refused[place] += 1
+        return Overloaded(
+            f"Concurrent {kind.value} request limit exceeded (limit: {self._limits[place]}), please retry",
+            retry_after_s=self._lines[place].take_place(self._clock()),
+            known=True,
+        )
+
+
+def _by_kind(initial: int, existing: int) -> list[int]:
+    values = {Kind.INITIAL: initial, Kind.EXISTING: existing}
+    return [values[kind] for kind in Kind]
 
 
 class Permit:

@@ -26,12 +26,21 @@ class Kind(Enum):
     EXISTING = "existing"
     """A place in the house: reading, or waiting for what somebody else does."""
 
+    place: int
+    """Number of the kind, for lists: every request counts, and hashing a member costs more than counting."""
+
+    def __init__(self, word: str) -> None:
+        self.place = len(type(self))
+
 
 class PermitCounts(Protocol):
     """Counters that one process changes and sees the sum of."""
 
-    def add(self, kind: Kind, amount: int) -> None:
-        """Change this process's own count."""
+    def take(self, kind: Kind, limit: int) -> bool:
+        """Count one more in this process, unless there are `limit` over all processes."""
+
+    def give_back(self, kind: Kind) -> None:
+        """Count one less in this process."""
 
     def total(self, kind: Kind) -> int:
         """The count over all processes."""
@@ -41,19 +50,26 @@ class LocalCounts:
     """Counts of a process that is alone."""
 
     def __init__(self) -> None:
-        self._counts = {Kind.INITIAL: 0, Kind.EXISTING: 0}
+        self._counts = [0] * len(Kind)
 
-    def add(self, kind: Kind, amount: int) -> None:
-        """Change the count."""
-        self._counts[kind] += amount
+    def take(self, kind: Kind, limit: int) -> bool:
+        """Count one more unless there are `limit`."""
+        place = kind.place
+        if self._counts[place] >= limit:
+            return False
+        self._counts[place] += 1
+        return True
+
+    def give_back(self, kind: Kind) -> None:
+        """Count one less."""
+        self._counts[kind.place] -= 1
 
     def total(self, kind: Kind) -> int:
         """The count."""
-        return self._counts[kind]
+        return self._counts[kind.place]
 
 
 _KINDS: Final = len(Kind)
-_INDEX: Final = {kind: index for index, kind in enumerate(Kind)}
 _WORD_BYTES: Final = 8
 
 
@@ -85,22 +101,32 @@ class SharedCounts:
         """Forget what the dead process of `slot` held. Only when it is dead."""
         counts = SharedCounts(path, slot)
         try:
-            for kind in Kind:
-                counts.add(kind, -counts.own(kind))
+            counts.forget()
         finally:
             counts.close()
 
-    def add(self, kind: Kind, amount: int) -> None:
-        """Change this process's own count."""
-        self._words[self._base + _INDEX[kind]] += amount
+    def take(self, kind: Kind, limit: int) -> bool:
+        """Count one more in our slot, unless that makes more than `limit` over all slots."""
+        place = kind.place
+        own = self._base + place
+        self._words[own] += 1
+        if sum(self._words[place::_KINDS]) <= limit:
+            return True
+        self._words[own] -= 1
+        return False
 
-    def own(self, kind: Kind) -> int:
-        """This process's own count."""
-        return self._words[self._base + _INDEX[kind]]
+    def give_back(self, kind: Kind) -> None:
+        """Count one less in our slot."""
+        self._words[self._base + kind.place] -= 1
 
     def total(self, kind: Kind) -> int:
         """The count over all slots."""
-        return sum(self._words[_INDEX[kind] :: _KINDS])
+        return sum(self._words[kind.place :: _KINDS])
+
+    def forget(self) -> None:
+        """Count nothing in our slot."""
+        for kind in Kind:
+            self._words[self._base + kind.place] = 0
 
     def close(self) -> None:
         """Let go of the file; the slot keeps its counts."""

@@ -20,6 +20,8 @@ WINDOW_S: Final = 5.0
 """Completions count for about this long."""
 SLOWEST_TURNOVER_S: Final = 30.0
 """As long as a caller waits for a creation: by then all places have changed hands, whatever was measured."""
+COUNTED_AT_ONCE: Final = 64
+"""Completions are counted one by one and weighed together: every request ends with one."""
 
 
 class ReturnLine:
@@ -28,14 +30,17 @@ class ReturnLine:
     def __init__(self, limit: int, *, random: Callable[[], float] = _random.random) -> None:
         self._slowest_rate = max(limit, 1) / SLOWEST_TURNOVER_S
         self._random = random
+        self.completions = 0
+        """Permits given back and not weighed yet. For whoever gives them back."""
         self._weight = 0.0
         self._weighed_at = -math.inf
         self._end = -math.inf
 
-    def note_completion(self, now: float) -> None:
-        """A permit was given back at `now` (seconds of any steady clock)."""
-        self._weight = self._faded(now) + 1
+    def count_completions(self, now: float) -> None:
+        """Weigh `completions` as of `now` (seconds of any steady clock)."""
+        self._weight = self._faded(now) + self.completions
         self._weighed_at = now
+        self.completions = 0
 
     def rate(self, now: float) -> float:
         """Completions per second of late, never less than the slowest turnover makes."""
@@ -43,6 +48,7 @@ class ReturnLine:
 
     def take_place(self, now: float) -> int:
         """Whole seconds after which a request that is refused at `now` should come back."""
+        self.count_completions(now)
         self._end = max(self._end, now) + 1 / self.rate(now)
         wait_s = min(SHORTEST_S + self._end - now, LONGEST_S)
         jittered_s = wait_s * (1 + JITTER * (2 * self._random() - 1))

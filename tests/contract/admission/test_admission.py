@@ -57,7 +57,7 @@ def test_the_limit_is_the_last_that_is_let_in(control: AdmissionControl, kind: K
         f"Concurrent {kind.value} request limit exceeded (limit: {limit}), please retry"
     )
     assert caught.value.known and caught.value.retry_after_s >= 1
-    assert (control.in_use(kind), control.refused[kind]) == (limit, 1)
+    assert (control.in_use(kind), control.refused(kind)) == (limit, 1)
     permits[0].release()
     control.acquire(kind).release()
     assert control.in_use(kind) == limit - 1

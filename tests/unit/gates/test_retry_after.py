@@ -12,6 +12,11 @@ def line(limit: int = 300, random: float = 0.5) -> ReturnLine:
     return ReturnLine(limit, random=lambda: random)
 
 
+def complete(house: ReturnLine, now: float) -> None:
+    house.completions += 1
+    house.count_completions(now)
+
+
 def test_the_first_refused_comes_back_soon() -> None:
     assert line().take_place(0.0) <= 2
 
@@ -33,7 +38,7 @@ def test_the_line_moves_while_time_passes() -> None:
 def test_a_house_that_empties_fast_asks_for_less() -> None:
     slow, fast = line(), line()
     for completion in range(5000):
-        fast.note_completion(completion / 1000)
+        complete(fast, completion / 1000)
     waits = [(slow.take_place(5.0), fast.take_place(5.0)) for _ in range(100)][-1]
     assert waits[0] > waits[1]
 
@@ -41,9 +46,15 @@ def test_a_house_that_empties_fast_asks_for_less() -> None:
 def test_the_rate_is_that_of_late_completions() -> None:
     house = line(limit=30)
     for completion in range(10_000):
-        house.note_completion(completion / 100)
+        complete(house, completion / 100)
     assert 90 < house.rate(100.0) < 110
     assert house.rate(200.0) == 1.0
+
+
+def test_completions_count_though_they_were_not_weighed_yet() -> None:
+    slow, fast = line(limit=30), line(limit=30)
+    fast.completions += 60
+    assert [slow.take_place(0.0) for _ in range(20)][-1] > [fast.take_place(0.0) for _ in range(20)][-1]
 
 
 @given(
@@ -58,6 +69,6 @@ def test_every_answer_is_a_positive_number_of_seconds_within_bounds(
     for is_completion, passed_s in steps:
         now += passed_s
         if is_completion:
-            house.note_completion(now)
+            complete(house, now)
         else:
             assert SHORTEST_S <= house.take_place(now) <= LONGEST_S
