@@ -66,11 +66,6 @@ class OpenLogs:
             self._evict()
         return True
 
-    def close(self) -> None:
-        """Close all files."""
-        while self._logs:
-            self.release(self._logs[-1])
-
     def _evict(self) -> None:
         self.release(self._logs[int(random() * len(self._logs))])
 

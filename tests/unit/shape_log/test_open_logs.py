@@ -58,8 +58,8 @@ def test_releasing_and_closing() -> None:
     assert [log.closed for log in logs] == [0, 1, 0, 0, 0]
     assert open_logs.make_room()
     assert len(open_logs) == 2
-    open_logs.close()
-    assert len(open_logs) == 0
+    for log in logs:
+        open_logs.release(log)
     assert [log.closed for log in logs] == [1] * 5
     assert not open_logs.make_room()
 
