@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pgshapes.where.catalogue import FUNCTIONS, TEXT, TYPES, PgType
+from pgshapes.where.catalogue import ANY, FUNCTIONS, TEXT, TYPES, PgType
 from pgshapes.where.coercion import coerce
 from pgshapes.where.grammar import Node
 from pgshapes.where.operations.calendar import is_fixed_zone
@@ -46,6 +46,8 @@ def _apply(scope: Scope, name: str, operands: Sequence[Expr], at: int) -> Expr:
     if function is None or actual is None or result is None:
         shown = ", ".join(one.name for one in inputs)
         raise Refusal(f"Could not select a function overload for {name}({shown})", at=at)
+    if any(one == UNKNOWN_TYPE and oid != ANY for one, oid in zip(actual, function.arguments, strict=True)):
+        raise Refusal(f"could not determine the type of an argument of {name}", at=at)
     wanted = [TYPES[TEXT] if one == UNKNOWN_TYPE else one for one in actual]
     key = f"{name}({','.join(str(oid) for oid in function.arguments)})"
     if name == "concat":

@@ -57,9 +57,11 @@ def read_literal(text: str, target: PgType, at: int, *, field: str = "where") ->
         raise Refusal(reason, at=at, field=field) from None
 
 
-def settle(expr: Expr, parameters: Parameters) -> Expr:
-    """A literal that nothing has given a type is text."""
-    return _fix(expr, TYPES[TEXT], parameters) if isinstance(expr, Unknown) else expr
+def settle_literal(expr: Expr, parameters: Parameters) -> Expr:
+    """A literal that nothing has given a type is text; a parameter may still meet its type elsewhere."""
+    if isinstance(expr, Unknown) and expr.parameter is None:
+        return _fix(expr, TYPES[TEXT], parameters)
+    return expr
 
 
 def known_type(expr: Expr, parameters: Parameters) -> Expr:

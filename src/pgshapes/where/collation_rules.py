@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Final
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.operations.folding import lower_of
 from pgshapes.where.operations.registry import OPERATIONS
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.server import Server
@@ -113,7 +112,7 @@ def _check(need: str, collation: Collation | None, expr: Expr) -> None:
         raise Refusal(
             f'text is only ordered by the collation "C", not by {shown}: write … COLLATE "C"', at=expr.at
         )
-    if need == "case" and (collation is None or lower_of(collation) is None):
+    if need == "case" and (collation is None or not collation.folds_ascii_plainly):
         shown = (
             "of the database is not known" if collation is None else f'"{collation.locale}" is not supported'
         )

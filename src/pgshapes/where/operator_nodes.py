@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pgshapes.where.catalogue import BOOL, OPERATORS, TEXT, TYPES, Operator, PgType, array_of
-from pgshapes.where.coercion import coerce, settle
+from pgshapes.where.coercion import coerce, settle_literal
 from pgshapes.where.grammar import Node
 from pgshapes.where.operations.registry import is_supported
 from pgshapes.where.overloads import find_operator
@@ -114,7 +114,7 @@ def _is_distinct(scope: Scope, fields: Node, at: int) -> Expr:
     left, right = scope.expr(fields["lexpr"]), scope.expr(fields["rexpr"])
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Unknown) and one.text is None:
-            return IsNull(_BOOL, at, settle(other, scope.parameters), not negated)
+            return IsNull(_BOOL, at, settle_literal(other, scope.parameters), not negated)
     equal = apply_operator(scope, "=", left, right, at)
     return IsDistinct(_BOOL, at, equal.function, equal.args[0], equal.args[1], negated)
 

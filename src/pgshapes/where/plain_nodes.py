@@ -18,7 +18,7 @@ from pgshapes.where.catalogue import (
     PgType,
     array_of,
 )
-from pgshapes.where.coercion import coerce, settle
+from pgshapes.where.coercion import coerce, settle_literal
 from pgshapes.where.collation import NAMED
 from pgshapes.where.column_types import column_collation, column_type
 from pgshapes.where.grammar import Node, location_in_clause
@@ -98,9 +98,7 @@ def logic(scope: Scope, fields: Node, at: int) -> Expr:
 
 def null_test(scope: Scope, fields: Node, at: int) -> Expr:
     """`IS [NOT] NULL`."""
-    arg = scope.expr(fields["arg"])
-    if not isinstance(arg, Unknown) or arg.parameter is None:
-        arg = settle(arg, scope.parameters)
+    arg = settle_literal(scope.expr(fields["arg"]), scope.parameters)
     if arg.type.kind == "c":
         raise Refusal("IS NULL of a composite value is not supported", at=at)
     return IsNull(TYPES[BOOL], at, arg, fields["nulltesttype"] == "IS_NOT_NULL")

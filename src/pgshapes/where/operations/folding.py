@@ -16,28 +16,47 @@ Fold = Callable[[str], str]
 
 _ASCII_LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _ASCII_UPPER: Final = {code: code - 32 for code in range(ord("a"), ord("z") + 1)}
+_UNICODE_16_LOWER: Final = {
+    **{0x1C89: 0x1C8A, 0xA7CB: 0x264, 0xA7CC: 0xA7CD, 0xA7DA: 0xA7DB, 0xA7DC: 0x19B},
+    **{code: code + 32 for code in range(0x10D50, 0x10D66)},
+}
+"""Letters that have had case since Unicode 16, which Python and the builtin provider of Postgres 17 do not
+have.
+"""
+_UNICODE_16_UPPER: Final = {lower: upper for upper, lower in _UNICODE_16_LOWER.items()}
+_BUILTIN_UNICODE_16: Final = 180_000
 
 
-def lower_of(collation: Collation) -> Fold | None:
+def lower_of(collation: Collation, server_version: int) -> Fold | None:
     """lower() of a collation, None if it is not known."""
     if collation.is_plain_c:
         return lower_c
     if not collation.folds_ascii_plainly:
         return None
-    return str.lower if _maps_strings(collation) else lower_by_character
+    fold = str.lower if _maps_strings(collation) else lower_by_character
+    if _has_unicode_16(collation, server_version):
+        return lambda text: fold(text).translate(_UNICODE_16_LOWER)
+    return fold
 
 
-def upper_of(collation: Collation) -> Fold | None:
+def upper_of(collation: Collation, server_version: int) -> Fold | None:
     """upper() of a collation, None if it is not known."""
     if collation.is_plain_c:
         return upper_c
     if not collation.folds_ascii_plainly:
         return None
-    return str.upper if _maps_strings(collation) else upper_by_character
+    fold = str.upper if _maps_strings(collation) else upper_by_character
+    if _has_unicode_16(collation, server_version):
+        return lambda text: fold(text).translate(_UNICODE_16_UPPER)
+    return fold
 
 
 def _maps_strings(collation: Collation) -> bool:
     return collation.provider == "i" or collation.locale == "PG_UNICODE_FAST"
+
+
+def _has_unicode_16(collation: Collation, server_version: int) -> bool:
+    return collation.provider == "b" and (server_version or _BUILTIN_UNICODE_16) >= _BUILTIN_UNICODE_16
 
 
 def lower_c(text: str) -> str:

@@ -8,9 +8,9 @@ from pgshapes.where.values.arrays import EMPTY, Array
 from pgshapes.where.values.raising import RowError
 
 
-def element_at(array: Array | None, subscripts: tuple[int | None, ...]) -> Any:
+def element_at(array: Array, subscripts: tuple[int | None, ...]) -> Any:
     """The element, None outside the array, for NULL and for a wrong number of subscripts."""
-    if array is None or None in subscripts or len(subscripts) != len(array.sizes):
+    if None in subscripts or len(subscripts) != len(array.sizes):
         return None
     position = 0
     for subscript, size, bound in zip(subscripts, array.sizes, array.bounds, strict=True):
@@ -22,7 +22,7 @@ def element_at(array: Array | None, subscripts: tuple[int | None, ...]) -> Any:
 
 
 def slice_of(
-    array: Array | None,
+    array: Array,
     lower: tuple[int | None, ...],
     upper: tuple[int | None, ...],
     given: tuple[tuple[bool, bool], ...],
@@ -32,7 +32,7 @@ def slice_of(
     """
     bounds = [(low, high) for low, high in zip(lower, upper, strict=True)]
     pairs = zip(bounds, given, strict=True)
-    if array is None or any((a and low is None) or (b and high is None) for (low, high), (a, b) in pairs):
+    if any((a and low is None) or (b and high is None) for (low, high), (a, b) in pairs):
         return None
     if len(bounds) > len(array.sizes) or not array.sizes:
         return EMPTY

@@ -109,13 +109,15 @@ def array_value(emission: Emission, expr: ArrayOf) -> str:
 
 
 def subscript_value(emission: Emission, expr: Subscript) -> str:
-    """Source of an element or a slice."""
-    array = emission.value(expr.array)
+    """Source of an element or a slice; beside a NULL array the subscripts are not evaluated."""
+    array = emission.names.temporary()
+    head = f"None if ({array} := {emission.value(expr.array)}) is None else "
     upper = "".join("None, " if bound is None else f"{emission.value(bound)}, " for bound in expr.upper)
     if not expr.is_slice:
-        return f"{emission.names.bind(element_at)}({array}, ({upper}))"
+        return f"({head}{emission.names.bind(element_at)}({array}, ({upper})))"
     lower = "".join("None, " if bound is None else f"{emission.value(bound)}, " for bound in expr.lower)
     given = tuple(
         (low is not None, high is not None) for low, high in zip(expr.lower, expr.upper, strict=True)
     )
-    return f"{emission.names.bind(slice_of)}({array}, ({lower}), ({upper}), {emission.names.bind(given)})"
+    arguments = f"{array}, ({lower}), ({upper}), {emission.names.bind(given)}"
+    return f"({head}{emission.names.bind(slice_of)}({arguments}))"

@@ -86,7 +86,7 @@ def _strict(emission: Emission, expr: Apply) -> tuple[str, str]:
 
 def _fold(emission: Emission, expr: Apply) -> folding.Fold:
     collation = emission.collation(expr)
-    fold = None if collation is None else _FOLDS[expr.function](collation)
+    fold = None if collation is None else _FOLDS[expr.function](collation, emission.server_version)
     if fold is None:
         raise Refusal("the case rules of the collation are not known", at=expr.at)
     return fold

@@ -34,6 +34,10 @@ class Emission(Protocol):
     def operation(self, function: str) -> Operation:
         """How the server's version carries an operator or function out."""
 
+    @property
+    def server_version(self) -> int:
+        """`server_version_num`, 0 for the newest."""
+
     def cast(self, function: str) -> Operation:
         """How the server's version carries a cast out."""
 

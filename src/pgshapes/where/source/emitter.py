@@ -37,17 +37,22 @@ class Emitter:
         self.names = Names()
         self._rules = rules
 
+    @property
+    def server_version(self) -> int:
+        """`server_version_num`, 0 for the newest."""
+        return self._rules.server.version
+
     def collation(self, expr: Expr) -> Collation | None:
         """The collation that an operation works by."""
         return self._rules.of_operation(expr)
 
     def operation(self, function: str) -> Operation:
         """How the server's version carries an operator or function out."""
-        return operation_of(function, self._rules.server.version)
+        return operation_of(function, self.server_version)
 
     def cast(self, function: str) -> Operation:
         """How the server's version carries a cast out."""
-        return cast_of(function, self._rules.server.version)
+        return cast_of(function, self.server_version)
 
     def operand(self, expr: Expr) -> Operand:
         """The expression as an operand of something strict."""

@@ -29,7 +29,7 @@ def fold_of(emission: Emission, expr: Apply) -> Fold | None:
     if OPERATIONS[expr.function].collation != "case":
         return None
     collation = emission.collation(expr)
-    fold = None if collation is None else lower_of(collation)
+    fold = None if collation is None else lower_of(collation, emission.server_version)
     if fold is None:
         raise Refusal("the case rules of the collation are not known", at=expr.at)
     return fold

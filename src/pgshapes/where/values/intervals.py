@@ -23,21 +23,20 @@ _ISO: Final = re.compile(
 _TERM: Final = re.compile(r"\s*([+-]?)(\d{1,9})(?:\.(\d{1,6}))?\s*([a-z]+)", re.ASCII | re.IGNORECASE)
 _CLOCK: Final = re.compile(r"\s*([+-]?)(\d{1,9}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{0,6}))?)?", re.ASCII)
 
-_MONTHS: Final = {"month": 1, "mon": 1, "year": 12, "yr": 12, "y": 12, "decade": 120, "century": 1200}
-_DAYS: Final = {"day": 1, "d": 1, "week": 7, "w": 7}
-_MICROSECONDS: Final = {
-    "microsecond": 1,
-    "millisecond": 1_000,
-    "second": 1_000_000,
-    "sec": 1_000_000,
-    "s": 1_000_000,
-    "minute": 60_000_000,
-    "min": 60_000_000,
-    "m": 60_000_000,
-    "hour": 3_600_000_000,
-    "hr": 3_600_000_000,
-    "h": 3_600_000_000,
+_UNITS: Final = {
+    **dict.fromkeys(("year", "years", "yr", "yrs", "y"), ("year", 12, 0, 0)),
+    **dict.fromkeys(("month", "months", "mon", "mons"), ("month", 1, 0, 0)),
+    **dict.fromkeys(("decade", "decades"), ("decade", 120, 0, 0)),
+    **dict.fromkeys(("century", "centuries"), ("century", 1200, 0, 0)),
+    **dict.fromkeys(("day", "days", "d"), ("day", 0, 1, 0)),
+    **dict.fromkeys(("week", "weeks", "w"), ("week", 0, 7, 0)),
+    **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), ("hour", 0, 0, 3_600_000_000)),
+    **dict.fromkeys(("minute", "minutes", "min", "mins", "m"), ("minute", 0, 0, 60_000_000)),
+    **dict.fromkeys(("second", "seconds", "sec", "secs", "s"), ("second", 0, 0, 1_000_000)),
+    **dict.fromkeys(("millisecond", "milliseconds", "ms", "msec"), ("second", 0, 0, 1_000)),
+    **dict.fromkeys(("microsecond", "microseconds", "us", "usec"), ("second", 0, 0, 1)),
 }
+"""Per word: which unit it is, and how many months, days or microseconds."""
 
 
 @total_ordering
@@ -111,18 +110,22 @@ def _from_iso(found: re.Match[str]) -> Interval:
 
 
 def _from_terms(text: str) -> Interval:
-    """`1 year 2 days 03:04:05`: whole numbers of months and days, fractions only below a day."""
+    """`1 year 2 days 03:04:05`: fractions only below a day; no unit twice."""
     months = days = microseconds = position = 0
+    seen: set[str] = set()
     while position < len(text):
         found = _CLOCK.match(text, position)
         if found is not None:
-            microseconds += _clock(found)
+            units, parts = {"hour", "minute", "second"}, (0, 0, _clock(found))
         else:
             found = _TERM.match(text, position)
             if found is None:
                 raise BadLiteral
-            parts = _term(found)
-            months, days, microseconds = months + parts[0], days + parts[1], microseconds + parts[2]
+            units, parts = _term(found)
+        if seen & units:
+            raise BadLiteral
+        seen |= units
+        months, days, microseconds = months + parts[0], days + parts[1], microseconds + parts[2]
         position = found.end()
     if not text:
         raise BadLiteral
@@ -137,17 +140,18 @@ def _clock(found: re.Match[str]) -> int:
     return -total if found[1] == "-" else total
 
 
-def _term(found: re.Match[str]) -> tuple[int, int, int]:
-    unit = found[4].lower()
-    name = unit if unit in _MICROSECONDS or unit in _DAYS or unit in _MONTHS else unit.removesuffix("s")
-    name = "century" if unit == "centuries" else name
-    amount = Fraction(f"{found[1]}{found[2]}.{found[3] or 0}")
-    if name in _MICROSECONDS:
-        return 0, 0, int(amount * _MICROSECONDS[name])
-    if amount.denominator != 1 or name not in {**_MONTHS, **_DAYS}:
+def _term(found: re.Match[str]) -> tuple[set[str], tuple[int, int, int]]:
+    """The units that a term stands for, and what it adds."""
+    unit = _UNITS.get(found[4].lower())
+    if unit is None:
         raise BadLiteral
-    number = int(amount)
-    return (number * _MONTHS[name], 0, 0) if name in _MONTHS else (0, number * _DAYS[name], 0)
+    amount = Fraction(f"{found[1]}{found[2]}.{found[3] or 0}")
+    name, months, days, microseconds = unit
+    if microseconds:
+        return {name}, (0, 0, int(amount * microseconds))
+    if amount.denominator != 1:
+        raise BadLiteral
+    return {name}, (int(amount) * months, int(amount) * days, 0)
 
 
 def _checked(value: Interval) -> Interval:

@@ -155,7 +155,8 @@ def _read_stamp(text: str, *, is_zoned: bool) -> int:
     if found is None or (found["zone"] and found["hour"] is None):
         raise BadLiteral
     clock = 0 if found["hour"] is None else _clock(found)
-    stamp = _days(found) * DAY_US + clock - (_offset(found) if is_zoned else 0)
+    offset = _offset(found)
+    stamp = _days(found) * DAY_US + clock - (offset if is_zoned else 0)
     if not FIRST_TIMESTAMP <= stamp < END_TIMESTAMP:
         raise BadLiteral(f'timestamp out of range: "{text[:60]}"')
     return stamp
