@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import uvicorn
 
+from pgshapes.processes.corked_transport import CorkedHttpProtocol
+
 # Proxies keep idle connections for 60 s; ours must outlive theirs, or they send into a closed one.
 _KEEP_ALIVE_S: Final = 75
 _DRAIN_S: Final = 15
@@ -28,7 +30,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=CorkedHttpProtocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
