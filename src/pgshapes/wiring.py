@@ -25,6 +25,7 @@ from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.processes.child import PERMITS, ChildTask, read_task, stop_with_supervisor
 from pgshapes.processes.http_server import HttpServer
+from pgshapes.processes.limits import raise_open_files
 from pgshapes.processes.listening import listen
 from pgshapes.processes.logs import configure_logs
 from pgshapes.processes.replicator import Replicator
@@ -50,6 +51,7 @@ def run(settings: Settings) -> int:
 def serve_in_one_process(settings: Settings, *, make_files: MakeFiles | None = None) -> int:
     """Owner and callers in one process and one event loop; the exit status. Raises ConfigError."""
     configure_logs(settings.log_level)
+    raise_open_files()
     uvloop.run(serve_in_one_loop(settings, make_files=make_files))
     return 0
 
@@ -150,6 +152,7 @@ def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = N
     """A child process, from its task to its exit status: 2 is a ConfigError, told in one line."""
     task = read_task()
     configure_logs(task.settings.log_level)
+    raise_open_files()
     work = entry or (run_replicator if task.name == "replicator" else run_http_process)
     try:
         uvloop.run(work(task))

@@ -1,4 +1,4 @@
-"""The owner's changes on their way to waiters and links: announced locally at once, sent once per loop turn.
+"""The owner's changes on their way to waiters and links: announced locally at once, sent in frames.
 
 Not a transport: a `Feed` is whatever carries frames to another process. Invariants: every feed gets every
 change made after it was attached, in frames numbered without a gap; nothing here waits for a feed, except
@@ -22,6 +22,11 @@ ACKNOWLEDGE_LIMIT_S: Final = 0.1
 """How long a removal waits for a process that does not answer before that process is cut off (design §5)."""
 
 
+FRAME_SPACING_S: Final = 0.001
+"""A frame is a system call and wakes every process. A change that comes alone goes out at the end of its loop
+turn; in a burst they go out together, this often."""
+
+
 class Feed(Protocol):
     """One link's sending end."""
 
@@ -38,7 +43,7 @@ class Feed(Protocol):
 
 
 class Broadcast:
-    """Gathers the deltas of one loop turn and sends them to every feed."""
+    """Gathers deltas and sends them to every feed, in a burst once per `FRAME_SPACING_S`."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -49,6 +54,7 @@ class Broadcast:
         self._pending = Rows()
         self._has_pending = False
         self._is_flush_due = False
+        self._flushed_at = 0.0
         self._depth = 0
         self._unannounced: list[tuple[Table[Any, Any], Any, Any]] = []
         self._progress = Notice()
@@ -85,20 +91,26 @@ class Broadcast:
     def _schedule_flush(self) -> None:
         if not self._is_flush_due:
             self._is_flush_due = True
-            asyncio.get_running_loop().call_soon(self._flush_when_due)
+            loop = asyncio.get_running_loop()
+            due = self._flushed_at + FRAME_SPACING_S
+            if loop.time() < due:
+                loop.call_at(due, self._flush_when_due)
+            else:
+                loop.call_soon(self._flush_when_due)
 
     def _flush_when_due(self) -> None:
         self._is_flush_due = False
         self.flush()
 
     def flush(self) -> None:
-        """Send what has been gathered now rather than at the end of the loop turn."""
+        """Send what has been gathered now rather than when it is due."""
         if self._depth or not self._has_pending:
             return
         pending, self._pending, self._has_pending = self._pending, Rows(), False
         if not self._feeds:
             return
         self.number += 1
+        self._flushed_at = asyncio.get_running_loop().time()
         frame = encode(Deltas(self.number, pending))
         for feed in tuple(self._feeds):
             feed.send(frame)

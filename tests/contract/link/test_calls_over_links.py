@@ -29,6 +29,9 @@ RESOLVED = ResolvedShape(
     b'{"id":{"type":"int4"}}',
 )
 
+LOOP_CLOCK_STEP_S = 0.002
+"""uvloop counts in milliseconds: its timers may be early by one."""
+
 
 @pytest.mark.parametrize("reply", [RESOLVED, "handle", True, False, None])
 async def test_a_reply_arrives_as_it_was_given(pair: Pair, reply: Reply) -> None:
@@ -184,7 +187,7 @@ async def test_a_deadline_ends_the_call_at_both_ends(pair: Pair) -> None:
     @pair.script.on("h")
     async def wait_for_leave(context: CallContext) -> Reply:
         await context.cancelled.wait()
-        assert context.remaining_s <= 0
+        assert context.remaining_s <= LOOP_CLOCK_STEP_S
         ended.set()
         return None
 

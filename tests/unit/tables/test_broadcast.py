@@ -61,9 +61,19 @@ async def test_frames_are_numbered_without_a_gap_and_alike_for_all_feeds(tables:
     second = RecordingFeed(tables)
     for value in range(3):
         tables.progress.put("a", value)
-        await asyncio.sleep(0)
+        tables.broadcast.flush()
     assert [frame.number for frame in first.sent] == [1, 2, 3, 4]
     assert second.sent == first.sent[1:]
+
+
+async def test_a_burst_goes_out_in_few_frames_and_complete(tables: Tables) -> None:
+    feed = RecordingFeed(tables)
+    for value in range(1, 51):
+        tables.progress.put("a", value)
+        await asyncio.sleep(0)
+    await tables.acknowledged()
+    assert 1 <= len(feed.sent) < 50
+    assert tables.progress["a"] == 50
 
 
 async def test_a_detached_feed_is_sent_nothing_more(tables: Tables) -> None:
