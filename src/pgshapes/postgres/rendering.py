@@ -55,19 +55,26 @@ def copy_rows(relation: Relation, columns: Iterable[str], where_sql: str | None)
 
     JSON text holds no control character, so with these delimiters nothing is ever quoted or doubled.
     """
-    query = select_rows(relation, columns, where_sql)
+    return copy_texts(select_rows(relation, columns, where_sql))
+
+
+def copy_texts(query: str) -> str:
+    """The COPY statement for a query with one column of JSON texts."""
     return f"COPY ({query}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
 
 
 def select_rows(relation: Relation, columns: Iterable[str], where_sql: str | None) -> str:
-    """The SELECT of the rows' JSON texts. `where_sql` is SQL of our own making, never a client's text.
+    """The SELECT of the rows' JSON texts. `where_sql` is SQL of our own making, never a client's text."""
+    selection = f" WHERE ({where_sql})" if where_sql else ""
+    return f"SELECT {row_json(relation, columns)} FROM {from_item(relation)}{selection}"
 
-    An ordinary table is read with ONLY: what inherits from it is another relation in the log, too.
+
+def from_item(relation: Relation) -> str:
+    """The table in FROM. An ordinary one with ONLY: what inherits from it is another relation in the log,
+    too.
     """
     only = "ONLY " if relation.kind == "r" else ""
-    source = f"{only}{qualified_name(relation.schema, relation.name)}"
-    selection = f" WHERE ({where_sql})" if where_sql else ""
-    return f"SELECT {row_json(relation, columns)} FROM {source}{selection}"
+    return f"{only}{qualified_name(relation.schema, relation.name)}"
 
 
 def row_json(relation: Relation, columns: Iterable[str], snapshot_mark: int | None = None) -> str:

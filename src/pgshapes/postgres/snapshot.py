@@ -14,39 +14,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import psycopg
-from psycopg import pq
 
 from pgshapes.errors import SourceError
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.postgres import simple_query, snapshot_refusal
-from pgshapes.postgres.connection import LONG_LIFE_SETTINGS, VALUE_SETTINGS, Connection, settings_sql
+from pgshapes.postgres import simple_query, snapshot_refusal, snapshot_transaction
+from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
 from pgshapes.postgres.copy_out import CopyOut
-from pgshapes.postgres.current_snapshot import parse_visibility
 from pgshapes.postgres.rendering import copy_rows
-from pgshapes.postgres.sqlstate import OPERATOR
 
 FIRST_ROW_TIMEOUT_S: Final = 30.0
 QUEUE_TIMEOUT_S: Final = 10.0
 """Below the 30 s that a caller waits for a creation."""
 
-_CLEAN_UP_TIMEOUT_S: Final = 5.0
-
-_QUERY_SETTINGS: Final = (
-    *LONG_LIFE_SETTINGS,
-    ("row_security", "off"),  # the log knows no policies: an error is better than other rows than the log's
-    ("jit", "off"),  # output functions gain nothing by it, and the first row waits for the compiler
-)
-_TAKE: Final = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-    + settings_sql(VALUE_SETTINGS + _QUERY_SETTINGS, local=True)
-    + "; SELECT pg_catalog.pg_current_snapshot()::text,"
-    " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::text END"
-)
-"""One round trip. The statement's snapshot exists before its first expression is computed, so the WAL
-position is later.
-"""
+_TAKE: Final = f"{snapshot_transaction.BEGIN}; {snapshot_transaction.LOOK}"
+"""One round trip."""
 
 
 class Snapshot:
@@ -62,13 +45,10 @@ class Snapshot:
     async def take(self) -> SnapshotVisibility:
         """Begin; what the snapshot sees. Raises NotNow, SchemaMoved, SourceError (a standby, too)."""
         try:
-            *_, result = await simple_query.run(self._connection, _TAKE)
+            *_, look = await simple_query.run(self._connection, _TAKE)
         except psycopg.Error as error:
             raise snapshot_refusal.refuse(error) from error
-        snapshot, insert_lsn = (result.get_value(0, column) for column in (0, 1))
-        if snapshot is None or insert_lsn is None:
-            raise SourceError("snapshots need the primary: this server is a standby", action=OPERATOR)
-        return parse_visibility(snapshot.decode(), insert_lsn.decode())
+        return snapshot_transaction.visibility(look)
 
     async def discard(self) -> None:
         """End the transaction without a query."""
@@ -94,16 +74,7 @@ class Snapshot:
         """Bring the connection back to idle, or close it: also in the middle of a query that nobody wants any
         more.
         """
-        status = self._connection.pgconn.transaction_status
-        try:
-            async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
-                if status == pq.TransactionStatus.ACTIVE:
-                    await self._connection.cancel_safe(timeout=_CLEAN_UP_TIMEOUT_S)
-                    await self._connection.close()
-                elif status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
-                    await simple_query.run(self._connection, "ROLLBACK")
-        except (TimeoutError, psycopg.Error):
-            await self._connection.close()
+        await snapshot_transaction.leave(self._connection)
 
     async def _first_batch(self, copy_sql: str) -> tuple[list[bytes], CopyOut]:
         try:

@@ -2,7 +2,7 @@
 
 Not a parser of its own, and it knows no types. The tree is the JSON of the library as plain dicts and
 lists; only the clause's expression leaves this module, and only if the statement around it is exactly
-`SELECT 1 WHERE <clause>`.
+`SELECT 1 WHERE <clause>`; of a sort order only its terms, and only from `SELECT 1 ORDER BY <terms>`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ worst.
 """
 
 _WRAPPER: Final = b"SELECT 1 WHERE "
+_ORDER_WRAPPER: Final = b"SELECT 1 ORDER BY "
 _LIBRARIES: Final = {"win32": "pg_query.dll", "darwin": "libpg_query.dylib"}
-_STATEMENT_KEYS: Final = {"targetList", "whereClause", "limitOption", "op"}
+_STATEMENT_KEYS: Final = {"targetList", "limitOption", "op"}
 
 
 class _Error(ctypes.Structure):
@@ -66,16 +67,17 @@ def _library() -> ctypes.CDLL:
 
 def parse_clause(text: str) -> Node:
     """The expression of a clause. Raises Refusal for what is no single boolean expression of the grammar."""
-    statements = _parse_statements(_WRAPPER + _encode(text))
-    if len(statements) != 1:
-        raise Refusal('unescaped ";" causing statement split')
-    statement = statements[0].get("stmt", {}).get("SelectStmt")
-    if statement is None or set(statement) - _STATEMENT_KEYS or statement.get("op") != "SETOP_NONE":
-        raise Refusal("malformed query ending with SQL clauses")
-    if len(statement["targetList"]) != 1 or "whereClause" not in statement:
-        raise Refusal("malformed query ending with SQL clauses")
+    wrapped = _WRAPPER + _encode(text, "WHERE clause")
+    statement = _parse_select(wrapped, "whereClause", 'unescaped ";" causing statement split')
     clause: Node = statement["whereClause"]
     return clause
+
+
+def parse_sort_order(text: str) -> list[Node]:
+    """The terms of a sort order. Raises Refusal for what is no list of them."""
+    wrapped = _ORDER_WRAPPER + _encode(text, "ORDER BY")
+    statement = _parse_select(wrapped, "sortClause", "Unexpected `;` in order by")
+    return [term["SortBy"] for term in statement["sortClause"]]
 
 
 def location_in_clause(location: int) -> int:
@@ -83,18 +85,36 @@ def location_in_clause(location: int) -> int:
     return max(0, location - len(_WRAPPER))
 
 
-def _encode(text: str) -> bytes:
+def location_in_sort_order(location: int) -> int:
+    """Byte position in the user's text of a position in the parsed statement."""
+    return max(0, location - len(_ORDER_WRAPPER))
+
+
+def _encode(text: str, what: str) -> bytes:
     if len(text) > MAX_CLAUSE_BYTES:
-        raise Refusal(f"WHERE clause is longer than {MAX_CLAUSE_BYTES} bytes")
+        raise Refusal(f"{what} is longer than {MAX_CLAUSE_BYTES} bytes")
     try:
         encoded = text.encode()
     except UnicodeEncodeError:
-        raise Refusal("WHERE clause is not valid UTF-8") from None
+        raise Refusal(f"{what} is not valid UTF-8") from None
     if len(encoded) > MAX_CLAUSE_BYTES:
-        raise Refusal(f"WHERE clause is longer than {MAX_CLAUSE_BYTES} bytes")
+        raise Refusal(f"{what} is longer than {MAX_CLAUSE_BYTES} bytes")
     if b"\0" in encoded:
-        raise Refusal("WHERE clause must not contain NUL characters")
+        raise Refusal(f"{what} must not contain NUL characters")
     return encoded
+
+
+def _parse_select(statement: bytes, clause: str, split: str) -> Node:
+    """The one SELECT of the statement, which has this clause and no other."""
+    statements = _parse_statements(statement)
+    if len(statements) != 1:
+        raise Refusal(split)
+    select: Node | None = statements[0].get("stmt", {}).get("SelectStmt")
+    if select is None or select.keys() - {clause} != _STATEMENT_KEYS or select["op"] != "SETOP_NONE":
+        raise Refusal("malformed query ending with SQL clauses")
+    if len(select["targetList"]) != 1 or clause not in select:
+        raise Refusal("malformed query ending with SQL clauses")
+    return select
 
 
 def _parse_statements(statement: bytes) -> list[Node]:
