@@ -17,9 +17,9 @@ import structlog
 import uvloop
 
 from pgshapes.config import Settings
-from pgshapes.errors import ConfigError
+from pgshapes.errors import ConfigError, PgShapesError
 from pgshapes.gates.admission_control import AdmissionControl
-from pgshapes.gates.permit_counts import SharedCounts, PermitCounts
+from pgshapes.gates.permit_counts import PermitCounts, SharedCounts
 from pgshapes.gates.status_monitor import StatusMonitor
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.settings import HttpSettings
@@ -149,16 +149,18 @@ def store_maker(settings: Settings, make_files: MakeFiles | None) -> Callable[[]
 
 
 def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = None) -> int:
-    """A child process, from its task to its exit status: 2 is a ConfigError, told in one line."""
+    """A child process, from its task to its exit status: 2 is a ConfigError, 1 another failure, told in one
+    line.
+    """
     task = read_task()
     configure_logs(task.settings.log_level)
     raise_open_files()
     work = entry or (run_replicator if task.name == "replicator" else run_http_process)
     try:
         uvloop.run(work(task))
-    except ConfigError as error:
+    except PgShapesError as error:
         print(f"pgshapes: {error.message}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1
     return 0
 
 
