@@ -1,7 +1,8 @@
-"""Random clauses in the language that clients write: typed, but with untyped literals, parameters and implicit casts.
+"""Random clauses in the language that clients write: typed, but with untyped literals, parameters and
+implicit casts.
 
-Operators and functions are drawn from `pg_catalog` itself, also those that we refuse, so that the refusals are counted
-honestly.
+Operators and functions are drawn from `pg_catalog` itself, also those that we refuse, so that the refusals
+are counted honestly.
 """
 
 from __future__ import annotations

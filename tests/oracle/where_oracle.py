@@ -1,8 +1,9 @@
 """The oracle of WHERE: what Postgres says of random clauses over random rows, against what we say.
 
-`python -m tests.oracle.where_oracle --pairs 1000000` runs it at length against the embedded server. A pair is one clause
-and one row. We must be True exactly where Postgres says TRUE; where it says FALSE, NULL, or raises an error for the row,
-we must be False. A clause that we refuse is not a pair; refusals are counted by reason.
+`python -m tests.oracle.where_oracle --pairs 1000000` runs it at length against the embedded server. A pair
+is one clause and one row. We must be True exactly where Postgres says TRUE; where it says FALSE, NULL, or
+raises an error for the row, we must be False. A clause that we refuse is not a pair; refusals are counted
+by reason.
 """
 
 from __future__ import annotations

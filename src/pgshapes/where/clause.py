@@ -23,8 +23,6 @@ from pgshapes.where.refusal import Refusal
 from pgshapes.where.server import server_of
 from pgshapes.where.tree import Apply, CastTo, ColumnRef, Expr, walk
 
-MAX_SQL_BYTES: Final = 1_000_000
-"""Casts and quotes make the SQL longer than the text; parameters longer still."""
 _MAX_DESCRIBED: Final = 200
 """Expressions whose type the server is asked for; the clause itself is always one of them."""
 
@@ -32,7 +30,7 @@ _MAX_DESCRIBED: Final = 200
 class Clause:
     """A clause whose types the server has confirmed, or which was confirmed before a restart."""
 
-    __slots__ = ("_folded", "_relation", "columns", "sql")
+    __slots__ = ("_folded", "_predicate", "_relation", "columns", "sql")
 
     def __init__(self, sql: str, tree: Expr, folded: Expr, relation: Relation) -> None:
         self.sql = sql
@@ -41,12 +39,16 @@ class Clause:
         """Names of the columns that it reads."""
         self._folded = folded
         self._relation = relation
+        self._predicate: Predicate | None = None
 
     def compile(self, relation: Relation) -> Predicate:
         """The predicate over rows of `relation`; columns are found by name, types must be as they were."""
-        if relation == self._relation:
-            return _predicate(self.sql, self._folded, relation)
-        return clause_from_sql(self.sql, relation).compile(relation)
+        if relation is not self._relation and relation != self._relation:
+            return clause_from_sql(self.sql, relation).compile(relation)
+        if self._predicate is None:
+            rules = CollationRules(server_of(relation))
+            self._predicate = Predicate(self.sql, self._folded, rules)
+        return self._predicate
 
 
 class PreparedClause:
@@ -54,11 +56,16 @@ class PreparedClause:
 
     def __init__(self, tree: Expr, folded: Expr, relation: Relation) -> None:
         self._clause = Clause(deparse(tree), tree, folded, relation)
+        self._relation = relation
         self._described = _described(tree)
         columns = ", ".join(deparse(expr) for expr in self._described)
         table = f"{quote_identifier(relation.schema)}.{quote_identifier(relation.name)}"
         self.authority_sql = f"SELECT {columns} FROM {table}"
         """To be prepared by the user's server, not run; `confirm` takes the types of its result columns."""
+
+    def require_evaluable(self) -> None:
+        """Make the predicate now. Raises Refusal for all that cannot be evaluated exactly."""
+        self._clause.compile(self._relation)
 
     def confirm(self, described: Sequence[int]) -> Clause:
         """The clause, if the server sees the types that we see. Raises RequestError."""
@@ -82,35 +89,33 @@ def prepare_clause(
     """A client's clause, understood. Raises RequestError about `where` or `params` (semantics §2)."""
     try:
         tree, folded = _understand(text, params, relation, queryable)
+        prepared = PreparedClause(tree, folded, relation)
+        prepared.require_evaluable()
     except Refusal as refusal:
         raise refusal.as_request_error() from None
-    return PreparedClause(tree, folded, relation)
+    return prepared
 
 
 def clause_from_sql(sql: str, relation: Relation) -> Clause:
     """A clause from its own normalised SQL. Raises RequestError when the relation has changed under it."""
     try:
         tree, folded = _understand(sql, {}, relation, None)
+        clause = Clause(sql, tree, folded, relation)
+        clause.compile(relation)
     except Refusal as refusal:
         raise refusal.as_request_error() from None
-    return Clause(sql, tree, folded, relation)
+    return clause
 
 
 def _understand(
     text: str, params: Mapping[str, str], relation: Relation, queryable: Collection[str] | None
 ) -> tuple[Expr, Expr]:
-    """The typed tree and its folded form. Raises Refusal for all that cannot be evaluated exactly."""
+    """The typed tree and its folded form. Raises Refusal for what follows rules that we do not have."""
     node = parse_clause(text)
     tree = Analysis(relation, Parameters(params), queryable).clause(node)
     rules = CollationRules(server_of(relation))
     rules.check(tree)
-    folded = Folding(rules).fold(tree)
-    _predicate("", folded, relation)
-    return tree, folded
-
-
-def _predicate(sql: str, folded: Expr, relation: Relation) -> Predicate:
-    return Predicate(sql, folded, CollationRules(server_of(relation)))
+    return tree, Folding(rules).fold(tree)
 
 
 def _described(tree: Expr) -> list[Expr]:

@@ -7,6 +7,7 @@ clause must mean here what it means there. Pure; knows `catalogue.py`, not the c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from pgshapes.where.catalogue import (
@@ -26,6 +27,7 @@ Candidate = TypeVar("Candidate", Operator, Function)
 _STRING = "S"
 
 
+@lru_cache(maxsize=4096)
 def find_operator(name: str, left: PgType | None, right: PgType) -> Operator | None:
     """The operator that `left name right` means (`left` None: prefix), None when there is no single one."""
     inputs = (right,) if left is None else (left, right)

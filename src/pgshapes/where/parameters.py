@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from pgshapes.where.catalogue import PgType
 from pgshapes.where.refusal import Refusal
+
+
+MAX_USED_BYTES: Final = 1_000_000
+"""All uses of all parameters together; each use puts the value into the SQL."""
 
 
 class Parameters:
@@ -14,12 +19,16 @@ class Parameters:
     def __init__(self, values: Mapping[str, str]) -> None:
         self.values = _numbered(values)
         self.types: dict[int, PgType] = {}
+        self._used_bytes = 0
 
     def value(self, number: int, at: int) -> str:
         """The value given for `$number`. Raises Refusal."""
         value = self.values.get(number)
         if value is None:
             raise Refusal(f"parameter ${number} was not provided", at=at)
+        self._used_bytes += len(value)
+        if self._used_bytes > MAX_USED_BYTES:
+            raise Refusal(f"parameters put more than {MAX_USED_BYTES} bytes into the clause", at=at)
         return value
 
     def decide(self, number: int, found: PgType, at: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from pgshapes.where.catalogue import PgType
 from pgshapes.where.collation import Collation
@@ -253,18 +253,32 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 
 def map_children(expr: Expr, function: Callable[[Expr], Expr]) -> Expr:
-    """The node with each direct operand replaced."""
-    changed = {
-        field.name: _map(getattr(expr, field.name), function)
-        for field in fields(expr)
-        if field.name not in ("type", "at")
-    }
-    return replace(expr, **changed)
+    """The node with each direct operand replaced; the node itself when nothing changes."""
+    if not expr.children:
+        return expr
+    names = _operand_fields(type(expr))
+    before = [getattr(expr, name) for name in names]
+    after = [_map(value, function) for value in before]
+    if all(new is old for new, old in zip(after, before, strict=True)):
+        return expr
+    return replace(expr, **dict(zip(names, after, strict=True)))
+
+
+def _operand_fields(kind: type[Expr]) -> tuple[str, ...]:
+    names = _FIELDS.get(kind)
+    if names is None:
+        names = tuple(field.name for field in fields(kind) if field.name not in ("type", "at"))
+        _FIELDS[kind] = names
+    return names
+
+
+_FIELDS: Final[dict[type[Expr], tuple[str, ...]]] = {}
 
 
 def _map(value: Any, function: Callable[[Expr], Expr]) -> Any:
     if isinstance(value, Expr):
         return function(value)
     if isinstance(value, tuple) and type(value) is tuple:
-        return tuple(_map(item, function) for item in value)
+        mapped = tuple(_map(item, function) for item in value)
+        return value if all(new is old for new, old in zip(mapped, value, strict=True)) else mapped
     return value

@@ -21,6 +21,7 @@ _NUMBERS: Final = (
 _SAME: Final = ("numeric_", "uuid_", "date_", "time_", "timestamp_", "timestamptz_", "bytea", "bool")
 _CANONICAL: Final = frozenset({"int2", "int4", "int8", "int24", "int42", "int28", "int82", "int48", "int84"})
 _CANONICAL_SAME: Final = frozenset(_SAME) - {"numeric_"}
+_ORDERED_TEXT: Final = frozenset({"date_", "timestamp_", "timestamptz_"})
 _STAMPS: Final = ("timestamp", "timestamptz")
 
 
@@ -47,7 +48,9 @@ def comparisons() -> Iterator[tuple[str, Operation]]:
         for stem in _NUMBERS:
             yield f"{stem}{word}", inline(plain, equality=equality if stem in _CANONICAL else "")
         for stem in _SAME:
-            yield f"{stem}{word}", inline(plain, equality=equality if stem in _CANONICAL_SAME else "")
+            same = inline(plain, equality=equality if stem in _CANONICAL_SAME else "")
+            is_ordered = stem in _ORDERED_TEXT and not equality
+            yield f"{stem}{word}", same._replace(ordered_text=sign) if is_ordered else same
         yield from _texts(word, sign)
         yield from _dates(word, sign)
         yield f"interval_{word}", inline(plain)

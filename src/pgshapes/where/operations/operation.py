@@ -17,6 +17,8 @@ class Operation(NamedTuple):
     """Whether it may raise RowError."""
     equality: str = ""
     """`eq` or `ne` when it is `=` or `<>` of a type whose equal values have equal text."""
+    ordered_text: str = ""
+    """The sign, when the operation orders values whose text, in years of four digits, has the same order."""
     collation: str = ""
     """What it needs of the collation: `equal` determinism, `order` byte order, `case` known folding."""
 

@@ -35,7 +35,7 @@ def call_test(emission: Emission, expr: Apply, *, wanted: bool) -> str:
     text = _text_comparison(emission, expr, wanted=wanted)
     if text is not None:
         return text
-    guards, use = _strict(emission, expr)
+    guards, use = _text_order(emission, expr) or _strict(emission, expr)
     use = use if wanted else f"(not {use})"
     return f"({guards} and {use})" if guards else use
 
@@ -108,6 +108,26 @@ def _text_comparison(emission: Emission, expr: Apply, *, wanted: bool) -> str | 
         return f"({text} == {constant})"
     name = emission.names.temporary()
     return f"(({name} := {text}) is not None and {name} != {constant})"
+
+
+def _text_order(emission: Emission, expr: Apply) -> tuple[str, str] | None:
+    """The order of dates and timestamps by their text, which holds in years of four digits after Christ."""
+    sign = OPERATIONS[expr.function].ordered_text
+    if not sign:
+        return None
+    left, right = expr.args
+    column = plain_column(left)
+    if column is None or not isinstance(right, Const) or not _is_common_year(right.text):
+        return None
+    name, constant = emission.names.temporary(), emission.names.bind(right.text)
+    decoded = f"{emission.names.decoded(column.type, name)} {sign} {emission.names.constant(right)}"
+    by_text = f"{name} {sign} {constant}"
+    use = f'({by_text} if {name}[4:5] == "-" and {name}[-1] != "C" else {decoded})'
+    return f"(({name} := {emission.names.column(column.index)}) is not None)", use
+
+
+def _is_common_year(text: str | None) -> bool:
+    return text is not None and text[4:5] == "-" and not text.endswith("BC")
 
 
 def _written(emission: Emission, arg: Expr) -> str:

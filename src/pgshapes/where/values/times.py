@@ -11,6 +11,7 @@ Users may write ISO forms only: what `yesterday` or `01/02/03` means depends on 
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Final
 
 from pgshapes.where.values.raising import BadLiteral
@@ -35,6 +36,7 @@ _ERA: Final = r"(?: (?P<era>BC|AD))?"
 _DATE_FORM: Final = re.compile(_DATE + _ERA, re.ASCII | re.IGNORECASE)
 _TIME_FORM: Final = re.compile(_CLOCK, re.ASCII)
 _STAMP_FORM: Final = re.compile(rf"{_DATE}(?:[ T]{_CLOCK})?(?:{_ZONE})?{_ERA}", re.ASCII | re.IGNORECASE)
+_ORDINAL_2000: Final = date(2000, 1, 1).toordinal()
 _SPACE: Final = " \t\n\v\f\r"
 
 
@@ -68,7 +70,7 @@ def days_in_month(year: int, month: int) -> int:
 def decode_date(text: str) -> int:
     """A date as the server writes it."""
     if len(text) == 10 and text[4] == "-":
-        return days_from_civil(int(text[:4]), int(text[5:7]), int(text[8:]))
+        return date.fromisoformat(text).toordinal() - _ORDINAL_2000
     return read_date(text)
 
 
@@ -90,8 +92,8 @@ def write_date(days: int) -> str:
     """As `date_out` writes it under DateStyle ISO."""
     if days in (DATE_INFINITY, DATE_NEGATIVE_INFINITY):
         return "infinity" if days > 0 else "-infinity"
-    date, era = _civil_text(days)
-    return date + era
+    day, era = _civil_text(days)
+    return day + era
 
 
 def read_time(text: str) -> int:
@@ -113,7 +115,7 @@ def write_time(microseconds: int) -> str:
 def decode_timestamp(text: str) -> int:
     """A timestamp as the server writes it, and a timestamptz under TimeZone UTC."""
     if len(text) > 18 and text[4] == "-" and text[13] == ":" and text[-1] != "C":
-        days = days_from_civil(int(text[:4]), int(text[5:7]), int(text[8:10]))
+        days = date.fromisoformat(text[:10]).toordinal() - _ORDINAL_2000
         seconds = int(text[11:13]) * 3600 + int(text[14:16]) * 60 + int(text[17:19])
         rest = text[19:].removesuffix("+00")
         return (days * 86_400 + seconds) * 1_000_000 + (int(rest[1:].ljust(6, "0")) if rest else 0)
@@ -135,8 +137,8 @@ def write_timestamp(stamp: int) -> str:
     if stamp in (TIMESTAMP_INFINITY, TIMESTAMP_NEGATIVE_INFINITY):
         return "infinity" if stamp > 0 else "-infinity"
     days, clock = divmod(stamp, DAY_US)
-    date, era = _civil_text(days)
-    return f"{date} {write_time(clock)}{era}"
+    day, era = _civil_text(days)
+    return f"{day} {write_time(clock)}{era}"
 
 
 def write_timestamptz(stamp: int) -> str:

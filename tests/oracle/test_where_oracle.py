@@ -1,0 +1,22 @@
+"""20,000 seeded pairs of clause and row: we must answer as Postgres does, or have refused the clause."""
+
+from __future__ import annotations
+
+import os
+
+import psycopg
+import pytest
+from tests.oracle.where_oracle import Oracle
+
+PAIRS = 5_000
+_FIRST = int(os.environ.get("PGSHAPES_ORACLE_SEED", "1000"))
+
+
+@pytest.mark.parametrize("seed", range(_FIRST, _FIRST + 4))
+def test_random_clauses_over_random_rows(seed: int, sql: psycopg.Connection) -> None:
+    """No difference; and the language is wide enough that few valid clauses are refused."""
+    totals = Oracle(sql, seed).run(PAIRS)
+    print(f"seed {seed}", totals.report())
+    assert totals.pairs >= PAIRS
+    assert not totals.differences, totals.differences[:10]
+    assert totals.refused.total() < 0.2 * totals.clauses
