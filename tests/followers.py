@@ -1,0 +1,149 @@
+"""Clients that follow shapes from threads, each on its own connection, and remember what they were told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import httpx
+from tests.materialised import Materialised, Row
+
+from pgshapes.model.offset import Offset
+
+BROKEN = "incomplete"
+"""In what httpx says of a response that was begun and not ended."""
+
+
+class Told(NamedTuple):
+    """A response as a client took it."""
+
+    requested: Offset
+    end: Offset
+    messages: list[dict[str, Any]]
+
+
+class State(NamedTuple):
+    """The rows when a response claimed to be up to date at an LSN."""
+
+    lsn: int
+    rows: dict[str, Row]
+
+
+@dataclass
+class Recorded(Materialised):
+    """A strict client that remembers every response, and the rows at each moment it was up to date."""
+
+    told: list[Told] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+
+    def take(self, response: httpx.Response) -> httpx.Response:
+        """Apply a response, and remember it."""
+        requested = self.offset
+        super().take(response)
+        messages = response.json()
+        self.told.append(Told(requested, self.offset, messages))
+        if self.is_up_to_date:
+            claim = int(messages[-1]["headers"]["global_last_seen_lsn"])
+            self.states.append(State(claim, {key: dict(row) for key, row in self.rows.items()}))
+        return response
+
+    def told_after(self, offset: Offset) -> list[dict[str, Any]]:
+        """All changes that were told at or after a request with this offset."""
+        return [
+            message
+            for told in self.told
+            if told.requested >= offset
+            for message in told.messages
+            if "key" in message
+        ]
+
+
+@dataclass
+class Patient(Materialised):
+    """A strict client that tries again when the server is away or asks it to come back later."""
+
+    reconnects: int = 0
+    refusals: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    def request(self, client: httpx.Client, *, live: bool = False) -> httpx.Response:
+        """One answered request."""
+        while True:
+            try:
+                return super().request(client, live=live)
+            except httpx.TransportError as error:
+                self.reconnects += 1
+                if BROKEN in str(error):
+                    self.broken.append(repr(error))
+            time.sleep(0.05)
+
+    def take(self, response: httpx.Response) -> httpx.Response:
+        """Apply a response unless it is a refusal for now."""
+        if response.status_code == 503:
+            self.refusals += 1
+            time.sleep(0.05)
+            return response
+        return super().take(response)
+
+
+class Followers:
+    """The threads of some clients."""
+
+    def __init__(self, shapes: Sequence[Materialised]) -> None:
+        self._errors: list[BaseException] = []
+        self._stop = threading.Event()
+        self._end_lsn: int | None = None
+        self._threads = [threading.Thread(target=self._follow, args=(shape,)) for shape in shapes]
+
+    def start(self) -> None:
+        """Begin to follow."""
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self, lsn: int) -> None:
+        """Wait until all have been told of everything before `lsn`. Raises what a client could not take."""
+        self._end_lsn = lsn
+        self._join()
+
+    def stop(self) -> None:
+        """End, wherever they are."""
+        self._stop.set()
+        self._join()
+
+    def check(self) -> None:
+        """Raise what a client could not take so far."""
+        if self._errors:
+            raise self._errors[0]
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        self.check()
+
+    def _follow(self, shape: Materialised) -> None:
+        # Nothing is encrypted; the certificates of the world would take longer to load than the test.
+        with httpx.Client(verify=False) as client:
+            try:
+                while not self._stop.is_set() and not self._has_ended(shape):
+                    shape.request(client, live=shape.is_up_to_date)
+            except BaseException as error:
+                self._errors.append(error)
+
+    def _has_ended(self, shape: Materialised) -> bool:
+        lsn = self._end_lsn
+        return lsn is not None and shape.is_up_to_date and shape.seen_lsn >= lsn
+
+
+@contextmanager
+def following(shapes: Sequence[Materialised]) -> Iterator[Followers]:
+    """The clients follow while the block runs; `finish` brings them to an end."""
+    followers = Followers(shapes)
+    followers.start()
+    try:
+        yield followers
+    finally:
+        followers.stop()

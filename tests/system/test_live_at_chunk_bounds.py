@@ -1,0 +1,88 @@
+"""Live followers while writers write, with chunks so small that every transaction crosses a bound.
+
+The published original loses operations there. Here each of fifty followers has to be told of every operation,
+once, in the same order as everybody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psycopg
+import pytest
+from tests import writers
+from tests.followers import following
+from tests.materialised import Materialised
+from tests.pending import end_mark
+from tests.selected import select_rows
+from tests.servers import running_server
+
+FOLLOWERS = 50
+WRITERS = 3
+TRANSACTIONS = 50
+"""Of each writer."""
+LONGEST_PAUSE_S = 0.1
+"""Between two transactions, so that followers are at the end of the log when the next one comes."""
+
+DEFINITIONS = [
+    {"table": "items"},
+    {"table": "items", "where": "tenant = 1", "replica": "full"},
+    {"table": "items", "where": "n % 2 = 0 OR tenant > 2"},
+]
+
+
+@pytest.mark.parametrize(
+    ("workers", "chunk_bytes"),
+    [
+        pytest.param(0, 1_000, id="1kB"),
+        pytest.param(2, 1_000, id="1kB-workers"),
+        pytest.param(2, 10_000, id="10kB-workers"),
+    ],
+)
+def test_nobody_misses_or_doubles_an_operation(database_url: str, workers: int, chunk_bytes: int) -> None:
+    """Whoever came first and whoever came last have the same log, and the rows of a SELECT."""
+    with (
+        psycopg.connect(database_url, autocommit=True) as connection,
+        running_server(
+            database_url, workers=workers, chunk_bytes_threshold=chunk_bytes, long_poll_timeout_ms=1000
+        ) as server,
+    ):
+        connection.execute(writers.CREATE.format(table="items"))
+        shapes = [
+            Materialised(server.shape_url, DEFINITIONS[number % len(DEFINITIONS)])
+            for number in range(FOLLOWERS)
+        ]
+        with following(shapes) as followers:
+            with ThreadPoolExecutor(WRITERS) as threads:
+                for written in [threads.submit(write, database_url, seed) for seed in range(WRITERS)]:
+                    written.result()
+            lsn = end_mark(connection, "items", "1000000, 1, 0, NULL")
+            followers.finish(lsn)
+        for definition in DEFINITIONS:
+            compare([shape for shape in shapes if shape.params is definition], connection)
+
+
+def write(url: str, seed: int) -> None:
+    """One writer, in bursts and pauses."""
+    chance = random.Random(seed)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for _ in range(TRANSACTIONS):
+            with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                writers.transaction(connection, "items", chance)
+            time.sleep(chance.choice((0, chance.random() * LONGEST_PAUSE_S)))
+
+
+def compare(shapes: list[Materialised], connection: psycopg.Connection) -> None:
+    """The followers of one definition with each other, with somebody who comes late, and with a SELECT."""
+    late = Materialised(shapes[0].shape_url, shapes[0].params)
+    with httpx.Client() as client:
+        late.catch_up(client)
+    _, _, expected = select_rows(connection, "items", late.params.get("where", "true"))
+    for shape in [*shapes, late]:
+        assert shape.handle == late.handle
+        assert shape.log == late.log
+        assert shape.rows == expected
