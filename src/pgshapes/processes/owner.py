@@ -29,12 +29,22 @@ from pgshapes.shape_cache.cleaner import ShapeCleaner
 from pgshapes.shape_cache.creation_lock import CreationLocks
 from pgshapes.shape_cache.creations import Creations
 from pgshapes.shape_cache.creator import CreatorParts, ShapeCreator
+from pgshapes.shape_cache.expiry import ShapeExpiry
 from pgshapes.shape_cache.log_publisher import LogPublisher
 from pgshapes.shape_cache.resolver import ShapeResolver
 from pgshapes.shape_cache.shape_status import ShapeStatus
 from pgshapes.shape_cache.write_buffer import WriteBuffer
 from pgshapes.shape_log.store import ShapeStore
-from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, DeleteShape, Reply, ResolveShape
+from pgshapes.tables.calls import (
+    Call,
+    CreateOrWaitShapeHandle,
+    DeleteShape,
+    ListUnseen,
+    NoteUse,
+    Reply,
+    ResolveShape,
+    Unseen,
+)
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
 from pgshapes.where.clause import clause_from_sql
@@ -66,6 +76,7 @@ class Owner:
         boundary: FlushBoundary,
         *,
         on_progress: Callable[[], None],
+        max_shapes: int | None = None,
     ) -> None:
         self._tables = tables
         self._sources = sources
@@ -78,6 +89,7 @@ class Owner:
         self.cleaner = ShapeCleaner(
             tables, self.status, router, store, boundary, spawn=self.spawn, after_removal=self._after_removal
         )
+        self.expiry = None if max_shapes is None else ShapeExpiry(tables, self.cleaner, max_shapes)
         self.publisher = LogPublisher(store, tables, self.cleaner.end)
         self.creator = ShapeCreator(
             CreatorParts(
@@ -105,6 +117,8 @@ class Owner:
             on_progress=on_progress,
         )
         self._on_progress = on_progress
+        # A commit record may begin at the boundary itself; it will be delivered again.
+        self._start_lsn = boundary.processed
         self._resolver = ShapeResolver(sources.inspector, tables)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -150,7 +164,20 @@ class Owner:
             return self._create_when_ready(call.shape, context)
         if isinstance(call, ResolveShape):
             return self._resolver.resolve(call.raw)
+        if isinstance(call, ListUnseen):
+            return self._list_unseen()
+        if isinstance(call, NoteUse):
+            return self._note_use(call)
         return self._delete(call)
+
+    async def _note_use(self, call: NoteUse) -> None:
+        if self.expiry is not None:
+            self.expiry.note_use(call.handles)
+
+    async def _list_unseen(self) -> Unseen:
+        delivered = self.router.delivered
+        known = max(delivered.last_commit_lsn, self._start_lsn - 1)
+        return Unseen(known, tuple((one.xid, one.commit_lsn) for one in delivered.unseen()))
 
     async def _create_when_ready(self, shape: ResolvedShape, context: CallContext) -> str:
         await self._monitor.wait_until(Level.ACTIVE, min(READY_TIMEOUT_S, context.remaining_s))

@@ -77,6 +77,7 @@ class Replicator:
         self._settings = settings
         self._tables = tables
         self._is_patient = is_restart
+        """Whether the database may be away for a while: it has been there before."""
         self._storage = StorageDir(settings.storage_dir)
         self._catalogue = Catalogue(settings.storage_dir)
         self._buffer = WriteBuffer(self._catalogue)
@@ -144,7 +145,7 @@ class Replicator:
         """At the very start a database that cannot be had is the operator's business; later it may come
         back.
         """
-        if self.owner is None and not self._is_patient:
+        if not self._is_patient:
             raise error if isinstance(error, ConfigError) else config_error(error) from error
         for condition in _CONNECTION_CONDITIONS:
             self._conditions.unmeet(condition, error.message)
@@ -161,6 +162,7 @@ class Replicator:
                 raise MustRestart(f"all shapes start anew: {found.purge_reason}")
             assert self.owner is not None and self.durability is not None
             stream = await session.stream(self.durability.recorded_lsn)
+            self._is_patient = True
             self.owner.change_path.connected(stream)
             self.durability.acknowledge = stream.acknowledge
             for condition in Condition:
@@ -236,6 +238,8 @@ class Replicator:
         await owner.restore(kept)
         self.owner, self.durability = owner, durability
         owner.spawn(durability.run())
+        if owner.expiry is not None:
+            owner.spawn(owner.expiry.run())
         owner.spawn(Housekeeping(owner, self._sources, self._tables, kept).run())
 
     def _build(self, recorded: Recorded) -> tuple[Owner, Durability]:
@@ -255,6 +259,7 @@ class Replicator:
             Router(self._delivered),
             boundary,
             on_progress=durability.note_progress,
+            max_shapes=self._settings.max_shapes,
         )
         durability.on_lost = lambda handles: owner.cleaner.end(handles, "the log could not be synced")
         return owner, durability

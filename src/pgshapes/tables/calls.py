@@ -25,5 +25,24 @@ class DeleteShape(msgspec.Struct, tag="delete_shape", frozen=True):
     handle: str
 
 
-Call = ResolveShape | CreateOrWaitShapeHandle | DeleteShape
-Reply = ResolvedShape | str | bool | None
+class ListUnseen(msgspec.Struct, tag="list_unseen", frozen=True):
+    """Tell which delivered transactions a snapshot that is taken now may not see. Answer: `Unseen`."""
+
+
+class Unseen(msgspec.Struct, tag="unseen", frozen=True):
+    """Transactions that stand in logs and that no snapshot is known to have seen."""
+
+    delivered_lsn: int
+    """Every commit up to here has been delivered, or was visible before the owner began."""
+    transactions: tuple[tuple[int, int], ...]
+    """xid and commit LSN of each."""
+
+
+class NoteUse(msgspec.Struct, tag="note_use", frozen=True):
+    """These shapes were read since the last note. No answer of interest."""
+
+    handles: tuple[str, ...]
+
+
+Call = ResolveShape | CreateOrWaitShapeHandle | DeleteShape | ListUnseen | NoteUse
+Reply = ResolvedShape | Unseen | str | bool | None
