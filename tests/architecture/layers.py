@@ -7,7 +7,7 @@ from typing import Final
 # A part sees the layers below its own and the parts that are listed for it, nothing else.
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("model",),
-    ("errors", "where", "config", "config_values"),
+    ("errors", "where", "config", "config_values", "metrics"),
     ("tables", "postgres", "shape_log", "gates"),
     ("routing", "shape_cache"),
     ("http_api",),

@@ -1,33 +1,46 @@
 """From a definition to the handle of its one live shape, in every process that answers requests (design §6).
 
 Reads are table reads; a miss becomes at most one call to the owner per process and definition, and none while
-the creation lock is seen set. State of its own: the flights under way and the definitions resolved so far.
-Never writes a table, so no caller can strand a lock.
+the creation lock is seen set. State of its own: the flights under way. Never writes a table, so no
+caller can strand a lock. What happens next is decided in `creation_protocol`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Final
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from pgshapes.errors import NotNow, OwnerAway, PgShapesError
 from pgshapes.gates import poll_wait
+from pgshapes.metrics.distribution import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.tail import Tail
 from pgshapes.shape_cache.creation_lock import failure_of
-from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape, ResolveShape
+from pgshapes.shape_cache.creation_protocol import (
+    ROUNDS,
+    FlightStep,
+    is_failed,
+    is_poll_over,
+    next_flight_step,
+)
+from pgshapes.shape_cache.definitions import Definitions
+from pgshapes.shape_cache.flight import Flights
+from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape
 from pgshapes.tables.link import OwnerLink
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import LAST_SEEN_LSN
 
 CREATION_TIMEOUT_S: Final = 30.0
-RESOLVE_TIMEOUT_S: Final = 10.0
-# A creation may wait this long for old writers of its table (design §7); a flight outlives its waiters'
-# deadlines.
+POLL_INITIAL_S: Final = 0.005
+POLL_CAP_S: Final = 0.1
+"""A small shape takes a few milliseconds, and a tenth of a second is not felt (design §6)."""
 _FLIGHT_TIMEOUT_S: Final = 660.0
-_RESOLVED_LIMIT: Final = 10_000
+"""A creation may wait this long for old writers of its table (design §7); a flight outlives its waiters'
+deadlines.
+"""
 
 RETRY_TEXT: Final = "Failed to create shape, please retry"
 LOCK_TEXT: Final = "Snapshot timed out while waiting for a table lock"
@@ -38,56 +51,49 @@ class ShapeCacheCounts:
     """What this process has done, for metrics and for tests that count."""
 
     hits: int = 0
-    flights: int = 0
-    joined: int = 0
+    """Requests that a table read answered."""
     owner_calls: int = 0
+    """Calls to the owner to create a shape or to wait for one."""
+    owner_losses: int = 0
+    """Those of them during which the owner was lost."""
     lock_hits: int = 0
-    polls: int = 0
-    resolves: int = 0
+    """Flights that sent no message because the lock was set."""
+    late: int = 0
+    """Waiters whose deadline came first."""
+    polls_per_wait: Distribution = field(default_factory=lambda: Distribution(TIMES))
+    wait_s: Distribution = field(default_factory=lambda: Distribution(SECONDS))
+    """How long callers waited for a shape that was not there when they asked."""
 
 
-@dataclass(slots=True, eq=False)
-class _Flight:
-    task: asyncio.Task[tuple[str, Tail]]
-    waiters: int = 0
+class Poll(Protocol):
+    """`poll_wait.until`, as far as it is used here."""
+
+    def __call__(
+        self,
+        check: Callable[[], bool],
+        timeout_s: float,
+        /,
+        *,
+        initial_s: float,
+        cap_s: float,
+        notice: Callable[[], Awaitable[None]],
+    ) -> Awaitable[bool]:
+        """True once `check` is. Raises TimeoutError."""
 
 
 class ShapeCache:
     """The `Shapes` port of the HTTP API, over a link to the owner."""
 
-    def __init__(self, link: OwnerLink) -> None:
+    def __init__(self, link: OwnerLink, *, poll: Poll = poll_wait.until) -> None:
         self._link = link
-        self._flights: dict[bytes, _Flight] = {}
-        self._resolved: dict[RawShape, ResolvedShape] = {}
-        self._resolving: dict[RawShape, asyncio.Task[ResolvedShape]] = {}
+        self._poll = poll
+        self.definitions = Definitions(link)
+        self.flights: Flights[bytes, tuple[str, Tail]] = Flights()
         self.counts = ShapeCacheCounts()
 
-    # --- definitions
-
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """Check a definition; remembered for as long as its relation's generation stays. Raises RequestError,
-        NotNow.
-        """
-        known = self._resolved.get(raw)
-        if known is not None:
-            relation = self._link.tables.relations.get((raw.schema, raw.table))
-            if relation is not None and relation.generation == known.relation_generation:
-                return known
-        task = self._resolving.get(raw)
-        if task is None:
-            task = self._resolving[raw] = asyncio.ensure_future(self._resolve(raw))
-            task.add_done_callback(lambda done: self._resolving.pop(raw, None))
-            task.add_done_callback(_retrieve)
-        return await asyncio.shield(task)
-
-    async def _resolve(self, raw: RawShape) -> ResolvedShape:
-        self.counts.resolves += 1
-        shape = await self._link.call(ResolveShape(raw), timeout_s=RESOLVE_TIMEOUT_S)
-        assert isinstance(shape, ResolvedShape)
-        if len(self._resolved) >= _RESOLVED_LIMIT:
-            self._resolved.pop(next(iter(self._resolved)))
-        self._resolved[raw] = shape
-        return shape
+        """Check a definition. Raises RequestError, NotNow, OwnerAway."""
+        return await self.definitions.resolve(raw)
 
     # --- handles
 
@@ -103,17 +109,21 @@ class ShapeCache:
 
         Raises what made the creation fail, or NotNow at the deadline; the creation itself goes on.
         """
-        ready = self._ready(shape.comparable)
+        comparable = shape.comparable
+        ready = self._ready(comparable)
         if ready is not None:
             self.counts.hits += 1
             return ready
-        self._raise_if_failed(shape.comparable)
-        flight = self._flights.get(shape.comparable)
-        if flight is None:
-            flight = self._depart(shape)
-        else:
-            self.counts.joined += 1
-        return await self._wait(flight, shape.comparable, timeout_s)
+        self._raise_if_failed(comparable)
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        try:
+            return await self.flights.wait(comparable, lambda: self._fly(shape), timeout_s)
+        except TimeoutError:
+            self.counts.late += 1
+            raise self._late(comparable) from None
+        finally:
+            self.counts.wait_s.observe(clock() - began_s)
 
     def is_known(self, handle: str) -> bool:
         """Whether this process's tables have the handle in use."""
@@ -148,13 +158,21 @@ class ShapeCache:
         return self._link.tables.tails.get(handle)
 
     def tail_changed(self, handle: str) -> Awaitable[None]:
-        """Done at the next change of the tail, or when the shape is gone everywhere."""
-        return self._link.tables.tails.changed(handle)
+        """Done at the next change of the tail, or when the shape is gone everywhere.
+
+        While the snapshot is being written its reader polls: what a creation needs does not hang on notices.
+        """
+        tails = self._link.tables.tails
+        seen = tails.get(handle)
+        if seen is None or seen.is_snapshot_complete:
+            return tails.changed(handle)
+        return self._until(lambda: tails.get(handle) is not seen, lambda: tails.changed(handle))
 
     async def removed(self, handle: str) -> None:
         """Wait until a retiring shape is gone everywhere, so that a 409 may be sent."""
-        while handle in self._link.tables.shapes:
-            await self._link.tables.shapes.changed(handle)
+        shapes = self._link.tables.shapes
+        if handle in shapes:
+            await self._until(lambda: handle not in shapes, lambda: shapes.changed(handle))
 
     async def delete(self, handle: str) -> bool:
         """Remove a shape; False when there is none."""
@@ -177,48 +195,38 @@ class ShapeCache:
         tail = tables.tails.get(handle)
         return None if tail is None else (handle, tail)
 
-    def _depart(self, shape: ResolvedShape) -> _Flight:
-        self.counts.flights += 1
-        flight = _Flight(asyncio.ensure_future(self._fly(shape)))
-        self._flights[shape.comparable] = flight
-
-        def land(task: asyncio.Task[tuple[str, Tail]]) -> None:
-            _retrieve(task)
-            if self._flights.get(shape.comparable) is flight:
-                del self._flights[shape.comparable]
-
-        flight.task.add_done_callback(land)
-        return flight
-
-    async def _wait(self, flight: _Flight, comparable: bytes, timeout_s: float) -> tuple[str, Tail]:
-        flight.waiters += 1
-        try:
-            return await asyncio.wait_for(asyncio.shield(flight.task), timeout_s)
-        except TimeoutError:
-            raise self._late(comparable) from None
-        except asyncio.CancelledError:
-            if flight.task.cancelled():
-                raise NotNow(RETRY_TEXT, retry_after_s=1) from None
-            raise
-        finally:
-            flight.waiters -= 1
-            if flight.waiters == 0 and not flight.task.done():
-                self._flights.pop(comparable, None)
-                flight.task.cancel()
-
     async def _fly(self, shape: ResolvedShape) -> tuple[str, Tail]:
-        comparable = shape.comparable
-        for _ in range(2):
-            epoch = self._link.epoch
-            if comparable in self._link.tables.creation_locks:
-                self.counts.lock_hits += 1
-                await self._poll(comparable, epoch)
-            else:
-                await self._ask(shape)
-            ready = self._ready(comparable)
-            if ready is not None:
+        failures: list[CreationLock] = []
+
+        def look_out(row: CreationLock | None) -> None:
+            if row is not None and is_failed(row):
+                failures.append(row)
+
+        stop = self._link.tables.creation_locks.watch(shape.comparable, look_out)
+        try:
+            return await self._fly_on(shape, failures)
+        finally:
+            stop()
+
+    async def _fly_on(self, shape: ResolvedShape, failures: list[CreationLock]) -> tuple[str, Tail]:
+        comparable, locks = shape.comparable, self._link.tables.creation_locks
+        for rounds_left in range(ROUNDS, -1, -1):
+            epoch, ready, lock = self._link.epoch, self._ready(comparable), locks.get(comparable)
+            step = next_flight_step(
+                is_ready=ready is not None,
+                has_seen_failure=bool(failures),
+                lock=lock,
+                rounds_left=rounds_left,
+            )
+            if step is FlightStep.LAND and ready is not None:
                 return ready
-            self._raise_if_failed(comparable)
+            if step is FlightStep.FAIL:
+                raise failure_of(failures[-1] if failures else locks[comparable])
+            if step is FlightStep.ASK:
+                await self._ask(shape)
+            elif step is FlightStep.POLL:
+                self.counts.lock_hits += 1
+                await self._watch_lock(comparable, epoch, failures)
         raise NotNow(RETRY_TEXT, retry_after_s=1)
 
     async def _ask(self, shape: ResolvedShape) -> None:
@@ -227,28 +235,36 @@ class ShapeCache:
             await self._link.call(CreateOrWaitShapeHandle(shape), timeout_s=_FLIGHT_TIMEOUT_S)
         except OwnerAway:
             # In its next life, or over a new link to the same one, the tables tell what to do.
+            self.counts.owner_losses += 1
             async with asyncio.timeout(_FLIGHT_TIMEOUT_S):
                 await self._link.connected()
 
-    async def _poll(self, comparable: bytes, epoch: str) -> None:
-        locks = self._link.tables.creation_locks
+    async def _watch_lock(self, comparable: bytes, epoch: str, failures: list[CreationLock]) -> None:
+        locks, polls = self._link.tables.creation_locks, 0
 
         def is_over() -> bool:
-            self.counts.polls += 1
-            row = locks.get(comparable)
-            return row is None or row.state is CreationState.FAILED or self._link.epoch != epoch
+            nonlocal polls
+            polls += 1
+            return is_poll_over(
+                has_seen_failure=bool(failures),
+                lock=locks.get(comparable),
+                is_same_epoch=self._link.epoch == epoch,
+            )
 
-        await poll_wait.until(
-            is_over,
-            _FLIGHT_TIMEOUT_S,
-            initial_s=0.005,
-            cap_s=0.1,
-            notice=lambda: locks.changed(comparable),
-        )
+        try:
+            await self._until(is_over, lambda: locks.changed(comparable), _FLIGHT_TIMEOUT_S)
+        finally:
+            self.counts.polls_per_wait.observe(polls)
+
+    async def _until(
+        self, check: Callable[[], bool], notice: Callable[[], Awaitable[None]], timeout_s: float = math.inf
+    ) -> None:
+        """Poll on the shape cache's own schedule."""
+        await self._poll(check, timeout_s, initial_s=POLL_INITIAL_S, cap_s=POLL_CAP_S, notice=notice)
 
     def _raise_if_failed(self, comparable: bytes) -> None:
         row = self._link.tables.creation_locks.get(comparable)
-        if row is not None and row.state is CreationState.FAILED:
+        if row is not None and is_failed(row):
             raise failure_of(row)
 
     def _late(self, comparable: bytes) -> PgShapesError:
@@ -256,10 +272,3 @@ class ShapeCache:
         if row is not None and row.state is CreationState.WAITING_FOR_TABLE_LOCK:
             return NotNow(LOCK_TEXT, retry_after_s=1, known=True)
         return NotNow(RETRY_TEXT, retry_after_s=1)
-
-
-def _retrieve(
-    task: asyncio.Future[object] | asyncio.Task[tuple[str, Tail]] | asyncio.Task[ResolvedShape],
-) -> None:
-    if not task.cancelled():
-        task.exception()

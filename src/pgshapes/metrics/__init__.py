@@ -1,0 +1,1 @@
+"""What is counted, as values that cross process borders, and how it is told to whoever asks."""

@@ -1,0 +1,70 @@
+"""Definitions that this process has seen checked: from a client's words to the comparable (design §5).
+
+The first sight of a definition costs one call to the owner, however many requests bring it; later ones a
+table read. Invariant: what is remembered is used for as long as the relation's generation stays. State: the
+remembered definitions and the look-ups under way, of one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from pgshapes.errors import NotNow, OwnerAway
+from pgshapes.model.shape import RawShape, ResolvedShape
+from pgshapes.shape_cache.flight import Flights
+from pgshapes.tables.calls import ResolveShape
+from pgshapes.tables.link import OwnerLink
+
+RESOLVE_TIMEOUT_S: Final = 10.0
+OWNER_RETURNS_S: Final = 5.0
+"""For how long a look-up waits for an owner that is away: as long as a request waits for readiness."""
+UNVERIFIED_TEXT: Final = "Cannot connect to the database to verify the shape. Please try again later."
+_KEPT: Final = 10_000
+
+
+class Definitions:
+    """Checks definitions at the owner, once each."""
+
+    def __init__(self, link: OwnerLink) -> None:
+        self._link = link
+        self._known: dict[RawShape, ResolvedShape] = {}
+        self.flights: Flights[RawShape, ResolvedShape] = Flights()
+        self.calls = 0
+        """Calls to the owner to look a definition up."""
+
+    async def resolve(self, raw: RawShape) -> ResolvedShape:
+        """What a definition means. Raises RequestError, NotNow, OwnerAway."""
+        known = self._known.get(raw)
+        if known is not None:
+            relation = self._link.tables.relations.get((raw.schema, raw.table))
+            if relation is not None and relation.generation == known.relation_generation:
+                return known
+        try:
+            return await self.flights.wait(raw, lambda: self._resolve(raw), RESOLVE_TIMEOUT_S)
+        except TimeoutError:
+            raise NotNow(UNVERIFIED_TEXT, retry_after_s=1) from None
+
+    async def _resolve(self, raw: RawShape) -> ResolvedShape:
+        try:
+            shape = await self._ask(raw)
+        except OwnerAway:
+            await self._owner_returns()
+            shape = await self._ask(raw)
+        if len(self._known) >= _KEPT:
+            self._known.pop(next(iter(self._known)))
+        self._known[raw] = shape
+        return shape
+
+    async def _ask(self, raw: RawShape) -> ResolvedShape:
+        self.calls += 1
+        shape = await self._link.call(ResolveShape(raw), timeout_s=RESOLVE_TIMEOUT_S)
+        assert isinstance(shape, ResolvedShape)
+        return shape
+
+    async def _owner_returns(self) -> None:
+        try:
+            async with asyncio.timeout(OWNER_RETURNS_S):
+                await self._link.connected()
+        except TimeoutError:
+            raise OwnerAway("the owner cannot be reached") from None
