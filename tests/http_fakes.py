@@ -230,7 +230,7 @@ class FakeSubsets:
     error: PgShapesError | None = None
     asked: list[Subset] = field(default_factory=list)
 
-    async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset) -> bytes:
+    async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
         if self.error is not None:
             raise self.error
         self.asked.append(subset)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import uvloop
@@ -22,7 +22,11 @@ from pgshapes.gates.admission_control import AdmissionControl
 from pgshapes.gates.permit_counts import PermitCounts, SharedCounts
 from pgshapes.gates.status_monitor import StatusMonitor
 from pgshapes.http_api.app import AsgiApp, make_app
+from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import HttpSettings
+from pgshapes.postgres.connection import connect
+from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.subset_query import SubsetSource
 from pgshapes.processes.child import PERMITS, ChildTask, read_task, stop_with_supervisor
 from pgshapes.processes.http_server import HttpServer
 from pgshapes.processes.limits import raise_open_files
@@ -31,6 +35,7 @@ from pgshapes.processes.logs import configure_logs
 from pgshapes.processes.replicator import Replicator
 from pgshapes.processes.supervisor import run_with_workers
 from pgshapes.shape_cache.shape_cache import ShapeCache
+from pgshapes.shape_cache.subsets import SubsetSnapshots
 from pgshapes.shape_log.files import Files
 from pgshapes.shape_log.reader import FileLogReader
 from pgshapes.shape_log.store import FileShapeStore, ShapeStore
@@ -39,6 +44,9 @@ from pgshapes.tables.tables import Tables
 from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
 
 _log = structlog.get_logger(__name__)
+
+_SUBSET_CONNECTIONS: Final = 4
+"""Of one HTTP process: a subset query mostly waits for Postgres, and each may gather megabytes."""
 
 MakeFiles = Callable[[Path], Files]
 
@@ -63,7 +71,8 @@ async def serve_in_one_loop(settings: Settings, *, make_files: MakeFiles | None 
     replicator = Replicator(settings, tables, store_maker(settings, make_files))
     link = InProcessLink(tables, replicator.handle)
     stopping = asyncio.Event()
-    server = HttpServer(app_for(settings, link, None, stopping), listener, stopping)
+    subsets = subset_snapshots(settings, link)
+    server = HttpServer(app_for(settings, link, subsets, None, stopping), listener, stopping)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -76,6 +85,7 @@ async def serve_in_one_loop(settings: Settings, *, make_files: MakeFiles | None 
     finally:
         replicator.stop()
         await link.close()
+        await subsets.close()
         await owning
 
 
@@ -106,13 +116,27 @@ async def run_http_process(task: ChildTask) -> None:
         stack.push_async_callback(link.close)
         counts = SharedCounts(task.run_dir / PERMITS, task.number)
         stack.callback(counts.close)
-        server = HttpServer(app_for(task.settings, link, counts, stopping), listener, stopping)
+        subsets = subset_snapshots(task.settings, link)
+        stack.push_async_callback(subsets.close)
+        server = HttpServer(app_for(task.settings, link, subsets, counts, stopping), listener, stopping)
         stop_with_supervisor(server.stop)
         await server.run()
 
 
+def subset_snapshots(settings: Settings, link: OwnerLink) -> SubsetSnapshots:
+    """Subset queries of a process that reaches the owner over `link`; nothing is connected yet."""
+    url = settings.pooled_database_url or settings.database_url
+    size = min(max(settings.db_pool_size // (4 * max(settings.workers, 1)), 1), _SUBSET_CONNECTIONS)
+    pool = ConnectionPool(lambda: connect(url, application_name="pgshapes subsets", read_values=False), size)
+    return SubsetSnapshots(link, SubsetSource(pool))
+
+
 def app_for(
-    settings: Settings, link: OwnerLink, counts: PermitCounts | None, stopping: asyncio.Event
+    settings: Settings,
+    link: OwnerLink,
+    subsets: Subsets,
+    counts: PermitCounts | None,
+    stopping: asyncio.Event,
 ) -> AsgiApp:
     """The ASGI application of a process that reaches the owner over `link`."""
     limits = settings.max_concurrent_requests
@@ -129,6 +153,7 @@ def app_for(
             cache_stale_age_s=settings.cache_stale_age_s,
         ),
         stopping=stopping,
+        subsets=subsets,
     )
 
 

@@ -65,10 +65,11 @@ class LogReader(Protocol):
 class Subsets(Protocol):
     """One-off queries on a part of a shape (http-api §7)."""
 
-    async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset) -> bytes:
+    async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
         """The response body `{"metadata": …, "data": […]}`.
 
-        `raw` tells the queryable columns. Raises RequestError with its errors under `subset`, SourceError.
+        `raw` tells the queryable columns. The snapshot sees all of the log up to `resume`. Raises
+        RequestError with its errors under `subset`, SchemaMoved, NotNow, SourceError.
         """
 
 

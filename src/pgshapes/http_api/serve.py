@@ -101,7 +101,7 @@ class ServeShape:
         resume = self.reads.resume_offset(asked)
         if resume is None:
             return await self.reads.refetch_after_removal(asked)
-        body = await self.subsets.subset(asked.request.raw, asked.shape, subset)
+        body = await self.subsets.subset(asked.request.raw, asked.shape, subset, resume)
         return self.answers.of_subset(asked, resume, body)
 
     async def _await_body(self, exchange: Exchange) -> bytes:

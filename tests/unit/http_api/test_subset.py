@@ -7,6 +7,7 @@ from tests.http_fakes import ITEMS, Client, FakeHouse, FakeSubsets
 
 from pgshapes.errors import RequestError
 from pgshapes.gates.permit_counts import Kind
+from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset
 
@@ -52,9 +53,9 @@ async def test_a_post_without_subset_keys_is_an_ordinary_request(house: FakeHous
 
 async def test_a_change_during_the_query_comes_after_the_offset(house: FakeHouse) -> None:
     class Racing(FakeSubsets):
-        async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset) -> bytes:
+        async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
             house.append(HANDLE, 60, 0)
-            return await super().subset(raw, shape, subset)
+            return await super().subset(raw, shape, subset, resume)
 
     house.append(HANDLE, 50, 0)
     answer = await Client(house, subsets=Racing()).get("table=items&offset=now&subset__where=true")

@@ -1,0 +1,171 @@
+"""Subset snapshots against the database (http-api §7): one transaction each, on a small pool of its own.
+
+Not here: what may be asked (`where`), what has to be visible (`shape_cache.subsets`), the SQL (`subset_sql`).
+Invariant: metadata, confirmed types and rows are of one snapshot and one state of the table. State: the pool
+owns its connections; how many wait for one is bounded, and so are the bytes that a query may gather.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, NamedTuple
+
+import psycopg
+from psycopg.pq.abc import PGresult
+
+from pgshapes.errors import SchemaMoved, SourceError
+from pgshapes.model.relation import Column, Relation
+from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.postgres import simple_query, snapshot_transaction, subset_refusal
+from pgshapes.postgres.connection import Connection, settings_sql
+from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
+from pgshapes.postgres.copy_out import CopyOut
+from pgshapes.postgres.subset_sql import SubsetSelection, copy_subset, lock_table, select_columns
+
+STATEMENT_TIMEOUT_MS: Final = 30_000
+"""Below the minute after which proxies give a request up."""
+QUEUE_TIMEOUT_S: Final = 10.0
+QUEUE_LIMIT: Final = 200
+"""Waiting for a connection; a pool of 4 works off 200 queries of 10 ms in half a second."""
+MAX_BYTES: Final = 64 * 2**20
+"""Of JSON in one answer, which is held in memory as a whole: some 300,000 rows of 200 bytes."""
+
+_MOST_STRETCHED: Final = 1_000
+
+_LOOK: Final = (
+    snapshot_transaction.LOOK
+    + ", pg_catalog.age(pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::xid)"
+)
+"""The third column: how many transactions with an xid at or above xmax have begun (`age()` counts from the
+next xid, and is computed after the snapshot was taken)."""
+
+
+class TakenSubset(NamedTuple):
+    """What a subset's snapshot sees."""
+
+    visibility: SnapshotVisibility
+    begun_above_xmax: int
+    """How many xids from xmax on may already have been in use."""
+
+    def stretched(self) -> SnapshotVisibility:
+        """The same snapshot with a later xmax: no transaction from there on had begun.
+
+        The published client forgets a snapshot at the first change with an xid at or above xmax. Such a
+        transaction may stand in the WAL before one that the snapshot sees (visibility comes later than the
+        commit record), and that one would be told twice. All in between are listed as running, which says
+        the same; snapshots with very many of them are left as they are.
+        """
+        seen, count = self.visibility, self.begun_above_xmax
+        if not 0 < count <= _MOST_STRETCHED:
+            return seen
+        return seen._replace(xmax=seen.xmax + count, xip=(*seen.xip, *range(seen.xmax, seen.xmax + count)))
+
+
+class SubsetQuery:
+    """One transaction: `take` it, `confirm` it, read its `rows`."""
+
+    def __init__(self, connection: Connection, relation: Relation, max_bytes: int) -> None:
+        self._connection = connection
+        self._relation = relation
+        self._max_bytes = max_bytes
+
+    async def take(self) -> TakenSubset:
+        """Begin, keep the table as it is, look. Raises NotNow, SchemaMoved, SourceError (a standby, too)."""
+        timeout = settings_sql([("statement_timeout", str(STATEMENT_TIMEOUT_MS))], local=True)
+        statements = (snapshot_transaction.BEGIN, timeout, lock_table(self._relation), _LOOK)
+        try:
+            *_, look = await simple_query.run(self._connection, "; ".join(statements))
+        except psycopg.Error as error:
+            raise subset_refusal.refuse(error) from error
+        visibility = snapshot_transaction.visibility(look)
+        return TakenSubset(visibility, int(look.get_value(0, 2) or b"0"))
+
+    async def confirm_table(self, columns: tuple[str, ...]) -> None:
+        """Raises SchemaMoved unless the table and these columns are what the catalogue said they are."""
+        try:
+            now = await simple_query.describe(self._connection, select_columns(self._relation, columns))
+        except psycopg.Error as error:
+            raise subset_refusal.refuse(error) from error
+        if not all(_is_as_known(now, index, name, self._relation) for index, name in enumerate(columns)):
+            raise SchemaMoved(f'table "{self._relation.schema}"."{self._relation.name}" was changed')
+
+    async def describe(self, authority_sql: str) -> tuple[int, ...]:
+        """Type oids of a statement's result columns; it is parsed and never executed.
+
+        Raises RequestError about `where`, SchemaMoved, NotNow, SourceError.
+        """
+        try:
+            described = await simple_query.describe(self._connection, authority_sql)
+        except psycopg.Error as error:
+            raise subset_refusal.refuse_clause(error) from error
+        return tuple(described.ftype(index) for index in range(described.nfields))
+
+    async def rows(self, selection: SubsetSelection, snapshot_mark: int) -> bytes:
+        """The rows as JSON texts with commas between them.
+
+        Raises RequestError about `where`, `order_by` or `limit`, NotNow, SourceError. Cancelling the task
+        cancels the query on the server.
+        """
+        try:
+            return await self._read(copy_subset(selection, snapshot_mark))
+        except psycopg.Error as error:
+            raise subset_refusal.refuse_rows(
+                error, has_where=selection.subset_where is not None, has_order=bool(selection.order)
+            ) from error
+
+    async def _read(self, copy_sql: str) -> bytes:
+        copy = await CopyOut.begin(self._connection, copy_sql)
+        pieces: list[bytes] = []
+        room = self._max_bytes
+        while batch := await copy.next_batch():
+            pieces.append(b",".join(batch))
+            room -= len(pieces[-1])
+            if room < 0:
+                raise subset_refusal.too_large(self._max_bytes)
+        return b",".join(pieces)
+
+
+class SubsetSource:
+    """Opens subset queries; who finds no free connection waits for its turn, but not for long."""
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        *,
+        queue_limit: int = QUEUE_LIMIT,
+        queue_timeout_s: float = QUEUE_TIMEOUT_S,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._pool = pool
+        self._queue_limit = queue_limit
+        self._queue_timeout_s = queue_timeout_s
+        self._max_bytes = max_bytes
+
+    @asynccontextmanager
+    async def open(self, relation: Relation) -> AsyncIterator[SubsetQuery]:
+        """A query on this table. Raises NotNow when no connection can be had, SourceError."""
+        if self._pool.waiting >= self._queue_limit:
+            raise subset_refusal.too_many()
+        async with AsyncExitStack() as borrowed:
+            connection = await self._borrow(borrowed)
+            borrowed.push_async_callback(snapshot_transaction.leave, connection)
+            yield SubsetQuery(connection, relation, self._max_bytes)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._pool.close()
+
+    async def _borrow(self, borrowed: AsyncExitStack) -> Connection:
+        try:
+            return await borrowed.enter_async_context(self._pool.connection(self._queue_timeout_s))
+        except PoolTimeout:
+            raise subset_refusal.too_many() from None
+        except SourceError as error:
+            raise subset_refusal.refuse(error) from error
+
+
+def _is_as_known(now: PGresult, index: int, name: str, relation: Relation) -> bool:
+    known: Column = relation.columns[relation.column_index[name]]
+    # A domain is described as the type under it.
+    return now.ftable(index) == relation.oid and now.ftype(index) == (known.base_type_oid or known.type_oid)

@@ -1,0 +1,162 @@
+"""Subset snapshots (http-api §7): a one-off query on a part of a shape, beside the shape's log.
+
+The query goes from this process to the database; the owner is asked one thing only, once for all requests
+that want to know at a time: which transactions it has delivered that a snapshot may not see yet. Invariant: a
+snapshot that is answered sees everything that the client has already been told, so its rows are never older
+than what the client has. State: none but the connections of `source`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import orjson
+
+from pgshapes.errors import RequestError, SchemaMoved
+from pgshapes.model.lsn import Lsn
+from pgshapes.model.offset import Offset
+from pgshapes.model.relation import Relation
+from pgshapes.model.shape import RawShape, ResolvedShape
+from pgshapes.model.subset import Subset
+from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.postgres import subset_refusal
+from pgshapes.postgres.coalesced_read import CoalescedRead
+from pgshapes.postgres.subset_query import SubsetQuery, SubsetSource, TakenSubset
+from pgshapes.postgres.subset_sql import SubsetSelection
+from pgshapes.tables.calls import ListUnseen, Unseen
+from pgshapes.tables.link import OwnerLink
+from pgshapes.where.clause import PreparedClause
+from pgshapes.where.sort_order import parse_order_by
+from pgshapes.where.subset_clause import prepare_subset_clause
+
+# A transaction is usually visible microseconds after it was delivered; with a synchronous standby that is
+# away it may take for ever.
+RETAKE_FIRST_S: Final = 0.001
+RETAKE_CAP_S: Final = 0.25
+RETAKE_TIMEOUT_S: Final = 10.0
+# As long as a request for the log waits for an owner that has restarted to catch up with its offset.
+CATCH_UP_TIMEOUT_S: Final = 10.0
+_CATCH_UP_POLL_S: Final = 0.1
+_OWNER_TIMEOUT_S: Final = 5.0
+_MARKS: Final = 2**31
+
+
+class _Plan(NamedTuple):
+    """A subset that is understood; the server has not been asked yet."""
+
+    selection: SubsetSelection
+    clause: PreparedClause | None
+
+
+class SubsetSnapshots:
+    """The `Subsets` port of the HTTP API. `retakes` counts snapshots that did not see enough."""
+
+    def __init__(self, link: OwnerLink, source: SubsetSource) -> None:
+        self._link = link
+        self._source = source
+        self._unseen: CoalescedRead[None, Unseen] = CoalescedRead(self._list_unseen)
+        self.retakes = 0
+
+    async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
+        """The response body. `resume` is where the client goes on in the log, and has read up to.
+
+        Raises RequestError with its errors under `subset`, SchemaMoved, NotNow, SourceError.
+        """
+        try:
+            plan = _plan(raw, shape, self._relation(shape), subset)
+            return await self._answer(plan, resume.tx)
+        except RequestError as refusal:
+            raise RequestError(errors={"subset": refusal.errors}) from refusal
+
+    async def close(self) -> None:
+        """Close the connections to the database."""
+        await self._source.close()
+
+    def _relation(self, shape: ResolvedShape) -> Relation:
+        name = (shape.definition.schema, shape.definition.table)
+        relation = self._link.tables.relations.get(name)
+        if relation is None or relation.generation != shape.relation_generation:
+            raise SchemaMoved(f'table "{name[0]}"."{name[1]}" was changed')
+        return relation
+
+    async def _answer(self, plan: _Plan, until: Lsn) -> bytes:
+        # Asked before the snapshot is taken: what the owner has forgotten by then, some earlier snapshot saw.
+        unseen = await self._delivered(until) if until else ()
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + RETAKE_TIMEOUT_S, RETAKE_FIRST_S
+        while True:
+            async with self._source.open(plan.selection.relation) as query:
+                taken = await query.take()
+                if all(taken.visibility.sees_xid(xid) for xid in unseen):
+                    return await _read(query, plan, taken)
+            self.retakes += 1
+            if loop.time() >= deadline:
+                raise subset_refusal.not_yet_visible()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETAKE_CAP_S)
+
+    async def _delivered(self, until: Lsn) -> tuple[int, ...]:
+        """The xids of delivered transactions up to `until` that no snapshot is known to have seen.
+
+        An owner that has restarted is waited for until it has delivered that much again. Past that time the
+        offset was never one of this log, and reading on from it will be refused.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CATCH_UP_TIMEOUT_S
+        while True:
+            unseen = await self._unseen.get(None)
+            assert unseen is not None
+            if unseen.delivered_lsn >= until or loop.time() >= deadline:
+                return tuple(xid for xid, commit_lsn in unseen.transactions if commit_lsn <= until)
+            await asyncio.sleep(_CATCH_UP_POLL_S)
+
+    async def _list_unseen(self, _: object) -> Mapping[None, Unseen]:
+        unseen = await self._link.call(ListUnseen(), timeout_s=_OWNER_TIMEOUT_S)
+        assert isinstance(unseen, Unseen)
+        return {None: unseen}
+
+
+def _plan(raw: RawShape, shape: ResolvedShape, relation: Relation, subset: Subset) -> _Plan:
+    """Raises RequestError about `order_by`, `where` or `params`."""
+    names = tuple(relation.column_index) if raw.queryable_columns is None else raw.queryable_columns
+    order = () if subset.order_by is None else parse_order_by(subset.order_by, relation, queryable=names)
+    clause = None
+    if subset.where is not None:
+        clause = prepare_subset_clause(subset.where, dict(subset.params), relation, queryable=names)
+    definition = shape.definition
+    selection = SubsetSelection(
+        relation,
+        definition.columns,
+        shape_where=definition.where,
+        order=order,
+        limit=subset.limit,
+        offset=subset.offset,
+    )
+    return _Plan(selection, clause)
+
+
+async def _read(query: SubsetQuery, plan: _Plan, taken: TakenSubset) -> bytes:
+    selection, clause = plan
+    await query.confirm_table(selection.columns)
+    if clause is not None:
+        confirmed = clause.confirm(await query.describe(clause.authority_sql))
+        selection = selection._replace(subset_where=confirmed.sql)
+    mark = random.randrange(_MARKS)
+    rows = await query.rows(selection, mark)
+    return b'{"metadata":%b,"data":[%b]}' % (_metadata(taken.stretched(), mark), rows)
+
+
+def _metadata(seen: SnapshotVisibility, mark: int) -> bytes:
+    """Numbers as decimal texts, which clients read without losing digits."""
+    return orjson.dumps(
+        {
+            "xmin": str(seen.xmin),
+            "xmax": str(seen.xmax),
+            "xip_list": [str(xid) for xid in seen.xip],
+            "snapshot_mark": mark,
+            "database_lsn": str(seen.insert_lsn),
+        }
+    )

@@ -1,0 +1,109 @@
+"""The statements of a subset snapshot, the words of its refusals, and what its metadata say."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg import errors as pg
+from tests.where_tables import column
+
+from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaMoved
+from pgshapes.model.relation import Relation
+from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.postgres import subset_refusal
+from pgshapes.postgres.subset_query import TakenSubset
+from pgshapes.postgres.subset_sql import SubsetSelection, copy_subset, lock_table, select_columns
+from pgshapes.where.sort_order import SortTerm
+
+ITEMS = Relation(
+    oid=5,
+    schema="my schema",
+    name='it"ems',
+    kind="r",
+    columns=(column("id", "int4")._replace(pk_index=0, not_null=True), column('we"ird', "text")),
+    primary_key=("id",),
+    generation=1,
+)
+SOURCE = 'FROM ONLY "my schema"."it""ems"'
+
+
+def tail_of(selection: SubsetSelection) -> str:
+    statement = copy_subset(selection, 7)
+    assert statement.startswith("COPY (SELECT pg_catalog.concat(")
+    return statement.split(SOURCE, 1)[1].rsplit(") TO STDOUT", 1)[0]
+
+
+def test_both_clauses_stand_in_parentheses() -> None:
+    selection = SubsetSelection(ITEMS, ("id",), shape_where="a OR b", subset_where="c OR d")
+    assert tail_of(selection) == " WHERE (a OR b) AND (c OR d)"
+    assert tail_of(selection._replace(subset_where=None)) == " WHERE (a OR b)"
+    assert tail_of(selection._replace(shape_where=None)) == " WHERE (c OR d)"
+    assert tail_of(SubsetSelection(ITEMS, ("id",))) == ""
+
+
+def test_the_order_names_columns_of_the_table() -> None:
+    order = (SortTerm("id", True, None), SortTerm('we"ird', False, False), SortTerm("id", False, True))
+    table = '"my schema"."it""ems"'
+    assert tail_of(SubsetSelection(ITEMS, ("id",), order=order, limit=3, offset=0)) == (
+        f' ORDER BY {table}."id" DESC, {table}."we""ird" ASC NULLS LAST, {table}."id" ASC NULLS FIRST'
+        " LIMIT 3 OFFSET 0"
+    )
+
+
+def test_rows_carry_the_mark() -> None:
+    assert '"snapshot_mark":7' in copy_subset(SubsetSelection(ITEMS, ("id",)), 7)
+
+
+def test_partitioned_tables_are_read_whole() -> None:
+    assert lock_table(ITEMS) == 'LOCK TABLE ONLY "my schema"."it""ems" IN ACCESS SHARE MODE'
+    root = Relation(*ITEMS._replace(kind="p"))
+    assert lock_table(root) == 'LOCK TABLE "my schema"."it""ems" IN ACCESS SHARE MODE'
+    assert select_columns(root, ("id", 'we"ird')) == 'SELECT "id", "we""ird" FROM "my schema"."it""ems"'
+
+
+@pytest.mark.parametrize(
+    ("begun", "xmax", "xip"),
+    [(0, 20, (15,)), (3, 23, (15, 20, 21, 22)), (1_001, 20, (15,))],
+)
+def test_metadata_say_the_same_with_a_later_xmax(begun: int, xmax: int, xip: tuple[int, ...]) -> None:
+    seen = SnapshotVisibility(10, 20, (15,), 4711)
+    stretched = TakenSubset(seen, begun).stretched()
+    assert stretched == SnapshotVisibility(10, xmax, xip, 4711)
+    assert all(stretched.sees_xid(xid) == seen.sees_xid(xid) for xid in range(5, 1_100))
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (pg.InvalidTextRepresentation("no such value"), RequestError(errors={"where": "no such value"})),
+        (pg.DivisionByZero("by zero"), RequestError(errors={"where": "by zero"})),
+        (pg.UndefinedFunction("no such operator"), RequestError(errors={"where": ["no such operator"]})),
+        (pg.StatementTooComplex("too deep"), RequestError(errors={"where": ["too deep"]})),
+        (pg.UndefinedColumn("gone"), SchemaMoved("gone")),
+        (pg.UndefinedTable("gone"), SchemaMoved("gone")),
+        (pg.InsufficientPrivilege("denied"), NotNow("Unable to create subset snapshot: denied")),
+        (pg.QueryCanceled("timeout"), NotNow("The subset snapshot took too long; ask for less")),
+        (pg.AdminShutdown("bye"), NotNow("Database connection not available")),
+    ],
+)
+def test_a_clause_that_the_server_refuses(error: pg.Error, refused: PgShapesError) -> None:
+    assert_same(subset_refusal.refuse_clause(error), refused)
+
+
+def test_a_query_that_fails() -> None:
+    unordered = pg.UndefinedFunction("could not identify an ordering operator for type json")
+    told = subset_refusal.refuse_rows(unordered, has_where=True, has_order=True)
+    assert_same(told, RequestError(errors={"order_by": [str(unordered)]}))
+    by_zero = pg.DivisionByZero("by zero")
+    told = subset_refusal.refuse_rows(by_zero, has_where=True, has_order=False)
+    assert_same(told, RequestError(errors={"where": "by zero"}))
+    told = subset_refusal.refuse_rows(by_zero, has_where=False, has_order=False)
+    assert not isinstance(told, RequestError)
+
+
+def assert_same(told: PgShapesError, expected: PgShapesError) -> None:
+    assert type(told) is type(expected)
+    if isinstance(expected, RequestError):
+        assert isinstance(told, RequestError)
+        assert told.errors == expected.errors
+    else:
+        assert told.message == expected.message
