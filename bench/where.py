@@ -47,7 +47,7 @@ def main() -> None:
 def random_rows(count: int) -> list[Row]:
     """Rows of short texts and small numbers, one in ten values NULL."""
     pick = random.Random(1)
-    words = "lorem ipsum dolor sit amet needle consectetur adipiscing elit sed".split()
+    words = ["lorem", "ipsum", "dolor", "sit", "amet", "needle", "consectetur", "adipiscing", "elit", "sed"]
     return [
         row(
             i4=str(pick.randrange(10)),

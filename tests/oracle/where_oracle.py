@@ -64,7 +64,7 @@ class Totals:
         """The figures as text."""
         refused = sum(self.refused.values())
         lines = [
-            f"clauses {self.clauses}, of them invalid for the server too {self.invalid}, refused by us {refused}",
+            f"clauses {self.clauses}: invalid for the server too {self.invalid}, refused by us {refused}",
             f"pairs {self.pairs}: TRUE {self.true}, errors in Postgres {self.errors}",
             f"differences {len(self.differences)}",
             "refusals by reason:",
@@ -191,9 +191,8 @@ class Oracle:
                 totals.errors += theirs is not None and theirs not in "tf"
             if mine is not (theirs == "t"):
                 which = "" if counts else " (normalised)"
-                totals.differences.append(
-                    f"Postgres {theirs}, ours {mine}{which}: {made.text} {made.params} row {self._shown(row, made)}"
-                )
+                shown = f"{made.text} {made.params} row {self._shown(row, made)}"
+                totals.differences.append(f"Postgres {theirs}, ours {mine}{which}: {shown}")
                 return
 
     def _shown(self, row: Row, made: GeneratedClause) -> dict[str, str | None]:

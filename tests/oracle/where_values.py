@@ -243,7 +243,8 @@ def _word(pick: random.Random) -> str:
 
 def _stamp(pick: random.Random) -> str:
     date = f"{pick.randint(1, 9999):04d}-{pick.randint(1, 12):02d}-{pick.randint(1, 28):02d}"
-    return f"{date} {pick.randint(0, 23):02d}:{pick.randint(0, 59):02d}:{pick.randint(0, 59):02d}.{pick.randint(0, 999999):06d}"
+    clock = f"{pick.randint(0, 23):02d}:{pick.randint(0, 59):02d}:{pick.randint(0, 59):02d}"
+    return f"{date} {clock}.{pick.randint(0, 999_999):06d}"
 
 
 def _interval(pick: random.Random) -> str:

@@ -106,7 +106,7 @@ def _encode(text: str, what: str) -> bytes:
 
 def _parse_select(statement: bytes, clause: str, split: str) -> Node:
     """The one SELECT of the statement, which has this clause and no other."""
-    statements = _parse_statements(statement)
+    statements = parse_statements(statement)
     if len(statements) != 1:
         raise Refusal(split)
     select: Node | None = statements[0].get("stmt", {}).get("SelectStmt")
@@ -117,7 +117,8 @@ def _parse_select(statement: bytes, clause: str, split: str) -> Node:
     return select
 
 
-def _parse_statements(statement: bytes) -> list[Node]:
+def parse_statements(statement: bytes) -> list[Node]:
+    """The statements of a text, as `RawStmt` nodes. Raises Refusal."""
     result = _library().pg_query_parse(statement)
     try:
         if result.error:

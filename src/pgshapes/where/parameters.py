@@ -8,7 +8,6 @@ from typing import Final
 from pgshapes.where.catalogue import PgType
 from pgshapes.where.refusal import Refusal
 
-
 MAX_USED_BYTES: Final = 1_000_000
 """All uses of all parameters together; each use puts the value into the SQL."""
 

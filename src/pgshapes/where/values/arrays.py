@@ -29,7 +29,15 @@ def vector(items: tuple[Any, ...]) -> Array:
 
 
 def decode_array(text: str, decode: Callable[[str], Any]) -> Array:
-    """An array from its text; `decode` makes an item of its text. Raises BadLiteral."""
+    """An array as the server writes it; `decode` makes an item of its text."""
+    if text.startswith("{") and '"' not in text and text.find("{", 1) < 0 and text != "{}":
+        items = text[1:-1].split(",")
+        return vector(tuple(None if item == "NULL" else decode(item) for item in items))
+    return read_array(text, decode)
+
+
+def read_array(text: str, decode: Callable[[str], Any]) -> Array:
+    """An array from a user's text. Raises BadLiteral."""
     bounds, body = _split_bounds(text.strip(_SPACE))
     if body == "{}" and not bounds:
         return EMPTY

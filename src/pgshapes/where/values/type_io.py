@@ -74,7 +74,7 @@ def type_io(of: PgType) -> TypeIO | None:
 def _array_io(element: TypeIO) -> TypeIO:
     return TypeIO(
         partial(arrays.decode_array, decode=element.decode),
-        partial(arrays.decode_array, decode=element.read),
+        partial(arrays.read_array, decode=element.read),
         partial(arrays.write_array, write=element.write),
         False,
     )
