@@ -28,6 +28,7 @@ class ConnectionPool:
     """At most `size` connections, made by `connect`."""
 
     def __init__(self, connect: Connect, size: int) -> None:
+        self.size = size
         self._connect = connect
         self._free = asyncio.Semaphore(size)
         self._idle: list[Connection] = []

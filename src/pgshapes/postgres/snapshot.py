@@ -105,6 +105,11 @@ class SnapshotSource:
         self._first_row_timeout_s = first_row_timeout_s
         self._queue_timeout_s = queue_timeout_s
 
+    @property
+    def connections(self) -> int:
+        """How many snapshots can be open at once."""
+        return self._pool.size
+
     @asynccontextmanager
     async def open(
         self, relation: Relation, columns: Iterable[str], where_sql: str | None, log_mode: str

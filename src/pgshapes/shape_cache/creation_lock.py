@@ -33,9 +33,11 @@ class CreationLocks:
 
     def wait_for_table(self, comparable: bytes, token: int) -> None:
         """Note that the creation waits for somebody's lock on the table."""
-        row = self._table.get(comparable)
-        if row is not None and row.token == token and row.state is CreationState.IN_PROGRESS:
-            self._table.put(comparable, row._replace(state=CreationState.WAITING_FOR_TABLE_LOCK))
+        self._move(comparable, token, CreationState.IN_PROGRESS, CreationState.WAITING_FOR_TABLE_LOCK)
+
+    def go_on(self, comparable: bytes, token: int) -> None:
+        """Note that it waits for nobody's lock any more."""
+        self._move(comparable, token, CreationState.WAITING_FOR_TABLE_LOCK, CreationState.IN_PROGRESS)
 
     def clear(self, comparable: bytes, token: int) -> None:
         """Remove the row of this creation, whatever it says; rows of others stay."""
@@ -48,6 +50,11 @@ class CreationLocks:
         failed = CreationLock(CreationState.FAILED, token, error.message, error.code)
         self._table.put(comparable, failed)
         asyncio.get_running_loop().call_later(FAILURE_LASTS_S, self.clear, comparable, token)
+
+    def _move(self, comparable: bytes, token: int, old: CreationState, new: CreationState) -> None:
+        row = self._table.get(comparable)
+        if row is not None and row.token == token and row.state is old:
+            self._table.put(comparable, row._replace(state=new))
 
 
 def failure_of(row: CreationLock) -> PgShapesError:

@@ -2,7 +2,7 @@
 §6, 5-7).
 
 The lock row is set when a call arrives, before it waits for a place. A call that finds a creation under way
-attaches to it. A creation that nobody waits for any more is not begun. Owned by the replicator's loop.
+attaches to it. A creation that all have left before it began is not begun. Owned by the replicator's loop.
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ import structlog
 from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaMoved
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.shape_cache.creation_lock import CreationLocks, failure_of
+from pgshapes.shape_cache.creation_protocol import CallStep, next_call_step
+from pgshapes.shape_cache.creation_turn import CreationTurn
+from pgshapes.shape_cache.fair_places import FairPlaces
+from pgshapes.shape_cache.while_wanted import while_wanted
 from pgshapes.tables.mailbox import CallContext
-from pgshapes.tables.rows import CreationState
 from pgshapes.tables.tables import Tables
 
 _log = structlog.get_logger(__name__)
 
-# More creations at once only queue up in Postgres; waiting ones cost a connection or less.
 CREATION_LIMIT: Final = 64
+"""More creations at once only queue up in Postgres. Those that wait for a table's old writers are not among
+them.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +41,7 @@ class Creation:
     outcome: asyncio.Future[str]
     callers: list[CallContext] = field(default_factory=list)
     has_begun: bool = False
+    task: asyncio.Task[None] | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -50,8 +56,12 @@ class CreationCounts:
     calls: int = 0
     created: int = 0
     attached: int = 0
+    """Calls that found a creation under way."""
+    refused: int = 0
+    """Calls that the last failure answered."""
     failed: int = 0
     skipped: int = 0
+    """Creations that were not begun because nobody waited any more."""
 
 
 class Creations:
@@ -61,17 +71,22 @@ class Creations:
         self,
         tables: Tables,
         locks: CreationLocks,
-        create: Callable[[ResolvedShape, Callable[[], None]], Awaitable[str]],
+        create: Callable[[ResolvedShape, CreationTurn], Awaitable[str]],
         *,
         limit: int = CREATION_LIMIT,
     ) -> None:
         self._tables = tables
         self._locks = locks
         self._create = create
-        self._places = asyncio.Semaphore(limit)
         self._running: dict[bytes, Creation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.places: FairPlaces[int] = FairPlaces(limit)
         self.counts = CreationCounts()
+
+    @property
+    def running(self) -> int:
+        """Creations that have been claimed and have not ended."""
+        return len(self._running)
 
     def create_or_wait(self, shape: ResolvedShape, context: CallContext) -> Awaitable[str]:
         """The handle of a shape that is activated, or what made its creation fail.
@@ -80,17 +95,18 @@ class Creations:
         The last caller that leaves takes a creation with it that has not begun.
         """
         self.counts.calls += 1
-        handle = self.activated(shape.comparable)
-        if handle is not None:
+        comparable = shape.comparable
+        handle, creation = self.activated(comparable), self._running.get(comparable)
+        lock = self._tables.creation_locks.get(comparable)
+        step = next_call_step(is_activated=handle is not None, is_running=creation is not None, lock=lock)
+        if step is CallStep.ANSWER and handle is not None:
             return _value(handle)
-        creation = self._running.get(shape.comparable)
-        if creation is None:
-            row = self._tables.creation_locks.get(shape.comparable)
-            if row is not None and row.state is CreationState.FAILED:
-                return _failure(failure_of(row))
-            creation = self._claim(shape)
-        else:
+        if step is CallStep.REFUSE and lock is not None:
+            self.counts.refused += 1
+            return _failure(failure_of(lock))
+        if step is CallStep.ATTACH:
             self.counts.attached += 1
+        creation = creation or self._claim(shape)
         creation.callers.append(context)
         return self._wait(creation, context)
 
@@ -111,38 +127,54 @@ class Creations:
         creation = Creation(shape, self._locks.claim(shape.comparable), loop.create_future())
         creation.outcome.add_done_callback(_retrieve)
         self._running[shape.comparable] = creation
-        task = loop.create_task(self._run(creation))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        creation.task = loop.create_task(self._run(creation))
+        self._tasks.add(creation.task)
+        creation.task.add_done_callback(self._tasks.discard)
         return creation
 
     async def _wait(self, creation: Creation, context: CallContext) -> str:
-        left = asyncio.ensure_future(context.cancelled.wait())
         try:
-            await asyncio.wait((creation.outcome, left), return_when=asyncio.FIRST_COMPLETED)
+            return await while_wanted(asyncio.shield(creation.outcome), context)
+        except asyncio.CancelledError:
+            if creation.outcome.cancelled():
+                raise CreationFailed("Nobody waits for this shape any more") from None
+            raise
         finally:
-            left.cancel()
             creation.callers.remove(context)
-        if not creation.outcome.done() or creation.outcome.cancelled():
-            raise CreationFailed("nobody waits for this shape any more")
-        return creation.outcome.result()
+            if not creation.has_begun and not creation.is_wanted:
+                self._skip(creation)
+
+    def _skip(self, creation: Creation) -> None:
+        """Forget a creation that has not begun, in the turn in which the last caller left: the next claims
+        afresh.
+        """
+        if self._end(creation) and creation.task is not None:
+            self.counts.skipped += 1
+            self._locks.clear(creation.shape.comparable, creation.token)
+            creation.task.cancel()
+
+    def _end(self, creation: Creation) -> bool:
+        """Take it out of the running ones; False when it was not among them any more."""
+        comparable = creation.shape.comparable
+        if self._running.get(comparable) is not creation:
+            return False
+        del self._running[comparable]
+        return True
 
     async def _run(self, creation: Creation) -> None:
         comparable, token = creation.shape.comparable, creation.token
         failure: PgShapesError | None = None
         try:
-            async with self._places:
-                handle = await self._begin(creation)
-            if handle is not None:
-                self.counts.created += 1
-                creation.outcome.set_result(handle)
+            handle = await self._carry_out(creation)
+            self.counts.created += 1
+            creation.outcome.set_result(handle)
         except PgShapesError as error:
             failure = _as_failure(error)
         except Exception as error:
             _log.exception("a creation failed unexpectedly")
             failure = CreationFailed(f"Failed to create shape: {error}", retry_after_s=1)
         finally:
-            del self._running[comparable]
+            self._end(creation)
             if failure is None:
                 self._locks.clear(comparable, token)
                 creation.outcome.cancel()
@@ -151,16 +183,12 @@ class Creations:
                 self._locks.fail(comparable, token, failure)
                 creation.outcome.set_exception(failure)
 
-    async def _begin(self, creation: Creation) -> str | None:
-        if not creation.is_wanted:
-            self.counts.skipped += 1
-            return None
-        creation.has_begun = True
-        comparable, token = creation.shape.comparable, creation.token
-        handle = self.activated(comparable)
-        if handle is not None:
-            return handle
-        return await self._create(creation.shape, lambda: self._locks.wait_for_table(comparable, token))
+    async def _carry_out(self, creation: Creation) -> str:
+        shape = creation.shape
+        turn = CreationTurn(self.places, self._locks, shape, creation.token)
+        async with turn:
+            creation.has_begun = True
+            return self.activated(shape.comparable) or await self._create(shape, turn)
 
 
 def _as_failure(error: PgShapesError) -> PgShapesError:

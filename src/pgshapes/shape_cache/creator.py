@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -23,6 +23,7 @@ from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.router import Router
 from pgshapes.shape_cache.cleaner import ShapeCleaner
+from pgshapes.shape_cache.fair_places import FairPlaces
 from pgshapes.shape_cache.log_publisher import LogPublisher
 from pgshapes.shape_cache.shape_status import ShapeStatus
 from pgshapes.shape_cache.snapshot_writing import SnapshotWriting
@@ -31,6 +32,16 @@ from pgshapes.shape_log.store import ShapeStore
 from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)
+
+
+class Progress(Protocol):
+    """Where a creation tells how it gets on."""
+
+    def wait_for_table(self) -> None:
+        """It waits for somebody's lock on the table."""
+
+    async def go_on(self) -> None:
+        """It has the table; to be awaited before more is done."""
 
 
 @dataclass(slots=True)
@@ -65,16 +76,21 @@ def new_handle() -> str:
 
 class ShapeCreator:
     """Runs creations. `writings` are the snapshots that are still being written, `memberships` the rows of
-    `pg_publication_rel` that shapes were made under; both by handle."""
+    `pg_publication_rel` that shapes were made under; both by handle.
+
+    A table that somebody has locked, or that is slow to give its first row, keeps half of the connections at
+    most.
+    """
 
     def __init__(self, parts: CreatorParts) -> None:
         self._parts = parts
+        self.turns: FairPlaces[int] = FairPlaces(parts.snapshots.connections)
         self.writings: dict[str, asyncio.Task[None]] = {}
         self.memberships: dict[str, int] = {}
         self.counts = CreatorCounts()
         parts.cleaner.on_retired = self._stop_writing
 
-    async def create(self, shape: ResolvedShape, on_table_locked: Callable[[], None]) -> str:
+    async def create(self, shape: ResolvedShape, progress: Progress) -> str:
         """A new shape's handle, activated. Raises CreationFailed, SchemaMoved, NotNow, SourceError,
         StorageError.
         """
@@ -83,14 +99,14 @@ class ShapeCreator:
             raise SchemaMoved("the table changed while the shape was being created")
         handle = new_handle()
         try:
-            await self._create(handle, shape, relation, on_table_locked)
+            await self._create(handle, shape, relation, progress)
         except BaseException:
             await self._abandon(handle)
             raise
         return handle
 
     async def _create(
-        self, handle: str, shape: ResolvedShape, relation: Relation, on_table_locked: Callable[[], None]
+        self, handle: str, shape: ResolvedShape, relation: Relation, progress: Progress
     ) -> None:
         parts = self._parts
         parts.status.add_shape(handle, shape, relation)
@@ -98,26 +114,32 @@ class ShapeCreator:
         where = shape.definition.where
         clause = None if where is None else clause_from_sql(where, relation)
         parts.router.register(handle, relation, shape.definition, clause, leaves=await self._leaves(relation))
-        membership = await self._publish_table(shape, relation, on_table_locked)
+        membership = await self._publish_table(shape, relation, progress)
         self.memberships[handle] = membership
         parts.router.adopt_leaves(relation.oid, await self._leaves(relation))
+        async with self.turns.place(relation.oid):
+            await self._start_snapshot(handle, shape, relation, membership)
+        await parts.status.committed(handle)
+        self._check_alive(handle)
+        parts.publisher.publish_tail(handle)
+        parts.status.activate(handle)
+
+    async def _start_snapshot(
+        self, handle: str, shape: ResolvedShape, relation: Relation, membership: int
+    ) -> None:
+        """Take it and write it; returns with its first row."""
+        parts = self._parts
         taken = await self._take(handle, shape, relation)
         parts.status.start_snapshot(handle)
         parts.publisher.publish(parts.router.release(handle, taken.visibility))
         writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, membership)
         self._write(handle, writing)
         await writing.started
-        await parts.status.committed(handle)
-        self._check_alive(handle)
-        parts.publisher.publish_tail(handle)
-        parts.status.activate(handle)
 
-    async def _publish_table(
-        self, shape: ResolvedShape, relation: Relation, on_table_locked: Callable[[], None]
-    ) -> int:
+    async def _publish_table(self, shape: ResolvedShape, relation: Relation, progress: Progress) -> int:
         def waiting(blockers: object) -> None:
             self.counts.lock_waits += 1
-            on_table_locked()
+            progress.wait_for_table()
             _log.warning("a creation waits for old writers", table=relation.name, writers=blockers)
 
         selected = set(shape.definition.columns)
@@ -125,6 +147,7 @@ class ShapeCreator:
         membership = await self._parts.publication.ensure_table(
             relation, on_waiting=waiting, needs_generated=needs_generated
         )
+        await progress.go_on()
         return membership.row_oid
 
     async def _leaves(self, relation: Relation) -> tuple[int, ...]:
