@@ -58,6 +58,11 @@ class Inspector:
         self._described = SharedLookUps(self._describe, keep=False, failure_ttl_s=failure_ttl_s)
 
     @property
+    def connections(self) -> int:
+        """How many look-ups can be made at once."""
+        return self._pool.size
+
+    @property
     def look_ups(self) -> int:
         """Look-ups begun since the start."""
         return sum(kind.made for kind in self._kinds)

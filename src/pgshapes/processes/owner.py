@@ -33,6 +33,7 @@ from pgshapes.shape_cache.expiry import ShapeExpiry
 from pgshapes.shape_cache.log_publisher import LogPublisher
 from pgshapes.shape_cache.resolver import ShapeResolver
 from pgshapes.shape_cache.shape_status import ShapeStatus
+from pgshapes.shape_cache.while_wanted import while_wanted
 from pgshapes.shape_cache.write_buffer import WriteBuffer
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.calls import (
@@ -163,7 +164,7 @@ class Owner:
                 return self.creations.create_or_wait(call.shape, context)
             return self._create_when_ready(call.shape, context)
         if isinstance(call, ResolveShape):
-            return self._resolver.resolve(call.raw)
+            return while_wanted(self._resolver.resolve(call.raw), context)
         if isinstance(call, ListUnseen):
             return self._list_unseen()
         if isinstance(call, NoteUse):

@@ -16,6 +16,7 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.routing.wire_relation import is_published
+from pgshapes.shape_cache.fair_places import FairPlaces
 from pgshapes.tables.tables import Tables
 from pgshapes.where.clause import Clause, prepare_clause
 
@@ -28,6 +29,10 @@ _UNDEFINED: Final = frozenset({"42703", "42P01"})
 class Inspects(Protocol):
     """The schema cache, as the resolver uses it."""
 
+    @property
+    def connections(self) -> int:
+        """How many look-ups can be made at once."""
+
     async def relation(self, schema: str, name: str) -> Relation:
         """The table, or RequestError about `table`."""
 
@@ -39,11 +44,16 @@ class Inspects(Protocol):
 
 
 class ShapeResolver:
-    """Checks definitions; publishes the relations that it met in the table `relations`."""
+    """Checks definitions; publishes the relations that it met in the table `relations`.
+
+    To describe a clause is to wait for whoever has its table locked: each table has half of the connections
+    at most.
+    """
 
     def __init__(self, inspector: Inspects, tables: Tables) -> None:
         self._inspector = inspector
         self._tables = tables
+        self._turns: FairPlaces[int] = FairPlaces(inspector.connections)
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
         """What a definition means. Raises RequestError with the texts of http-api §3, NotNow without a
@@ -74,7 +84,8 @@ class ShapeResolver:
             return None
         prepared = prepare_clause(raw.where, dict(raw.params), relation)
         try:
-            described = await self._inspector.describe(prepared.authority_sql)
+            async with self._turns.place(relation.oid):
+                described = await self._inspector.describe(prepared.authority_sql)
         except RequestError as error:
             if error.details.get("sqlstate") not in _UNDEFINED:
                 raise
