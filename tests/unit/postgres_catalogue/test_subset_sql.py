@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from psycopg import errors as pg
 from tests.where_tables import column
@@ -12,7 +14,9 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import subset_refusal
 from pgshapes.postgres.subset_query import TakenSubset
 from pgshapes.postgres.subset_sql import SubsetSelection, copy_subset, lock_table, select_columns
+from pgshapes.where.grammar import parse_statements
 from pgshapes.where.sort_order import SortTerm
+from pgshapes.where.subset_clause import prepare_subset_clause
 
 ITEMS = Relation(
     oid=5,
@@ -47,6 +51,36 @@ def test_the_order_names_columns_of_the_table() -> None:
         f' ORDER BY {table}."id" DESC, {table}."we""ird" ASC NULLS LAST, {table}."id" ASC NULLS FIRST'
         " LIMIT 3 OFFSET 0"
     )
+
+
+def structure(statement: str) -> Any:
+    """The statement's tree without places and without what its strings say."""
+
+    def bare(node: Any) -> Any:
+        if isinstance(node, list):
+            return [bare(one) for one in node]
+        if isinstance(node, dict):
+            kept = {
+                key: bare(one) for key, one in node.items() if "location" not in key and key != "stmt_len"
+            }
+            return {**kept, "sval": {}} if isinstance(node.get("sval"), dict) else kept
+        return node
+
+    return bare(parse_statements(statement.encode()))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["'", "\\", "\\'", "'; DROP TABLE x; --", "') OR (true", "$$", "/*", "--", '"', "\x01\x02", "{}%s$1"],
+)
+def test_no_value_changes_the_structure(value: str) -> None:
+    def statement(value: str) -> str:
+        clause = prepare_subset_clause('"we""ird" = $1', {"1": value}, ITEMS, queryable=('we"ird',))
+        sql = clause.confirm([expr.type.oid for expr in clause._described]).sql
+        order = (SortTerm('we"ird', True, True),)
+        return copy_subset(SubsetSelection(ITEMS, ("id",), "true", sql, order, 5, 6), 7)
+
+    assert structure(statement(value)) == structure(statement("plain"))
 
 
 def test_rows_carry_the_mark() -> None:

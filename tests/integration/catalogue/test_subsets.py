@@ -1,0 +1,330 @@
+"""Subset snapshots from a client's words to the body, with a real database and an owner that is told what to
+say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import pytest
+from tests.links import eventually
+
+from pgshapes.errors import NotNow, OwnerAway, RequestError, SchemaMoved
+from pgshapes.model.offset import FIRST_SNAPSHOT_CHUNK, Offset
+from pgshapes.model.shape import RawShape, ResolvedShape
+from pgshapes.model.subset import Subset
+from pgshapes.postgres.connection import Connection
+from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.inspector import Inspector
+from pgshapes.postgres.subset_query import SubsetSource
+from pgshapes.shape_cache import subsets as subsets_module
+from pgshapes.shape_cache.resolver import ShapeResolver
+from pgshapes.shape_cache.subsets import SubsetSnapshots
+from pgshapes.tables.calls import Call, ListUnseen, Reply, Unseen
+from pgshapes.tables.link import CallContext, InProcessLink
+from pgshapes.tables.tables import Tables
+
+ITEMS = RawShape("public", "items")
+TABLE = "CREATE TABLE items (id int PRIMARY KEY, name text, secret text)"
+
+
+@dataclass
+class House:
+    """Subset snapshots and the owner that they ask."""
+
+    tables: Tables
+    resolver: ShapeResolver
+    unseen: Unseen = field(default_factory=lambda: Unseen(0, ()))
+    error: OwnerAway | None = None
+    asked: int = 0
+    held: asyncio.Event | None = None
+    subsets: SubsetSnapshots = field(init=False)
+
+    async def answer(self, call: Call, context: CallContext) -> Reply:
+        assert isinstance(call, ListUnseen)
+        self.asked += 1
+        if self.held is not None:
+            await self.held.wait()
+        if self.error is not None:
+            raise self.error
+        return self.unseen
+
+    async def ask(
+        self, raw: RawShape = ITEMS, resume: Offset = FIRST_SNAPSHOT_CHUNK, **wanted: Any
+    ) -> dict[str, Any]:
+        shape = await self.resolver.resolve(raw)
+        body = await self.subsets.subset(raw, shape, Subset(**wanted), resume)
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+    async def ids(self, raw: RawShape = ITEMS, **wanted: Any) -> list[int]:
+        return [int(row["value"]["id"]) for row in (await self.ask(raw, **wanted))["data"]]
+
+    async def errors(self, raw: RawShape = ITEMS, **wanted: Any) -> Any:
+        with pytest.raises(RequestError) as refused:
+            await self.ask(raw, **wanted)
+        assert refused.value.errors.keys() == {"subset"}
+        return refused.value.errors["subset"]
+
+
+@pytest.fixture
+async def house(
+    db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
+) -> AsyncIterator[House]:
+    await db.execute(TABLE.encode())
+    tables = Tables()
+    house = House(tables, ShapeResolver(inspector, tables))
+    link = InProcessLink(tables, house.answer)
+    house.subsets = SubsetSnapshots(link, SubsetSource(make_pool(2)))
+    yield house
+    await house.subsets.close()
+    await link.close()
+
+
+async def fill(db: Connection, count: int = 5) -> None:
+    await db.execute(
+        f"INSERT INTO items SELECT n, 'name ' || n, 's' || n % 2 FROM generate_series(1, {count}) n".encode()
+    )
+
+
+async def test_a_body(db: Connection, house: House) -> None:
+    await fill(db, 2)
+    answer = await house.ask(where="id = $1", params=(("1", "2"),))
+    metadata, (row,) = answer["metadata"], answer["data"]
+    assert set(metadata) == {"xmin", "xmax", "xip_list", "snapshot_mark", "database_lsn"}
+    assert all(metadata[name].isdecimal() for name in ("xmin", "xmax", "database_lsn"))
+    assert row == {
+        "key": '"public"."items"/"2"',
+        "value": {"id": "2", "name": "name 2", "secret": "s0"},
+        "headers": {
+            "operation": "insert",
+            "relation": ["public", "items"],
+            "snapshot_mark": metadata["snapshot_mark"],
+        },
+    }
+    other = await house.ask(where="false")
+    assert other["data"] == []
+    assert other["metadata"]["snapshot_mark"] != metadata["snapshot_mark"]
+
+
+async def test_it_is_a_part_of_the_shape(db: Connection, house: House) -> None:
+    await fill(db)
+    shape = ITEMS._replace(where="id = 1 OR id = $1", params=(("1", "4"),), columns=("id", "name"))
+    answer = await house.ask(shape, where="name <> 'name 1' OR id = 5", order_by="id")
+    assert [row["value"] for row in answer["data"]] == [{"id": "4", "name": "name 4"}]
+
+
+async def test_only_queryable_columns_are_used(db: Connection, house: House) -> None:
+    await fill(db)
+    some = ITEMS._replace(queryable_columns=("id", "name"))
+    assert await house.errors(some, where="secret = 's1'") == {
+        "where": ["At location 0: unknown reference secret"]
+    }
+    assert await house.errors(some, order_by="secret") == {
+        "order_by": ["At location 0: unknown reference secret"]
+    }
+    sent = ITEMS._replace(queryable_columns=("id", "secret"), columns=("id",))
+    answer = await house.ask(sent, where="secret = 's1'", order_by="secret, id DESC", limit=2)
+    assert [row["value"] for row in answer["data"]] == [{"id": "5"}, {"id": "3"}]
+
+
+async def test_a_page_by_a_cursor_in_the_databases_collation(db: Connection, house: House) -> None:
+    await db.execute("INSERT INTO items VALUES (1, 'a'), (2, 'B'), (3, 'c'), (4, 'D')")
+    rows = await (await db.execute("SELECT id FROM items WHERE name > 'a' ORDER BY name LIMIT 2")).fetchall()
+    found = await house.ids(where="name > $1", params=(("1", "a"),), order_by="name", limit=2)
+    assert found == [row[0] for row in rows]
+
+
+async def test_refusals(db: Connection, house: House) -> None:
+    await db.execute("ALTER TABLE items ADD n int; INSERT INTO items VALUES (1)")
+    assert await house.errors(where="id IN (SELECT 1)") == {
+        "where": ["Subqueries are not allowed in subsets"]
+    }
+    assert await house.errors(order_by="random()") == {
+        "order_by": ["At location 0: FuncCall expressions are not allowed in ORDER BY clauses"]
+    }
+    assert await house.errors(where="id = $2", params=(("2", "1"),)) == {
+        "params": ["Parameters must be numbered sequentially, starting from 1"]
+    }
+    assert await house.errors(where="1 / (id - 1) = 1") == {"where": "division by zero"}
+
+
+HOSTILE = [
+    "' OR true --",
+    "'; DROP TABLE items; --",
+    "\\'; DROP TABLE items; --",
+    "1) OR (1=1",
+    "$$ OR true $$",
+    "' || (SELECT version()) || '",
+    "E'\\' OR true",
+    'x" OR true --',
+    "%' OR '1'='1",
+    "\u2019 OR true",
+    "*/ OR true /*",
+    "\\",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_values_are_values(db: Connection, house: House, text: str) -> None:
+    await fill(db)
+    await db.execute("INSERT INTO items VALUES (100, %s, 'x')", (text,))
+    assert await house.ids(where="name = $1", params=(("1", text),)) == [100]
+    literal = text.replace("'", "''")
+    assert await house.ids(where=f"name = '{literal}'", order_by="id") == [100]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *HOSTILE,
+        "true; DROP TABLE items",
+        "true) OR (true",
+        "true -- \n; DROP TABLE items",
+        "true UNION SELECT 1",
+        "id = 1 LIMIT 1; SELECT 1",
+        "pg_terminate_backend(1)",
+        "pg_sleep(60) IS NULL",
+        "set_config('x.y', 'z', false) = 'z'",
+        "(DELETE FROM items RETURNING true)",
+        "lo_import('/etc/passwd') = 1",
+        "current_setting('data_directory') = ''",
+        "query_to_xml('DELETE FROM items', true, true, '') IS NULL",
+        "id::regclass::text = 'x'",
+    ],
+)
+async def test_hostile_clauses_are_refused_and_do_nothing(db: Connection, house: House, text: str) -> None:
+    await fill(db)
+    assert (await house.errors(where=text)).keys() == {"where"}
+    assert (await house.errors(order_by=text)).keys() == {"order_by"}
+    assert await house.ids(order_by="id") == [1, 2, 3, 4, 5]
+
+
+async def test_comments_hide_nothing(db: Connection, house: House) -> None:
+    await fill(db)
+    shape = ITEMS._replace(where="id < 4 --")
+    assert await house.ids(shape, where="id > 1 -- OR true", order_by="id DESC --", limit=2) == [3, 2]
+    assert await house.ids(shape, where="id > 1 /* ) */", order_by="id /* LIMIT */") == [2, 3]
+
+
+# --- what has been told already is seen
+
+
+async def begin(database_url: str) -> tuple[psycopg.AsyncConnection[Any], int]:
+    session = await psycopg.AsyncConnection.connect(database_url)
+    row = await (
+        await session.execute(
+            "UPDATE items SET name = 'new' WHERE id = 1 RETURNING pg_current_xact_id()::text"
+        )
+    ).fetchone()
+    assert row is not None
+    return session, int(row[0])
+
+
+async def test_what_the_client_was_told_is_waited_for(
+    db: Connection, database_url: str, house: House
+) -> None:
+    """A transaction is in the log before it is visible: its old rows must not come after its new ones."""
+    await fill(db, 1)
+    session, xid = await begin(database_url)
+    house.unseen = Unseen(1000, ((xid % 2**32, 900),))
+    asking = asyncio.create_task(house.ask(resume=Offset(900, 2)))
+    await eventually(lambda: house.subsets.retakes > 2)
+    await session.commit()
+    assert (await asking)["data"][0]["value"]["name"] == "new"
+    await session.close()
+
+
+async def test_what_comes_later_in_the_log_is_not(db: Connection, database_url: str, house: House) -> None:
+    await fill(db, 1)
+    session, xid = await begin(database_url)
+    house.unseen = Unseen(1000, ((xid, 901),))
+    assert (await house.ask(resume=Offset(900, 2)))["data"][0]["value"]["name"] == "name 1"
+    assert house.subsets.retakes == 0
+    await session.close()
+
+
+async def test_what_never_becomes_visible(
+    db: Connection, database_url: str, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subsets_module, "RETAKE_TIMEOUT_S", 0.02)
+    await fill(db, 1)
+    session, xid = await begin(database_url)
+    house.unseen = Unseen(1000, ((xid, 900),))
+    with pytest.raises(NotNow, match="does not become visible") as refused:
+        await house.ask(resume=Offset(900, 0))
+    assert refused.value.known
+    await session.close()
+
+
+async def test_an_owner_that_has_to_catch_up(db: Connection, house: House) -> None:
+    await fill(db, 1)
+    house.unseen = Unseen(800, ())
+    asking = asyncio.create_task(house.ask(resume=Offset(900, 0)))
+    await eventually(lambda: house.asked > 1)
+    assert not asking.done()
+    house.unseen = Unseen(900, ())
+    assert len((await asking)["data"]) == 1
+
+
+async def test_an_offset_that_was_never_reached(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads on from it is told to refetch; a subset that is refused for ever would keep him from it."""
+    monkeypatch.setattr(subsets_module, "CATCH_UP_TIMEOUT_S", 0.0)
+    house.unseen = Unseen(800, ())
+    assert (await house.ask(resume=Offset(900, 0)))["data"] == []
+
+
+async def test_the_owner_is_not_asked_for_what_precedes_the_log(house: House) -> None:
+    for resume in (FIRST_SNAPSHOT_CHUNK, Offset(0, 3)):
+        await house.ask(resume=resume)
+    assert house.asked == 0
+
+
+async def test_a_crowd_asks_the_owner_as_one(db: Connection, house: House) -> None:
+    house.unseen = Unseen(900, ())
+    house.held = asyncio.Event()
+    crowd = [asyncio.create_task(house.ask(resume=Offset(900, 0))) for _ in range(100)]
+    await eventually(lambda: house.asked == 1)
+    house.held.set()
+    await asyncio.gather(*crowd)
+    assert house.asked <= 2
+
+
+async def test_an_owner_that_is_away(house: House) -> None:
+    house.error = OwnerAway("away")
+    with pytest.raises(OwnerAway):
+        await house.ask(resume=Offset(900, 0))
+    house.error = None
+    house.unseen = Unseen(900, ())
+    assert (await house.ask(resume=Offset(900, 0)))["data"] == []
+
+
+# --- what the shape was made for
+
+
+async def resolved(house: House) -> ResolvedShape:
+    return await house.resolver.resolve(ITEMS)
+
+
+async def test_a_table_that_is_known_to_have_changed(house: House) -> None:
+    shape = await resolved(house)
+    for change in (shape.relation_generation + 1, shape.relation_generation - 1):
+        moved = shape._replace(relation_generation=change)
+        with pytest.raises(SchemaMoved):
+            await house.subsets.subset(ITEMS, moved, Subset(), FIRST_SNAPSHOT_CHUNK)
+    house.tables.relations.remove(("public", "items"))
+    with pytest.raises(SchemaMoved):
+        await house.subsets.subset(ITEMS, shape, Subset(), FIRST_SNAPSHOT_CHUNK)
+
+
+async def test_a_table_that_changed_without_a_word(db: Connection, house: House) -> None:
+    shape = await resolved(house)
+    await db.execute("ALTER TABLE items DROP name")
+    await db.execute("INSERT INTO items VALUES (1, 'x')")
+    with pytest.raises(SchemaMoved):
+        await house.subsets.subset(ITEMS, shape, Subset(where="id = 1"), FIRST_SNAPSHOT_CHUNK)
