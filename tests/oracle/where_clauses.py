@@ -51,6 +51,22 @@ _ELEMENTS = {"_int4": "int4", "_text": "text", "_numeric": "numeric", "_bool": "
 _CAST_TARGETS = [kind for kind in EDGES if kind not in ("mood", "age", "name")]
 
 
+_SYNTAX = {
+    "text": (
+        ['{0} COLLATE "C"', "trim(both {1} from {0})", "trim({0})", "trim(leading from {0})", "({0} || {1})"],
+        "text",
+        "text",
+    ),
+    "varchar": (['({0} COLLATE "POSIX")'], "varchar", "text"),
+    "int4": (["position({1} in {0})", "char_length({0})"], "text", "text"),
+    "timestamp": (["({0} AT TIME ZONE 'UTC')", "({0} AT TIME ZONE '+05:30')"], "timestamptz", "text"),
+    "timestamptz": (["({0} AT TIME ZONE 'gmt')", "({0} AT TIME ZONE '-02')"], "timestamp", "text"),
+    "interval": (["({0} - {0})", "(INTERVAL '1 day' + {1})", "({1} * 1.5)"], "timestamp", "interval"),
+    "date": (["({0})::date", "(DATE '2024-02-29' + {1})"], "timestamp", "int4"),
+}
+"""Per type: forms, and the types of their two operands."""
+
+
 def _producers() -> dict[str, list[Operator | Function]]:
     """What gives a value of a type, from operands of the types that the table has."""
     found: dict[str, list[Operator | Function]] = {}
@@ -132,6 +148,8 @@ class ClauseWriter:
             forms += [self._array, self._array, self._slice]
         elif f"_{kind}" in COLUMNS:
             forms.append(self._element)
+        if kind in _SYNTAX:
+            forms.append(self._syntax)
         return self.pick.choice(forms)(kind, depth - 1)
 
     def literal(self, kind: str) -> str:
@@ -209,6 +227,9 @@ class ClauseWriter:
         word = self.pick.choice(["LIKE", "NOT LIKE", "ILIKE", "NOT ILIKE"])
         self._kind(word)
         pattern = self.value("text", 0) if self.pick.random() < 0.2 else self._pattern()
+        if self.pick.random() < 0.1:
+            self._kind("ESCAPE")
+            pattern += f" ESCAPE {self.pick.choice(['#', 'a', '', '%', 'ab'])!r}"
         return f"({self.value(kind, depth - 1)} {word} {pattern})"
 
     def _pattern(self) -> str:
@@ -274,6 +295,14 @@ class ClauseWriter:
                 kind, shown
             )
         return f"({self.value(source, depth - 1)})::{shown}"
+
+    def _syntax(self, kind: str, depth: int) -> str:
+        """Forms that the grammar has for functions."""
+        self._kind("function syntax")
+        forms, first, other = _SYNTAX[kind]
+        form = self.pick.choice(forms)
+        filled = form.replace("{0}", self.value(first, depth - 1))
+        return filled.replace("{1}", self.value(other, depth - 1)) if "{1}" in form else filled
 
     def _coalesce(self, kind: str, depth: int) -> str:
         self._kind("COALESCE")

@@ -15,6 +15,7 @@ from pgshapes.where.refusal import Refusal
 from pgshapes.where.source.compiled import evaluate_constant
 from pgshapes.where.tree import (
     Apply,
+    ArrayOf,
     Case,
     CastTo,
     Coalesce,
@@ -25,6 +26,7 @@ from pgshapes.where.tree import (
     Unknown,
     map_children,
 )
+from pgshapes.where.values.arrays import vector, write_array
 from pgshapes.where.values.raising import RowError
 from pgshapes.where.values.type_io import type_io
 
@@ -99,11 +101,22 @@ class Folding:
         io = type_io(expr.type)
         if io is None:
             return expr
+        texts = _item_texts(expr)
+        if texts is not None:
+            return Const(expr.type, expr.at, write_array(vector(texts), str))
         try:
             value = evaluate_constant(expr, self._rules)
         except RowError as error:
             raise Refusal(f"Failed to apply function to constant arguments: {error}", at=expr.at) from None
         return Const(expr.type, expr.at, None if value is None else io.write(value))
+
+
+def _item_texts(expr: Expr) -> tuple[str | None, ...] | None:
+    """The texts of an `ARRAY[…]` of constants that are no arrays, else None."""
+    if not isinstance(expr, ArrayOf):
+        return None
+    texts = [item.text for item in expr.items if isinstance(item, Const) and not item.type.is_array]
+    return tuple(texts) if len(texts) == len(expr.items) else None
 
 
 def _is_null_call(expr: Apply | CastTo) -> bool:

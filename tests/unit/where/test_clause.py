@@ -242,4 +242,4 @@ def test_the_deepest_clause_that_is_taken_compiles() -> None:
     assert matches(sums)
     assert matches("NOT (" * 18 + "b IS TRUE" + ")" * 18)
     assert matches("coalesce(" * 36 + "i4" + ", 1)" * 36 + " = 5")
-    assert matches(" AND ".join(["i4 = 5"] * 900) + " AND i4 IN (" + ",".join(map(str, range(3000))) + ")")
+    assert matches(" AND ".join(["i4 = 5"] * 400) + " AND i4 IN (" + ",".join(map(str, range(3000))) + ")")

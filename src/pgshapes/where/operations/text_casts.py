@@ -43,7 +43,7 @@ def _plain_digits(text: str) -> str:
     sign, *digits = found.groups()
     for base, part in zip((16, 8, 2), digits, strict=True):
         if part is not None:
-            return f"{sign}{int(part.replace('_', ''), base)}"
+            return f"{sign}{Decimal(int(part.replace('_', ''), base))}"
     return trimmed
 
 

@@ -39,7 +39,7 @@ def decode_array(text: str, decode: Callable[[str], Any]) -> Array:
 def read_array(text: str, decode: Callable[[str], Any]) -> Array:
     """An array from a user's text. Raises BadLiteral."""
     bounds, body = _split_bounds(text.strip(_SPACE))
-    if body == "{}" and not bounds:
+    if not bounds and body.startswith("{") and body.endswith("}") and not body[1:-1].strip(_SPACE):
         return EMPTY
     reader = _Reader(body, decode)
     sizes = reader.read_level(0)

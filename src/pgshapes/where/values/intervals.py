@@ -16,11 +16,12 @@ from pgshapes.where.values.raising import BadLiteral
 
 _SPACE: Final = " \t\n\v\f\r"
 _ISO: Final = re.compile(
-    r"P(?:(-?\d+)Y)?(?:(-?\d+)M)?(?:(-?\d+)W)?(?:(-?\d+)D)?"
-    r"(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?)(\d+)(?:\.(\d{1,6}))?S)?)?",
+    r"P(?:(-?\d{1,10})Y)?(?:(-?\d{1,10})M)?(?:(-?\d{1,10})W)?(?:(-?\d{1,10})D)?"
+    r"(?:T(?:(-?\d{1,19})H)?(?:(-?\d{1,19})M)?(?:(-?)(\d{1,19})(?:\.(\d{1,6}))?S)?)?",
     re.ASCII,
 )
-_TERM: Final = re.compile(r"\s*([+-]?)(\d{1,9})(?:\.(\d{1,6}))?\s*([a-z]+)", re.ASCII | re.IGNORECASE)
+_SECONDS: Final = re.compile(r"[+-]?\d{1,9}", re.ASCII)
+_TERM: Final = re.compile(r"\s*([+-]?)(\d{1,10})(?:\.(\d{1,6}))?\s*([a-z]+)", re.ASCII | re.IGNORECASE)
 _CLOCK: Final = re.compile(r"\s*([+-]?)(\d{1,9}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{0,6}))?)?", re.ASCII)
 
 _UNITS: Final = {
@@ -74,6 +75,8 @@ def read_interval(text: str) -> Interval:
     word = text.strip(_SPACE)
     if word.lower() in ("infinity", "-infinity"):
         return INFINITY if word[0] != "-" else NEGATIVE_INFINITY
+    if _SECONDS.fullmatch(word):
+        return Interval(0, 0, int(word) * 1_000_000)
     found = _ISO.fullmatch(word) if len(word) > 1 and word[-1] not in "PT" else None
     return _checked(_from_iso(found) if found is not None else _from_terms(word))
 
