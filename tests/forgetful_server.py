@@ -13,7 +13,7 @@ from tests.forgetful_files import ForgetfulFiles
 
 from pgshapes.config import Settings
 from pgshapes.shape_log.files import Files
-from pgshapes.wiring import serve_in_one_process
+from pgshapes.wiring import Seams, serve_in_one_process
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
         root.mkdir(exist_ok=True)
         return ForgetfulFiles(root, durable_root(settings.storage_dir))
 
-    return serve_in_one_process(settings, make_files=make_files)
+    return serve_in_one_process(settings, Seams(make_files=make_files))
 
 
 def durable_root(storage_dir: Path) -> Path:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,14 +25,20 @@ from pgshapes.gates.status_monitor import StatusMonitor
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import HttpSettings
+from pgshapes.metrics.family import Family
+from pgshapes.metrics.loop_turns import LoopTurns, loop_families
 from pgshapes.postgres.connection import connect
 from pgshapes.postgres.connection_pool import ConnectionPool
 from pgshapes.postgres.subset_query import SubsetSource
+from pgshapes.processes.caller_metrics import CallerParts, caller_families
 from pgshapes.processes.child import PERMITS, ChildTask, read_task, stop_with_supervisor
 from pgshapes.processes.http_server import HttpServer
 from pgshapes.processes.limits import raise_open_files
 from pgshapes.processes.listening import listen
 from pgshapes.processes.logs import configure_logs
+from pgshapes.processes.metrics_listener import listen_for_metrics, metrics_listener
+from pgshapes.processes.metrics_socket import metrics_socket
+from pgshapes.processes.owner_metrics import owner_families
 from pgshapes.processes.replicator import Replicator
 from pgshapes.processes.supervisor import run_with_workers
 from pgshapes.shape_cache.shape_cache import ShapeCache
@@ -39,6 +46,7 @@ from pgshapes.shape_cache.subsets import SubsetSnapshots
 from pgshapes.shape_log.files import Files
 from pgshapes.shape_log.reader import FileLogReader
 from pgshapes.shape_log.store import FileShapeStore, ShapeStore
+from pgshapes.tables.calls import Call
 from pgshapes.tables.link import InProcessLink, OwnerLink
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
@@ -49,6 +57,22 @@ _SUBSET_CONNECTIONS: Final = 4
 """Of one HTTP process: a subset query mostly waits for Postgres, and each may gather megabytes."""
 
 MakeFiles = Callable[[Path], Files]
+Families = list[Family]
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """What tests put in the place of the real thing; a server as it is run has these."""
+
+    make_files: MakeFiles | None = None
+    has_notices: bool = True
+    """Whether a change of a table wakes those who wait for it; else polling must do."""
+    tap: Callable[[Call], None] | None = None
+    """Sees every call that the owner receives."""
+    ready_timeout_s: float = 5.0
+
+
+REAL: Final = Seams()
 
 
 def run(settings: Settings) -> int:
@@ -56,32 +80,45 @@ def run(settings: Settings) -> int:
     return run_with_workers(settings) if settings.workers else serve_in_one_process(settings)
 
 
-def serve_in_one_process(settings: Settings, *, make_files: MakeFiles | None = None) -> int:
+def serve_in_one_process(settings: Settings, seams: Seams = REAL) -> int:
     """Owner and callers in one process and one event loop; the exit status. Raises ConfigError."""
     configure_logs(settings.log_level)
     raise_open_files()
-    uvloop.run(serve_in_one_loop(settings, make_files=make_files))
+    uvloop.run(serve_in_one_loop(settings, seams))
     return 0
 
 
-async def serve_in_one_loop(settings: Settings, *, make_files: MakeFiles | None = None) -> None:
+async def serve_in_one_loop(settings: Settings, seams: Seams = REAL) -> None:
     """Serve from this loop until SIGTERM or SIGINT. Raises ConfigError."""
-    listener = listen(settings.host, settings.port)
-    tables = Tables()
-    replicator = Replicator(settings, tables, store_maker(settings, make_files))
+    listener, metrics = listen(settings.host, settings.port), listen_for_metrics(settings)
+    tables = Tables(has_notices=seams.has_notices)
+    replicator = Replicator(settings, tables, store_maker(settings, seams.make_files))
     link = InProcessLink(tables, replicator.handle)
+    link.mailbox.tap = seams.tap
     stopping = asyncio.Event()
     subsets = subset_snapshots(settings, link)
-    server = HttpServer(app_for(settings, link, subsets, None, stopping), listener, stopping)
+    parts = caller_parts(settings, link, None)
+    server = HttpServer(app_for(settings, parts, subsets, stopping, seams), listener, stopping)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     host, port = listener.getsockname()[:2]
     _log.info("listening", url=f"http://{host}:{port}", workers=0)
+    turns = LoopTurns()
+
+    async def gather() -> Mapping[str, Sequence[Family]]:
+        owned = owner_families(replicator, link.mailbox, tables)
+        return {"single": [*owned, *caller_families(parts), *loop_families(turns)]}
+
     owning = asyncio.ensure_future(replicator.run())
     owning.add_done_callback(lambda _: server.stop())
     try:
-        await server.run()
+        async with AsyncExitStack() as stack:
+            if metrics is not None:
+                turns.start()
+                stack.callback(turns.stop)
+                await stack.enter_async_context(metrics_listener(metrics, gather))
+            await server.run()
     finally:
         replicator.stop()
         await link.close()
@@ -89,27 +126,28 @@ async def serve_in_one_loop(settings: Settings, *, make_files: MakeFiles | None 
         await owning
 
 
-async def run_replicator(task: ChildTask, *, make_files: MakeFiles | None = None) -> None:
+async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
     """The owner in a process of its own."""
-    tables = Tables()
+    tables = Tables(has_notices=seams.has_notices)
     replicator = Replicator(
-        task.settings, tables, store_maker(task.settings, make_files), is_restart=task.is_restart
+        task.settings, tables, store_maker(task.settings, seams.make_files), is_restart=task.is_restart
     )
     stop_with_supervisor(replicator.stop)
     owner = UnixSocketOwner(task.owner_socket, tables, replicator.handle)
-    await owner.start()
-    try:
+    owner.mailbox.tap = seams.tap
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(owner.close)
+        await owner.start()
+        await tell_metrics(stack, task, lambda: owner_families(replicator, owner.mailbox, tables))
         await replicator.run()
-    finally:
-        await owner.close()
 
 
-async def run_http_process(task: ChildTask) -> None:
+async def run_http_process(task: ChildTask, seams: Seams = REAL) -> None:
     """One HTTP process: a replica of the tables, and the files."""
     import socket
 
     listener = socket.socket(fileno=task.listener_fd)
-    link = UnixSocketLink(task.owner_socket)
+    link = UnixSocketLink(task.owner_socket, has_notices=seams.has_notices)
     stopping = asyncio.Event()
     async with AsyncExitStack() as stack:
         link.start()
@@ -118,9 +156,23 @@ async def run_http_process(task: ChildTask) -> None:
         stack.callback(counts.close)
         subsets = subset_snapshots(task.settings, link)
         stack.push_async_callback(subsets.close)
-        server = HttpServer(app_for(task.settings, link, subsets, counts, stopping), listener, stopping)
+        parts = caller_parts(task.settings, link, counts)
+        await tell_metrics(stack, task, lambda: caller_families(parts))
+        app = app_for(task.settings, parts, subsets, stopping, seams)
+        server = HttpServer(app, listener, stopping)
         stop_with_supervisor(server.stop)
         await server.run()
+
+
+async def tell_metrics(stack: AsyncExitStack, task: ChildTask, families: Callable[[], Families]) -> None:
+    """Let the supervisor ask a child for its metrics until the stack ends, if anybody is to see them."""
+    if task.settings.prometheus_port is None:
+        return
+    turns = LoopTurns()
+    turns.start()
+    stack.callback(turns.stop)
+    answering = metrics_socket(task.metrics_path, lambda: [*families(), *loop_families(turns)])
+    await stack.enter_async_context(answering)
 
 
 def subset_snapshots(settings: Settings, link: OwnerLink) -> SubsetSnapshots:
@@ -131,26 +183,36 @@ def subset_snapshots(settings: Settings, link: OwnerLink) -> SubsetSnapshots:
     return SubsetSnapshots(link, SubsetSource(pool))
 
 
-def app_for(
-    settings: Settings,
-    link: OwnerLink,
-    subsets: Subsets,
-    counts: PermitCounts | None,
-    stopping: asyncio.Event,
-) -> AsgiApp:
-    """The ASGI application of a process that reaches the owner over `link`."""
+def caller_parts(settings: Settings, link: OwnerLink, counts: PermitCounts | None) -> CallerParts:
+    """What answers requests in a process that reaches the owner over `link`."""
     limits = settings.max_concurrent_requests
-    return make_app(
+    return CallerParts(
         ShapeCache(link),
-        FileLogReader(storage_root(settings)),
         StatusMonitor(link.tables.status, is_following=lambda: link.is_connected),
         AdmissionControl(initial_limit=limits.initial, existing_limit=limits.existing, counts=counts),
+    )
+
+
+def app_for(
+    settings: Settings,
+    parts: CallerParts,
+    subsets: Subsets,
+    stopping: asyncio.Event,
+    seams: Seams = REAL,
+) -> AsgiApp:
+    """The ASGI application of a process."""
+    return make_app(
+        parts.shapes,
+        FileLogReader(storage_root(settings)),
+        parts.readiness,
+        parts.admission,
         HttpSettings(
             secret=settings.secret,
             allow_delete=settings.allow_delete,
             long_poll_timeout_ms=settings.long_poll_timeout_ms,
             cache_max_age_s=settings.cache_max_age_s,
             cache_stale_age_s=settings.cache_stale_age_s,
+            ready_timeout_s=seams.ready_timeout_s,
         ),
         stopping=stopping,
         subsets=subsets,

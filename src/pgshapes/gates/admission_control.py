@@ -46,6 +46,10 @@ class AdmissionControl:
         """Permits that are out, over all processes."""
         return self._counts.total(kind)
 
+    def own(self, kind: Kind) -> int:
+        """Those of them that this process has given out."""
+        return self._counts.own(kind)
+
     def refused(self, kind: Kind) -> int:
         """How often this process has refused one."""
         return self._refused[kind.place]

@@ -42,6 +42,9 @@ class PermitCounts(Protocol):
     def give_back(self, kind: Kind) -> None:
         """Count one less in this process."""
 
+    def own(self, kind: Kind) -> int:
+        """The count of this process."""
+
     def total(self, kind: Kind) -> int:
         """The count over all processes."""
 
@@ -63,6 +66,10 @@ class LocalCounts:
     def give_back(self, kind: Kind) -> None:
         """Count one less."""
         self._counts[kind.place] -= 1
+
+    def own(self, kind: Kind) -> int:
+        """The count."""
+        return self._counts[kind.place]
 
     def total(self, kind: Kind) -> int:
         """The count."""
@@ -118,6 +125,10 @@ class SharedCounts:
     def give_back(self, kind: Kind) -> None:
         """Count one less in our slot."""
         self._words[self._base + kind.place] -= 1
+
+    def own(self, kind: Kind) -> int:
+        """The count of our slot."""
+        return self._words[self._base + kind.place]
 
     def total(self, kind: Kind) -> int:
         """The count over all slots."""

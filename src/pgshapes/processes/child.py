@@ -35,6 +35,16 @@ class ChildTask(NamedTuple):
     """Whether an earlier process with this task has died: then the database may be away for a while."""
 
     @property
+    def label(self) -> str:
+        """What metrics call the process."""
+        return self.name if self.name == "replicator" else f"{self.name}-{self.number}"
+
+    @property
+    def metrics_path(self) -> Path:
+        """Where it tells its metrics."""
+        return self.run_dir / f"{self.label}.metrics"
+
+    @property
     def owner_socket(self) -> Path:
         """Where the owner listens for links."""
         return self.run_dir / "owner.sock"

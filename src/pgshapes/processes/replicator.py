@@ -91,7 +91,7 @@ class Replicator:
         self._snapshot_pool = ConnectionPool(
             lambda: connect(pooled_url, read_values=False), max(settings.db_pool_size - admin_size, 1)
         )
-        self._sources = Sources(
+        self.sources = Sources(
             Inspector(self._admin_pool),
             Publication(
                 PUBLICATION_PREFIX + settings.replication_stream_id,
@@ -154,7 +154,7 @@ class Replicator:
     # --- one session
 
     async def _follow(self) -> None:
-        async with Session(self._settings, self._sources.publication, self._conditions) as session:
+        async with Session(self._settings, self.sources.publication, self._conditions) as session:
             found = await session.prepare(self._remembered)
             if self.owner is None:
                 await self._take_up(found)
@@ -240,7 +240,7 @@ class Replicator:
         owner.spawn(durability.run())
         if owner.expiry is not None:
             owner.spawn(owner.expiry.run())
-        owner.spawn(Housekeeping(owner, self._sources, self._tables, kept).run())
+        owner.spawn(Housekeeping(owner, self.sources, self._tables, kept).run())
 
     def _build(self, recorded: Recorded) -> tuple[Owner, Durability]:
         boundary = FlushBoundary(recorded.lsn)
@@ -255,7 +255,7 @@ class Replicator:
             self._tables,
             self._store,
             self._buffer,
-            self._sources,
+            self.sources,
             Router(self._delivered),
             boundary,
             on_progress=durability.note_progress,
@@ -267,7 +267,7 @@ class Replicator:
     async def _close(self) -> None:
         if self.owner is not None:
             await self.owner.close()
-        await self._sources.inspector.close()
+        await self.sources.inspector.close()
         await self._publication_pool.close()
         await self._admin_pool.close()
         await self._snapshot_pool.close()

@@ -1,8 +1,8 @@
 """`pgshapes serve` with workers: one replicator, N HTTP processes, one listening socket (design §4).
 
-It answers no request and holds no state but its children. A child that dies is started again alone; the
-others go on. Each child holds the reading end of a pipe from here: when the supervisor is gone, however it
-went, the children stop.
+It answers no client and holds no state but its children; metrics it asks them for. A child that dies is
+started again alone; the others go on. Each child holds the reading end of a pipe from here: when the
+supervisor is gone, however it went, the children stop.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +25,12 @@ import structlog
 
 from pgshapes.config import Settings
 from pgshapes.gates.permit_counts import SharedCounts
+from pgshapes.metrics.family import Family
 from pgshapes.processes.child import PERMITS, ChildTask
 from pgshapes.processes.listening import listen
 from pgshapes.processes.logs import configure_logs
+from pgshapes.processes.metrics_listener import listen_for_metrics, metrics_listener
+from pgshapes.processes.metrics_socket import ask_for_metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -39,13 +42,15 @@ _RESTART_CAP_S: Final = 10.0
 _STABLE_S: Final = 10.0
 
 EXIT_CONFIG: Final = 2
+CHILD_COMMAND: Final = (sys.executable, "-m", "pgshapes.wiring")
 
 
 class Child:
     """One child process and its restarts."""
 
-    def __init__(self, task: ChildTask, pass_fds: tuple[int, ...]) -> None:
+    def __init__(self, task: ChildTask, pass_fds: tuple[int, ...], command: Sequence[str]) -> None:
         self.task = task
+        self._command = command
         self._pass_fds = pass_fds
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
@@ -135,25 +140,33 @@ class Supervisor:
             await child.pause()
 
 
-def run_with_workers(settings: Settings) -> int:
+def run_with_workers(settings: Settings, *, child_command: Sequence[str] = CHILD_COMMAND) -> int:
     """Serve with one replicator and `settings.workers` HTTP processes; the exit status."""
     configure_logs(settings.log_level)
-    socket = listen(settings.host, settings.port)
+    socket, metrics = listen(settings.host, settings.port), listen_for_metrics(settings)
     os.set_inheritable(socket.fileno(), True)
     host, port = socket.getsockname()[:2]
     _log.info("listening", url=f"http://{host}:{port}", workers=settings.workers)
     with _run_dir() as run_dir:
         permits = run_dir / PERMITS
         SharedCounts.create(permits, settings.workers)
-        replicator = Child(ChildTask("replicator", settings, run_dir), ())
+        replicator = Child(ChildTask("replicator", settings, run_dir), (), child_command)
         fds = (socket.fileno(),)
         workers = [
-            Child(ChildTask("http", settings, run_dir, socket.fileno(), number), fds)
+            Child(ChildTask("http", settings, run_dir, socket.fileno(), number), fds, child_command)
             for number in range(settings.workers)
         ]
 
+        async def gather() -> Mapping[str, Sequence[Family] | None]:
+            tasks = [child.task for child in (replicator, *workers)]
+            found = await asyncio.gather(*(ask_for_metrics(task.metrics_path) for task in tasks))
+            return dict(zip((task.label for task in tasks), found, strict=True))
+
         async def supervise() -> int:
-            return await Supervisor(replicator, workers).run()
+            async with AsyncExitStack() as stack:
+                if metrics is not None:
+                    await stack.enter_async_context(metrics_listener(metrics, gather))
+                return await Supervisor(replicator, workers).run()
 
         return asyncio.run(supervise())
 

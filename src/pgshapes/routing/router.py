@@ -58,6 +58,9 @@ class Router:
     def __contains__(self, handle: str) -> bool:
         return handle in self._shapes
 
+    def __len__(self) -> int:
+        return len(self._shapes)
+
     def has_relation(self, wire_oid: int) -> bool:
         """Whether any shape depends on rows of this relation, a leaf included."""
         return self.root_of(wire_oid) in self._relations

@@ -1,0 +1,85 @@
+"""What the owner has counted, as metrics (design §6). Counts nothing itself."""
+
+from __future__ import annotations
+
+from pgshapes.metrics.family import COUNTER, GAUGE, Family, counter, gauge, labelled
+from pgshapes.processes.owner import Owner, Sources
+from pgshapes.processes.replicator import Replicator
+from pgshapes.tables.deltas import TABLE_NAMES
+from pgshapes.tables.mailbox import Mailbox, Outcome
+from pgshapes.tables.tables import Tables
+
+
+def owner_families(replicator: Replicator, mailbox: Mailbox, tables: Tables) -> list[Family]:
+    """All of them; those of the parts that follow the database once it has been found."""
+    found = [*_mailbox(mailbox), *_tables(tables), *_sources(replicator.sources)]
+    if replicator.owner is not None:
+        found += [*_creations(replicator.owner), *_snapshots(replicator.owner), *_shapes(replicator.owner)]
+    return found
+
+
+def _mailbox(mailbox: Mailbox) -> list[Family]:
+    outcomes = {outcome.value: mailbox.outcomes[outcome] for outcome in Outcome}
+    return [
+        gauge("mailbox_depth", "Calls received and not yet done.", mailbox.depth),
+        gauge("mailbox_high_water", "The greatest depth so far.", mailbox.high_water),
+        labelled(COUNTER, "mailbox_calls", "Calls received.", "call", mailbox.calls),
+        labelled(COUNTER, "mailbox_outcomes", "What became of calls.", "outcome", outcomes),
+    ]
+
+
+def _tables(tables: Tables) -> list[Family]:
+    rows = {name: len(getattr(tables, name)) for name in TABLE_NAMES}
+    cut = tables.broadcast.cut_feeds
+    return [
+        labelled(GAUGE, "table_rows", "Rows of each table.", "table", rows),
+        counter("links_cut", "Links cut for acknowledging a removal too late.", cut),
+    ]
+
+
+def _sources(sources: Sources) -> list[Family]:
+    inspector, publication = sources.inspector, sources.publication
+    return [
+        counter("inspector_look_ups", "Look-ups in the database's catalogue.", inspector.look_ups),
+        counter("inspector_shared", "Requests that another's look-up answered.", inspector.shared_look_ups),
+        gauge("publication_waiting_tables", "Tables being made ready.", publication.waiting_tables),
+        counter("publication_attempts", "Transactions tried to make a table ready.", publication.attempts),
+        counter(
+            "publication_reads", "Reads of the catalogue for all who asked.", publication.catalogue_reads
+        ),
+    ]
+
+
+def _creations(owner: Owner) -> list[Family]:
+    creations, counts = owner.creations, owner.creations.counts
+    return [
+        gauge("creations_now", "Creations claimed and not ended.", creations.running),
+        gauge(
+            "creations_in_progress",
+            "Those that have a place among the working ones.",
+            creations.places.in_use,
+        ),
+        gauge("creations_queued", "Those that wait for a place.", creations.places.waiting),
+        counter("creation_calls", "Calls to create a shape or to wait for one.", counts.calls),
+        counter("creation_calls_attached", "Those that found a creation under way.", counts.attached),
+        counter("creation_calls_refused", "Those that the last failure answered.", counts.refused),
+        counter("creations_succeeded", "Shapes created.", counts.created),
+        counter("creations_failed", "Creations that failed.", counts.failed),
+        counter("creations_skipped", "Creations not begun: nobody waited any more.", counts.skipped),
+    ]
+
+
+def _snapshots(owner: Owner) -> list[Family]:
+    creator, counts = owner.creator, owner.creator.counts
+    return [
+        gauge("snapshots_starting", "Snapshots that wait for their first row.", creator.turns.in_use),
+        gauge("snapshots_queued", "Creations that wait for a connection.", creator.turns.waiting),
+        gauge("snapshots_writing", "Snapshots being written.", len(creator.writings)),
+        counter("snapshots", "Snapshots taken for shapes.", counts.snapshots),
+        counter("snapshot_retakes", "Snapshots thrown away because they did not see enough.", counts.retakes),
+        counter("table_lock_waits", "Tries that found a table held by old writers.", counts.lock_waits),
+    ]
+
+
+def _shapes(owner: Owner) -> list[Family]:
+    return [gauge("routed_shapes", "Shapes that changes are routed to.", len(owner.router))]
