@@ -106,7 +106,7 @@ class Folding:
             return Const(expr.type, expr.at, write_array(vector(texts), str))
         try:
             value = evaluate_constant(expr, self._rules)
-        except RowError as error:
+        except (RowError, RecursionError) as error:
             raise Refusal(f"Failed to apply function to constant arguments: {error}", at=expr.at) from None
         return Const(expr.type, expr.at, None if value is None else io.write(value))
 

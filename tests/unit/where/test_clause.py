@@ -243,3 +243,11 @@ def test_the_deepest_clause_that_is_taken_compiles() -> None:
     assert matches("NOT (" * 18 + "b IS TRUE" + ")" * 18)
     assert matches("coalesce(" * 36 + "i4" + ", 1)" * 36 + " = 5")
     assert matches(" AND ".join(["i4 = 5"] * 400) + " AND i4 IN (" + ",".join(map(str, range(3000))) + ")")
+
+
+def test_a_row_too_deep_for_us_does_not_match_and_does_no_harm() -> None:
+    """As a row for which Postgres has an error."""
+    judge = clause("j @> '[[1]]'").compile(RELATION)
+    deep = row(j="[" * 5_000 + "]" * 5_000)
+    fits = row(j="[[1, 2]]")
+    assert judge.matches_many([fits, deep, fits]) == [True, False, True]

@@ -11,7 +11,6 @@ from pgshapes.model.change import Row
 from pgshapes.where.collation_rules import CollationRules
 from pgshapes.where.operations.comparisons import array_order, stamp_of_date
 from pgshapes.where.source.emitter import Emitter
-from pgshapes.where.source.raising import may_raise
 from pgshapes.where.tree import Expr
 from pgshapes.where.values.raising import RowError
 
@@ -19,31 +18,26 @@ _GLOBALS: Final[dict[str, Any]] = {
     "Decimal": Decimal,
     "array_order": array_order,
     "stamp_of_date": stamp_of_date,
-    "RowError": RowError,
+    "Errors": (RowError, RecursionError),
 }
 """All that source may name besides its constants, the row and builtins."""
 
-_PLAIN: Final = """\
-def factory({constants}):
-    def matches(r):
-        return {test}
-    def matches_many(rows):
-        found = []
-        add = found.append
-        for r in rows:
-            add({test})
-        return found
-    return matches, matches_many
-"""
-_RAISING: Final = """\
+_TEST: Final = """\
 def factory({constants}):
     def matches(r):
         try:
             return {test}
-        except RowError:
+        except Errors:
             return False
     def matches_many(rows):
-        return [matches(r) for r in rows]
+        found = []
+        add = found.append
+        try:
+            for r in rows:
+                add({test})
+        except Errors:
+            return [matches(r) for r in rows]
+        return found
     return matches, matches_many
 """
 _VALUE: Final = """\
@@ -64,7 +58,7 @@ def compile_test(expr: Expr, rules: CollationRules) -> Compiled:
     """The predicate that is True for the rows for which the expression is TRUE."""
     emitter = Emitter(rules)
     test = emitter.true(expr)
-    source = (_RAISING if may_raise(expr) else _PLAIN).format(constants=_parameters(emitter), test=test)
+    source = _TEST.format(constants=_parameters(emitter), test=test)
     matches, many = _factory(source)(*emitter.names.constants)
     return Compiled(matches, many, source)
 
