@@ -69,10 +69,9 @@ def _read(size: int) -> bytes:
 
 
 def stop_with_supervisor(stop: Callable[[], None]) -> None:
-    """Call `stop` on SIGTERM and SIGINT, and when the supervisor is gone."""
+    """Call `stop` on SIGTERM, and when the supervisor is gone. SIGINT is held off from the start."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGTERM, stop)
 
     def readable() -> None:
         if not os.read(0, 1):

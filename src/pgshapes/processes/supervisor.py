@@ -64,9 +64,10 @@ class Child:
     def start(self) -> None:
         """Start the process and hand it its task; the pipe stays open for as long as the supervisor lives."""
         self._started_at = time.monotonic()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pgshapes.wiring"], stdin=subprocess.PIPE, pass_fds=self._pass_fds
-        )
+        with _no_interrupts():
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pgshapes.wiring"], stdin=subprocess.PIPE, pass_fds=self._pass_fds
+            )
         assert self._process.stdin is not None
         data = pickle.dumps(self.task)
         self._process.stdin.write(len(data).to_bytes(4, "big") + data)
@@ -118,11 +119,14 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         keepers = [asyncio.create_task(self._keep(child)) for child in (self._replicator, *self._workers)]
-        await self._stopping.wait()
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*(worker.stop(DRAIN_S) for worker in self._workers))
-        await self._replicator.stop(DRAIN_S)
+        try:
+            await self._stopping.wait()
+        finally:
+            # Also when cancelled, by a SIGINT that came before its handler was there.
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*(worker.stop(DRAIN_S) for worker in self._workers))
+            await self._replicator.stop(DRAIN_S)
         return self._status
 
     async def _keep(self, child: Child) -> None:
@@ -169,6 +173,18 @@ def run_with_workers(settings: Settings, *, child_command: Sequence[str] = CHILD
                 return await Supervisor(replicator, workers).run()
 
         return asyncio.run(supervise())
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Children inherit that SIGINT is held off: a terminal sends it to all, but they end when told from here,
+    and in their first moments it would be a traceback. One that comes meanwhile comes afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
