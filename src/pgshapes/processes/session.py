@@ -13,14 +13,18 @@ from typing import Final, NamedTuple
 import structlog
 
 from pgshapes.config import Settings
+from pgshapes.errors import ConfigError, SourceError
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.lsn import Lsn
 from pgshapes.postgres.connection import Connection, connect, connect_for_replication
+from pgshapes.postgres.identifiers import quote_identifier
 from pgshapes.postgres.lock import AdvisoryLock
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.replication import ReplicationStream
 from pgshapes.postgres.slot import Slot, create_slot, drop_slot, find_slot
+from pgshapes.postgres.sqlstate import OPERATOR
 from pgshapes.postgres.system_identity import SystemIdentity, check_source, identify_system
+from pgshapes.postgres.table_identity import create_publication
 
 _log = structlog.get_logger(__name__)
 
@@ -71,8 +75,6 @@ class Session:
         self._conditions.meet(Condition.LOCK_ACQUIRED)
         self._walsender = await self._keep(await connect_for_replication(url))
         identity = await identify_system(self._walsender)
-        if await self._publication.prepare():
-            await drop_slot(admin, self._slot)
         slot, is_new = await self._have_slot(admin, self._walsender)
         return self._judge(remembered(), identity, slot, is_new)
 
@@ -90,16 +92,32 @@ class Session:
         _log.info("another instance holds the lock; waiting for it to go away", slot=self._slot)
 
     async def _have_slot(self, admin: Connection, walsender: Connection) -> tuple[Slot, bool]:
+        """The publication comes before its slot, and a slot that is older than it has missed changes. Looked
+        for first: a slot of that name may belong to another database.
+        """
         slot = await find_slot(admin, self._slot)
+        is_new_publication = await self._have_publication(admin)
         if slot is not None and slot.is_lost:
             _log.error("the replication slot was invalidated; all shapes start anew", slot=self._slot)
-            await drop_slot(admin, self._slot)
-            slot = None
-        if slot is not None:
+        elif slot is not None and not is_new_publication:
             return slot, False
+        await drop_slot(admin, self._slot)
         temporary = self._settings.cleanup_replication_slots_on_shutdown
         start = await create_slot(walsender, admin, self._slot, temporary=temporary)
         return Slot(self._slot, start, None, False, temporary), True
+
+    async def _have_publication(self, admin: Connection) -> bool:
+        try:
+            return await self._publication.prepare()
+        except SourceError as error:
+            if error.action != OPERATOR:
+                raise
+            statement = create_publication(self._publication.name, admin.info.server_version)
+            advice = f"run {statement} as a user who may"
+            if not self._settings.manual_table_publishing:
+                database, user = quote_identifier(admin.info.dbname), quote_identifier(admin.info.user)
+                advice = f"run GRANT CREATE ON DATABASE {database} TO {user}, or {advice}"
+            raise ConfigError(f"{error.message}; {advice}") from error
 
     def _judge(self, remembered: Remembered, identity: SystemIdentity, slot: Slot, is_new: bool) -> Found:
         recorded = remembered.recorded_lsn

@@ -7,7 +7,8 @@ which is the write buffer's. `synchronous=FULL`: a commit that returned survives
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -54,19 +55,17 @@ class Statement(NamedTuple):
 
 
 class Catalogue:
-    """An open catalogue file. Raises ConfigError when it cannot be opened, StorageError when a write
+    """An open catalogue file. Raises ConfigError when it cannot be opened or read, StorageError when a write
     fails.
     """
 
     def __init__(self, storage_dir: Path) -> None:
-        path = storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite"
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._path = storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite"
+        with self._reading():
+            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise ConfigError(f"cannot open the catalogue in {storage_dir}: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -88,26 +87,38 @@ class Catalogue:
 
     def shapes(self) -> list[StoredShape]:
         """All shapes with a complete snapshot."""
-        rows = self._db.execute(
-            "SELECT handle, comparable, definition, relation, visibility, membership_oid"
-            " FROM shapes WHERE is_snapshot_complete"
-        )
-        return [
-            StoredShape(
-                handle,
-                comparable,
-                msgspec.json.decode(definition, type=ShapeDefinition),
-                msgspec.json.decode(relation, type=RelationData),
-                msgspec.json.decode(visibility, type=SnapshotVisibility),
-                membership_oid,
+        with self._reading():
+            rows = self._db.execute(
+                "SELECT handle, comparable, definition, relation, visibility, membership_oid"
+                " FROM shapes WHERE is_snapshot_complete"
             )
-            for handle, comparable, definition, relation, visibility, membership_oid in rows
-        ]
+            return [
+                StoredShape(
+                    handle,
+                    comparable,
+                    msgspec.json.decode(definition, type=ShapeDefinition),
+                    msgspec.json.decode(relation, type=RelationData),
+                    msgspec.json.decode(visibility, type=SnapshotVisibility),
+                    membership_oid,
+                )
+                for handle, comparable, definition, relation, visibility, membership_oid in rows
+            ]
 
     def fact(self, name: str) -> bytes | None:
         """A stored fact, JSON, or None."""
-        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        with self._reading():
+            row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if row is None else bytes(row[0])
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise ConfigError(
+                f"cannot read the catalogue {self._path}: {error}; remove the storage directory (all shapes"
+                " start anew) or choose another with --storage-dir"
+            ) from error
 
 
 def insert_shape(
