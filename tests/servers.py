@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from tests.ports import free_port
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 40.0
+_PR_SET_PDEATHSIG = 1
 
 
 class Server:
@@ -83,6 +85,7 @@ class Server:
                 stderr=log,
                 cwd=Path(__file__).parent.parent,
                 start_new_session=True,
+                preexec_fn=_end_with_tests,
             )
 
     def start(self) -> None:
@@ -133,6 +136,11 @@ class Server:
     def log_end(self) -> str:
         """The last lines of the server's log."""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-20:])
+
+
+def _end_with_tests() -> None:
+    """Have the kernel kill the server when the tests are killed; its children notice by themselves."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _text(value: object) -> str:

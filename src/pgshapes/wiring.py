@@ -41,6 +41,7 @@ from pgshapes.processes.metrics_socket import metrics_socket
 from pgshapes.processes.owner_metrics import owner_families
 from pgshapes.processes.replicator import Replicator
 from pgshapes.processes.supervisor import run_with_workers
+from pgshapes.shape_cache.expiry import UseTracking
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.shape_cache.subsets import SubsetSnapshots
 from pgshapes.shape_log.files import Files
@@ -183,11 +184,20 @@ def subset_snapshots(settings: Settings, link: OwnerLink) -> SubsetSnapshots:
     return SubsetSnapshots(link, SubsetSource(pool))
 
 
+def shape_cache(settings: Settings, link: OwnerLink) -> ShapeCache:
+    """The shape cache of a process; where shapes are limited it tells the owner which ones are read."""
+    if settings.max_shapes is None:
+        return ShapeCache(link)
+    tracking = UseTracking(link)
+    tracking.start_reports()
+    return tracking
+
+
 def caller_parts(settings: Settings, link: OwnerLink, counts: PermitCounts | None) -> CallerParts:
     """What answers requests in a process that reaches the owner over `link`."""
     limits = settings.max_concurrent_requests
     return CallerParts(
-        ShapeCache(link),
+        shape_cache(settings, link),
         StatusMonitor(link.tables.status, is_following=lambda: link.is_connected),
         AdmissionControl(initial_limit=limits.initial, existing_limit=limits.existing, counts=counts),
     )

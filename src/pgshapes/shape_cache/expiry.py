@@ -33,11 +33,16 @@ class UseTracking(ShapeCache):
         super().__init__(link)
         self._owner = link
         self._used: set[str] = set()
+        self._reporting: asyncio.Task[None] | None = None
 
     def tail(self, handle: str) -> Tail | None:
         """See `ShapeCache.tail`: whoever reads a shape asks for its end first."""
         self._used.add(handle)
         return super().tail(handle)
+
+    def start_reports(self) -> None:
+        """Report from now on, for as long as the loop runs."""
+        self._reporting = asyncio.get_running_loop().create_task(self.report_for_ever())
 
     async def report_for_ever(self, interval_s: float = REPORT_INTERVAL_S) -> None:
         """Tell the owner, at intervals; what could not be told is told the next time."""
