@@ -85,7 +85,7 @@ class Server:
                 stderr=log,
                 cwd=Path(__file__).parent.parent,
                 start_new_session=True,
-                preexec_fn=_end_with_tests,
+                preexec_fn=_end_with_tests,  # noqa: PLW1509 - it calls one C function
             )
 
     def start(self) -> None:
