@@ -65,9 +65,7 @@ class Child:
         """Start the process and hand it its task; the pipe stays open for as long as the supervisor lives."""
         self._started_at = time.monotonic()
         with _no_interrupts():
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pgshapes.wiring"], stdin=subprocess.PIPE, pass_fds=self._pass_fds
-            )
+            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, pass_fds=self._pass_fds)
         assert self._process.stdin is not None
         data = pickle.dumps(self.task)
         self._process.stdin.write(len(data).to_bytes(4, "big") + data)
