@@ -301,7 +301,7 @@ class ClauseWriter:
         self._kind("function syntax")
         forms, first, other = _SYNTAX[kind]
         form = self.pick.choice(forms)
-        filled = form.replace("{0}", self.value(first, depth - 1))
+        filled = form.replace("{0}", self.value(first, depth - 1)) if "{0}" in form else form
         return filled.replace("{1}", self.value(other, depth - 1)) if "{1}" in form else filled
 
     def _coalesce(self, kind: str, depth: int) -> str:

@@ -167,10 +167,13 @@ def _in_list(scope: Scope, fields: Node, at: int) -> Expr:
     fixed, moving = _split_by_columns(items)
     kind = common_type([left.type, *(item.type for item in fixed)]) if len(fixed) > 1 else None
     parts: list[Expr] = []
-    if kind is not None and not kind.is_array and type_io(array_of(kind)) is not None:
-        array = _array(scope, fixed, kind, at)
-        parts.append(_quantified(scope, name, left, array, is_in, at))
-        items = moving
+    if kind is not None and not kind.is_array:
+        coerced = [coerce(item, kind, scope.parameters) for item in fixed]
+        if type_io(array_of(kind)) is not None:
+            parts.append(_quantified(scope, name, left, _array(coerced, kind, at), is_in, at))
+            items = moving
+        else:
+            items = coerced + moving
     parts += [apply_operator(scope, name, left, item, at) for item in items]
     if len(parts) == 1:
         return parts[0]
@@ -187,14 +190,11 @@ def _split_by_columns(items: Sequence[Expr]) -> tuple[list[Expr], list[Expr]]:
     return fixed, moving
 
 
-def _array(scope: Scope, items: Sequence[Expr], kind: PgType, at: int) -> Expr:
-    """The items as one array: a constant if all are, as that is how enums can be written without their
-    type.
-    """
-    coerced = [coerce(item, kind, scope.parameters) for item in items]
-    texts = [item.text for item in coerced if isinstance(item, Const)]
-    if len(texts) < len(coerced):
-        return ArrayOf(array_of(kind), at, tuple(coerced))
+def _array(items: Sequence[Expr], kind: PgType, at: int) -> Expr:
+    """The items as one array: a constant if all are, which is how enums can be written without their type."""
+    texts = [item.text for item in items if isinstance(item, Const)]
+    if len(texts) < len(items):
+        return ArrayOf(array_of(kind), at, tuple(items))
     return Const(array_of(kind), at, write_array(vector(tuple(texts)), str))
 
 
