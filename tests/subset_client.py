@@ -3,18 +3,20 @@
 It follows the log (`changes_only`) and loads subset snapshots in between. A change that a loaded snapshot
 has seen is dropped by the rules of the published client's `SnapshotTracker`, which forgets a snapshot at the
 first transaction at or above its xmax and at the first LSN past its own. Where that client forgives, this one
-fails: an inserted row must not be there already, and a snapshot's rows must not be older than what was told.
+fails: an inserted row must not be there already, no change may be told that any snapshot had, forgotten or
+not, and a snapshot's rows must not be older than what was told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 from tests.materialised import Refetch, Row
 
-from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.model.visibility import SnapshotVisibility, xid_precedes
 
 
 @dataclass
@@ -40,6 +42,7 @@ class SubsetClient:
     told: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Key → (xid, commit LSN) of the last change that was applied."""
     _subsets: list[LoadedSubset] = field(default_factory=list)
+    _forgotten: list[LoadedSubset] = field(default_factory=list)
 
     def load(self, client: httpx.Client, **subset: str) -> httpx.Response:
         """Ask for a subset and take what comes."""
@@ -95,16 +98,25 @@ class SubsetClient:
     def _take_change(self, message: dict[str, Any]) -> None:
         lsn, xid = int(message["headers"]["lsn"]), max(message["headers"]["txids"])
         self._forget(lsn)
-        self._subsets = [one for one in self._subsets if (xid - one.seen.xmax) % 2**32 >= 2**31]
+        self._forget_below(xid)
         key = message["key"]
         if any(key in one.keys and one.seen.sees_xid(xid) for one in self._subsets):
             self.dropped += 1
             return
+        for one in self._forgotten:
+            assert key not in one.keys or not one.seen.contains(xid, lsn), f"told twice: {message}"
         self.told[key] = (xid, lsn)
         self._apply(key, message)
 
     def _forget(self, lsn: int) -> None:
-        self._subsets = [one for one in self._subsets if one.seen.insert_lsn > lsn]
+        self._forget_if(lambda seen: seen.insert_lsn <= lsn)
+
+    def _forget_below(self, xid: int) -> None:
+        self._forget_if(lambda seen: not xid_precedes(xid, seen.xmax))
+
+    def _forget_if(self, is_over: Callable[[SnapshotVisibility], bool]) -> None:
+        self._forgotten += [one for one in self._subsets if is_over(one.seen)]
+        self._subsets = [one for one in self._subsets if not is_over(one.seen)]
 
     def _apply(self, key: str, message: dict[str, Any]) -> None:
         operation = message["headers"]["operation"]
