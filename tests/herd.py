@@ -1,0 +1,226 @@
+"""A herd and the server that it meets, with everything counted from outside (design §6).
+
+Snapshot queries are read from Postgres's own log, calls from a tap on the owner's mailbox, the rest from
+`/metrics`; clients and servers are processes of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import psycopg
+from prometheus_client.parser import text_string_to_metric_families
+from tests.databases import SERVER_SETTINGS, fresh_database
+from tests.herd_server import calls_path, owner_path, wishes_path
+from tests.ports import free_port
+from tests.servers import Server
+
+from pgshapes.postgres.embedded import EmbeddedPostgres
+
+LOGGING_SETTINGS = {**SERVER_SETTINGS, "log_statement": "all", "log_line_prefix": "%n %d "}
+CREATE = "create_or_wait_shape_handle"
+RESOLVE = "resolve_shape"
+WAIT_S = 60.0
+
+_COPY = re.compile(
+    r'^([0-9.]+) (\S*) LOG:  statement: COPY .*?FROM (?:ONLY )?"public"\."(\w+)"', re.MULTILINE
+)
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one client got; status 0 when the server hung up, -1 when nothing came in time."""
+
+    status: int
+    path: str = ""
+    handle: str | None = None
+    retry_after: int = -1
+    after_s: float = 0.0
+    size: int = 0
+    crc: int = 0
+    text: str = ""
+    error: str = ""
+
+
+class Clients:
+    """A client process: many connections, one request each."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.herd_client", host, str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+
+    def open(self, paths: Sequence[str]) -> None:
+        """Connect for each path."""
+        self._do("open", list(paths))
+
+    def send(self) -> None:
+        """Send all requests in one go."""
+        self._do("send", None)
+
+    def leave(self, count: int | None = None) -> int:
+        """Hang up on the first of those that wait, or on all."""
+        return int(self._do("leave", count))
+
+    def collect(self, timeout_s: float = WAIT_S) -> list[Answer]:
+        """All answers."""
+        return [Answer(**found) for found in self._do("collect", timeout_s)]
+
+    def ask(self, paths: Sequence[str]) -> None:
+        """Connect and send."""
+        self.open(paths)
+        self.send()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _do(self, verb: str, argument: object) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({verb: argument}) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+class Stage:
+    """A server under a herd, and its counters."""
+
+    def __init__(self, server: Server, postgres: EmbeddedPostgres, workers: int, metrics_port: int) -> None:
+        self.server = server
+        self.workers = workers
+        self.processes = max(workers, 1)
+        self._metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        self._postgres_log = postgres.data_dir / "server.log"
+
+    # --- the scene
+
+    def table(self, rows: int = 10, *, name: str = "t") -> str:
+        """A table that nobody has seen yet."""
+        table = f"{name}_{next(_numbers)}"
+        self.server.sql(f"CREATE TABLE {table} (id int PRIMARY KEY, pad text)")
+        self.server.sql(f"INSERT INTO {table} SELECT i, repeat('x', 50) FROM generate_series(1, {rows}) i")
+        return table
+
+    def path(self, table: str, **params: str) -> str:
+        """The first request for a shape."""
+        return "/v1/shape?" + urlencode({"table": table, "offset": "-1"} | params)
+
+    @contextlib.contextmanager
+    def clients(self) -> Iterator[Clients]:
+        """A client process."""
+        clients = Clients("127.0.0.1", self.server.port)
+        try:
+            yield clients
+        finally:
+            clients.close()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[psycopg.Connection]:
+        """A transaction that is rolled back at the end, if it is not before."""
+        with psycopg.connect(self.server.database_url) as session:
+            yield session
+            session.rollback()
+
+    @property
+    def owner_pid(self) -> int:
+        """The process that owns the tables."""
+        return int(owner_path(self.server.storage_dir).read_text())
+
+    def block_owner(self) -> None:
+        """Keep the owner's loop busy for a second."""
+        os.kill(self.owner_pid, signal.SIGUSR1)
+
+    # --- what is counted
+
+    def calls(self, tag: str, *tables: str) -> int:
+        """Calls that the owner has received for these tables."""
+        lines = calls_path(self.server.storage_dir).read_text().splitlines()
+        found = Counter((line["call"], line["table"]) for line in map(json.loads, lines))
+        return sum(found[(tag, table)] for table in tables)
+
+    def snapshot_queries(self, *tables: str) -> int:
+        """Snapshot queries on these tables that Postgres has begun."""
+        return len(self.snapshot_times(*tables))
+
+    def snapshot_times(self, *tables: str) -> list[float]:
+        """When they were begun, in seconds."""
+        found = _COPY.findall(self._postgres_log.read_text(errors="replace"))
+        database = self.server.database_url.rpartition("/")[2]
+        return [float(at) for at, name, table in found if table in tables and name == database]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum over processes of what `/metrics` tells."""
+        text = httpx.get(self._metrics_url, timeout=10).text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == f"pgshapes_{name}" and labels.items() <= sample.labels.items()
+        )
+
+    def wait_for(self, name: str, value: float, **labels: str) -> None:
+        """Wait until a metric has a value."""
+        self.until(lambda: self.metric(name, **labels) == value, f"{name} = {value}")
+
+    def until(self, happened: Callable[[], object], what: str) -> None:
+        """Wait for what can only be asked for."""
+        deadline = time.monotonic() + WAIT_S
+        while not happened():
+            assert time.monotonic() < deadline, f"{what} did not come: {self.server.log_end()}"
+            time.sleep(0.02)
+
+    def files(self) -> int:
+        """Directories of shapes on disk, those that wait to be emptied aside."""
+        logs = self.server.storage_dir / "logs"
+        return sum(1 for path in logs.rglob("*") if path.is_dir() and re.fullmatch(r"\d{30,}", path.name))
+
+
+@contextlib.contextmanager
+def stage(
+    postgres: EmbeddedPostgres,
+    workers: int,
+    *,
+    wishes: dict[str, Any] | None = None,
+    is_active: bool = True,
+    **settings: Any,
+) -> Iterator[Stage]:
+    """A server with taps on a database of its own; `is_active` waits until it is."""
+    with (
+        fresh_database(postgres) as url,
+        tempfile.TemporaryDirectory(prefix="pgshapes-herd-", ignore_cleanup_errors=True) as own,
+    ):
+        storage_dir, port = Path(own) / "storage", free_port()
+        wishes_path(storage_dir).write_text(json.dumps(wishes or {}))
+        calls_path(storage_dir).touch()
+        settings |= {"workers": workers, "prometheus_port": port}
+        server = Server(url, storage_dir, module="tests.herd_server", **settings)
+        try:
+            server.launch()
+            if is_active:
+                server.wait_active()
+            yield Stage(server, postgres, workers, port)
+        finally:
+            if server.process is not None:
+                server.kill()

@@ -1,0 +1,144 @@
+"""The server with taps, and without what a herd must not depend on: `python -m tests.herd_server`.
+
+Settings come from the environment, what is special from the file beside the storage directory that
+`tests.herd` writes. SIGUSR1 keeps the owner's loop busy for a second. With workers the children run this
+module, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from pgshapes.config import Settings
+from pgshapes.postgres.snapshot import SnapshotSource
+from pgshapes.processes.child import ChildTask
+from pgshapes.processes.logs import configure_logs
+from pgshapes.processes.supervisor import run_with_workers
+from pgshapes.shape_log.files import RealFiles
+from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, ResolveShape
+from pgshapes.wiring import Seams, run_child, run_http_process, run_replicator, serve_in_one_loop
+
+BLOCKED_S = 1.0
+SLOW_S = 0.2
+
+
+class SlowFiles(RealFiles):
+    """A disk on which every operation on names takes 200 ms."""
+
+    def make_directory(self, path: str) -> bool:
+        time.sleep(SLOW_S)
+        return super().make_directory(path)
+
+    def open(self, path: str) -> int:
+        time.sleep(SLOW_S)
+        return super().open(path)
+
+    def truncate(self, path: str, size: int) -> None:
+        time.sleep(SLOW_S)
+        super().truncate(path, size)
+
+    def rename(self, old: str, new: str) -> None:
+        time.sleep(SLOW_S)
+        super().rename(old, new)
+
+    def remove_tree(self, path: str) -> None:
+        time.sleep(SLOW_S)
+        super().remove_tree(path)
+
+    def sync_directories(self, paths: Sequence[str]) -> dict[str, OSError]:
+        time.sleep(SLOW_S)
+        return super().sync_directories(paths)
+
+
+def wishes_path(storage_dir: Path) -> Path:
+    """Where a test says what is special."""
+    return storage_dir.with_name(storage_dir.name + ".wishes")
+
+
+def calls_path(storage_dir: Path) -> Path:
+    """Where the tap writes the calls that the owner received, one line each."""
+    return storage_dir.with_name(storage_dir.name + ".calls")
+
+
+def owner_path(storage_dir: Path) -> Path:
+    """Where the owner writes its process id."""
+    return storage_dir.with_name(storage_dir.name + ".owner")
+
+
+def seams_for(settings: Settings) -> Seams:
+    """What the test wishes; also sets what is a constant otherwise."""
+    wishes: dict[str, Any] = json.loads(wishes_path(settings.storage_dir).read_text())
+    if (limit_s := wishes.get("first_row_timeout_s")) is not None:
+        defaults = SnapshotSource.__init__.__kwdefaults__
+        assert defaults is not None
+        defaults["first_row_timeout_s"] = limit_s
+    return Seams(
+        make_files=(lambda root: SlowFiles(str(root))) if wishes.get("slow_files") else None,
+        has_notices=wishes.get("has_notices", True),
+        tap=tap_into(calls_path(settings.storage_dir)),
+        ready_timeout_s=wishes.get("ready_timeout_s", 5.0),
+    )
+
+
+def tap_into(path: Path) -> Any:
+    """A tap that notes each call and the table that it is about."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def tap(call: Call) -> None:
+        table = None
+        if isinstance(call, CreateOrWaitShapeHandle):
+            table = call.shape.definition.table
+        elif isinstance(call, ResolveShape):
+            table = call.raw.table
+        line = {"call": call.__struct_config__.tag, "table": table}
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
+
+    return tap
+
+
+def be_the_owner(settings: Settings) -> None:
+    """Say who it is, and keep the running loop busy when SIGUSR1 comes."""
+    owner_path(settings.storage_dir).write_text(str(os.getpid()))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, BLOCKED_S)
+
+
+async def serve(settings: Settings) -> None:
+    """Owner and callers in one process."""
+    be_the_owner(settings)
+    await serve_in_one_loop(settings, seams_for(settings))
+
+
+async def work(task: ChildTask) -> None:
+    """A child's work."""
+    seams = seams_for(task.settings)
+    if task.name != "replicator":
+        await run_http_process(task, seams)
+        return
+    be_the_owner(task.settings)
+    await run_replicator(task, seams)
+
+
+def main() -> int:
+    """Serve until told to stop, or do a child's work."""
+    if sys.argv[1:] == ["child"]:
+        return run_child(work)
+    settings = Settings.load(os.environ)
+    if settings.workers:
+        return run_with_workers(settings, child_command=(sys.executable, "-m", __spec__.name, "child"))
+    configure_logs(settings.log_level)
+    uvloop.run(serve(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
