@@ -105,8 +105,8 @@ class Settings:
     )
     db_pool_size: int = _setting(
         "Connections for administration and snapshot queries together. The replication connection is extra;"
-        " so are those for subset snapshots: a quarter as many over all HTTP processes, in each at least 1 and"
-        " at most 4.",
+        " so are those for subset snapshots: a quarter as many over all HTTP processes, in each at least 1"
+        " and at most 4.",
         parse_positive,
         20,
         also=("ELECTRIC_DB_POOL_SIZE",),
