@@ -229,11 +229,13 @@ class FakeSubsets:
 
     error: PgShapesError | None = None
     asked: list[Subset] = field(default_factory=list)
+    resumes: list[Offset] = field(default_factory=list)
 
     async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
         if self.error is not None:
             raise self.error
         self.asked.append(subset)
+        self.resumes.append(resume)
         return b'{"metadata":{},"data":[]}'
 
 

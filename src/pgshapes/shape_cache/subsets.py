@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from pgshapes.errors import RequestError, SchemaMoved
+from pgshapes.errors import OwnerAway, RequestError, SchemaMoved
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.offset import Offset
 from pgshapes.model.relation import Relation
@@ -40,7 +40,7 @@ RETAKE_TIMEOUT_S: Final = 10.0
 # As long as a request for the log waits for an owner that has restarted to catch up with its offset.
 CATCH_UP_TIMEOUT_S: Final = 10.0
 _CATCH_UP_POLL_S: Final = 0.1
-_OWNER_TIMEOUT_S: Final = 5.0
+OWNER_TIMEOUT_S: Final = 5.0
 _MARKS: Final = 2**31
 
 
@@ -114,7 +114,10 @@ class SubsetSnapshots:
             await asyncio.sleep(_CATCH_UP_POLL_S)
 
     async def _list_unseen(self, _: object) -> Mapping[None, Unseen]:
-        unseen = await self._link.call(ListUnseen(), timeout_s=_OWNER_TIMEOUT_S)
+        try:
+            unseen = await self._link.call(ListUnseen(), timeout_s=OWNER_TIMEOUT_S)
+        except TimeoutError:
+            raise OwnerAway("the owner does not answer") from None
         assert isinstance(unseen, Unseen)
         return {None: unseen}
 

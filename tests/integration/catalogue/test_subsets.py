@@ -23,6 +23,7 @@ from pgshapes.postgres.connection_pool import ConnectionPool
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.subset_query import SubsetSource
 from pgshapes.shape_cache import subsets as subsets_module
+from pgshapes.shape_cache.known_relations import KnownRelations
 from pgshapes.shape_cache.resolver import ShapeResolver
 from pgshapes.shape_cache.subsets import SubsetSnapshots
 from pgshapes.tables.calls import Call, ListUnseen, Reply, Unseen
@@ -78,7 +79,7 @@ async def house(
 ) -> AsyncIterator[House]:
     await db.execute(TABLE.encode())
     tables = Tables()
-    house = House(tables, ShapeResolver(inspector, tables))
+    house = House(tables, ShapeResolver(inspector, KnownRelations(inspector, tables)))
     link = InProcessLink(tables, house.answer)
     house.subsets = SubsetSnapshots(link, SubsetSource(make_pool(2)))
     yield house
@@ -302,6 +303,13 @@ async def test_an_owner_that_is_away(house: House) -> None:
     house.error = None
     house.unseen = Unseen(900, ())
     assert (await house.ask(resume=Offset(900, 0)))["data"] == []
+
+
+async def test_an_owner_that_does_not_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subsets_module, "OWNER_TIMEOUT_S", 0.01)
+    house.held = asyncio.Event()
+    with pytest.raises(OwnerAway):
+        await house.ask(resume=Offset(900, 0))
 
 
 # --- what the shape was made for

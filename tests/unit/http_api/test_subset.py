@@ -66,8 +66,10 @@ async def test_a_stream_is_not_moved_past_what_it_has_not_been_sent(house: FakeH
     house.append(HANDLE, 50, 0)
     house.append(HANDLE, 60, 0)
     query = f"table=items&handle={HANDLE}&offset=50_0&subset__where=true"
-    answer = await Client(house, subsets=FakeSubsets()).get(query)
+    subsets = FakeSubsets()
+    answer = await Client(house, subsets=subsets).get(query)
     assert answer.headers["electric-offset"] == "50_0"
+    assert subsets.resumes == [Offset(50, 0)]
 
 
 async def test_a_handle_is_checked_first(house: FakeHouse) -> None:

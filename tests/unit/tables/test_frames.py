@@ -17,7 +17,7 @@ from pgshapes.model.relation import Column, Relation
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.model.tail import Tail
 from pgshapes.tables import frames
-from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape, ResolveShape
+from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape, ListUnseen, ResolveShape, Unseen
 from pgshapes.tables.deltas import Rows
 from pgshapes.tables.rows import ConditionRow, CreationLock, CreationState, ShapeRow
 
@@ -48,6 +48,7 @@ OWNER_FRAMES = [
     frames.Answer(2, "handle"),
     frames.Answer(3, None),
     frames.Answer(4, False),
+    frames.Answer(5, Unseen(2**64 - 1, ((2**32 - 1, 2**63), (3, 1)))),
     frames.Failure(5, "request", "m", {"status": 400, "errors": {"a": ["b"]}}),
     frames.Reached(6),
     frames.Heartbeat(),
@@ -57,6 +58,7 @@ CALLER_FRAMES = [
     frames.CallFrame(1, 12.5, ResolveShape(RawShape("s", "t", "a = $1", (("1", "x"),), ("id",), None))),
     frames.CallFrame(2, 0.0, CreateOrWaitShapeHandle(RESOLVED)),
     frames.CallFrame(3, 1.0, DeleteShape("h")),
+    frames.CallFrame(4, 1.0, ListUnseen()),
     frames.Cancel(4),
     frames.Barrier(5),
     frames.Acknowledge(6),
