@@ -54,6 +54,9 @@ def _apply(scope: Scope, name: str, operands: Sequence[Expr], at: int) -> Expr:
         key = "concat"
     if name == "concat" and any(one.category != "S" for one in wanted):
         raise Refusal("concat is only supported for text; cast its arguments", at=at)
+    for operand in operands if name == "concat" else ():
+        if isinstance(operand, Unknown) and operand.parameter is not None:
+            raise Refusal(f"could not determine data type of parameter ${operand.parameter}", at=operand.at)
     if not is_supported(key) or any(type_io(one) is None for one in wanted):
         raise Refusal(f"function {name}({', '.join(one.name for one in wanted)}) is not supported", at=at)
     if name == "timezone":
