@@ -195,7 +195,7 @@ class Settings:
         shown="unlimited",
     )
     max_txn_size_bytes: int = _setting(
-        "Bytes of one transaction past which it is refused. A size: `250MiB`.",
+        "Accepted for deployments of the original, without effect: transactions of any size are taken.",
         parse_size_bytes,
         250 * 2**20,
         also=("ELECTRIC_EXPERIMENTAL_MAX_TXN_SIZE",),

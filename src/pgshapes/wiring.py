@@ -138,7 +138,8 @@ async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
     owner.mailbox.tap = seams.tap
     async with AsyncExitStack() as stack:
         stack.push_async_callback(owner.close)
-        await owner.start()
+        # Until then the HTTP processes go on with the tables of the owner before: its shapes live on.
+        replicator.on_taken_up = owner.start
         await tell_metrics(stack, task, lambda: owner_families(replicator, owner.mailbox, tables))
         await replicator.run()
 

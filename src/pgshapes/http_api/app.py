@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+import structlog
 
 from pgshapes.errors import PgShapesError
 from pgshapes.http_api import headers
@@ -34,7 +35,7 @@ from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
 from pgshapes.http_api.tail_waits import TailWaits
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -94,7 +95,7 @@ class ShapeApp:
             if exchange.has_begun:
                 raise
             if not isinstance(error, PgShapesError):
-                log.exception("request %s failed", exchange.request_id.decode("latin-1"))
+                log.exception("a request failed", request_id=exchange.request_id.decode("latin-1"))
             await exchange.answer(error_response(error, is_cacheable=exchange.is_cacheable))
 
     async def _route(self, exchange: Exchange) -> None:

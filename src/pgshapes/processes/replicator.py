@@ -104,6 +104,8 @@ class Replicator:
         self.owner: Owner | None = None
         self.durability: Durability | None = None
         self._stopping = asyncio.Event()
+        self.on_taken_up: Callable[[], Awaitable[None]] = _nobody
+        """Awaited once the tables have the shapes: before that they are no answer to anybody's question."""
 
     def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
         """Answer a caller; before the shapes are taken up there is nothing to ask for."""
@@ -237,6 +239,7 @@ class Replicator:
             await (owner.status.forget(lost) or asyncio.sleep(0))
         await owner.restore(kept)
         self.owner, self.durability = owner, durability
+        await self.on_taken_up()
         owner.spawn(durability.run())
         if owner.expiry is not None:
             owner.spawn(owner.expiry.run())
@@ -275,6 +278,10 @@ class Replicator:
         await self._buffer.close()
         self._catalogue.close()
         self._storage.release()
+
+
+async def _nobody() -> None:
+    """For callers in this very process: they have no other tables to go on with."""
 
 
 async def _not_ready() -> Reply:

@@ -1,0 +1,52 @@
+"""While the replicator is away its shapes live on: nobody is told otherwise (design §5: owner away and a miss
+is 503).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import httpx
+import psycopg
+from tests.materialised import Materialised
+from tests.servers import running_server
+
+
+def test_a_replicator_that_waits_for_its_lock_ends_no_shape(database_url: str) -> None:
+    """Killed, and its lock taken by another: a follower keeps its handle, and goes on once the lock is
+    free.
+    """
+    with (
+        psycopg.connect(database_url, autocommit=True) as sql,
+        psycopg.connect(database_url, autocommit=True) as other,
+        running_server(database_url, workers=1, long_poll_timeout_ms=2000) as server,
+        httpx.Client() as client,
+    ):
+        sql.execute("CREATE TABLE items (id int PRIMARY KEY)")
+        shape = Materialised(server.shape_url, {"table": "items"})
+        shape.catch_up(client)
+        lock = threading.Thread(
+            target=other.execute, args=("SELECT pg_advisory_lock(hashtext(%s))", (server.slot,))
+        )
+        lock.start()
+        wait_until_queued(sql)
+        os.kill(server.children()[0], signal.SIGKILL)
+        lock.join(20)
+        for _ in range(3):
+            shape.request(client, live=True)
+        unknown = client.get(server.shape_url, params={"table": "items", "offset": "-1", "where": "id > 5"})
+        assert unknown.status_code == 503, unknown.text
+        other.execute("SELECT pg_advisory_unlock_all()")
+        server.wait_active()
+        sql.execute("INSERT INTO items VALUES (1)")
+        while not shape.rows:
+            shape.request(client, live=True)
+
+
+def wait_until_queued(sql: psycopg.Connection) -> None:
+    """Wait until another session waits for an advisory lock."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while sql.execute(waiting).fetchone() != (1,):
+        """The server answers in its own time."""
