@@ -38,11 +38,17 @@ class Unseen(msgspec.Struct, tag="unseen", frozen=True):
     """xid and commit LSN of each."""
 
 
+class DoubtRelation(msgspec.Struct, tag="doubt_relation", frozen=True):
+    """A table was found not to be what `relations` says: look it up again when it is next asked for."""
+
+    oid: int
+
+
 class NoteUse(msgspec.Struct, tag="note_use", frozen=True):
     """These shapes were read since the last note. No answer of interest."""
 
     handles: tuple[str, ...]
 
 
-Call = ResolveShape | CreateOrWaitShapeHandle | DeleteShape | ListUnseen | NoteUse
+Call = ResolveShape | CreateOrWaitShapeHandle | DeleteShape | ListUnseen | DoubtRelation | NoteUse
 Reply = ResolvedShape | Unseen | str | bool | None

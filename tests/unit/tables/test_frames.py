@@ -17,7 +17,14 @@ from pgshapes.model.relation import Column, Relation
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.model.tail import Tail
 from pgshapes.tables import frames
-from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape, ListUnseen, ResolveShape, Unseen
+from pgshapes.tables.calls import (
+    CreateOrWaitShapeHandle,
+    DeleteShape,
+    DoubtRelation,
+    ListUnseen,
+    ResolveShape,
+    Unseen,
+)
 from pgshapes.tables.deltas import Rows
 from pgshapes.tables.rows import ConditionRow, CreationLock, CreationState, ShapeRow
 
@@ -59,6 +66,7 @@ CALLER_FRAMES = [
     frames.CallFrame(2, 0.0, CreateOrWaitShapeHandle(RESOLVED)),
     frames.CallFrame(3, 1.0, DeleteShape("h")),
     frames.CallFrame(4, 1.0, ListUnseen()),
+    frames.CallFrame(5, 1.0, DoubtRelation(2**32 - 1)),
     frames.Cancel(4),
     frames.Barrier(5),
     frames.Acknowledge(6),
