@@ -46,9 +46,9 @@ def until_query(connection: psycopg.Connection, query: str, *parameters: object)
     until(lambda: connection.execute(query, parameters or None).fetchone() is not None, query)
 
 
-def end_mark(connection: psycopg.Connection, table: str, row: str) -> int:
-    """Commit a row after everything else; a client that has seen this LSN has seen everything."""
+def end_mark(connection: psycopg.Connection, statement: str) -> int:
+    """Commit a change after everything else; a client that has seen this LSN has seen everything."""
     found = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
     assert found is not None
-    connection.execute(f"INSERT INTO {table} VALUES ({row})")
+    connection.execute(statement)
     return int(found[0])

@@ -6,15 +6,11 @@ once, in the same order as everybody else.
 
 from __future__ import annotations
 
-import contextlib
-import random
-import time
-from concurrent.futures import ThreadPoolExecutor
-
 import httpx
 import psycopg
 import pytest
 from tests import writers
+from tests.bursts import bursts
 from tests.followers import following
 from tests.materialised import Materialised
 from tests.pending import end_mark
@@ -22,11 +18,8 @@ from tests.selected import select_rows
 from tests.servers import running_server
 
 FOLLOWERS = 50
-WRITERS = 3
 TRANSACTIONS = 50
 """Of each writer."""
-LONGEST_PAUSE_S = 0.1
-"""Between two transactions, so that followers are at the end of the log when the next one comes."""
 
 DEFINITIONS = [
     {"table": "items"},
@@ -57,23 +50,12 @@ def test_nobody_misses_or_doubles_an_operation(database_url: str, workers: int, 
             for number in range(FOLLOWERS)
         ]
         with following(shapes) as followers:
-            with ThreadPoolExecutor(WRITERS) as threads:
-                for written in [threads.submit(write, database_url, seed) for seed in range(WRITERS)]:
-                    written.result()
-            lsn = end_mark(connection, "items", "1000000, 1, 0, NULL")
+            with bursts(database_url, "items", TRANSACTIONS):
+                """They write."""
+            lsn = end_mark(connection, "INSERT INTO items VALUES (1000000, 1, 0, NULL)")
             followers.finish(lsn)
         for definition in DEFINITIONS:
             compare([shape for shape in shapes if shape.params is definition], connection)
-
-
-def write(url: str, seed: int) -> None:
-    """One writer, in bursts and pauses."""
-    chance = random.Random(seed)
-    with psycopg.connect(url, autocommit=True) as connection:
-        for _ in range(TRANSACTIONS):
-            with contextlib.suppress(psycopg.errors.DeadlockDetected):
-                writers.transaction(connection, "items", chance)
-            time.sleep(chance.choice((0, chance.random() * LONGEST_PAUSE_S)))
 
 
 def compare(shapes: list[Materialised], connection: psycopg.Connection) -> None:

@@ -24,8 +24,8 @@ from pgshapes.routing.assembler import RelationAnnounced, TransactionAssembler
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Routed, Router
 from pgshapes.shape_cache.cleaner import ShapeCleaner
+from pgshapes.shape_cache.known_relations import KnownRelations
 from pgshapes.shape_cache.log_publisher import LogPublisher
-from pgshapes.tables.tables import Tables
 
 Event = Fragment | RelationAnnounced | ReplicaIdentityNotFull
 
@@ -56,7 +56,7 @@ class ChangePath:
         boundary: FlushBoundary,
         cleaner: ShapeCleaner,
         inspector: Inspector,
-        tables: Tables,
+        known: KnownRelations,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         on_identity_lost: Callable[[int], None],
@@ -67,7 +67,7 @@ class ChangePath:
         self._boundary = boundary
         self._cleaner = cleaner
         self._inspector = inspector
-        self._tables = tables
+        self._known = known
         self._spawn = spawn
         self._on_identity_lost = on_identity_lost
         self._on_progress = on_progress
@@ -76,7 +76,6 @@ class ChangePath:
         self._stream: Pausable | None = None
         self._backlog: deque[Event] = deque()
         self._is_blocked = False
-        self._looked_up: set[int] = set()
         self.transactions = 0
         self.changes = 0
 
@@ -87,7 +86,6 @@ class ChangePath:
         self._decoder = PgoutputDecoder()
         self._assembler = TransactionAssembler()
         self._backlog.clear()
-        self._looked_up.clear()
         self._stream = stream
         if self._is_blocked:
             stream.pause()
@@ -146,21 +144,21 @@ class ChangePath:
             return
 
     def _announce(self, message: RelationMessage) -> None:
-        oid = message.oid
-        self._forget_relation(oid)
-        if not self._router.has_relation(oid) and oid not in self._looked_up:
-            self._looked_up.add(oid)
-            if self._router.has_partitioned():
-                self._block(self._find_root(message))
-                return
-        self._bind(message)
+        for oid in {message.oid, *self._router.tables_fed_by(message.oid)}:
+            self._known.forget(oid)
+        if self._router.has_partitioned():
+            # Nobody tells when a table becomes a partition, or ceases to be one, but it is announced anew.
+            self._block(self._find_ancestors(message))
+        else:
+            self._bind(message)
 
     def _bind(self, message: RelationMessage) -> None:
         self._cleaner.end(self._router.announce(message), "the table's columns changed")
-        if message.replica_identity != _FULL and self._router.has_relation(message.oid):
-            self._on_identity_lost(self._router.root_of(message.oid))
+        if message.replica_identity != _FULL:
+            for oid in self._router.tables_fed_by(message.oid):
+                self._on_identity_lost(oid)
 
-    async def _find_root(self, message: RelationMessage) -> None:
+    async def _find_ancestors(self, message: RelationMessage) -> None:
         while True:
             try:
                 ancestors = await self._inspector.ancestors(message.oid)
@@ -168,24 +166,16 @@ class ChangePath:
             except PgShapesError as error:
                 _log.warning("the catalogue does not answer; changes wait", error=error.message)
                 await asyncio.sleep(_LOOK_UP_RETRY_S)
-        for root in ancestors:
-            if self._router.has_relation(root):
-                self._router.adopt_leaves(self._router.root_of(root), [message.oid])
+        self._cleaner.end(self._router.place_leaf(message.oid, ancestors), "a partition was detached")
         self._bind(message)
-
-    def _forget_relation(self, oid: int) -> None:
-        root = self._router.root_of(oid)
-        self._inspector.clean(root)
-        for name, relation in list(self._tables.relations.items()):
-            if relation.oid == root:
-                self._tables.relations.remove(name)
 
     def _lose_identity(self, lost: ReplicaIdentityNotFull) -> None:
         oid = lost.relation_oid
         if not self._router.has_relation(oid):
             return
         _log.error("a change came without its old row", error=lost.message)
-        self._on_identity_lost(self._router.root_of(oid))
+        for table in self._router.tables_fed_by(oid):
+            self._on_identity_lost(table)
         self._cleaner.end(self._router.end_relation(oid), "REPLICA IDENTITY of the table is not FULL")
 
     def _block(self, until: Coroutine[Any, Any, None]) -> None:

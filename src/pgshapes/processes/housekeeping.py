@@ -8,13 +8,12 @@ then regularly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import structlog
 
 from pgshapes.errors import PgShapesError
-from pgshapes.model.relation import Relation
 from pgshapes.processes.owner import Owner, Sources
 from pgshapes.shape_cache.catalogue import StoredShape
 from pgshapes.tables.tables import Tables
@@ -54,39 +53,34 @@ class Housekeeping:
             await asyncio.sleep(CATALOGUE_INTERVAL_S)
 
     async def check(self) -> None:
-        """End the shapes whose table is not any more what they were made for. Raises SourceError, NotNow."""
-        relations = self._relations()
-        members = await self._sources.publication.membership_row_oids(relations)
-        for oid in relations:
-            known = self._owner.router.relation(oid)
-            if known is None:
-                continue
-            self._sources.inspector.clean(oid)
-            current = await self._sources.inspector.relation_by_oid(oid)
-            if current is None or not is_same_table(known, current):
-                self._owner.cleaner.end(
-                    self._owner.router.handles_of(oid), "the table was changed or dropped"
-                )
-            else:
-                self._check_membership(oid, members.get(oid))
+        """End the shapes whose table is not any more what they were made for. Raises SourceError, NotNow.
 
-    def _check_membership(self, oid: int, row_oid: int | None) -> None:
-        """A table that left the publication has lost changes, even if it is back."""
-        memberships = self._owner.creator.memberships
-        stale = [
-            handle
-            for handle in self._owner.router.handles_of(oid)
-            if handle in memberships and memberships[handle] != row_oid
-        ]
-        self._owner.cleaner.end(stale, "the table has left the publication in between")
+        Only those that there were before the catalogue was read: younger ones may know better.
+        """
+        shapes = {oid: self._owner.router.handles_of(oid) for oid in self._relations()}
+        memberships = dict(self._owner.creator.memberships)
+        members = await self._sources.publication.membership_row_oids(shapes)
+        for oid, handles in shapes.items():
+            left = [one for one in handles if memberships.get(one, members.get(oid)) != members.get(oid)]
+            self._end(oid, left, "the table has left the publication in between")
+            await self._check_table(oid, handles)
+
+    async def _check_table(self, oid: int, handles: tuple[str, ...]) -> None:
+        router, inspector = self._owner.router, self._sources.inspector
+        known_leaves = router.leaves_of(oid)
+        inspector.clean(oid)
+        current = await inspector.relation_by_oid(oid)
+        if current is None:
+            self._end(oid, handles, "the table was dropped")
+            return
+        self._end(oid, set(handles).intersection(router.outdated_by(current)), "the table was changed")
+        if known_leaves.difference(await inspector.leaves(oid)):
+            self._end(oid, handles, "a partition was dropped or detached")
+
+    def _end(self, oid: int, handles: Collection[str], reason: str) -> None:
+        if handles:
+            self._owner.known_relations.forget(oid)
+            self._owner.cleaner.end(handles, reason)
 
     def _relations(self) -> set[int]:
         return {row.relation_oid for _, row in self._tables.shapes.items() if not row.is_retiring}
-
-
-def is_same_table(known: Relation, current: Relation) -> bool:
-    """Whether the rows of `current` are written as those of `known` were."""
-    if (known.schema, known.name) != (current.schema, current.name):
-        return False
-    now = {column.name: (column.type_oid, column.typmod) for column in current.columns}
-    return all(now.get(column.name) == (column.type_oid, column.typmod) for column in known.columns)

@@ -30,6 +30,7 @@ from pgshapes.shape_cache.creation_lock import CreationLocks
 from pgshapes.shape_cache.creations import Creations
 from pgshapes.shape_cache.creator import CreatorParts, ShapeCreator
 from pgshapes.shape_cache.expiry import ShapeExpiry
+from pgshapes.shape_cache.known_relations import KnownRelations
 from pgshapes.shape_cache.log_publisher import LogPublisher
 from pgshapes.shape_cache.resolver import ShapeResolver
 from pgshapes.shape_cache.shape_status import ShapeStatus
@@ -40,6 +41,7 @@ from pgshapes.tables.calls import (
     Call,
     CreateOrWaitShapeHandle,
     DeleteShape,
+    DoubtRelation,
     ListUnseen,
     NoteUse,
     Reply,
@@ -92,9 +94,11 @@ class Owner:
         )
         self.expiry = None if max_shapes is None else ShapeExpiry(tables, self.cleaner, max_shapes)
         self.publisher = LogPublisher(store, tables, self.cleaner.end)
+        self.known_relations = KnownRelations(sources.inspector, tables)
         self.creator = ShapeCreator(
             CreatorParts(
                 sources.inspector,
+                self.known_relations,
                 sources.publication,
                 sources.snapshots,
                 router,
@@ -112,7 +116,7 @@ class Owner:
             boundary,
             self.cleaner,
             sources.inspector,
-            tables,
+            self.known_relations,
             spawn=self.spawn,
             on_identity_lost=self._restore_identity,
             on_progress=on_progress,
@@ -120,7 +124,7 @@ class Owner:
         self._on_progress = on_progress
         # A commit record may begin at the boundary itself; it will be delivered again.
         self._start_lsn = boundary.processed
-        self._resolver = ShapeResolver(sources.inspector, tables)
+        self._resolver = ShapeResolver(sources.inspector, self.known_relations)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run in the background; a defect in it is logged, never lost."""
@@ -167,6 +171,8 @@ class Owner:
             return while_wanted(self._resolver.resolve(call.raw), context)
         if isinstance(call, ListUnseen):
             return self._list_unseen()
+        if isinstance(call, DoubtRelation):
+            return self._doubt(call)
         if isinstance(call, NoteUse):
             return self._note_use(call)
         return self._delete(call)
@@ -174,6 +180,9 @@ class Owner:
     async def _note_use(self, call: NoteUse) -> None:
         if self.expiry is not None:
             self.expiry.note_use(call.handles)
+
+    async def _doubt(self, call: DoubtRelation) -> None:
+        self.known_relations.forget(call.oid)
 
     async def _list_unseen(self) -> Unseen:
         delivered = self.router.delivered

@@ -61,15 +61,15 @@ class Origin(NamedTuple):
 class Projection:
     """The selected columns of a relation, in one replica mode."""
 
-    def __init__(self, relation: Relation, columns: Sequence[str], replica: str) -> None:
+    def __init__(self, relation: Relation, columns: Sequence[str], key: Sequence[str], replica: str) -> None:
         index = relation.column_index
         self.columns = tuple(sorted(columns))
         self._is_full = replica == "full"
         self._selected = tuple(index[name] for name in self.columns)
-        self._key = tuple(index[name] for name in relation.key_columns)
+        self._key = tuple(index[name] for name in key)
         self._pick_selected = _picker(self._selected)
         self._pick_key = _picker(self._key)
-        self._key_names = tuple(name for name in self.columns if name in relation.key_columns)
+        self._key_names = tuple(name for name in self.columns if name in key)
         self._pick_key_values = _picker(tuple(index[name] for name in self._key_names))
         self._prefix = key_prefix(relation.schema, relation.name)
         self._relation = b',"relation":' + orjson.dumps([relation.schema, relation.name])

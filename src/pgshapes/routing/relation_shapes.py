@@ -5,6 +5,7 @@ columns. Pure.
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from pgshapes.model.change import Change, Operation, Row
 from pgshapes.model.relation import Relation
@@ -14,73 +15,114 @@ from pgshapes.routing.projection import Origin, Projection, RenderedMessage
 from pgshapes.routing.routed_shape import RoutedShape
 from pgshapes.routing.shape_index import ShapeIndex
 from pgshapes.routing.wire_relation import (
+    Layout,
+    fits,
+    has_same_columns,
     is_same_layout,
     published_relation,
     rebound_relation,
     row_order,
-    survives,
 )
 from pgshapes.where.clause import Clause
 
 Collected = dict[RoutedShape, list[RenderedMessage]]
 
+_LEFT_BEHIND: Final[tuple[int, ...]] = (-1,)
+"""The order of rows that nobody can read."""
+
 
 class RelationShapes:
-    """Members are added and removed by the router; rows are in the order of `relation.columns`."""
+    """Members are added and removed by the router; rows are brought into the order of `relation.columns`,
+    which is that of the stream's latest announcement.
+
+    A member with columns that the stream has not announced yet waits for them: what comes until then was
+    written before the catalogue had them, so the member's snapshot sees it.
+    """
 
     def __init__(self, relation: Relation) -> None:
         self.relation = published_relation(relation)
         self.members: dict[str, RoutedShape] = {}
+        self._waiting: set[str] = set()
         self._index: ShapeIndex[RoutedShape] = ShapeIndex()
-        self._projections: dict[tuple[tuple[str, ...], str], Projection] = {}
-        self._leaf_order: dict[int, tuple[int, ...]] = {}
+        self._projections: dict[tuple[tuple[str, ...], tuple[str, ...], str], Projection] = {}
+        self._orders: dict[int, tuple[int, ...]] = {}
 
-    def add(self, handle: str, definition: ShapeDefinition, clause: Clause | None) -> RoutedShape:
+    def add(
+        self, handle: str, relation: Relation, definition: ShapeDefinition, clause: Clause | None
+    ) -> RoutedShape:
         """A new member, not yet told from where on it listens."""
-        shape = RoutedShape(handle, definition, clause, self._projection(definition), 0)
+        own = published_relation(relation)
+        projection = Projection(own, definition.columns, definition.key_columns, definition.replica)
+        shape = RoutedShape(handle, definition, clause, own, projection, 0)
         self.members[handle] = shape
-        self._index.add(shape, clause.compile(self.relation) if clause else None)
+        self._enter(shape)
         return shape
 
     def remove(self, handle: str) -> None:
         """Take a member out."""
-        self._index.remove(self.members.pop(handle))
-
-    def ended_by(self, message: RelationMessage) -> list[str]:
-        """The handles of the shapes that the announced layout ends."""
-        if is_same_layout(self.relation, message):
-            return []
-        return [handle for handle, shape in self.members.items() if not self._survives(shape, message)]
-
-    def bind(self, message: RelationMessage) -> None:
-        """Follow the announced layout; the shapes that it ends have been removed before."""
-        if is_same_layout(self.relation, message):
-            return
-        self.relation = rebound_relation(self.relation, message)
-        self._leaf_order.clear()
-        self._projections.clear()
-        self._index = ShapeIndex()
-        for shape in self.members.values():
-            shape.projection = self._projection(shape.definition)
-            self._index.add(shape, shape.clause.compile(self.relation) if shape.clause else None)
-
-    def bind_leaf(self, message: RelationMessage) -> list[str]:
-        """Learn the column order of a partition leaf; a leaf that lacks a column ends all shapes."""
-        try:
-            order = row_order(self.relation, [column.name for column in message.columns])
-        except KeyError:
-            return list(self.members)
-        if order is None:
-            self._leaf_order.pop(message.oid, None)
+        shape = self.members.pop(handle)
+        if handle in self._waiting:
+            self._waiting.discard(handle)
         else:
-            self._leaf_order[message.oid] = order
-        return []
+            self._index.remove(shape)
+
+    def ended_by(self, layout: Layout, *, is_leaf: bool = False) -> list[str]:
+        """The handles of the shapes that a layout of the table, or of a partition of it, ends."""
+        if not is_leaf and (self.relation.schema, self.relation.name) != (layout.schema, layout.name):
+            return list(self.members)
+        if not self._waiting and has_same_columns(self.relation, layout):
+            return []
+        return [handle for handle, shape in self.members.items() if not _survives(shape, layout)]
+
+    def bind(self, message: RelationMessage, *, is_leaf: bool = False) -> None:
+        """Follow what was announced; the shapes that it ends have been removed before."""
+        is_known = has_same_columns if is_leaf else is_same_layout
+        if not is_known(self.relation, message):
+            self.relation = rebound_relation(self.relation, message)
+            self._orders.clear()
+            self._projections.clear()
+            self._waiting.clear()
+            self._index = ShapeIndex()
+            for shape in self.members.values():
+                self._enter(shape)
+        self._note_order(message)
+
+    def recall(self, message: RelationMessage) -> None:
+        """Follow what was announced before there were members. What the catalogue has left behind since is
+        not read: it was written before, and the members' snapshots see it.
+        """
+        if has_same_columns(self.relation, message):
+            self._note_order(message)
+        else:
+            self._orders[message.oid] = _LEFT_BEHIND
+
+    def _note_order(self, message: RelationMessage) -> None:
+        order = row_order(self.relation, [column.name for column in message.columns])
+        if order is None:
+            self._orders.pop(message.oid, None)
+        else:
+            self._orders[message.oid] = order
+
+    def _enter(self, shape: RoutedShape) -> None:
+        if not fits(shape.relation, shape.needed_columns, self.relation):
+            self._waiting.add(shape.handle)
+            return
+        shape.projection = self._projection(shape.definition)
+        self._index.add(shape, shape.clause.compile(self._layout_for(shape)) if shape.clause else None)
+
+    def _layout_for(self, shape: RoutedShape) -> Relation:
+        """Rows as the stream has them, columns as the shape knows them."""
+        if shape.relation.columns == self.relation.columns:
+            return shape.relation
+        return rebound_relation(shape.relation, self.relation)
 
     def collect(self, change: Change, origin: Origin, into: Collected) -> None:
         """Add what the change means to the messages of each shape that it touches."""
-        order = self._leaf_order.get(change.relation_oid)
+        order = self._orders.get(change.relation_oid)
         old, new = change.old, change.new
         if order is not None:
+            if order is _LEFT_BEHIND:
+                return
             old, new = _reorder(old, order), _reorder(new, order)
         if change.operation is Operation.INSERT:
             assert new is not None
@@ -141,15 +183,17 @@ class RelationShapes:
     def _matching(self, row: Row) -> AbstractSet[RoutedShape]:
         return self._index.matching(row)
 
-    def _survives(self, shape: RoutedShape, message: RelationMessage) -> bool:
-        columns = shape.clause.columns if shape.clause else frozenset[str]()
-        return survives(shape.definition, columns, self.relation, message)
-
     def _projection(self, definition: ShapeDefinition) -> Projection:
-        key = (definition.columns, definition.replica)
-        if key not in self._projections:
-            self._projections[key] = Projection(self.relation, definition.columns, definition.replica)
-        return self._projections[key]
+        kind = (definition.columns, definition.key_columns, definition.replica)
+        if kind not in self._projections:
+            self._projections[kind] = Projection(self.relation, *kind)
+        return self._projections[kind]
+
+
+def _survives(shape: RoutedShape, layout: Layout) -> bool:
+    if shape.definition.selects_all_columns and len(shape.relation.columns) != len(layout.columns):
+        return False
+    return fits(shape.relation, shape.needed_columns, layout)
 
 
 def _reorder(row: Row | None, order: tuple[int, ...]) -> Row | None:

@@ -15,6 +15,7 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.routing.projection import Projection, RenderedMessage
 
 if TYPE_CHECKING:
+    from pgshapes.model.relation import Relation
     from pgshapes.model.shape import ShapeDefinition
     from pgshapes.where.clause import Clause
 
@@ -56,6 +57,8 @@ class RoutedShape:
     handle: str
     definition: ShapeDefinition
     clause: Clause | None
+    relation: Relation
+    """As the shape was made for it; what the stream announces may have other columns beside those."""
     projection: Projection
     skip_until: Lsn
     """Transactions committed at or before this are not for this shape: they were delivered before it was
@@ -66,6 +69,12 @@ class RoutedShape:
     buffered_bytes: int = 0
     held: RenderedMessage | None = None
     """The latest message of a transaction that is not complete: only its end tells whether it is the last."""
+
+    @property
+    def needed_columns(self) -> frozenset[str]:
+        """The columns without which its rows cannot be told."""
+        of_clause = self.clause.columns if self.clause else frozenset[str]()
+        return of_clause.union(self.definition.columns, self.definition.key_columns)
 
     def judge(self, xid: int, commit_lsn: Lsn) -> Verdict:
         """Whether a transaction concerns this shape. Moves the shape from filtering to live on its way."""

@@ -22,6 +22,7 @@ from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.projection import Origin, RenderedMessage
 from pgshapes.routing.relation_shapes import Collected, RelationShapes
 from pgshapes.routing.routed_shape import RoutedShape, Verdict
+from pgshapes.routing.wire_relation import published_relation
 from pgshapes.shape_log.entry import Entry
 from pgshapes.where.clause import Clause
 
@@ -50,7 +51,9 @@ class Router:
     def __init__(self, delivered: DeliveredTransactions) -> None:
         self.delivered = delivered
         self._relations: dict[int, RelationShapes] = {}
-        self._root_of: dict[int, int] = {}
+        self._roots: dict[int, set[int]] = {}
+        self._targets: dict[int, tuple[RelationShapes, ...]] = {}
+        self._announced: dict[int, RelationMessage] = {}
         self._shapes: dict[str, RoutedShape] = {}
         self._open: dict[str, RoutedShape] = {}
         self._progress: tuple[Lsn, int, bool] = (0, -1, True)
@@ -63,15 +66,23 @@ class Router:
 
     def has_relation(self, wire_oid: int) -> bool:
         """Whether any shape depends on rows of this relation, a leaf included."""
-        return self.root_of(wire_oid) in self._relations
+        return bool(self._fed_by(wire_oid))
 
     def has_partitioned(self) -> bool:
-        """Whether any shape is on a partitioned table, so that an unknown relation may be a leaf of it."""
+        """Whether any shape is on a partitioned table, so that any relation may be a leaf of it."""
         return any(members.relation.kind == "p" for members in self._relations.values())
 
-    def root_of(self, wire_oid: int) -> int:
-        """The root of a leaf; the relation itself when it is not known to be a leaf."""
-        return self._root_of.get(wire_oid, wire_oid)
+    def tables_fed_by(self, wire_oid: int) -> tuple[int, ...]:
+        """The tables with shapes that rows of this relation belong to: itself, and what it is a leaf of."""
+        return tuple(members.relation.oid for members in self._fed_by(wire_oid))
+
+    def _fed_by(self, wire_oid: int) -> tuple[RelationShapes, ...]:
+        targets = self._targets.get(wire_oid)
+        if targets is None:
+            tables = (wire_oid, *self._roots.get(wire_oid, ()))
+            found = (self._relations.get(oid) for oid in tables)
+            targets = self._targets[wire_oid] = tuple(members for members in found if members is not None)
+        return targets
 
     def skip_until(self, handle: str) -> Lsn:
         """Transactions committed at or before this LSN are the snapshot's business, not the log's."""
@@ -131,14 +142,43 @@ class Router:
         members = self._relations.get(relation.oid)
         if members is None:
             members = self._relations[relation.oid] = RelationShapes(relation)
+            self._targets.clear()
+            self._recall(relation.oid, members)
         self.adopt_leaves(relation.oid, leaves)
-        shape = members.add(handle, definition, clause)
+        shape = members.add(handle, relation, definition, clause)
         self._shapes[handle] = shape
         return shape
 
+    def _recall(self, wire_oid: int, members: RelationShapes) -> None:
+        """Rows come as they were announced, also for shapes that were not there then."""
+        message = self._announced.get(wire_oid)
+        if message is not None:
+            members.recall(message)
+
     def adopt_leaves(self, root_oid: int, leaves: Iterable[int]) -> None:
-        """Route the changes of partition leaves to their root's shapes."""
-        self._root_of.update(dict.fromkeys(leaves, root_oid))
+        """Route the changes of partition leaves to their root's shapes, too."""
+        for leaf in leaves:
+            roots = self._roots.setdefault(leaf, set())
+            if root_oid not in roots:
+                roots.add(root_oid)
+                self._targets.pop(leaf, None)
+                self._recall(leaf, self._relations[root_oid])
+
+    def place_leaf(self, wire_oid: int, ancestors: Iterable[int]) -> list[str]:
+        """A relation is a leaf of these tables from here on, and of no other; returns the handles that this
+        has ended.
+        """
+        above = set(ancestors)
+        ended = [
+            handle for root in self._roots.get(wire_oid, set()) - above for handle in self.handles_of(root)
+        ]
+        for root in above.intersection(self._relations):
+            self.adopt_leaves(root, [wire_oid])
+        return self._end(ended)
+
+    def leaves_of(self, root_oid: int) -> set[int]:
+        """The leaves that are known of a table."""
+        return {leaf for leaf, roots in self._roots.items() if root_oid in roots}
 
     def unregister(self, handle: str) -> None:
         """Forget a shape. Unknown handles are ignored."""
@@ -151,25 +191,37 @@ class Router:
         members.remove(handle)
         if not members.members:
             del self._relations[oid]
-            self._root_of = {leaf: root for leaf, root in self._root_of.items() if root != oid}
+            self._targets.clear()
+            for leaf in self.leaves_of(oid):
+                self._roots[leaf].discard(oid)
 
     def announce(self, message: RelationMessage) -> list[str]:
         """Bind the shapes of a relation to what pgoutput announced; returns the handles that this has
         ended.
         """
-        root = self.root_of(message.oid)
-        members = self._relations.get(root)
+        self._announced[message.oid] = message
+        ended: list[str] = []
+        for members in self._fed_by(message.oid):
+            is_leaf = message.oid != members.relation.oid
+            ended += self._end(members.ended_by(message, is_leaf=is_leaf))
+            members.bind(message, is_leaf=is_leaf)
+        return ended
+
+    def outdated_by(self, current: Relation) -> list[str]:
+        """The shapes whose table the catalogue has otherwise than they were made for."""
+        members = self._relations.get(current.oid)
         if members is None:
             return []
-        if root != message.oid:
-            return self._end(members.bind_leaf(message))
-        ended = self._end(members.ended_by(message))
-        members.bind(message)
-        return ended
+        other = {
+            handle
+            for handle, one in members.members.items()
+            if one.relation.primary_key != current.primary_key
+        }
+        return [*other.union(members.ended_by(published_relation(current)))]
 
     def end_relation(self, wire_oid: int) -> list[str]:
         """End every shape that depends on rows of a relation; returns their handles."""
-        return self._end(self.handles_of(self.root_of(wire_oid)))
+        return self._end([handle for oid in self.tables_fed_by(wire_oid) for handle in self.handles_of(oid)])
 
     def _end(self, handles: Iterable[str]) -> list[str]:
         ended = list(handles)
@@ -199,17 +251,15 @@ class Router:
         collected: Collected = {}
         origin = Origin(fragment.commit_lsn, fragment.xid)
         for change in changes:
-            members = self._relations.get(self._root_of.get(change.relation_oid, change.relation_oid))
-            if members is None:
-                continue
-            if change.operation is Operation.TRUNCATE:
-                ended = self._truncate(members, fragment)
-                routed.ended.extend(ended)
-                for handle in ended:
-                    collected.pop(self._shapes[handle], None)
-                self._end(ended)
-            else:
-                members.collect(change, origin, collected)
+            for members in self._fed_by(change.relation_oid):
+                if change.operation is Operation.TRUNCATE:
+                    ended = self._truncate(members, fragment)
+                    routed.ended.extend(ended)
+                    for handle in ended:
+                        collected.pop(self._shapes[handle], None)
+                    self._end(ended)
+                else:
+                    members.collect(change, origin, collected)
         for shape, messages in collected.items():
             self._deliver(routed, shape, fragment, messages)
         if fragment.is_last:

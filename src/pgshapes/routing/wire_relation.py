@@ -7,10 +7,39 @@ order, so shapes that survive are bound to it anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from pgshapes.model.relation import Column, Relation
-from pgshapes.model.shape import ShapeDefinition
-from pgshapes.postgres.pgoutput_messages import RelationMessage
+
+
+class LaidOut(Protocol):
+    """A column, as far as rows depend on it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def type_oid(self) -> int: ...
+
+    @property
+    def typmod(self) -> int: ...
+
+
+class Layout(Protocol):
+    """A table as the stream announces it, or as the catalogue has it."""
+
+    @property
+    def schema(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def columns(self) -> Sequence[LaidOut]: ...
+
+
+def _typed(column: LaidOut) -> tuple[str, int, int]:
+    return column.name, column.type_oid, column.typmod
 
 
 def published_relation(relation: Relation) -> Relation:
@@ -24,48 +53,31 @@ def is_published(column: Column, relation: Relation) -> bool:
     return not column.is_generated or (relation.publishes_generated and not column.is_virtual)
 
 
-def is_same_layout(relation: Relation, message: RelationMessage) -> bool:
-    """Whether rows announced by `message` fit a published relation column by column."""
-    return (
-        relation.schema == message.schema
-        and relation.name == message.name
-        and len(relation.columns) == len(message.columns)
-        and all(
-            ours.name == theirs.name and ours.type_oid == theirs.type_oid and ours.typmod == theirs.typmod
-            for ours, theirs in zip(relation.columns, message.columns, strict=True)
-        )
+def is_same_layout(relation: Relation, layout: Layout) -> bool:
+    """Whether rows of `layout` fit a published relation column by column."""
+    return len(relation.columns) == len(layout.columns) and all(
+        _typed(ours) == _typed(theirs) for ours, theirs in zip(relation.columns, layout.columns, strict=True)
     )
 
 
-def survives(
-    definition: ShapeDefinition, clause_columns: frozenset[str], relation: Relation, message: RelationMessage
-) -> bool:
-    """Whether a shape on `relation` lives on after the announced change."""
-    if (relation.schema, relation.name) != (message.schema, message.name):
-        return False
-    if definition.selects_all_columns and len(relation.columns) != len(message.columns):
-        return False
-    announced = {column.name: (column.type_oid, column.typmod) for column in message.columns}
-    needed = {*definition.columns, *definition.key_columns, *clause_columns}
-    return all(
-        announced.get(column.name) == (column.type_oid, column.typmod)
-        for column in relation.columns
-        if column.name in needed
-    )
+def has_same_columns(relation: Relation, layout: Layout) -> bool:
+    """Whether rows of `layout` have the columns of a published relation, in whatever order."""
+    return {_typed(column) for column in relation.columns} == {_typed(column) for column in layout.columns}
 
 
-def rebound_relation(relation: Relation, message: RelationMessage) -> Relation:
-    """The relation with its columns in the announced order; columns that are new get the little that is
-    known.
-    """
-    known = relation.column_index
+def fits(relation: Relation, needed: frozenset[str], layout: Layout) -> bool:
+    """Whether rows of `layout` have the needed columns as `relation` has them."""
+    announced = {_typed(column) for column in layout.columns}
+    return all(_typed(column) in announced for column in relation.columns if column.name in needed)
+
+
+def rebound_relation(relation: Relation, layout: Layout) -> Relation:
+    """The relation with the columns of `layout`; of those that are new the little is known that it tells."""
+    known = {_typed(column): column for column in relation.columns}
     columns = tuple(
-        relation.columns[known[announced.name]]
-        if announced.name in known
-        else Column(
-            announced.name, announced.type_oid, "", "b", announced.typmod, 0, None, False, None, False
-        )
-        for announced in message.columns
+        known.get(_typed(told))
+        or Column(told.name, told.type_oid, "", "b", told.typmod, 0, None, False, None, False)
+        for told in layout.columns
     )
     return Relation(*relation._replace(columns=columns))
 

@@ -24,6 +24,7 @@ from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.router import Router
 from pgshapes.shape_cache.cleaner import ShapeCleaner
 from pgshapes.shape_cache.fair_places import FairPlaces
+from pgshapes.shape_cache.known_relations import KnownRelations
 from pgshapes.shape_cache.log_publisher import LogPublisher
 from pgshapes.shape_cache.shape_status import ShapeStatus
 from pgshapes.shape_cache.snapshot_writing import SnapshotWriting
@@ -58,6 +59,7 @@ class CreatorParts:
     """What a creation works with."""
 
     inspector: Inspector
+    known_relations: KnownRelations
     publication: Publication
     snapshots: SnapshotSource
     router: Router
@@ -94,16 +96,23 @@ class ShapeCreator:
         """A new shape's handle, activated. Raises CreationFailed, SchemaMoved, NotNow, SourceError,
         StorageError.
         """
-        relation = await self._parts.inspector.relation_by_oid(shape.definition.relation_oid)
-        if relation is None or relation.generation != shape.relation_generation:
-            raise SchemaMoved("the table changed while the shape was being created")
         handle = new_handle()
         try:
-            await self._create(handle, shape, relation, progress)
+            await self._create(handle, shape, await self._relation(shape), progress)
+        except SchemaMoved:
+            self._parts.known_relations.forget(shape.definition.relation_oid)
+            await self._abandon(handle)
+            raise
         except BaseException:
             await self._abandon(handle)
             raise
         return handle
+
+    async def _relation(self, shape: ResolvedShape) -> Relation:
+        relation = await self._parts.inspector.relation_by_oid(shape.definition.relation_oid)
+        if relation is None or relation.generation != shape.relation_generation:
+            raise SchemaMoved("the table changed while the shape was being created")
+        return relation
 
     async def _create(
         self, handle: str, shape: ResolvedShape, relation: Relation, progress: Progress

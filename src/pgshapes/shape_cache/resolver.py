@@ -17,7 +17,7 @@ from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.routing.wire_relation import is_published
 from pgshapes.shape_cache.fair_places import FairPlaces
-from pgshapes.tables.tables import Tables
+from pgshapes.shape_cache.known_relations import KnownRelations
 from pgshapes.where.clause import Clause, prepare_clause
 
 # First bytes of every comparable; grows when the meaning of a definition changes.
@@ -36,23 +36,20 @@ class Inspects(Protocol):
     async def relation(self, schema: str, name: str) -> Relation:
         """The table, or RequestError about `table`."""
 
-    def clean(self, oid: int | None) -> None:
-        """Forget a table."""
-
     async def describe(self, sql: str) -> tuple[int, ...]:
         """Result types of a statement, by the user's own server; RequestError about `where`."""
 
 
 class ShapeResolver:
-    """Checks definitions; publishes the relations that it met in the table `relations`.
+    """Checks definitions; publishes the relations that it met.
 
     To describe a clause is to wait for whoever has its table locked: each table has half of the connections
     at most.
     """
 
-    def __init__(self, inspector: Inspects, tables: Tables) -> None:
+    def __init__(self, inspector: Inspects, known: KnownRelations) -> None:
         self._inspector = inspector
-        self._tables = tables
+        self._known = known
         self._turns: FairPlaces[int] = FairPlaces(inspector.connections)
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
@@ -60,8 +57,7 @@ class ShapeResolver:
         database.
         """
         relation = await self._inspector.relation(raw.schema, raw.table)
-        if self._tables.relations.get((raw.schema, raw.table)) != relation:
-            self._tables.relations.put((raw.schema, raw.table), relation)
+        self._known.publish(relation)
         queryable = _queryable(raw, relation)
         columns = _selected(raw, relation, queryable)
         clause = await self._clause(raw, relation)
@@ -90,8 +86,7 @@ class ShapeResolver:
             if error.details.get("sqlstate") not in _UNDEFINED:
                 raise
             # The names were in the catalogue as we know it: the table is not any more what it was.
-            self._inspector.clean(relation.oid)
-            self._tables.relations.remove((raw.schema, raw.table))
+            self._known.forget(relation.oid)
             raise SchemaMoved(f'table "{raw.schema}"."{raw.table}" was changed') from error
         return prepared.confirm(described)
 

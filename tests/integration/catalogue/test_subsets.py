@@ -26,7 +26,7 @@ from pgshapes.shape_cache import subsets as subsets_module
 from pgshapes.shape_cache.known_relations import KnownRelations
 from pgshapes.shape_cache.resolver import ShapeResolver
 from pgshapes.shape_cache.subsets import SubsetSnapshots
-from pgshapes.tables.calls import Call, ListUnseen, Reply, Unseen
+from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import CallContext, InProcessLink
 from pgshapes.tables.tables import Tables
 
@@ -44,9 +44,13 @@ class House:
     error: OwnerAway | None = None
     asked: int = 0
     held: asyncio.Event | None = None
+    doubted: list[int] = field(default_factory=list)
     subsets: SubsetSnapshots = field(init=False)
 
     async def answer(self, call: Call, context: CallContext) -> Reply:
+        if isinstance(call, DoubtRelation):
+            self.doubted.append(call.oid)
+            return None
         assert isinstance(call, ListUnseen)
         self.asked += 1
         if self.held is not None:
@@ -336,3 +340,4 @@ async def test_a_table_that_changed_without_a_word(db: Connection, house: House)
     await db.execute("INSERT INTO items VALUES (1, 'x')")
     with pytest.raises(SchemaMoved):
         await house.subsets.subset(ITEMS, shape, Subset(where="id = 1"), FIRST_SNAPSHOT_CHUNK)
+    assert house.doubted == [shape.definition.relation_oid]

@@ -1,0 +1,44 @@
+"""Writers that commit a set number of transactions, in bursts and pauses."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+from tests import writers
+
+Transaction = Callable[[psycopg.Connection, str, random.Random], object]
+
+WRITERS = 3
+LONGEST_PAUSE_S = 0.1
+"""Between two transactions, so that followers are at the end of the log when the next one comes."""
+
+
+@contextmanager
+def bursts(
+    url: str, table: str, transactions: int, *, transaction: Transaction = writers.transaction
+) -> Iterator[Callable[[], bool]]:
+    """Write while the block runs, and wait for the last commit at its end; yields whether writers are
+    done.
+    """
+    with ThreadPoolExecutor(WRITERS) as threads:
+        written = [
+            threads.submit(_write, url, table, transactions, seed, transaction) for seed in range(WRITERS)
+        ]
+        yield lambda: all(one.done() for one in written)
+        for one in written:
+            one.result()
+
+
+def _write(url: str, table: str, transactions: int, seed: int, transaction: Transaction) -> None:
+    chance = random.Random(seed)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for _ in range(transactions):
+            with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                transaction(connection, table, chance)
+            time.sleep(chance.choice((0, chance.random() * LONGEST_PAUSE_S)))

@@ -1,0 +1,382 @@
+"""What a client may rely on (semantics §18), while writers write.
+
+A slot of the tests' own tells what was committed, when and in which order; clients that came before, in the
+middle and after are held against it. Invariant 6, that nothing is lost whenever the server is killed, has
+tests of its own: `test_restart.py`, `test_syncing_under_fire.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+import psycopg
+import pytest
+from tests import writers
+from tests.bursts import bursts
+from tests.followers import Followers, Recorded, following
+from tests.history import Definition, History, Message, begin_history, read_history
+from tests.materialised import Materialised, Row, apply_change
+from tests.pending import end_mark
+from tests.selected import COLUMNS
+from tests.system.conftest import House
+
+from pgshapes.model.offset import Offset, parse_offset
+from pgshapes.model.visibility import SnapshotVisibility
+
+TRANSACTIONS = 60
+"""Of each of the three writers."""
+
+
+def tenant(row: Row) -> int:
+    """The value of a column."""
+    return int(row["tenant"] or 0)
+
+
+def number(row: Row) -> int:
+    """The value of a column."""
+    return int(row["n"] or 0)
+
+
+EARLY = [
+    Definition({}, lambda row: True),
+    Definition({"where": "tenant = 1"}, lambda row: tenant(row) == 1),
+    Definition(
+        {"where": "n % 2 = 0 OR tenant > 2", "replica": "full"},
+        lambda row: number(row) % 2 == 0 or tenant(row) > 2,
+        is_full=True,
+    ),
+]
+LATE = [
+    Definition({"replica": "full"}, lambda row: True, is_full=True),
+    Definition({"where": "tenant IN (2, 3)"}, lambda row: tenant(row) in (2, 3)),
+    Definition({"where": "n < 500000"}, lambda row: number(row) < 500_000),
+]
+
+
+@dataclass
+class Run:
+    """What clients were told in the course of some history."""
+
+    house: House
+    history: History
+    early: list[Recorded]
+    late: list[Recorded]
+
+    def told(self) -> Iterator[tuple[Definition, Recorded]]:
+        """Each client with what it asked for."""
+        yield from zip([*EARLY, *LATE], [*self.early, *self.late], strict=True)
+
+
+@pytest.fixture(scope="module")
+def run(house: House) -> Run:
+    """Writers write; three clients were there before, three came in the middle."""
+    house.sql.execute(writers.CREATE.format(table="told"))
+    slot = begin_history(house.sql, "told")
+    early, late = clients(house, EARLY), clients(house, LATE)
+    with httpx.Client() as client:
+        for shape in early:
+            shape.catch_up(client)
+    with following(early) as first:
+        with bursts(house.url, "told", TRANSACTIONS):
+            while not all(shape.log for shape in early):
+                first.check()
+            second = Followers(late)
+            second.start()
+        lsn = end_mark(house.sql, "INSERT INTO told VALUES (1000000, 1, 2, NULL)")
+        second.finish(lsn)
+        first.finish(lsn)
+    history = asyncio.run(read_history(house.url, house.sql, slot, "told", COLUMNS))
+    return Run(house, history, early, late)
+
+
+def clients(house: House, definitions: list[Definition]) -> list[Recorded]:
+    """A client for each definition."""
+    return [Recorded(house.server.shape_url, {"table": "told", **one.params}) for one in definitions]
+
+
+# --- 1
+
+
+def test_the_rows_are_the_tables_at_the_lsn_that_is_claimed(run: Run) -> None:
+    """At every response that says `up-to-date`, not only at the end."""
+    for definition, shape in run.told():
+        lsns = [state.lsn for state in shape.states]
+        assert len(lsns) > 2
+        assert lsns == sorted(lsns)
+        for state, expected in zip(shape.states, run.history.rows_at(definition, lsns), strict=True):
+            assert state.rows == expected
+
+
+# --- 2
+
+
+def test_each_change_is_told_once_in_commit_order(run: Run) -> None:
+    """Either the snapshot has it or the log, the log in the order of commits and with nothing else."""
+    for definition, shape in run.told():
+        seen = visibility(shape)
+        snapshot: dict[str, Row] = {}
+        log: list[Message] = []
+        for message in run.history.messages(definition):
+            if seen.sees_xid(message["headers"]["txids"][0]):
+                apply_change(snapshot, message)
+            else:
+                log.append(message)
+        assert shape.snapshot_rows == snapshot
+        assert [without_last(message) for message in shape.log] == log
+        assert lasts(shape.log) == lasts_expected(log)
+    assert all(shape.snapshot_rows for shape in run.late)
+
+
+def visibility(shape: Recorded) -> SnapshotVisibility:
+    """What the shape's snapshot saw."""
+    (end,) = [
+        message["headers"]
+        for told in shape.told
+        for message in told.messages
+        if message["headers"].get("control") == "snapshot-end"
+    ]
+    return SnapshotVisibility(int(end["xmin"]), int(end["xmax"]), tuple(map(int, end["xip_list"])), 0)
+
+
+def without_last(message: Message) -> Message:
+    """The message without what depends on who is told."""
+    headers = {name: value for name, value in message["headers"].items() if name != "last"}
+    return {**message, "headers": headers}
+
+
+def lasts(log: list[Message]) -> list[bool]:
+    """Which messages say that they end their transaction."""
+    return ["last" in message["headers"] for message in log]
+
+
+def lasts_expected(log: list[Message]) -> list[bool]:
+    """Which messages do end one."""
+    lsns = [message["headers"]["lsn"] for message in log]
+    return [lsn != following for lsn, following in zip(lsns, [*lsns[1:], ""], strict=True)]
+
+
+# --- 3
+
+
+def test_a_client_may_go_on_from_every_offset_it_has_seen(run: Run) -> None:
+    """Also after a restart, orderly or not, and on every worker."""
+    server = run.house.server
+    replay_all(run)
+    server.stop()
+    server.start()
+    replay_all(run)
+    server.kill()
+    server.start()
+    replay_all(run)
+
+
+def replay_all(run: Run) -> None:
+    """Go on from offsets of each client, on several connections."""
+    for shape in [*run.early, *run.late]:
+        for offset in sample([told.end for told in shape.told], 6):
+            assert replay(shape, offset) == shape.told_after(offset)
+
+
+def replay(shape: Recorded, offset: Offset) -> list[Message]:
+    """All changes from an offset to the end, on a connection of its own."""
+    messages = []
+    with httpx.Client(verify=False) as client:
+        is_up_to_date = False
+        while not is_up_to_date:
+            response = ask(client, shape, offset)
+            place = parse_offset(response.headers["electric-offset"])
+            messages += response.json()
+            is_up_to_date = "electric-up-to-date" in response.headers
+            assert place >= offset
+            offset = place
+    return [message for message in messages if "key" in message]
+
+
+def ask(client: httpx.Client, shape: Materialised, offset: Offset, **more: str) -> httpx.Response:
+    """A request of the shape at an offset."""
+    params = shape.params | {"handle": shape.handle or "", "offset": str(offset), **more}
+    response = client.get(shape.shape_url, params=params, timeout=60)
+    assert response.status_code == 200, response.text
+    return response
+
+
+def sample(offsets: list[Offset], count: int) -> list[Offset]:
+    """Some of the offsets, the first and the last among them."""
+    distinct = sorted(set(offsets))
+    step = max(1, len(distinct) // count)
+    return sorted({*distinct[::step], distinct[-1]})
+
+
+# --- 4
+
+
+class Halved(AssertionError):
+    """A state that was never committed."""
+
+
+@dataclass
+class Balanced(Materialised):
+    """A client that knows what all balances add up to."""
+
+    def take(self, response: httpx.Response) -> httpx.Response:
+        """Apply a response; when it is up to date, no money may be missing."""
+        super().take(response)
+        if self.is_up_to_date:
+            balances = [int(row["balance"] or 0) for row in self.rows.values()]
+            if len(balances) != ACCOUNTS or sum(balances) != ACCOUNTS * 100:
+                raise Halved(f"{len(balances)} accounts with {sum(balances)} at {self.offset}")
+        return response
+
+
+ACCOUNTS = 24
+
+
+def transfer(connection: psycopg.Connection, table: str, chance: random.Random) -> None:
+    """Money goes from some accounts to others; sometimes an account gets another id."""
+    with connection.transaction(force_rollback=chance.random() < 0.05):
+        numbers = sorted(chance.sample(range(ACCOUNTS), chance.choice((2, 4, 8, ACCOUNTS))))
+        amounts = [chance.randint(-50, 50) for _ in numbers[1:]]
+        for account, amount in zip(numbers, [*amounts, -sum(amounts)], strict=True):
+            connection.execute(
+                f"UPDATE {table} SET balance = balance + %s, pad = %s WHERE number = %s",
+                (amount, "p" * chance.choice((0, 20, 300)), account),
+            )
+        if chance.random() < 0.2:
+            connection.execute(f"UPDATE {table} SET id = id + {ACCOUNTS} WHERE number = %s", (numbers[0],))
+
+
+def test_no_half_transaction_is_ever_up_to_date(house: House) -> None:
+    """Followers and newcomers race writers that move money; whoever is up to date sees all of it."""
+    house.sql.execute("CREATE TABLE accounts (id int PRIMARY KEY, number int UNIQUE, balance int, pad text)")
+    house.sql.execute(f"INSERT INTO accounts SELECT i, i, 100, '' FROM generate_series(0, {ACCOUNTS - 1}) i")
+    followers = [balanced(house, replica) for replica in ("default", "full") * 3]
+    with following(followers) as racing:
+        with (
+            bursts(house.url, "accounts", 40, transaction=transfer) as is_over,
+            ThreadPoolExecutor(3) as threads,
+        ):
+            for newcomers in [threads.submit(come_anew, house, is_over) for _ in range(3)]:
+                assert newcomers.result() > 0
+        lsn = end_mark(house.sql, "UPDATE accounts SET pad = 'the end' WHERE number = 0")
+        racing.finish(lsn)
+    rows = {str(row[0]): str(row[1]) for row in house.sql.execute("SELECT id, balance FROM accounts")}
+    for shape in followers:
+        assert {row["id"]: row["balance"] for row in shape.rows.values()} == rows
+
+
+def balanced(house: House, replica: str) -> Balanced:
+    """A client of all accounts."""
+    return Balanced(house.server.shape_url, {"table": "accounts", "replica": replica})
+
+
+def come_anew(house: House, is_over: Callable[[], bool]) -> int:
+    """Read everything from the start, again and again; how often."""
+    times = 0
+    with httpx.Client(verify=False) as client:
+        while not is_over() or not times:
+            shape = balanced(house, "default")
+            shape.catch_up(client)
+            shape.request(client, live=True)
+            times += 1
+    return times
+
+
+# --- 7
+
+
+def test_the_same_request_gets_the_same_bytes(run: Run) -> None:
+    """Whichever process answers it: a cache may give one client's answer to another."""
+    for shape in run.early:
+        for offset in sample([told.end for told in shape.told], 12):
+            assert len({ask_anew(shape, offset) for _ in range(5)}) == 1
+
+
+def ask_anew(shape: Recorded, offset: Offset) -> tuple[bytes, str, str]:
+    """A request on a connection of its own: body, offset and etag."""
+    with httpx.Client(verify=False) as client:
+        response = ask(client, shape, offset)
+    return response.content, response.headers["electric-offset"], response.headers["etag"]
+
+
+def test_all_who_wait_get_the_same_bytes(house: House) -> None:
+    """Live requests at the end of the log, held by every process, woken by one transaction."""
+    house.sql.execute("CREATE TABLE waited (id int PRIMARY KEY, pad text)")
+    shape = Materialised(house.server.shape_url, {"table": "waited"})
+    with httpx.Client() as client, ThreadPoolExecutor(12) as threads:
+        shape.catch_up(client)
+        for number in range(6):
+            house.sql.execute(f"INSERT INTO waited VALUES ({number}, '{'x' * 900}')")
+            answers = [threads.submit(wait_once, shape) for _ in range(12)]
+            assert len({answer.result() for answer in answers}) == 1
+            shape.request(client, live=True)
+
+
+def wait_once(shape: Materialised) -> tuple[bytes, str, str]:
+    """One live request on a connection of its own: body, offset and etag."""
+    with httpx.Client(verify=False) as client:
+        response = ask(client, shape, shape.offset, live="true")
+        while "key" not in response.text:
+            response = ask(client, shape, shape.offset, live="true")
+    return response.content, response.headers["electric-offset"], response.headers["etag"]
+
+
+# --- 8
+
+ODD = """
+CREATE TYPE mood AS ENUM ('sad', 'it''s/fine');
+CREATE TABLE "Odd.na/me" (
+  "a/b" text, flag bool, address inet, amount numeric, at timestamptz, how mood, span interval, raw bytea,
+  note text, PRIMARY KEY ("a/b", flag, address, amount, at, how, span, raw));
+INSERT INTO "Odd.na/me" VALUES
+  ('x/y"z', true, '10.0.0.1', 1.50, '2024-01-31 12:00+02', 'sad', '1 day 2 hours', '\\x00ff', 'a'),
+  ('', false, '10.0.0.0/8', 'NaN', 'infinity', 'it''s/fine', '-1 mon', '', 'ü€😀'),
+  (E'line\\nbreak\\t', true, '::1', 1e20, '0001-01-01 BC', 'sad', '0', '\\x5c', NULL)
+"""
+KEYLESS = """
+CREATE TABLE keyless (a text, b bool, c float8);
+INSERT INTO keyless VALUES ('x', true, 1e-7), (NULL, NULL, NULL), ('_', false, '-0'), ('/', true, 'NaN')
+"""
+
+
+@pytest.mark.parametrize(
+    ("statements", "table", "change"),
+    [
+        (ODD, '"Odd.na/me"', "note = coalesce(note, '') || '!'"),
+        (KEYLESS, "keyless", None),
+    ],
+    ids=["odd", "keyless"],
+)
+def test_a_row_has_the_same_key_in_snapshot_and_log(
+    house: House, statements: str, table: str, change: str | None
+) -> None:
+    """The snapshot's keys come from SQL, the log's from the wire."""
+    house.sql.execute(statements)
+    shape = Materialised(house.server.shape_url, {"table": table, "replica": "full"})
+    with httpx.Client() as client:
+        shape.catch_up(client)
+        first = dict(shape.rows)
+        if change is not None:
+            house.sql.execute(f"UPDATE {table} SET {change}")
+            follow_log(shape, client, len(first))
+            assert shape.rows.keys() == first.keys()
+        again = Materialised(house.server.shape_url, {"table": table})
+        again.catch_up(client)
+        assert again.rows == shape.rows
+        house.sql.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table}; DELETE FROM {table}")
+        follow_log(shape, client, len(shape.log) + len(first))
+        assert shape.rows == {}
+        house.sql.execute(f"INSERT INTO {table} SELECT * FROM kept; DROP TABLE kept")
+        follow_log(shape, client, len(shape.log) + len(first))
+        assert shape.rows == again.rows
+    house.sql.execute(f"DROP TABLE {table}")
+
+
+def follow_log(shape: Materialised, client: httpx.Client, count: int) -> None:
+    """Follow until so many changes were told."""
+    while len(shape.log) < count:
+        shape.request(client, live=shape.is_up_to_date)
