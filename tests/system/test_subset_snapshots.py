@@ -155,9 +155,10 @@ def test_a_restart_in_between(database_url: str, workers: int) -> None:
         assert values == {"1": "changed", "2": "changed", "3": "changed", "4": None}
 
 
-def test_another_table_of_the_same_name(database_url: str) -> None:
+@pytest.mark.parametrize("workers", WORKERS)
+def test_another_table_of_the_same_name(database_url: str, workers: int) -> None:
     """Dropping a table is told to nobody; its successor's rows are not the shape's."""
-    with scene(database_url, workers=0) as stage:
+    with scene(database_url, workers=workers) as stage:
         stage.sql.execute(SMALL_TABLE)
         shape = stage.subsets(table="items")
         shape.load(stage.client, where="true")
@@ -165,6 +166,12 @@ def test_another_table_of_the_same_name(database_url: str) -> None:
         stage.sql.execute(SMALL_TABLE)
         stage.sql.execute("INSERT INTO items VALUES (1, 'another')")
         with pytest.raises(Refetch):
+            shape.load(stage.client, where="true")
+        again = stage.subsets(table="items")
+        again.load(stage.client, where="true")
+        assert again.handle != shape.handle
+        assert list(again.rows.values()) == [{"id": "1", "value": "another"}]
+        with pytest.raises(Refetch, match=again.handle):
             shape.load(stage.client, where="true")
 
 

@@ -1,7 +1,8 @@
 """Subset snapshots (http-api §7): a one-off query on a part of a shape, beside the shape's log.
 
 The query goes from this process to the database; the owner is asked one thing only, once for all requests
-that want to know at a time: which transactions it has delivered that a snapshot may not see yet. Invariant: a
+that want to know at a time: which transactions it has delivered that a snapshot may not see yet. (And it is
+told when a table turns out to have changed.) Invariant: a
 snapshot that is answered sees everything that the client has already been told, so its rows are never older
 than what the client has. State: none but the connections of `source`.
 """
@@ -26,7 +27,7 @@ from pgshapes.postgres import subset_refusal
 from pgshapes.postgres.coalesced_read import CoalescedRead
 from pgshapes.postgres.subset_query import SubsetQuery, SubsetSource, TakenSubset
 from pgshapes.postgres.subset_sql import SubsetSelection
-from pgshapes.tables.calls import ListUnseen, Unseen
+from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import OwnerLink
 from pgshapes.where.clause import PreparedClause
 from pgshapes.where.sort_order import parse_order_by
@@ -58,6 +59,7 @@ class SubsetSnapshots:
         self._link = link
         self._source = source
         self._unseen: CoalescedRead[None, Unseen] = CoalescedRead(self._list_unseen)
+        self._doubts: CoalescedRead[int, None] = CoalescedRead(self._doubt)
         self.retakes = 0
 
     async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
@@ -65,11 +67,14 @@ class SubsetSnapshots:
 
         Raises RequestError with its errors under `subset`, SchemaMoved, NotNow, SourceError.
         """
+        relation = self._relation(shape)
         try:
-            plan = _plan(raw, shape, self._relation(shape), subset)
-            return await self._answer(plan, resume.tx)
+            return await self._answer(_plan(raw, shape, relation, subset), resume.tx)
         except RequestError as refusal:
             raise RequestError(errors={"subset": refusal.errors}) from refusal
+        except SchemaMoved:
+            await self._doubts.get(relation.oid)
+            raise
 
     async def close(self) -> None:
         """Close the connections to the database."""
@@ -114,12 +119,20 @@ class SubsetSnapshots:
             await asyncio.sleep(_CATCH_UP_POLL_S)
 
     async def _list_unseen(self, _: object) -> Mapping[None, Unseen]:
-        try:
-            unseen = await self._link.call(ListUnseen(), timeout_s=OWNER_TIMEOUT_S)
-        except TimeoutError:
-            raise OwnerAway("the owner does not answer") from None
+        unseen = await self._ask_owner(ListUnseen())
         assert isinstance(unseen, Unseen)
         return {None: unseen}
+
+    async def _doubt(self, oids: tuple[int, ...]) -> Mapping[int, None]:
+        for oid in oids:
+            await self._ask_owner(DoubtRelation(oid))
+        return {}
+
+    async def _ask_owner(self, call: Call) -> Reply:
+        try:
+            return await self._link.call(call, timeout_s=OWNER_TIMEOUT_S)
+        except TimeoutError:
+            raise OwnerAway("the owner does not answer") from None
 
 
 def _plan(raw: RawShape, shape: ResolvedShape, relation: Relation, subset: Subset) -> _Plan:
