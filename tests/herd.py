@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import psycopg
@@ -204,11 +204,15 @@ def stage(
     *,
     wishes: dict[str, Any] | None = None,
     is_active: bool = True,
+    role: str | None = None,
     **settings: Any,
 ) -> Iterator[Stage]:
-    """A server with taps on a database of its own; `is_active` waits until it is."""
+    """A server with taps on a database of its own; `is_active` waits until it is. With a `role` server and
+    test come as that role, which is made, rather than as the superuser.
+    """
     with (
-        fresh_database(postgres) as url,
+        fresh_database(postgres) as admin_url,
+        _as_role(admin_url, role) as url,
         tempfile.TemporaryDirectory(prefix="pgshapes-herd-", ignore_cleanup_errors=True) as own,
     ):
         storage_dir, port = Path(own) / "storage", free_port()
@@ -224,3 +228,19 @@ def stage(
         finally:
             if server.process is not None:
                 server.kill()
+
+
+@contextlib.contextmanager
+def _as_role(admin_url: str, role: str | None) -> Iterator[str]:
+    """The URL for a role that may replicate and publish what is its own, and nothing else."""
+    if role is None:
+        yield admin_url
+        return
+    parts = urlsplit(admin_url)
+    database = parts.path.strip("/")
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute(f"DROP ROLE IF EXISTS {role}")
+        admin.execute(f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'secret'")
+        admin.execute(f"GRANT CREATE ON DATABASE {database} TO {role}")
+        admin.execute(f"GRANT ALL ON SCHEMA public TO {role}")
+    yield parts._replace(netloc=f"{role}:secret@{parts.hostname}:{parts.port}").geturl()

@@ -1,4 +1,4 @@
-"""Many HTTP clients in one process, each with a connection of its own: `python -m tests.herd_client HOST PORT`.
+"""Many HTTP clients in one process, a connection each: `python -m tests.herd_client HOST PORT`.
 
 Told on standard input what to do, one JSON object a line; answers each with one line. `open` connects for
 each path, `send` sends the requests of all that are connected in one go, `leave` hangs up on the first of
