@@ -1,0 +1,219 @@
+"""The owner's side: one creation for each claim, whatever becomes of it and of its callers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from tests.unit.shape_cache.definitions_of import shape_of
+
+from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved, SourceError
+from pgshapes.model.shape import ResolvedShape
+from pgshapes.shape_cache import creation_lock
+from pgshapes.shape_cache.creation_lock import CreationLocks, failure_of
+from pgshapes.shape_cache.creation_turn import CreationTurn
+from pgshapes.shape_cache.creations import Creations
+from pgshapes.tables.mailbox import CallContext
+from pgshapes.tables.rows import CreationState, ShapeRow
+from pgshapes.tables.tables import Tables
+
+
+class Owner:
+    """Creations whose making is told what to do, by table."""
+
+    def __init__(self, limit: int = 64) -> None:
+        self.tables = Tables()
+        self.locks = CreationLocks(self.tables)
+        self.creations = Creations(self.tables, self.locks, self._create, limit=limit)
+        self.made: list[str] = []
+        self.gates: dict[str, asyncio.Future[None]] = {}
+        self.held_by_writers: dict[str, asyncio.Event] = {}
+
+    def gate(self, table: str) -> asyncio.Future[None]:
+        return self.gates.setdefault(table, asyncio.get_running_loop().create_future())
+
+    async def _create(self, shape: ResolvedShape, turn: CreationTurn) -> str:
+        table = shape.definition.table
+        self.made.append(table)
+        handle = f"{table}-{len(self.made)}"
+        if table in self.held_by_writers:
+            turn.wait_for_table()
+            await self.held_by_writers[table].wait()
+            await turn.go_on()
+        await self.gate(table)
+        with self.tables.transaction():
+            self.tables.shapes.put(handle, ShapeRow(shape.comparable, 1, last_used=1.0))
+            self.tables.handles.put(shape.comparable, handle)
+        return handle
+
+    def call(self, table: str, oid: int = 1) -> tuple[asyncio.Task[str], CallContext]:
+        context = CallContext(time.monotonic() + 60)
+        waiting = self.creations.create_or_wait(shape_of(table, oid=oid), context)
+        return asyncio.ensure_future(waiting), context  # type: ignore[arg-type]
+
+    def lock(self, table: str) -> CreationState | None:
+        row = self.tables.creation_locks.get(shape_of(table).comparable)
+        return None if row is None else row.state
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_the_lock_is_set_before_the_call_has_been_taken() -> None:
+    owner = Owner()
+    context = CallContext(time.monotonic() + 60)
+    waiting = owner.creations.create_or_wait(shape_of(), context)
+    assert owner.lock("items") is CreationState.IN_PROGRESS
+    owner.gate("items").set_result(None)
+    assert await waiting == "items-1"
+    assert owner.lock("items") is None
+
+
+async def test_calls_that_find_it_set_attach() -> None:
+    owner = Owner()
+    calls = [owner.call("items")[0] for _ in range(10)]
+    await turns()
+    owner.gate("items").set_result(None)
+    assert set(await asyncio.gather(*calls)) == {"items-1"}
+    assert owner.made == ["items"]
+    assert owner.creations.counts.attached == 9
+    assert await owner.call("items")[0] == "items-1"
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [
+        (SourceError("permission denied"), CreationFailed),
+        (SchemaMoved("changed"), SchemaMoved),
+        (CreationFailed("too slow"), CreationFailed),
+        (ZeroDivisionError("a defect"), CreationFailed),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+async def test_whatever_it_fails_with_answers_everybody_for_a_second(
+    raised: Exception, seen: type[PgShapesError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation_lock, "FAILURE_LASTS_S", 0.05)
+    owner = Owner()
+    calls = [owner.call("items")[0] for _ in range(3)]
+    await turns()
+    owner.gate("items").set_exception(raised)
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(result) for result in results} == {seen}
+    assert owner.lock("items") is CreationState.FAILED
+    later = await asyncio.gather(*(owner.call("items")[0] for _ in range(20)), return_exceptions=True)
+    assert {(type(result), str(result)) for result in later} == {(seen, str(results[0]))}
+    assert owner.made == ["items"]
+    assert owner.creations.counts.refused == 20
+    row = owner.tables.creation_locks[shape_of().comparable]
+    assert type(failure_of(row)) is seen
+    await owner.tables.creation_locks.changed(shape_of().comparable)
+    assert owner.lock("items") is None
+    owner.gates["items"] = asyncio.get_running_loop().create_future()
+    owner.gate("items").set_result(None)
+    assert await owner.call("items")[0] == "items-2"
+
+
+async def test_an_older_sweep_does_not_remove_a_newer_row() -> None:
+    owner = Owner()
+    locks, comparable = owner.locks, shape_of().comparable
+    old = locks.claim(comparable)
+    locks.clear(comparable, old)
+    new = locks.claim(comparable)
+    locks.fail(comparable, new, CreationFailed("newer"))
+    locks.clear(comparable, old)
+    locks.wait_for_table(comparable, old)
+    assert owner.lock("items") is CreationState.FAILED
+    locks.clear(comparable, new)
+    assert owner.lock("items") is None
+
+
+async def test_what_all_have_left_before_it_began_is_not_begun() -> None:
+    owner = Owner(limit=1)
+    owner.call("first")
+    await turns()
+    calls = [owner.call("second", oid=2) for _ in range(3)]
+    await turns()
+    assert owner.lock("second") is CreationState.IN_PROGRESS
+    for _, context in calls:
+        context.cancelled.set()
+    await turns()
+    assert owner.lock("second") is None
+    assert (owner.creations.places.waiting, owner.creations.counts.skipped) == (0, 1)
+    owner.gate("first").set_result(None)
+    await turns()
+    assert owner.made == ["first"]
+    await asyncio.gather(*(task for task, _ in calls), return_exceptions=True)
+
+
+async def test_who_stays_keeps_what_others_have_left() -> None:
+    owner = Owner(limit=1)
+    owner.call("first")
+    await turns()
+    (leaving, context), (staying, _) = owner.call("second", oid=2), owner.call("second", oid=2)
+    await turns()
+    context.cancelled.set()
+    await turns()
+    owner.gate("first").set_result(None)
+    owner.gate("second").set_result(None)
+    assert await staying == "second-2"
+    await asyncio.gather(leaving, return_exceptions=True)
+
+
+async def test_what_has_begun_goes_on_when_all_have_left() -> None:
+    owner = Owner()
+    task, context = owner.call("items")
+    await turns()
+    context.cancelled.set()
+    await turns()
+    owner.gate("items").set_result(None)
+    await turns()
+    assert owner.creations.activated(shape_of().comparable) == "items-1"
+    assert owner.lock("items") is None
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_call_after_all_have_left_claims_afresh() -> None:
+    owner = Owner(limit=1)
+    owner.call("first")
+    await turns()
+    _, context = owner.call("second", oid=2)
+    await turns()
+    context.cancelled.set()
+    await turns(2)
+    again, _ = owner.call("second", oid=2)
+    owner.gate("first").set_result(None)
+    owner.gate("second").set_result(None)
+    assert await again == "second-2"
+
+
+async def test_who_waits_for_old_writers_leaves_the_place_to_others() -> None:
+    owner = Owner(limit=2)
+    for number in range(20):
+        owner.held_by_writers[f"held{number}"] = asyncio.Event()
+        owner.call(f"held{number}")
+    await turns()
+    assert owner.creations.places.in_use == 0
+    assert owner.lock("held0") is CreationState.WAITING_FOR_TABLE_LOCK
+    owner.gate("items").set_result(None)
+    assert (await owner.call("items", oid=2)[0]).startswith("items-")
+    owner.held_by_writers["held0"].set()
+    await turns()
+    assert owner.lock("held0") is CreationState.IN_PROGRESS
+    assert owner.creations.places.in_use == 1
+    await owner.creations.close()
+    assert owner.creations.places.in_use == 0
+
+
+async def test_closing_ends_all_and_leaves_no_lock() -> None:
+    owner = Owner(limit=1)
+    calls = [owner.call(table)[0] for table in ("one", "two", "three")]
+    await turns()
+    await owner.creations.close()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(result) for result in results} == {CreationFailed}
+    assert len(owner.tables.creation_locks) == 0
+    assert owner.creations.running == 0

@@ -1,0 +1,142 @@
+"""One piece of work, many waiters."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from pgshapes.errors import CreationFailed, NotNow
+from pgshapes.shape_cache.flight import RELEASED_PER_TURN, Flights
+
+
+class Work:
+    """Work that ends when it is told to; counts how often it was begun and broken off."""
+
+    def __init__(self) -> None:
+        self.gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.begun = 0
+        self.cancelled = 0
+
+    async def __call__(self) -> str:
+        self.begun += 1
+        try:
+            return await asyncio.shield(self.gate)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def board(
+    flights: Flights[str, str], work: Work, count: int, timeout_s: float = 60
+) -> list[asyncio.Task[str]]:
+    return [asyncio.create_task(flights.wait("k", work, timeout_s)) for _ in range(count)]
+
+
+async def test_all_get_the_result_of_one_piece_of_work() -> None:
+    flights, work = Flights[str, str](), Work()
+    waiters = board(flights, work, 500)
+    await turns()
+    assert (work.begun, flights.begun, flights.joined, flights.waiters) == (1, 1, 499, 500)
+    work.gate.set_result("handle")
+    assert await asyncio.gather(*waiters) == ["handle"] * 500
+    assert (flights.under_way, flights.waiters) == (0, 0)
+
+
+async def test_all_hear_why_it_failed() -> None:
+    flights, work = Flights[str, str](), Work()
+    waiters = board(flights, work, 100)
+    await turns()
+    work.gate.set_exception(CreationFailed("no"))
+    results = await asyncio.gather(*waiters, return_exceptions=True)
+    assert {type(result) for result in results} == {CreationFailed}
+
+
+async def test_waiters_are_released_a_few_per_turn() -> None:
+    flights, work = Flights[str, str](), Work()
+    waiters = board(flights, work, 500)
+    await turns()
+    work.gate.set_result("handle")
+    most, done = 0, 0
+    while done < len(waiters):
+        await asyncio.sleep(0)
+        now = sum(waiter.done() for waiter in waiters)
+        most, done = max(most, now - done), now
+    assert 0 < most <= RELEASED_PER_TURN
+
+
+async def test_a_deadline_ends_one_wait_and_not_the_work() -> None:
+    flights, work = Flights[str, str](), Work()
+    patient = board(flights, work, 1)
+    hasty = board(flights, work, 1, timeout_s=0.001)
+    with pytest.raises(TimeoutError):
+        await hasty[0]
+    assert (work.cancelled, flights.waiters) == (0, 1)
+    work.gate.set_result("handle")
+    assert await patient[0] == "handle"
+
+
+async def test_who_leaves_ends_his_wait_and_the_last_one_the_work() -> None:
+    flights, work = Flights[str, str](), Work()
+    waiters = board(flights, work, 3)
+    await turns()
+    for waiter in waiters[:2]:
+        waiter.cancel()
+    await turns()
+    assert (work.cancelled, flights.waiters, flights.under_way) == (0, 1, 1)
+    waiters[2].cancel()
+    await turns()
+    assert (work.cancelled, flights.waiters, flights.under_way) == (1, 0, 0)
+
+
+async def test_who_comes_after_all_have_left_begins_anew() -> None:
+    flights, work = Flights[str, str](), Work()
+    (leaving,) = board(flights, work, 1)
+    await turns()
+    leaving.cancel()
+    (staying,) = board(flights, work, 1)
+    await turns()
+    work.gate.set_result("handle")
+    assert await staying == "handle"
+    assert work.begun == 2
+
+
+async def test_a_deadline_in_the_last_wait_ends_the_work() -> None:
+    flights, work = Flights[str, str](), Work()
+    with pytest.raises(TimeoutError):
+        await board(flights, work, 1, timeout_s=0.001)[0]
+    await turns()
+    assert (work.cancelled, flights.under_way) == (1, 0)
+
+
+async def test_work_that_is_cancelled_from_elsewhere_is_a_refusal() -> None:
+    flights, work = Flights[str, str](), Work()
+    waiters = board(flights, work, 2)
+    await turns()
+    work.gate.cancel()
+    results = await asyncio.gather(*waiters, return_exceptions=True)
+    assert {type(result) for result in results} == {NotNow}
+
+
+async def test_leaving_frees_the_memory_of_a_wait() -> None:
+    flights, work = Flights[str, str](), Work()
+    (staying,) = board(flights, work, 1)
+    waiters = board(flights, work, 200)
+    await turns()
+    traces = [weakref.ref(waiter) for waiter in waiters]
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.wait(waiters)
+    del waiter, waiters
+    gc.collect()
+    assert [trace for trace in traces if trace() is not None] == []
+    assert flights.waiters == 1
+    work.gate.set_result("handle")
+    await staying
