@@ -117,6 +117,7 @@ def test_what_was_told_and_is_not_visible_yet(unconfirmed_url: str, workers: int
             shape.follow(stage.client)
         assert stage.sql.execute("SELECT value FROM items").fetchone() == ("old",)
         if comes_back:
+            until_acknowledged(stage, shape)
             stage.server.kill()
             stage.server.start()
         answer = threads.submit(shape.load, stage.client, where="id = 1")
@@ -126,6 +127,15 @@ def test_what_was_told_and_is_not_visible_yet(unconfirmed_url: str, workers: int
         assert shape.rows['"public"."items"/"1"'] == {"id": "1", "value": "new"}
         shape.follow_until(stage.client, mark_end(stage.sql, 2))
         assert shape.rows['"public"."items"/"1"'] == {"id": "1", "value": "new"}
+
+
+def until_acknowledged(stage: Scene, shape: SubsetClient) -> None:
+    """Wait until the shape, and what the client was told last, would survive a kill."""
+    last = max(lsn for _, lsn in shape.told.values())
+    acknowledged = (
+        "SELECT FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn - '0/0' > %s"
+    )
+    until_query(stage.sql, acknowledged, stage.server.slot, last)
 
 
 def until_retaken(sql: psycopg.Connection, answer: Future[httpx.Response]) -> None:
@@ -146,6 +156,7 @@ def test_a_restart_in_between(database_url: str, workers: int) -> None:
         shape = stage.subsets(table="items")
         shape.load(stage.client, where="id = 1")
         shape.follow_until(stage.client, mark_end(stage.sql, 3))
+        until_acknowledged(stage, shape)
         stage.server.kill()
         stage.sql.execute("UPDATE items SET value = 'changed'")
         stage.server.start()
