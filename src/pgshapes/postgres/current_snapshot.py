@@ -5,12 +5,14 @@ from __future__ import annotations
 import psycopg
 
 from pgshapes.errors import SourceError
-from pgshapes.model.lsn import parse_lsn
+from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.connection_pool import ConnectionPool
 from pgshapes.postgres.sqlstate import from_sqlstate
 
 _QUERY = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text"
+
+_FLUSHED = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text"
 
 
 async def current_snapshot(pool: ConnectionPool) -> SnapshotVisibility:
@@ -23,6 +25,18 @@ async def current_snapshot(pool: ConnectionPool) -> SnapshotVisibility:
     if row is None:
         raise SourceError("Postgres did not say what is visible")
     return parse_visibility(row[0], row[1])
+
+
+async def flushed_lsn(pool: ConnectionPool) -> Lsn:
+    """Up to where the WAL can be sent now. Raises SourceError."""
+    try:
+        async with pool.connection() as connection:
+            row = await (await connection.execute(_FLUSHED)).fetchone()
+    except psycopg.Error as error:
+        raise from_sqlstate(error) from error
+    if row is None:
+        raise SourceError("Postgres did not say how far its WAL goes")
+    return parse_lsn(row[0])
 
 
 def parse_visibility(snapshot: str, insert_lsn: str) -> SnapshotVisibility:

@@ -19,10 +19,10 @@ import structlog
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, NotReady, PgShapesError, SourceError
 from pgshapes.gates.conditions import Condition, Conditions
-from pgshapes.model.lsn import format_lsn
+from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.postgres.connection import connect
 from pgshapes.postgres.connection_pool import ConnectionPool
-from pgshapes.postgres.current_snapshot import current_snapshot
+from pgshapes.postgres.current_snapshot import current_snapshot, flushed_lsn
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.replication import ReplicationStream
@@ -104,6 +104,8 @@ class Replicator:
         self.owner: Owner | None = None
         self.durability: Durability | None = None
         self._stopping = asyncio.Event()
+        self._catch_up_lsn: Lsn = 2**64
+        self._has_caught_up = False
         self.on_taken_up: Callable[[], Awaitable[None]] = _nobody
         """Awaited once the tables have the shapes: before that they are no answer to anybody's question."""
 
@@ -167,13 +169,28 @@ class Replicator:
             self._is_patient = True
             self.owner.change_path.connected(stream)
             self.durability.acknowledge = stream.acknowledge
+            self._catch_up_lsn = await flushed_lsn(self._admin_pool)
             for condition in Condition:
-                self._conditions.meet(condition)
+                if condition is not Condition.LOG_COLLECTOR_READY:
+                    self._conditions.meet(condition)
+            self._note_progress()
             _log.info("following the database", lsn=format_lsn(self.durability.recorded_lsn))
             try:
                 await self._run_stream(stream, session)
             finally:
                 await self._end_session()
+
+    def _note_progress(self) -> None:
+        """Logs are ready once they have what was committed while nobody followed.
+
+        Before that an offset beyond a log's end may be one that the log had before a crash: not a reason for
+        a 409.
+        """
+        assert self.owner is not None and self.durability is not None
+        self.durability.note_progress()
+        if not self._has_caught_up and self.owner.boundary.processed >= self._catch_up_lsn:
+            self._has_caught_up = True
+            self._conditions.meet(Condition.LOG_COLLECTOR_READY)
 
     async def _run_stream(self, stream: ReplicationStream, session: Session) -> None:
         assert self.owner is not None
@@ -261,7 +278,7 @@ class Replicator:
             self.sources,
             Router(self._delivered),
             boundary,
-            on_progress=durability.note_progress,
+            on_progress=self._note_progress,
             max_shapes=self._settings.max_shapes,
         )
         durability.on_lost = lambda handles: owner.cleaner.end(handles, "the log could not be synced")

@@ -8,6 +8,7 @@ thrown away. Pure; owned by the replicator's one loop.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 from pgshapes.model.lsn import Lsn
@@ -42,11 +43,16 @@ class DeliveredTransactions:
         """Forget what a snapshot sees: every later snapshot sees it too."""
         self._unseen = [one for one in self._unseen if not visibility.sees_xid(one.xid)]
 
-    def missing_from(self, visibility: SnapshotVisibility, until: Lsn) -> DeliveredTransaction | None:
+    def missing_from(
+        self, visibility: SnapshotVisibility, until: Lsn, before: Iterable[DeliveredTransaction] = ()
+    ) -> DeliveredTransaction | None:
         """A transaction committed at or before `until` that was delivered and that the snapshot does not
         see.
+
+        `before` is what was unseen before the snapshot was asked for: since then a younger snapshot may have
+        seen it, and it is forgotten here, while this one does not have it.
         """
-        for one in self._unseen:
+        for one in chain(before, self._unseen):
             if one.commit_lsn <= until and not visibility.sees_xid(one.xid):
                 return one
         return None

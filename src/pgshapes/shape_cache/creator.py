@@ -169,16 +169,22 @@ class ShapeCreator:
     async def _take(self, handle: str, shape: ResolvedShape, relation: Relation) -> TakenSnapshot:
         router = self._parts.router
 
-        def is_complete(visibility: SnapshotVisibility) -> bool:
-            self._check_alive(handle)
-            router.delivered.prune(visibility)
-            return router.delivered.missing_from(visibility, router.skip_until(handle)) is None
+        def prepare_check() -> Callable[[SnapshotVisibility], bool]:
+            before = router.delivered.unseen()
+
+            def is_complete(visibility: SnapshotVisibility) -> bool:
+                self._check_alive(handle)
+                missing = router.delivered.missing_from(visibility, router.skip_until(handle), before)
+                router.delivered.prune(visibility)
+                return missing is None
+
+            return is_complete
 
         def note_retake() -> None:
             self.counts.retakes += 1
 
         taken = await take_snapshot(
-            self._parts.snapshots, relation, shape.definition, is_complete, note_retake
+            self._parts.snapshots, relation, shape.definition, prepare_check, note_retake
         )
         self.counts.snapshots += 1
         return taken

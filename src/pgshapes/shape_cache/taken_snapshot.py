@@ -46,10 +46,10 @@ async def take_snapshot(
     source: SnapshotSource,
     relation: Relation,
     definition: ShapeDefinition,
-    is_complete: Callable[[SnapshotVisibility], bool],
+    prepare_check: Callable[[], Callable[[SnapshotVisibility], bool]],
     on_retake: Callable[[], None],
 ) -> TakenSnapshot:
-    """A snapshot that `is_complete` accepts. Raises CreationFailed when none was in time, NotNow,
+    """A snapshot that the check accepts which was prepared before it was asked for. Raises CreationFailed when none was in time, NotNow,
     SourceError.
     """
     loop = asyncio.get_running_loop()
@@ -59,6 +59,7 @@ async def take_snapshot(
             source.open(relation, definition.columns, definition.where, definition.log)
         )
         while True:
+            is_complete = prepare_check()
             visibility = await snapshot.take()
             if is_complete(visibility):
                 return TakenSnapshot(snapshot, visibility, stack.pop_all())
