@@ -50,7 +50,7 @@ class RelationData(NamedTuple):
     primary_key: tuple[str, ...]
     """Names of the key columns in key order; empty without a primary key."""
     generation: int
-    """Grows with every look-up that found the relation changed; part of what callers remember definitions
+    """A digest of all the rest: moves when the relation does; part of what callers remember definitions
     by.
     """
     publishes_generated: bool = False

@@ -2,17 +2,17 @@
 
 Not here: the SQL (`relation_query`), how askers share a look-up (`shared_look_ups`), whether a clause is
 allowed (`where`). Invariant: an answer that is kept was read after the last `clean` that concerned it. State:
-the kept answers and the generations belong to this object, in the owner; it borrows connections from the pool
-that it is given.
+the kept answers belong to this object, in the owner; it borrows connections from the pool that it is given.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+import msgspec
 import psycopg
 
 from pgshapes.errors import NotNow, PgShapesError, RequestError, SourceError
@@ -45,12 +45,9 @@ class Inspector:
         *,
         timeout_s: float = DATABASE_TIMEOUT_S,
         failure_ttl_s: float = 1.0,
-        first_generation: int | None = None,
     ) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
-        self._generation = time.time_ns() // 1_000_000 if first_generation is None else first_generation
-        self._last_seen: dict[int, Relation] = {}
         self._by_name = SharedLookUps(self._look_up_name, failure_ttl_s=failure_ttl_s)
         self._by_oid = SharedLookUps(self._look_up_oid, failure_ttl_s=failure_ttl_s)
         self._leaves = SharedLookUps(self._look_up_leaves, failure_ttl_s=failure_ttl_s)
@@ -122,11 +119,11 @@ class Inspector:
         found = await self._ask(lambda db: _one_relation(db, relation_query.RELATION_BY_NAME, name))
         if found is None:
             raise RequestError.field("table", _no_such_table(*name))
-        return self._with_generation(found)
+        return with_generation(found)
 
     async def _look_up_oid(self, oid: int) -> Relation | None:
         found = await self._ask(lambda db: _one_relation(db, relation_query.RELATION_BY_OID, (oid,)))
-        return None if found is None else self._with_generation(found)
+        return None if found is None else with_generation(found)
 
     async def _look_up_leaves(self, root_oid: int) -> tuple[int, ...]:
         return await self._ask(lambda db: _oids(db, relation_query.LEAVES, root_oid))
@@ -148,19 +145,15 @@ class Inspector:
         except psycopg.Error as error:
             raise _refusal(error) from error
 
-    def _with_generation(self, found: Relation) -> Relation:
-        """`found` with the generation of its last sight, or a new one if it differs from that.
 
-        Generations are never used twice, also not by another table of the same name: callers remember by
-        them.
-        """
-        seen = self._last_seen.get(found.oid)
-        if seen is not None and found._replace(generation=seen.generation) == seen:
-            return seen
-        self._generation += 1
-        fresh = found._replace(generation=self._generation)
-        self._last_seen[found.oid] = fresh
-        return fresh
+def with_generation(found: Relation) -> Relation:
+    """`found` with the generation that its content has: the same for the next owner, and for nothing else.
+
+    Callers remember by generations, and those who wait while an owner dies ask the next one with theirs.
+    """
+    content = msgspec.msgpack.encode(found._replace(generation=0))
+    digest = hashlib.blake2b(content, digest_size=8).digest()
+    return found._replace(generation=int.from_bytes(digest, "big") >> 1)
 
 
 async def _one_relation(db: Connection, sql: str, arguments: tuple[object, ...]) -> Relation | None:

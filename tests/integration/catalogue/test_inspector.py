@@ -144,7 +144,7 @@ async def test_a_new_partition_is_seen_after_clean(db: Connection, inspector: In
     assert await inspector.leaves(root) == (await oid_of(db, "leaf"),)
 
 
-async def test_generations_grow_with_changes_only(db: Connection, inspector: Inspector) -> None:
+async def test_generations_move_with_changes_only(db: Connection, inspector: Inspector) -> None:
     await db.execute("CREATE TABLE t (a int PRIMARY KEY)")
     first = await inspector.relation("public", "t")
     inspector.clean(first.oid)
@@ -153,12 +153,12 @@ async def test_generations_grow_with_changes_only(db: Connection, inspector: Ins
     assert await inspector.relation("public", "t") == first
     inspector.clean(first.oid)
     second = await inspector.relation("public", "t")
-    assert second.generation > first.generation
+    assert second.generation != first.generation
     assert [column.name for column in second.columns] == ["a", "b"]
     await db.execute("DROP TABLE t; CREATE TABLE t (a int PRIMARY KEY)")
     inspector.clean(None)
     assert await inspector.relation_by_oid(first.oid) is None
-    assert (await inspector.relation("public", "t")).generation > second.generation
+    assert (await inspector.relation("public", "t")).generation not in (first.generation, second.generation)
 
 
 async def test_one_look_up_for_all_who_ask(
