@@ -49,8 +49,8 @@ async def take_snapshot(
     prepare_check: Callable[[], Callable[[SnapshotVisibility], bool]],
     on_retake: Callable[[], None],
 ) -> TakenSnapshot:
-    """A snapshot that the check accepts which was prepared before it was asked for. Raises CreationFailed when none was in time, NotNow,
-    SourceError.
+    """A snapshot that the check accepts which was prepared before it was asked for. Raises CreationFailed
+    when none was in time, NotNow, SourceError.
     """
     loop = asyncio.get_running_loop()
     deadline, pause = loop.time() + RETAKE_TIMEOUT_S, RETAKE_FIRST_S
