@@ -18,6 +18,10 @@ from pgshapes.gates.retry_after import COUNTED_AT_ONCE, ReturnLine
 
 INITIAL_LIMIT: Final = 300
 EXISTING_LIMIT: Final = 10_000
+WORK_FROM_S: Final = 0.001
+"""An *initial* permit that is given back sooner stood for no work: its holder found the shape there, or
+joined others. A thousand of those say nothing about when a place is free.
+"""
 
 
 class AdmissionControl:
@@ -58,15 +62,17 @@ class AdmissionControl:
         """A permit. Raises Overloaded when the limit is reached."""
         if not self._counts.take(kind, self._limits[kind.place]):
             raise self._refusal(kind)
-        return Permit(self, kind)
+        return Permit(self, kind, self._clock() if kind is Kind.INITIAL else 0.0)
 
     def take(self, kind: Kind) -> bool:
         """Count one more, unless the limit is reached. For permits."""
         return self._counts.take(kind, self._limits[kind.place])
 
-    def give_back(self, kind: Kind) -> None:
-        """Count one less. For permits."""
+    def give_back(self, kind: Kind, since: float) -> None:
+        """Count one less. For permits; `since` is when an *initial* one was given out."""
         self._counts.give_back(kind)
+        if kind is Kind.INITIAL and self._clock() - since < WORK_FROM_S:
+            return
         line = self._lines[kind.place]
         line.completions += 1
         if line.completions >= COUNTED_AT_ONCE:
@@ -90,10 +96,11 @@ def _by_kind(initial: int, existing: int) -> list[int]:
 class Permit:
     """Leave to be in the house until `release`."""
 
-    __slots__ = ("_control", "kind")
+    __slots__ = ("_control", "_since", "kind")
 
-    def __init__(self, control: AdmissionControl, kind: Kind) -> None:
+    def __init__(self, control: AdmissionControl, kind: Kind, since: float) -> None:
         self.kind = kind
+        self._since = since
         self._control: AdmissionControl | None = control
 
     def swap_to_existing(self) -> bool:
@@ -107,7 +114,7 @@ class Permit:
             return True
         if not self._control.take(Kind.EXISTING):
             return False
-        self._control.give_back(self.kind)
+        self._control.give_back(self.kind, self._since)
         self.kind = Kind.EXISTING
         return True
 
@@ -115,4 +122,4 @@ class Permit:
         """Give it back; a second time does nothing."""
         control, self._control = self._control, None
         if control is not None:
-            control.give_back(self.kind)
+            control.give_back(self.kind, self._since)

@@ -111,6 +111,34 @@ def test_the_excess_of_a_crowd_is_spread_over_time(counts: PermitCounts) -> None
     assert control.in_use(Kind.INITIAL) == 300
 
 
+def refusals(control: AdmissionControl, count: int) -> list[int]:
+    """What so many hear that find no room."""
+    answers = []
+    for _ in range(count):
+        with pytest.raises(Overloaded) as caught:
+            control.acquire(Kind.INITIAL)
+        answers.append(caught.value.retry_after_s)
+    return answers
+
+
+@pytest.mark.parametrize("has_worked", [True, False])
+def test_only_work_that_was_done_lets_the_refused_come_back_sooner(
+    counts: PermitCounts, has_worked: bool
+) -> None:
+    """A herd that joins others gives thousands of permits back at once; no place gets free by that."""
+    now = 100.0
+    control = AdmissionControl(initial_limit=30, counts=counts, clock=lambda: now)
+    for _ in range(50):
+        permits = [control.acquire(Kind.INITIAL) for _ in range(30)]
+        now += 0.1 if has_worked else 0.0
+        for permit in permits:
+            permit.release()
+        now += 0.0 if has_worked else 0.1
+    for _ in range(30):
+        control.acquire(Kind.INITIAL)
+    assert (max(refusals(control, 30)) <= 2) == has_worked
+
+
 def test_the_limit_is_that_of_all_processes_together(open_counts: Open) -> None:
     one, other = (AdmissionControl(initial_limit=3, counts=open_counts(slot)) for slot in (0, 3))
     permits = [one.acquire(Kind.INITIAL), one.acquire(Kind.INITIAL), other.acquire(Kind.INITIAL)]
