@@ -4,6 +4,7 @@ columns. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -26,6 +27,7 @@ from pgshapes.routing.wire_relation import (
 from pgshapes.where.clause import Clause
 
 Collected = dict[RoutedShape, list[RenderedMessage]]
+Render = Callable[[Projection], tuple[RenderedMessage, ...]]
 
 _LEFT_BEHIND: Final[tuple[int, ...]] = (-1,)
 """The order of rows that nobody can read."""
@@ -126,59 +128,21 @@ class RelationShapes:
             old, new = _reorder(old, order), _reorder(new, order)
         if change.operation is Operation.INSERT:
             assert new is not None
-            self._write_inserts(self._matching(new), origin, change.op, new, into)
+            _write(self._matching(new), into, _insert(origin, change.op, new))
         elif change.operation is Operation.DELETE:
             assert old is not None
-            self._write_deletes(self._matching(old), origin, change.op, old, into)
+            _write(self._matching(old), into, _delete(origin, change.op, old))
         else:
             assert old is not None and new is not None
             self._write_update(origin, change.op, old, new, into)
 
     def _write_update(self, origin: Origin, op: int, old: Row, new: Row, into: Collected) -> None:
         before, after = self._matching(old), self._matching(new)
-        rendered: dict[Projection, tuple[RenderedMessage, ...]] = {}
-        for shape in after:
-            if shape not in before:
-                continue
-            projection = shape.projection
-            messages = rendered.get(projection)
-            if messages is None:
-                messages = rendered[projection] = projection.update(origin, op, old, new)
-            if messages:
-                into.setdefault(shape, []).extend(messages)
+        stayed = after if before is after else [shape for shape in after if shape in before]
+        _write(stayed, into, lambda projection: projection.update(origin, op, old, new))
         if before is not after:
-            self._write_deletes([s for s in before if s not in after], origin, op, old, into)
-            self._write_inserts([s for s in after if s not in before], origin, op, new, into)
-
-    @staticmethod
-    def _write_inserts(
-        shapes: AbstractSet[RoutedShape] | list[RoutedShape],
-        origin: Origin,
-        op: int,
-        new: Row,
-        into: Collected,
-    ) -> None:
-        rendered: dict[Projection, tuple[RenderedMessage, ...]] = {}
-        for shape in shapes:
-            messages = rendered.get(shape.projection)
-            if messages is None:
-                messages = rendered[shape.projection] = shape.projection.insert(origin, op, new)
-            into.setdefault(shape, []).extend(messages)
-
-    @staticmethod
-    def _write_deletes(
-        shapes: AbstractSet[RoutedShape] | list[RoutedShape],
-        origin: Origin,
-        op: int,
-        old: Row,
-        into: Collected,
-    ) -> None:
-        rendered: dict[Projection, tuple[RenderedMessage, ...]] = {}
-        for shape in shapes:
-            messages = rendered.get(shape.projection)
-            if messages is None:
-                messages = rendered[shape.projection] = shape.projection.delete(origin, op, old)
-            into.setdefault(shape, []).extend(messages)
+            _write([shape for shape in before if shape not in after], into, _delete(origin, op, old))
+            _write([shape for shape in after if shape not in before], into, _insert(origin, op, new))
 
     def _matching(self, row: Row) -> AbstractSet[RoutedShape]:
         return self._index.matching(row)
@@ -198,3 +162,22 @@ def _survives(shape: RoutedShape, layout: Layout) -> bool:
 
 def _reorder(row: Row | None, order: tuple[int, ...]) -> Row | None:
     return None if row is None else tuple(row[index] for index in order)
+
+
+def _insert(origin: Origin, op: int, new: Row) -> Render:
+    return lambda projection: projection.insert(origin, op, new)
+
+
+def _delete(origin: Origin, op: int, old: Row) -> Render:
+    return lambda projection: projection.delete(origin, op, old)
+
+
+def _write(shapes: Iterable[RoutedShape], into: Collected, render: Render) -> None:
+    """Add a change to the messages of these shapes, rendered once for each projection."""
+    rendered: dict[Projection, tuple[RenderedMessage, ...]] = {}
+    for shape in shapes:
+        messages = rendered.get(shape.projection)
+        if messages is None:
+            messages = rendered[shape.projection] = render(shape.projection)
+        if messages:
+            into.setdefault(shape, []).extend(messages)
