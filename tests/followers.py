@@ -14,9 +14,6 @@ from tests.materialised import Materialised, Row
 
 from pgshapes.model.offset import Offset
 
-BROKEN = "incomplete"
-"""In what httpx says of a response that was begun and not ended."""
-
 
 class Told(NamedTuple):
     """A response as a client took it."""
@@ -69,17 +66,24 @@ class Patient(Materialised):
     reconnects: int = 0
     refusals: int = 0
     broken: list[str] = field(default_factory=list)
+    """What went wrong after the headers of a response had come."""
+    has_begun: bool = False
 
     def request(self, client: httpx.Client, *, live: bool = False) -> httpx.Response:
         """One answered request."""
+        client.event_hooks = {"response": [self._begin]}
         while True:
+            self.has_begun = False
             try:
                 return super().request(client, live=live)
             except httpx.TransportError as error:
                 self.reconnects += 1
-                if BROKEN in str(error):
+                if self.has_begun:
                     self.broken.append(repr(error))
             time.sleep(0.05)
+
+    def _begin(self, _: httpx.Response) -> None:
+        self.has_begun = True
 
     def take(self, response: httpx.Response) -> httpx.Response:
         """Apply a response unless it is a refusal for now."""

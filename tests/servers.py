@@ -159,6 +159,9 @@ def running_server(
     try:
         server.start()
         yield server
+    except Exception as error:
+        error.add_note(f"the server's log ends with:\n{server.log_end()}")
+        raise
     finally:
         if server.process is not None:
             server.kill()
