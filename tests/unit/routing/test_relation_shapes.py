@@ -1,0 +1,191 @@
+"""What an announcement or the catalogue means for the shapes of a table (semantics §8.1), and how rows of
+leaves and of changed tables are read.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tests.routing_samples import (
+    GRADE,
+    ID,
+    ITEMS,
+    LEAF,
+    ROOT,
+    TITLE,
+    announcement,
+    column,
+    handles,
+    inserted,
+    live,
+    new_router,
+    parsed,
+    piece,
+    relation,
+    told,
+    transaction,
+    updated,
+)
+
+from pgshapes.model.relation import Column
+from pgshapes.routing.router import Router
+
+HIGH = "grade > 10"
+WIDER = (ID, TITLE, GRADE, column("more"))
+NARROWER = (ID, TITLE)
+RETYPED = (ID, TITLE, column("grade", "int8"))
+RENAMED = (ID, TITLE, column("mark"))
+TURNED = (GRADE, TITLE, ID)
+
+
+@pytest.fixture
+def router() -> Router:
+    return new_router()
+
+
+@pytest.mark.parametrize(
+    ("columns", "ended"),
+    [
+        ((ID, TITLE, GRADE), set()),
+        (TURNED, set()),
+        (WIDER, {"all"}),
+        (NARROWER, {"all", "grade", "clause"}),
+        (RETYPED, {"all", "grade", "clause"}),
+        (RENAMED, {"all", "grade", "clause"}),
+        ((ID, column("title", "int4"), GRADE), {"all"}),
+        ((column("id", "int8", 0), TITLE, GRADE), {"all", "id", "grade", "clause"}),
+    ],
+)
+def test_an_announcement_ends_the_shapes_whose_columns_it_touches(
+    router: Router, columns: tuple[Column, ...], ended: set[str]
+) -> None:
+    live(router, "all")
+    live(router, "id", columns=("id",))
+    live(router, "grade", columns=("id", "grade"))
+    live(router, "clause", columns=("id",), where=HIGH)
+    assert set(router.announce(announcement(relation(*columns)))) == ended
+    assert {one for one in ("all", "id", "grade", "clause") if one not in router} == ended
+
+
+def test_a_renamed_table_ends_all_its_shapes(router: Router) -> None:
+    live(router, "all")
+    live(router, "id", columns=("id",))
+    assert sorted(router.announce(announcement(ITEMS, name="things"))) == ["all", "id"]
+
+
+def test_an_announcement_of_an_unknown_relation_ends_nothing(router: Router) -> None:
+    live(router, "h")
+    assert router.announce(announcement(relation(ID, oid=99, name="other"))) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        (TURNED, ("30", "a", "1")),
+        ((column("more"), ID, GRADE), ("9", "1", "30")),
+    ],
+)
+def test_shapes_that_stay_read_rows_as_they_were_announced(
+    router: Router, columns: tuple[Column, ...], row: tuple[str, ...]
+) -> None:
+    live(router, "h", columns=("id", "grade"), where=HIGH)
+    assert router.announce(announcement(relation(*columns))) == []
+    (append,) = router.route(transaction(100, inserted(0, *row))).appends
+    message = parsed(append.entries[0])
+    assert message["key"] == '"public"."items"/"1"'
+    assert message["value"] == {"id": "1", "grade": "30"}
+
+
+def test_a_shape_made_after_the_announcement_reads_rows_as_they_were_announced(router: Router) -> None:
+    router.announce(announcement(relation(*TURNED)))
+    live(router, "h", where=HIGH)
+    routed = router.route(transaction(100, inserted(0, "30", "a", "1")))
+    assert told(routed) == [("insert", "1", True)]
+
+
+def test_rows_of_a_layout_that_the_catalogue_has_left_behind_are_the_snapshots(router: Router) -> None:
+    router.announce(announcement(relation(*NARROWER)))
+    live(router, "h")
+    assert told(router.route(transaction(100, inserted(0, "1", "a")))) == []
+    assert router.announce(announcement(ITEMS)) == []
+    assert told(router.route(transaction(200, inserted(0, "2", "a", "5")))) == [("insert", "2", True)]
+
+
+def test_a_shape_with_a_column_that_is_not_announced_yet_waits_for_it(router: Router) -> None:
+    live(router, "old", columns=("id", "grade"))
+    live(router, "new", relation(*WIDER))
+    assert handles(router.route(transaction(100, inserted(0, "1", "a", "5")))) == {"old"}
+    assert router.announce(announcement(relation(*WIDER))) == []
+    routed = router.route(transaction(200, inserted(0, "2", "a", "5", "9")))
+    assert handles(routed) == {"old", "new"}
+    (entry,) = next(append for append in routed.appends if append.handle == "new").entries
+    assert parsed(entry)["value"] == {"id": "2", "title": "a", "grade": "5", "more": "9"}
+
+
+def test_an_announcement_within_a_transaction_drops_the_rest_for_the_ended(router: Router) -> None:
+    live(router, "all")
+    live(router, "id", columns=("id",))
+    router.route(piece(100, inserted(0, "1", "a", "5")))
+    assert router.announce(announcement(relation(*WIDER))) == ["all"]
+    routed = router.route(piece(100, inserted(2, "2", "a", "5", "9"), is_last=True))
+    assert handles(routed) == {"id"}
+    assert told(routed, "id") == [("insert", "1", False), ("insert", "2", True)]
+
+
+def test_a_leafs_rows_are_brought_into_the_order_of_the_root(router: Router) -> None:
+    live(router, "h", ROOT, where=HIGH, leaves=[LEAF.oid])
+    assert router.announce(announcement(LEAF)) == []
+    routed = router.route(transaction(100, updated(0, ("5", "1", "a"), ("30", "1", "b"), oid=LEAF.oid)))
+    (append,) = routed.appends
+    message = parsed(append.entries[0])
+    assert message["key"] == '"public"."items"/"1"'
+    assert message["value"] == {"id": "1", "title": "b", "grade": "30"}
+    assert message["headers"]["relation"] == ["public", "items"]
+
+
+@pytest.mark.parametrize("is_placed", [True, False])
+def test_a_leaf_announced_before_it_was_known_is_read_rightly(router: Router, is_placed: bool) -> None:
+    router.announce(announcement(LEAF))
+    live(router, "h", ROOT, leaves=[] if is_placed else [LEAF.oid])
+    if is_placed:
+        assert router.place_leaf(LEAF.oid, [ROOT.oid]) == []
+    routed = router.route(transaction(100, inserted(0, "5", "1", "a", oid=LEAF.oid)))
+    assert told(routed) == [("insert", "1", True)]
+
+
+def test_leaves_of_different_order_stand_side_by_side(router: Router) -> None:
+    live(router, "h", ROOT, leaves=[11, 12])
+    router.announce(announcement(LEAF))
+    router.announce(announcement(ROOT, oid=12, name="items_2"))
+    changes = (inserted(0, "5", "1", "a", oid=11), inserted(2, "2", "a", "5", oid=12))
+    assert told(router.route(transaction(100, *changes))) == [("insert", "1", False), ("insert", "2", True)]
+
+
+def test_a_leaf_that_is_a_table_of_its_own_feeds_both(router: Router) -> None:
+    live(router, "root", ROOT, leaves=[LEAF.oid])
+    live(router, "leaf", LEAF)
+    assert router.tables_fed_by(LEAF.oid) == (LEAF.oid, ROOT.oid)
+    routed = router.route(transaction(100, inserted(0, "5", "1", "a", oid=LEAF.oid)))
+    assert handles(routed) == {"root", "leaf"}
+
+
+def test_a_leaf_that_was_detached_ends_the_shapes_of_its_former_root(router: Router) -> None:
+    live(router, "h", ROOT, leaves=[LEAF.oid])
+    assert router.place_leaf(LEAF.oid, []) == ["h"]
+    assert not router.has_relation(LEAF.oid)
+
+
+def test_the_end_of_a_leaf_ends_its_roots_shapes(router: Router) -> None:
+    live(router, "h", ROOT, leaves=[LEAF.oid])
+    assert router.has_partitioned()
+    assert router.end_relation(LEAF.oid) == ["h"]
+    assert not router.has_partitioned()
+
+
+def test_the_catalogue_outdates_shapes_by_their_columns_and_their_key(router: Router) -> None:
+    live(router, "all")
+    live(router, "id", columns=("id",))
+    assert router.outdated_by(ITEMS) == []
+    assert router.outdated_by(relation(*WIDER)) == ["all"]
+    other_key = relation(ID._replace(pk_index=None), TITLE, GRADE._replace(pk_index=0))
+    assert sorted(router.outdated_by(other_key)) == ["all", "id"]
+    assert router.outdated_by(relation(ID, oid=99)) == []
