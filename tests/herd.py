@@ -104,6 +104,21 @@ class Clients:
         return json.loads(self._process.stdout.readline())
 
 
+class Metrics:
+    """What `/metrics` told at one moment."""
+
+    def __init__(self, samples: list[Any]) -> None:
+        self._samples = samples
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Over all processes, and over the labels that are not given."""
+        return sum(
+            sample.value
+            for sample in self._samples
+            if sample.name == f"pgshapes_{name}" and labels.items() <= sample.labels.items()
+        )
+
+
 class Stage:
     """A server under a herd, and its counters."""
 
@@ -172,13 +187,13 @@ class Stage:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum over processes of what `/metrics` tells."""
+        return self.metrics().sum(name, **labels)
+
+    def metrics(self) -> Metrics:
+        """All of one moment."""
         text = httpx.get(self._metrics_url, timeout=10).text
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == f"pgshapes_{name}" and labels.items() <= sample.labels.items()
-        )
+        families = text_string_to_metric_families(text)
+        return Metrics([sample for family in families for sample in family.samples])
 
     def wait_for(self, name: str, value: float, **labels: str) -> None:
         """Wait until a metric has a value."""
@@ -190,6 +205,17 @@ class Stage:
         while not happened():
             assert time.monotonic() < deadline, f"{what} did not come: {self.server.log_end()}"
             time.sleep(0.02)
+
+    def wait_until_up(self) -> None:
+        """Wait until all processes tell their metrics, ready or not."""
+        expected = self.workers + 1 if self.workers else 1
+        self.until(lambda: self._is_up(expected), "the server")
+
+    def _is_up(self, processes: int) -> bool:
+        try:
+            return self.metric("process_up") == processes
+        except httpx.TransportError:
+            return False
 
     def files(self) -> int:
         """Directories of shapes on disk, those that wait to be emptied aside."""
@@ -203,12 +229,13 @@ def stage(
     workers: int,
     *,
     wishes: dict[str, Any] | None = None,
-    is_active: bool = True,
+    is_launched: bool = True,
     role: str | None = None,
+    module: str = "tests.herd_server",
     **settings: Any,
 ) -> Iterator[Stage]:
-    """A server with taps on a database of its own; `is_active` waits until it is. With a `role` server and
-    test come as that role, which is made, rather than as the superuser.
+    """A server with taps on a database of its own, active unless it is for the test to launch. With a `role`
+    server and test come as that role, which is made, rather than as the superuser.
     """
     with (
         fresh_database(postgres) as admin_url,
@@ -219,11 +246,10 @@ def stage(
         wishes_path(storage_dir).write_text(json.dumps(wishes or {}))
         calls_path(storage_dir).touch()
         settings |= {"workers": workers, "prometheus_port": port}
-        server = Server(url, storage_dir, module="tests.herd_server", **settings)
+        server = Server(url, storage_dir, module=module, **settings)
         try:
-            server.launch()
-            if is_active:
-                server.wait_active()
+            if is_launched:
+                server.start()
             yield Stage(server, postgres, workers, port)
         finally:
             if server.process is not None:

@@ -25,10 +25,12 @@ class Request(asyncio.Protocol):
         self.path = path
         self.done: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.sent_at = 0.0
-        self._data = bytearray()
-        self._missing = -1
-        self._answer: dict[str, Any] = {}
         self.transport: Any = None
+        self._head = b""
+        self._length = -1
+        self._size = 0
+        self._crc = 0
+        self._answer: dict[str, Any] = {}
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -38,14 +40,17 @@ class Request(asyncio.Protocol):
         self.transport.write(self.head)
 
     def data_received(self, data: bytes) -> None:
-        self._data += data
-        if self._missing < 0:
-            end = self._data.find(b"\r\n\r\n")
-            if end < 0:
+        if self._length < 0:
+            self._head += data
+            head, end, data = self._head.partition(b"\r\n\r\n")
+            if not end:
                 return
-            self._read_head(self._data[:end].decode("latin-1"))
-            del self._data[: end + 4]
-        if len(self._data) >= self._missing and not self.done.done():
+            self._read_head(head.decode("latin-1"))
+        self._size += len(data)
+        self._crc = zlib.crc32(data, self._crc)
+        if self._answer["status"] != 200:
+            self._answer["text"] = self._answer.get("text", "") + data.decode(errors="replace")
+        if self._size >= self._length and not self.done.done():
             self._finish()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -55,7 +60,7 @@ class Request(asyncio.Protocol):
     def _read_head(self, head: str) -> None:
         status, *lines = head.split("\r\n")
         fields = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
-        self._missing = int(fields.get("content-length", 0))
+        self._length = int(fields.get("content-length", 0))
         self._answer = {
             "status": int(status.split(" ")[1]),
             "path": self.path,
@@ -64,12 +69,8 @@ class Request(asyncio.Protocol):
         }
 
     def _finish(self) -> None:
-        body = bytes(self._data)
-        self._answer["after_s"] = time.monotonic() - self.sent_at
-        self._answer["size"] = len(body)
-        self._answer["crc"] = zlib.crc32(body)
-        if self._answer["status"] != 200:
-            self._answer["text"] = body.decode(errors="replace")[:500]
+        after_s = time.monotonic() - self.sent_at
+        self._answer |= {"after_s": after_s, "size": self._size, "crc": self._crc}
         self.done.set_result(self._answer)
         self.transport.abort()
 

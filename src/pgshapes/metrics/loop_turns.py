@@ -11,7 +11,8 @@ from typing import Final
 from pgshapes.metrics.distribution import SECONDS, Distribution
 from pgshapes.metrics.family import Family, gauge, histogram
 
-INTERVAL_S: Final = 0.1
+INTERVAL_S: Final = 0.02
+"""A turn that lasts longer than this is seen, less this at most."""
 
 
 class LoopTurns:

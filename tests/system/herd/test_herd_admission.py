@@ -44,8 +44,8 @@ def test_callers_of_different_fresh_shapes_are_refused_beyond_the_limit(house: S
     for answer in refused:
         assert json.loads(answer.text)["code"] == "concurrent_request_limit_exceeded"
     comes_back = Counter(answer.retry_after for answer in refused)
-    assert len(comes_back) >= 5
-    assert max(comes_back.values()) < len(refused) / 2
+    assert len(comes_back) >= 3
+    assert max(comes_back.values()) < len(refused) * 0.75
     house.wait_for("admission_in_use", 0)
 
 

@@ -1,10 +1,11 @@
-"""Creations that fail, and owners that die: everybody hears of it, once, and nothing stays behind (design §6)."""
+"""Creations that fail, and owners that die: everybody hears of it and nothing stays behind (design §6)."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -71,7 +72,7 @@ def test_nobody_may_read_the_table(lonely: Stage) -> None:
             assert all("permission denied for table" in answer.text for answer in answers)
         assert asked >= 3 * CALLERS
         attempts = lonely.snapshot_times(table)
-        gaps = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(attempts)]
         assert min(gaps) >= 1.0 - LOG_RESOLUTION_S
         assert len(attempts) <= time.monotonic() - began + 1
         check_nothing_is_left(lonely, table)
@@ -101,8 +102,8 @@ def test_the_snapshot_gives_no_row_in_time(lonely: Stage) -> None:
 
 
 def test_the_owner_is_killed_mid_creation(lonely: Stage) -> None:
-    """Who waits over a process that lives on gets the shape from the next owner, and who waited in the owner's
-    own process is cut off at once. No lock of the dead owner is seen again.
+    """Who waits over a process that lives on gets the shape from the next owner, and who waited in the
+    owner's own process is cut off at once. No lock of the dead owner is seen again.
     """
     table = lonely.table()
     with lonely.clients() as clients, lonely.session() as writer:
@@ -153,7 +154,9 @@ def ask_anew(house: Stage, clients: Clients, table: str) -> None:
 def test_an_owner_that_is_away_leaves_no_lock_behind(
     logging_postgres: EmbeddedPostgres, workers: int
 ) -> None:
-    """Its locks are gone with it: after the start there are none, also while the old writer is still there."""
+    """Its locks are gone with it: after the start there are none, also while the old writer is still
+    there.
+    """
     with stage(logging_postgres, workers) as house:
         table = house.table()
         with house.clients() as clients, psycopg.connect(house.server.database_url) as writer:
@@ -166,7 +169,7 @@ def test_an_owner_that_is_away_leaves_no_lock_behind(
             if not house.workers:
                 house.server.launch()
             house.server.wait_active()
-            house.until(lambda: house.metric("process_up") == house.workers + 1, "the next owner")
+            house.wait_until_up()
             assert house.metric("table_rows", table="creation_locks") == 0
             assert house.metric("creations_now") == 0
             writer.rollback()

@@ -32,8 +32,8 @@ def test_a_waiter_that_leaves_frees_its_permit_and_its_place(house: Stage) -> No
 
 
 def test_a_creation_that_all_have_left_before_it_began_is_not_begun(house: Stage) -> None:
-    """It leaves the queue and its lock goes with it, while the places are still taken; calls that nobody waits
-    for are not answered.
+    """It leaves the queue and its lock goes with it, while the places are still taken; calls that nobody
+    waits for are not answered.
     """
     table = house.table()
     skipped_before = house.metric("creations_skipped_total")
@@ -70,7 +70,7 @@ def test_what_was_asked_of_a_stopped_owner_and_left_is_skipped(house: Stage) -> 
             house.wait_for("admission_in_use", 0)
         finally:
             os.kill(pid, signal.SIGCONT)
-        house.until(lambda: house.metric("process_up") == house.workers + 1, "the owner")
+        house.wait_until_up()
         house.wait_for("mailbox_depth", 0)
         house.wait_for("creations_now", 0)
         assert house.snapshot_queries(table) == 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-import httpx
 import psycopg
-from tests.herd import CREATE, Stage, stage
+from tests.herd import CREATE, stage
 
 from pgshapes.gates.status_monitor import CONGESTED_FROM
 from pgshapes.postgres.embedded import EmbeddedPostgres
@@ -20,11 +19,12 @@ def test_five_thousand_wait_for_readiness(logging_postgres: EmbeddedPostgres, wo
     thousand of a process are parked, the others poll.
     """
     wishes = {"ready_timeout_s": 60.0}
-    with stage(logging_postgres, workers, wishes=wishes, is_active=False) as house:
+    with stage(logging_postgres, workers, wishes=wishes, is_launched=False) as house:
         table = house.table()
         with psycopg.connect(house.server.database_url, autocommit=True) as holder:
             holder.execute(HOLD, (house.server.slot,))
-            house.until(lambda: is_up(house), "the listener")
+            house.server.launch()
+            house.wait_until_up()
             with house.clients() as clients:
                 clients.ask([house.path(table)] * CALLERS)
                 house.until(
@@ -40,11 +40,3 @@ def test_five_thousand_wait_for_readiness(logging_postgres: EmbeddedPostgres, wo
         assert house.snapshot_queries(table) == 1
         assert house.calls(CREATE, table) <= house.processes
         assert house.metric("readiness_parked") + house.metric("readiness_polling") == 0
-
-
-def is_up(house: Stage) -> bool:
-    """Whether all processes of the server tell their metrics."""
-    try:
-        return house.metric("process_up") == max(1, house.workers + bool(house.workers))
-    except httpx.TransportError:
-        return False
