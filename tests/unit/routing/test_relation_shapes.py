@@ -119,6 +119,8 @@ def test_a_shape_with_a_column_that_is_not_announced_yet_waits_for_it(router: Ro
     assert handles(routed) == {"old", "new"}
     (entry,) = next(append for append in routed.appends if append.handle == "new").entries
     assert parsed(entry)["value"] == {"id": "2", "title": "a", "grade": "5", "more": "9"}
+    router.unregister("new")
+    assert handles(router.route(transaction(300, inserted(0, "3", "a", "5", "9")))) == {"old"}
 
 
 def test_an_announcement_within_a_transaction_drops_the_rest_for_the_ended(router: Router) -> None:
