@@ -133,24 +133,25 @@ def readiness(house: Stage, callers: int) -> None:
         house.until(
             lambda: house.metric("readiness_parked") + house.metric("readiness_polling") == callers, "all"
         )
-        before = slow_turns(house)
+        before = {kind: slow_turns(house, kind) for kind in ("late", "busy")}
         begin = time.perf_counter()
         holder.execute("SELECT pg_advisory_unlock_all()")
         answers = clients.collect(LIMIT_S)
         took_s = time.perf_counter() - begin
-    after = slow_turns(house)
     print(f"{callers} requests wait for readiness")
     show_answers(answers, took_s)
-    print("  turns of event loops that lasted longer than (seen to 20 ms)")
-    for bound in before:
-        print(f"    {float(bound) * 1000:4.0f} ms                  {after[bound] - before[bound]:.0f}")
+    print("  times that the event loops kept a timer waiting for longer than (in brackets: busy themselves)")
+    late, busy = slow_turns(house, "late"), slow_turns(house, "busy")
+    for bound in late:
+        counts = late[bound] - before["late"][bound], busy[bound] - before["busy"][bound]
+        print(f"    {float(bound) * 1000:4.0f} ms                  {counts[0]:.0f} ({counts[1]:.0f})")
 
 
-def slow_turns(house: Stage) -> dict[str, float]:
-    """How many turns have lasted longer than each bound."""
+def slow_turns(house: Stage, kind: str) -> dict[str, float]:
+    """How many looks at the clock came later than each bound."""
     told, bounds = house.metrics(), ("0.025", "0.05", "0.1", "0.25")
-    count = told.sum("loop_late_seconds_count")
-    return {bound: count - told.sum("loop_late_seconds_bucket", le=bound) for bound in bounds}
+    count = told.sum(f"loop_{kind}_seconds_count")
+    return {bound: count - told.sum(f"loop_{kind}_seconds_bucket", le=bound) for bound in bounds}
 
 
 @click.command()

@@ -2,8 +2,9 @@
 
 Not the conditions: those are rows that the owner writes (`conditions`). Few waiters park, and one task looks
 on behalf of all of them; when many are parked new ones poll, each at its own jittered times, until nobody is
-parked. Invariants: however many are parked, one poller works for them; when they may go they are released a
-few per loop turn; who leaves leaves nothing behind. State belongs to one monitor in one event loop.
+parked. Invariants: however many are parked, one poller works for them; when they may go, parked or polling,
+they are released a few per loop turn; who leaves leaves nothing behind. State belongs to one monitor in one
+event loop.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pgshapes.gates.conditions import (
     service_status_of,
     timeout_text,
 )
+from pgshapes.gates.turnstile import Turnstile
 from pgshapes.tables.notice import Notice
 
 CONGESTED_FROM: Final = 1000
@@ -67,6 +69,7 @@ class StatusMonitor:
         self._parked: dict[asyncio.Future[None], Level] = {}
         self._attendant: asyncio.Task[None] | None = None
         self._change = Notice()
+        self._turnstile = Turnstile(RELEASED_PER_TURN)
         for row in (ASLEEP, *(condition.value for condition in Condition)):
             status.watch(row, lambda _: self._note_change())
 
@@ -102,6 +105,7 @@ class StatusMonitor:
         self.polling += 1
         try:
             await self._poll(lambda: _reaches(self.level(), level), timeout_s)
+            await self._turnstile.wait()
         finally:
             self.polling -= 1
 

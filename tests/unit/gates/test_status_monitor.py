@@ -151,3 +151,25 @@ async def test_without_an_owner_it_can_still_be_read() -> None:
     assert service.monitor.level() is Level.READ_ONLY
     with pytest.raises(NotReady, match="stack restart"):
         await service.monitor.wait_until(Level.ACTIVE, 0.001)
+
+
+async def test_those_who_poll_are_released_a_few_per_turn_when_they_come_together() -> None:
+    gate = asyncio.Event()
+
+    async def poll(check: Callable[[], bool], timeout_s: float) -> bool:
+        await gate.wait()
+        return check()
+
+    service = Service(poll=poll)
+    await start_waiting(service.monitor, CONGESTED_FROM, Level.ACTIVE)
+    polling = await start_waiting(service.monitor, 500, Level.ACTIVE)
+    assert service.monitor.polling == 500
+    service.meet_all()
+    gate.set()
+    most, done = 0, 0
+    while done < len(polling):
+        await asyncio.sleep(0)
+        now = sum(task.done() for task in polling)
+        most, done = max(most, now - done), now
+    assert 0 < most <= RELEASED_PER_TURN
+    assert service.monitor.polling == 0
