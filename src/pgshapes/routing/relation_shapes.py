@@ -68,6 +68,10 @@ class RelationShapes:
         else:
             self._index.remove(shape)
 
+    def is_doubtful(self, handle: str) -> bool:
+        """Whether a member, or rows that may be for it, wait for a layout that was not announced."""
+        return handle in self._waiting or _LEFT_BEHIND in self._orders.values()
+
     def ended_by(self, layout: Layout, *, is_leaf: bool = False) -> list[str]:
         """The handles of the shapes that a layout of the table, or of a partition of it, ends."""
         if not is_leaf and (self.relation.schema, self.relation.name) != (layout.schema, layout.name):

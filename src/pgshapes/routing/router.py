@@ -88,6 +88,11 @@ class Router:
         """Transactions committed at or before this LSN are the snapshot's business, not the log's."""
         return self._shapes[handle].skip_until
 
+    def is_doubtful(self, handle: str) -> bool:
+        """Whether rows of the shape's table were announced in a layout that does not fit the shape."""
+        shape = self._shapes.get(handle)
+        return shape is not None and self._relations[shape.definition.relation_oid].is_doubtful(handle)
+
     def relation(self, relation_oid: int) -> Relation | None:
         """A root relation as its shapes are bound to it."""
         members = self._relations.get(relation_oid)

@@ -114,6 +114,19 @@ class ShapeCreator:
             raise SchemaMoved("the table changed while the shape was being created")
         return relation
 
+    async def _confirm(self, handle: str, relation: Relation) -> None:
+        """See that the table is still what the shape was made for, if the stream has announced it otherwise.
+
+        What was announced may be older than the catalogue, and then the snapshot has it; or younger, and then
+        nothing of it would ever fit this shape.
+        """
+        if not self._parts.router.is_doubtful(handle):
+            return
+        self._parts.inspector.clean(relation.oid)
+        current = await self._parts.inspector.relation_by_oid(relation.oid)
+        if current is None or current.generation != relation.generation:
+            raise SchemaMoved("the table changed while the shape was being created")
+
     async def _create(
         self, handle: str, shape: ResolvedShape, relation: Relation, progress: Progress
     ) -> None:
@@ -126,6 +139,7 @@ class ShapeCreator:
         membership = await self._publish_table(shape, relation, progress)
         self.memberships[handle] = membership
         parts.router.adopt_leaves(relation.oid, await self._leaves(relation))
+        await self._confirm(handle, relation)
         async with self.turns.place(relation.oid):
             await self._start_snapshot(handle, shape, relation, membership)
         await parts.status.committed(handle)

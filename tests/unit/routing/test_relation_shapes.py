@@ -191,3 +191,22 @@ def test_the_catalogue_outdates_shapes_by_their_columns_and_their_key(router: Ro
     other_key = relation(ID._replace(pk_index=None), TITLE, GRADE._replace(pk_index=0))
     assert sorted(router.outdated_by(other_key)) == ["all", "id"]
     assert router.outdated_by(relation(ID, oid=99)) == []
+
+
+def test_a_shape_whose_table_was_announced_otherwise_is_in_doubt_until_it_is_announced_again(
+    router: Router,
+) -> None:
+    """The announcement may be older than the catalogue, or younger than what the shape was made from: whoever
+    creates the shape has to look."""
+    router.announce(announcement(relation(*WIDER)))
+    live(router, "narrow", columns=("id",))
+    assert router.is_doubtful("narrow")
+    router.announce(announcement(ITEMS))
+    assert not router.is_doubtful("narrow")
+
+
+def test_a_shape_of_the_announced_layout_is_not_in_doubt(router: Router) -> None:
+    router.announce(announcement(ITEMS))
+    live(router, "all")
+    assert not router.is_doubtful("all")
+    assert not router.is_doubtful("unknown")
