@@ -22,6 +22,7 @@ import uvloop
 from pgshapes.config import Settings
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.processes.child import ChildTask
+from pgshapes.processes.garbage import look_for_garbage_rarely
 from pgshapes.processes.logs import configure_logs
 from pgshapes.processes.supervisor import run_with_workers
 from pgshapes.shape_log.files import RealFiles
@@ -136,6 +137,7 @@ def main() -> int:
     if settings.workers:
         return run_with_workers(settings, child_command=(sys.executable, "-m", __spec__.name, "child"))
     configure_logs(settings.log_level)
+    look_for_garbage_rarely()
     uvloop.run(serve(settings))
     return 0
 

@@ -32,6 +32,7 @@ from pgshapes.postgres.connection_pool import ConnectionPool
 from pgshapes.postgres.subset_query import SubsetSource
 from pgshapes.processes.caller_metrics import CallerParts, caller_families
 from pgshapes.processes.child import PERMITS, ChildTask, read_task, stop_with_supervisor
+from pgshapes.processes.garbage import look_for_garbage_rarely
 from pgshapes.processes.http_server import HttpServer
 from pgshapes.processes.limits import raise_open_files
 from pgshapes.processes.listening import listen
@@ -85,6 +86,7 @@ def serve_in_one_process(settings: Settings, seams: Seams = REAL) -> int:
     """Owner and callers in one process and one event loop; the exit status. Raises ConfigError."""
     configure_logs(settings.log_level)
     raise_open_files()
+    look_for_garbage_rarely()
     uvloop.run(serve_in_one_loop(settings, seams))
     return 0
 
@@ -253,6 +255,7 @@ def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = N
     task = read_task()
     configure_logs(task.settings.log_level)
     raise_open_files()
+    look_for_garbage_rarely()
     work = entry or (run_replicator if task.name == "replicator" else run_http_process)
     try:
         uvloop.run(work(task))
