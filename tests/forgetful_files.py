@@ -57,10 +57,10 @@ class Directory:
         self.durable = dict(self.names)
         self.unsynced = []
 
-    def after_power_cut(self, chance: random.Random) -> dict[str, Directory | File]:
+    def after_power_cut(self, chance: random.Random, survival: float) -> dict[str, Directory | File]:
         names = dict(self.durable)
         for name, node in self.unsynced:
-            if chance.random() < 0.5:
+            if chance.random() < survival:
                 if node is None:
                     names.pop(name, None)
                 else:
@@ -243,8 +243,10 @@ class ForgetfulFiles:
         return path[len(self._root) + 1 :]
 
 
-def forget(root: str | os.PathLike[str], durable_root: str | os.PathLike[str], seed: int) -> None:
-    """Cut the power: rebuild `root` from what was durable and a random part of what was not.
+def forget(
+    root: str | os.PathLike[str], durable_root: str | os.PathLike[str], seed: int, *, survival: float = 0.5
+) -> None:
+    """Cut the power: rebuild `root` from what was durable and a random part, `survival`, of what was not.
 
     The process that wrote must be gone, or must not write any more. Afterwards all of `root` is durable.
     """
@@ -253,7 +255,7 @@ def forget(root: str | os.PathLike[str], durable_root: str | os.PathLike[str], s
     tree = _read_journal(durable_root)
     rebuilt = durable_root / "rebuilt"
     rebuilt.mkdir()
-    _rebuild(tree.root, rebuilt, durable_root, chance)
+    _rebuild(tree.root, rebuilt, durable_root, chance, survival)
     for path in root.iterdir():
         _remove(path)
     for path in rebuilt.iterdir():
@@ -261,26 +263,28 @@ def forget(root: str | os.PathLike[str], durable_root: str | os.PathLike[str], s
     shutil.rmtree(durable_root)
 
 
-def _rebuild(directory: Directory, path: Path, durable_root: Path, chance: random.Random) -> None:
-    for name, node in directory.after_power_cut(chance).items():
+def _rebuild(
+    directory: Directory, path: Path, durable_root: Path, chance: random.Random, survival: float
+) -> None:
+    for name, node in directory.after_power_cut(chance, survival).items():
         if isinstance(node, Directory):
             (path / name).mkdir()
-            _rebuild(node, path / name, durable_root, chance)
+            _rebuild(node, path / name, durable_root, chance, survival)
         else:
             durable = durable_root / "durable" / str(node.id)
             before = durable.read_bytes() if durable.exists() else b""
             now = (durable_root / "live" / str(node.id)).read_bytes()
-            (path / name).write_bytes(_content_after_power_cut(before, now, chance))
+            (path / name).write_bytes(_content_after_power_cut(before, now, chance, survival))
 
 
-def _content_after_power_cut(durable: bytes, live: bytes, chance: random.Random) -> bytes:
+def _content_after_power_cut(durable: bytes, live: bytes, chance: random.Random, survival: float) -> bytes:
     """Each page is the old one or the new one; the size is one of the two, or between them."""
     low, high = sorted((len(durable), len(live)))
     size = chance.choice((low, high, chance.randint(low, high)))
     pages = []
     for start in range(0, size, PAGE_BYTES):
         end = min(start + PAGE_BYTES, size)
-        page = (live if chance.random() < 0.5 else durable)[start:end]
+        page = (live if chance.random() < survival else durable)[start:end]
         pages.append(page.ljust(end - start, b"\0"))
     return b"".join(pages)
 

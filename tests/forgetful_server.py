@@ -1,7 +1,9 @@
 """The server in one process on a disk that forgets: `python -m tests.forgetful_server`, settings from the
 environment.
 
-The durable image is kept beside the storage directory, in `<storage_dir>.durable`.
+The durable image is kept beside the storage directory, in `<storage_dir>.durable`; what a test holds back of
+the disk's work (`tests.held_files`), in `<storage_dir>.held`. With FORGETFUL_SYNC_INTERVAL_S in the
+environment the logs are synced at that interval only.
 """
 
 from __future__ import annotations
@@ -10,19 +12,26 @@ import os
 from pathlib import Path
 
 from tests.forgetful_files import ForgetfulFiles
+from tests.held_files import HeldFiles
 
 from pgshapes.config import Settings
+from pgshapes.processes import durability
 from pgshapes.shape_log.files import Files
 from pgshapes.wiring import Seams, serve_in_one_process
+
+SYNC_INTERVAL = "FORGETFUL_SYNC_INTERVAL_S"
 
 
 def main() -> int:
     """Serve until killed."""
     settings = Settings.load(os.environ)
+    if SYNC_INTERVAL in os.environ:
+        durability.SYNC_INTERVAL_S = float(os.environ[SYNC_INTERVAL])  # type: ignore[misc]
 
     def make_files(root: Path) -> Files:
         root.mkdir(exist_ok=True)
-        return ForgetfulFiles(root, durable_root(settings.storage_dir))
+        files = ForgetfulFiles(root, durable_root(settings.storage_dir))
+        return HeldFiles(files, held_root(settings.storage_dir))
 
     return serve_in_one_process(settings, Seams(make_files=make_files))
 
@@ -30,6 +39,11 @@ def main() -> int:
 def durable_root(storage_dir: Path) -> Path:
     """Where the durable image of a storage directory is."""
     return storage_dir.with_name(storage_dir.name + ".durable")
+
+
+def held_root(storage_dir: Path) -> Path:
+    """Where it is said what is held back."""
+    return storage_dir.with_name(storage_dir.name + ".held")
 
 
 if __name__ == "__main__":

@@ -7,24 +7,31 @@ was: what it has must still be the beginning of what the server tells, or the ha
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 import shutil
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 import psycopg
 import pytest
 from tests import writers
 from tests.forgetful_files import forget
-from tests.forgetful_server import durable_root
+from tests.forgetful_server import SYNC_INTERVAL, durable_root, held_root
+from tests.held_files import hold, is_reached, release
 from tests.materialised import Materialised, Refetch, Row
+from tests.pending import until
 from tests.selected import select_rows
 from tests.servers import Server, running_server
 
-KILLS = 8
+KILLS = 6
 
 
 @contextmanager
@@ -40,10 +47,10 @@ def forgetful_server(database_url: str, **settings: object) -> Iterator[Server]:
         yield server
 
 
-def cut_power(server: Server, seed: int) -> None:
-    """Kill the server, and let its disk forget."""
+def cut_power(server: Server, seed: int, *, survival: float = 0.5) -> None:
+    """Kill the server, and let its disk forget all but a part of what was not synced."""
     server.kill()
-    forget(server.storage_dir / "logs", durable_root(server.storage_dir), seed)
+    forget(server.storage_dir / "logs", durable_root(server.storage_dir), seed, survival=survival)
 
 
 class Follower:
@@ -159,6 +166,163 @@ def test_a_removed_shape_never_comes_back(database_url: str) -> None:
             server.start()
             with pytest.raises(Refetch):
                 shape.request(client)
+
+
+# --- one order at a time: all that was not synced is lost
+
+
+FIRST_ROWS = "INSERT INTO items SELECT i, 1, i, repeat('x', 100) FROM generate_series(1, 500) i"
+
+
+@contextmanager
+def one_shape(database_url: str) -> Iterator[Scene]:
+    """A server on a disk that forgets, and a shape that follows a table."""
+    with (
+        psycopg.connect(database_url, autocommit=True) as sql,
+        forgetful_server(database_url) as server,
+        httpx.Client() as client,
+    ):
+        sql.execute(writers.CREATE.format(table="items"))
+        sql.execute(FIRST_ROWS)
+        shape = Materialised(server.shape_url, {"table": "items"})
+        shape.catch_up(client)
+        yield Scene(server, sql, client, shape)
+
+
+class Scene(NamedTuple):
+    """What a test plays with."""
+
+    server: Server
+    sql: psycopg.Connection
+    client: httpx.Client
+    shape: Materialised
+
+    def insert(self, row: int) -> int:
+        """Commit a row and follow the shape to it; the LSN of its commit."""
+        self.sql.execute("INSERT INTO items VALUES (%s, 1, 1, 'x')", (row,))
+        key = f'"public"."items"/"{row}"'
+        while key not in self.shape.rows:
+            self.shape.request(self.client, live=self.shape.is_up_to_date)
+        return int(self.shape.log[-1]["headers"]["lsn"])
+
+    def is_complete(self) -> bool:
+        """Whether the catalogue says that the shape's snapshot is on the disk."""
+        return bool(self.remembered("SELECT is_snapshot_complete FROM shapes"))
+
+    def recorded_lsn(self) -> int:
+        """Up to where the catalogue says that all is on the disk."""
+        return int(json.loads(self.remembered("SELECT value FROM facts WHERE name = 'recorded'"))["lsn"])
+
+    def confirmed_lsn(self) -> int:
+        """Up to where Postgres has been told so."""
+        query = "SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots WHERE slot_name = %s"
+        (lsn,) = self.sql.execute(query, (self.server.slot,)).fetchone() or (0,)
+        return int(lsn)
+
+    def has_confirmed(self, lsn: int) -> bool:
+        """Whether Postgres may have let go of a transaction that committed there."""
+        return self.confirmed_lsn() > lsn
+
+    def remembered(self, query: str) -> Any:
+        """The one value that a query finds in the server's catalogue."""
+        path = next(self.server.storage_dir.glob("catalogue.*.sqlite"))
+        with contextlib.closing(sqlite3.connect(path)) as catalogue:
+            return catalogue.execute(query).fetchone()[0]
+
+    def check(self) -> None:
+        """The client that was there before goes on, and has the table's rows."""
+        self.insert(10_000 + self.shape.responses)
+        assert self.shape.rows == expected_rows(self.sql)
+        anew = Materialised(self.server.shape_url, self.shape.params)
+        anew.catch_up(self.client)
+        assert (anew.handle, anew.rows) == (self.shape.handle, self.shape.rows)
+
+
+def test_what_was_acknowledged_was_synced(database_url: str) -> None:
+    """Postgres will not send it again."""
+    with one_shape(database_url) as scene:
+        until(scene.is_complete, "the snapshot")
+        for row in (1001, 1002, 1003):
+            lsn = scene.insert(row)
+            until(partial(scene.has_confirmed, lsn), "an acknowledgement")
+            cut_power(scene.server, seed=row, survival=0)
+            scene.server.start()
+            scene.check()
+
+
+def test_nothing_counts_as_synced_while_the_disk_is_at_it(database_url: str) -> None:
+    """The position is neither recorded nor acknowledged before the sync has come back."""
+    with one_shape(database_url) as scene:
+        until(scene.is_complete, "the snapshot")
+        held = held_root(scene.server.storage_dir)
+        hold(held, "sync_files")
+        lsn = scene.insert(1001)
+        until(lambda: is_reached(held, "sync_files"), "a sync")
+        assert not comes_true(lambda: max(scene.recorded_lsn(), scene.confirmed_lsn()) > lsn)
+        cut_power(scene.server, seed=1, survival=0)
+        release(held)
+        scene.server.start()
+        scene.check()
+
+
+def test_a_snapshot_that_is_remembered_was_synced(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own sync, not by that of the logs that comes along some time."""
+    monkeypatch.setenv(SYNC_INTERVAL, "3600")
+    with one_shape(database_url) as scene:
+        until(scene.is_complete, "the snapshot")
+        cut_power(scene.server, seed=1, survival=0)
+        scene.server.start()
+        scene.check()
+
+
+def test_a_snapshot_is_not_remembered_before_it_is_synced(database_url: str) -> None:
+    """Until then the shape is one that a crash takes with it."""
+    with one_shape(database_url) as scene:
+        until(scene.is_complete, "the snapshot")
+        held = held_root(scene.server.storage_dir)
+        hold(held, "sync_files")
+        other = Materialised(scene.server.shape_url, {"table": "items", "where": "id > 0"})
+        other.catch_up(scene.client)
+        until(lambda: is_reached(held, "sync_files"), "a sync")
+        complete = "SELECT is_snapshot_complete FROM shapes WHERE handle = "
+        assert scene.remembered(f"{complete}'{scene.shape.handle}'") == 1
+        assert scene.remembered(f"{complete}'{other.handle}'") == 0
+        cut_power(scene.server, seed=1, survival=0)
+        release(held)
+        scene.server.start()
+        with pytest.raises(Refetch):
+            other.request(scene.client)
+        scene.check()
+
+
+def test_the_wal_of_a_removal_waits_for_the_disk(database_url: str) -> None:
+    """Else the shape would be back after a crash, and its truncate would not."""
+    with one_shape(database_url) as scene:
+        until(scene.is_complete, "the snapshot")
+        lsn = scene.insert(1001)
+        until(lambda: scene.recorded_lsn() > lsn, "a sync")
+        held = held_root(scene.server.storage_dir)
+        hold(held, "rename")
+        scene.sql.execute("TRUNCATE items")
+        (truncated,) = scene.sql.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone() or (0,)
+        until(lambda: is_reached(held, "rename"), "the removal")
+        scene.sql.execute(FIRST_ROWS)
+        assert not comes_true(lambda: scene.recorded_lsn() >= truncated), "the truncate was let go of"
+        cut_power(scene.server, seed=1, survival=0)
+        release(held)
+        scene.server.start()
+        with pytest.raises(Refetch):
+            scene.shape.request(scene.client)
+
+
+def comes_true(check: Callable[[], bool], within_s: float = 1.0) -> bool:
+    """Whether something that must not happen does, in a time in which it would have happened many times."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(0.01)
+    return False
 
 
 @pytest.mark.timeout(300)

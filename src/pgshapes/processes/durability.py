@@ -2,14 +2,15 @@
 acknowledgement).
 
 Take the boundary → sync every log → record the LSN, with the transactions that snapshots may not see yet →
-acknowledge. One cycle at a time; the replicator's loop starts it and no one else.
+acknowledge. One cycle at a time: of two at once the older could be recorded last, behind what the newer one
+has acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -20,8 +21,7 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.routing.delivered import DeliveredTransaction, DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.shape_cache.catalogue import Catalogue, Statement, put_fact
-from pgshapes.shape_cache.write_buffer import WriteBuffer
-from pgshapes.shape_log.store import ShapeStore
+from pgshapes.shape_cache.shape_status import QueuesStatements
 
 # A sync costs milliseconds of disk time and nothing waits for it but WAL on the primary.
 SYNC_INTERVAL_S: Final = 0.1
@@ -50,13 +50,20 @@ def recorded_fact(recorded: Recorded) -> Statement:
     return put_fact(_RECORDED, msgspec.json.encode(recorded))
 
 
+class Syncs(Protocol):
+    """What is asked of the store."""
+
+    async def sync(self) -> None:
+        """Make everything that was written before this call durable. Raises StorageError."""
+
+
 class Durability:
     """Syncs, records and acknowledges; `current_snapshot` tells what can be forgotten of the delivered."""
 
     def __init__(
         self,
-        store: ShapeStore,
-        buffer: WriteBuffer,
+        store: Syncs,
+        buffer: QueuesStatements,
         boundary: FlushBoundary,
         delivered: DeliveredTransactions,
         current_snapshot: Callable[[], Awaitable[SnapshotVisibility]],
@@ -67,6 +74,7 @@ class Durability:
         self._delivered = delivered
         self._current_snapshot = current_snapshot
         self._progress = asyncio.Event()
+        self._turn = asyncio.Lock()
         self.recorded_lsn: Lsn = boundary.processed
         self.acknowledge: Callable[[Lsn], None] = lambda _: None
         """Told the LSN that may be confirmed to Postgres; set while a stream runs."""
@@ -94,14 +102,15 @@ class Durability:
 
     async def cycle(self) -> None:
         """Make durable and acknowledge what has been appended until now. Raises StorageError, SourceError."""
-        lsn = self._boundary.acknowledgeable()
-        if lsn <= self.recorded_lsn:
-            return
-        await self._sync()
-        await self._prune()
-        await self._buffer.put(recorded_fact(Recorded(lsn, _up_to(self._delivered.unseen(), lsn))))
-        self.recorded_lsn = lsn
-        self.acknowledge(lsn)
+        async with self._turn:
+            lsn = self._boundary.acknowledgeable()
+            if lsn <= self.recorded_lsn:
+                return
+            await self._sync()
+            await self._prune()
+            await self._buffer.put(recorded_fact(Recorded(lsn, _up_to(self._delivered.unseen(), lsn))))
+            self.recorded_lsn = lsn
+            self.acknowledge(lsn)
 
     async def _sync(self) -> None:
         try:

@@ -1,0 +1,64 @@
+"""`Files` whose slow operations stop for as long as a test wants them to: a disk that is busy.
+
+A test holds an operation back by making the file `<directory>/<operation>`; whoever comes to it meanwhile
+makes `<operation>.reached` and waits until the first file is gone. Only what runs in worker threads can be
+held: synchronising, and renaming for a removal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pgshapes.shape_log.files import Files
+
+_POLL_S = 0.002
+
+
+class HeldFiles:
+    """`Files` (shape_log/files.py) on other `Files`."""
+
+    def __init__(self, files: Files, directory: Path) -> None:
+        self._files = files
+        self._directory = directory
+        self.make_directory = files.make_directory
+        self.open = files.open
+        self.write_at = files.write_at
+        self.close = files.close
+        self.truncate = files.truncate
+        self.remove_tree = files.remove_tree
+
+    def rename(self, old: str, new: str) -> None:
+        self._wait("rename")
+        self._files.rename(old, new)
+
+    def sync_files(self, paths: Sequence[str]) -> dict[str, OSError]:
+        self._wait("sync_files")
+        return self._files.sync_files(paths)
+
+    def sync_directories(self, paths: Sequence[str]) -> dict[str, OSError]:
+        return self._files.sync_directories(paths)
+
+    def _wait(self, operation: str) -> None:
+        held = self._directory / operation
+        while held.exists():
+            held.with_suffix(".reached").touch()
+            time.sleep(_POLL_S)
+
+
+def hold(directory: Path, operation: str) -> None:
+    """Hold an operation back from now on."""
+    directory.mkdir(exist_ok=True)
+    (directory / operation).touch()
+
+
+def is_reached(directory: Path, operation: str) -> bool:
+    """Whether somebody waits in it."""
+    return (directory / f"{operation}.reached").exists()
+
+
+def release(directory: Path) -> None:
+    """Let everything go on."""
+    for path in directory.iterdir():
+        path.unlink()

@@ -1,0 +1,125 @@
+"""How a shape goes: its WAL waits until it is durably gone, and nobody hears of it before (design §8)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine
+from typing import Any
+
+import pytest
+
+from pgshapes.errors import StorageError
+from pgshapes.routing.delivered import DeliveredTransactions
+from pgshapes.routing.flush_boundary import FlushBoundary
+from pgshapes.routing.router import Router
+from pgshapes.shape_cache import cleaner as cleaner_module
+from pgshapes.shape_cache.catalogue import Statement
+from pgshapes.shape_cache.cleaner import ShapeCleaner
+from pgshapes.shape_cache.shape_status import ShapeStatus
+from pgshapes.tables.rows import ShapeRow
+from pgshapes.tables.tables import Tables
+
+
+class Disk:
+    """The store and the catalogue, which answer when the test says so."""
+
+    def __init__(self) -> None:
+        self.removals: list[asyncio.Future[None]] = []
+        self.commits: list[asyncio.Future[None]] = []
+
+    async def remove(self, handles: Collection[str]) -> None:
+        """As the store does."""
+        self.removals.append(asyncio.get_running_loop().create_future())
+        await self.removals[-1]
+
+    def put(self, *statements: Statement) -> asyncio.Future[None]:
+        """As the write buffer does."""
+        self.commits.append(asyncio.get_running_loop().create_future())
+        return self.commits[-1]
+
+
+class Scene:
+    """A shape at WAL position 100, and what ends it."""
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self.disk = Disk()
+        self.boundary = FlushBoundary(100)
+        self.tables.shapes.put("1", ShapeRow(b"c", 7, last_used=1.0))
+        self.tables.handles.put(b"c", "1")
+        self.cleaner = ShapeCleaner(
+            self.tables,
+            ShapeStatus(self.tables, self.disk),
+            Router(DeliveredTransactions()),
+            self.disk,  # type: ignore[arg-type]
+            self.boundary,
+            spawn=self.spawn,
+            after_removal=lambda _: None,
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """As the owner does."""
+        return asyncio.get_running_loop().create_task(work)
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_the_wal_of_a_removal_waits_until_it_is_durable() -> None:
+    scene = Scene()
+    removal = scene.cleaner.end(["1"], "truncated")
+    assert removal is not None
+    scene.boundary.advance(200)
+    await settle()
+    assert scene.boundary.acknowledgeable() == 100
+    scene.disk.removals[0].set_result(None)
+    await settle()
+    assert scene.boundary.acknowledgeable() == 100
+    scene.disk.commits[0].set_result(None)
+    await removal
+    assert scene.boundary.acknowledgeable() == 200
+
+
+async def test_nobody_is_told_before_it_is_durable() -> None:
+    scene = Scene()
+    removal = scene.cleaner.end(["1"], "truncated")
+    assert removal is not None
+    assert b"c" not in scene.tables.handles
+    for waiting in (scene.disk.removals, scene.disk.commits):
+        await settle()
+        row = scene.tables.shapes.get("1")
+        assert row is not None and row.is_retiring
+        waiting[0].set_result(None)
+    await removal
+    assert "1" not in scene.tables.shapes
+
+
+async def test_a_removal_that_the_disk_refuses_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaner_module, "_RETRY_S", 0)
+    scene = Scene()
+    removal = scene.cleaner.end(["1"], "truncated")
+    assert removal is not None
+    scene.boundary.advance(200)
+    await settle()
+    scene.disk.removals[0].set_exception(StorageError("the disk is gone"))
+    await settle()
+    assert scene.boundary.acknowledgeable() == 100
+    scene.disk.removals[1].set_result(None)
+    await settle()
+    scene.disk.commits[0].set_result(None)
+    await removal
+    assert scene.boundary.acknowledgeable() == 200
+
+
+async def test_a_shape_is_ended_once() -> None:
+    scene = Scene()
+    assert scene.cleaner.end(["1", "2"], "truncated") is not None
+    assert scene.cleaner.end(["1"], "deleted") is None
+    await settle()
+    assert len(scene.disk.removals) == 1
+    scene.disk.removals[0].set_result(None)
+    await settle()
+    scene.disk.commits[0].set_result(None)
