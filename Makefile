@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Test workers: they wait for Postgres more than they compute.
-JOBS   ?= 3
+# Test workers: each has a Postgres and servers beside it, so more than cores only get into each other's way.
+JOBS   ?= 2
 
 .PHONY: dev test check bench docs clean format
 
