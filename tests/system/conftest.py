@@ -12,6 +12,8 @@ from tests.servers import Server, running_server
 
 from pgshapes.postgres.embedded import EmbeddedPostgres
 
+pytest.register_assert_rewrite("tests.scene")
+
 MODES = [
     pytest.param((0, 1_000), id="1kB"),
     pytest.param((2, 1_000), id="1kB-workers"),

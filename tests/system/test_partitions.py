@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from tests.materialised import Refetch, Row
 from tests.pending import end_mark, until_query
-from tests.scene import MODES, ids, key, open_writer, publish_and_drop, scene, until_waiting
+from tests.scene import MODES, has_waited, ids, key, open_writer, publish_and_drop, scene, until_waiting
 
 PARTITIONED = """
 CREATE TABLE parts (id int PRIMARY KEY, pad text, note text) PARTITION BY RANGE (id);
@@ -26,12 +26,12 @@ def test_a_writer_straight_into_a_leaf(database_url: str, workers: int, chunk_by
         shape = stage.shape(table="parts")
         with open_writer(stage, "INSERT INTO high (id, pad, note) VALUES (102, 'c', 'd')") as writer:
             answer = stage.ask(shape)
-            until_waiting(stage)
-            assert not answer.done()
+            until_waiting(stage, answer)
             writer.execute("INSERT INTO low VALUES (2, 'e', 'f')")
         answer.result()
         shape.catch_up(stage.client)
         stage.check([shape], "parts")
+        assert has_waited(stage)
 
 
 @pytest.mark.parametrize(("workers", "chunk_bytes"), MODES)
