@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 import psycopg
-from tests.herd import LOGGING_SETTINGS, Answer, Stage, stage
+from tests.herd import LOGGING_SETTINGS, Answer, Clients, Stage, stage
 
 from pgshapes.postgres.embedded import EmbeddedPostgres
 
@@ -95,7 +95,9 @@ def herd(house: Stage, callers: int, rows: int) -> None:
 
 
 def refusals(house: Stage, callers: int) -> None:
-    """All ask for shapes of their own, whose creation has to wait; then a hundred more."""
+    """All ask for shapes of their own, whose creation has to wait; then a hundred more, at once and one by
+    one.
+    """
     table, room = house.table(10), 300
     with house.clients() as clients, house.clients() as late, house.session() as writer:
         writer.execute(f"INSERT INTO {table} VALUES (0)")
@@ -106,9 +108,17 @@ def refusals(house: Stage, callers: int) -> None:
         house.until(lambda: house.metric("creations_now") >= room - house.workers, "a full house")
         late.send()
         answers = late.collect(LIMIT_S)
+        singly = [ask_alone(late, house.path(table, where=f"id = {number}")) for number in range(100)]
         writer.rollback()
         show_refusals(f"of {callers} at once", clients.collect(LIMIT_S))
-        show_refusals("of 100 more at once, in a full house", answers)
+        show_refusals("of 100 more at once, in a full house,", answers)
+        show_refusals("of 100 more one by one", singly)
+
+
+def ask_alone(clients: Clients, path: str) -> Answer:
+    """One request."""
+    clients.ask([path])
+    return clients.collect(LIMIT_S)[0]
 
 
 def show_refusals(whom: str, answers: list[Answer]) -> None:
