@@ -17,9 +17,10 @@ from pgshapes.postgres.embedded import EmbeddedPostgres
 CALLERS = 2000
 
 VARIANTS: list[Any] = [
-    pytest.param({}, id="cold"),
-    pytest.param({"has_notices": False}, id="no-notices"),
-    pytest.param({"slow_files": True}, id="slow-files"),
+    pytest.param({}, False, id="cold"),
+    pytest.param({"has_notices": False}, False, id="no-notices"),
+    pytest.param({"slow_files": True}, False, id="slow-files"),
+    pytest.param({}, True, id="blocked-owner"),
 ]
 
 
@@ -32,16 +33,18 @@ def check_one_creation(house: Stage, table: str, answers: list[Answer]) -> None:
     assert 1 <= house.calls(RESOLVE, table) <= house.processes
 
 
-@pytest.mark.parametrize("wishes", VARIANTS)
+@pytest.mark.parametrize(("wishes", "is_owner_blocked"), VARIANTS)
 def test_two_thousand_callers_of_one_fresh_shape(
-    logging_postgres: EmbeddedPostgres, workers: int, wishes: dict[str, Any]
+    logging_postgres: EmbeddedPostgres, workers: int, wishes: dict[str, Any], is_owner_blocked: bool
 ) -> None:
-    """With a cold schema cache and default limits; also when nobody is told of changes, and when the disk is
-    slow.
+    """With a cold schema cache and default limits; also when nobody is told of changes, when the disk is slow,
+    and when all arrive while the owner's loop does something else for a second.
     """
     with stage(logging_postgres, workers, wishes=wishes) as house, house.clients() as clients:
         table = house.table()
         clients.open([house.path(table)] * CALLERS)
+        if is_owner_blocked:
+            house.block_owner()
         clients.send()
         check_one_creation(house, table, clients.collect())
         assert house.metric("mailbox_high_water") <= house.processes
@@ -61,16 +64,6 @@ def test_while_others_use_up_the_creation_limit(house: Stage) -> None:
             house.wait_for("creations_queued", 7)
             time.sleep(3)
             assert house.snapshot_queries(table) == 0
-        check_one_creation(house, table, clients.collect())
-
-
-def test_while_the_owner_is_blocked(house: Stage) -> None:
-    """What arrives while the owner's loop does something else finds the lock set when it has its turn."""
-    table = house.table()
-    with house.clients() as clients:
-        clients.open([house.path(table)] * CALLERS)
-        house.block_owner()
-        clients.send()
         check_one_creation(house, table, clients.collect())
 
 
