@@ -37,8 +37,8 @@ def check_one_creation(house: Stage, table: str, answers: list[Answer]) -> None:
 def test_two_thousand_callers_of_one_fresh_shape(
     logging_postgres: EmbeddedPostgres, workers: int, wishes: dict[str, Any], is_owner_blocked: bool
 ) -> None:
-    """With a cold schema cache and default limits; also when nobody is told of changes, when the disk is slow,
-    and when all arrive while the owner's loop does something else for a second.
+    """With a cold schema cache and default limits; also when nobody is told of changes, when the disk is
+    slow, and when all arrive while the owner's loop does something else for a second.
     """
     with stage(logging_postgres, workers, wishes=wishes) as house, house.clients() as clients:
         table = house.table()
