@@ -23,7 +23,7 @@ from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.model.subset import Subset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.entry import LogSlice
-from pgshapes.tables.notice import Notice
+from pgshapes.waiting.notice import Notice
 
 SCHEMA = b'{"id":{"type":"int4","pk_index":0,"not_null":true}}'
 COMPLETE = Tail(snapshot_chunks=1, is_snapshot_complete=True)

@@ -6,8 +6,8 @@ from typing import Final
 
 # A part sees the layers below its own and the parts that are listed for it, nothing else.
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
-    ("model",),
-    ("errors", "where", "config", "config_values", "metrics"),
+    ("model", "errors"),
+    ("waiting", "where", "config", "config_values", "metrics"),
     ("tables", "postgres", "shape_log", "gates"),
     ("routing", "shape_cache"),
     ("http_api",),
@@ -18,8 +18,6 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
 
 # Parts of one layer that see each other all the same, and why.
 SIBLINGS: Final[dict[tuple[str, str], str]] = {
-    ("where", "errors"): "a clause that is refused is a RequestError",
-    ("config", "errors"): "settings that cannot work are a ConfigError",
     ("config", "config_values"): "the settings' parsers are a file of their own",
     ("gates", "tables"): "readiness is a row of the table `status`, which every process reads",
     ("shape_cache", "routing"): "a creation registers its shape with the router between two transactions",

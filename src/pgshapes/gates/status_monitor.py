@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from pgshapes.errors import NotReady
-from pgshapes.gates import poll_wait
 from pgshapes.gates.conditions import (
     ASLEEP,
     Condition,
@@ -26,8 +25,9 @@ from pgshapes.gates.conditions import (
     service_status_of,
     timeout_text,
 )
-from pgshapes.gates.turnstile import Turnstile
-from pgshapes.tables.notice import Notice
+from pgshapes.waiting import poll_wait
+from pgshapes.waiting.notice import Notice
+from pgshapes.waiting.release_gate import Turnstile
 
 CONGESTED_FROM: Final = 1000
 """Parked waiters above which new ones poll (semantics §14)."""

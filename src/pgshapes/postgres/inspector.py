@@ -20,8 +20,8 @@ from pgshapes.model.relation import Relation
 from pgshapes.postgres import relation_query, simple_query
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
-from pgshapes.postgres.shared_look_ups import SharedLookUps
 from pgshapes.postgres.sqlstate import from_sqlstate
+from pgshapes.waiting.shared_look_ups import SharedLookUps
 
 R = TypeVar("R")
 

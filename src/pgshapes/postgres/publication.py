@@ -22,13 +22,13 @@ from psycopg import pq
 from pgshapes.errors import SchemaMoved, SourceError
 from pgshapes.model.relation import Relation
 from pgshapes.postgres import simple_query, table_identity
-from pgshapes.postgres.coalesced_read import CoalescedRead
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.connection_pool import ConnectionPool
-from pgshapes.postgres.shared_look_ups import SharedLookUps
 from pgshapes.postgres.snapshot_refusal import known_refusal, refuse
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 from pgshapes.postgres.table_identity import TableState
+from pgshapes.waiting.batch import CoalescedRead
+from pgshapes.waiting.shared_look_ups import SharedLookUps
 
 WRITERS_TIMEOUT_S: Final = 600.0
 """For how long a creation waits for old writers (design §7)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.shape_cache.creation_lock import CreationLocks
-from pgshapes.shape_cache.fair_places import FairPlaces
+from pgshapes.waiting.fair_places import FairPlaces
 
 
 class CreationTurn:

@@ -19,10 +19,10 @@ from pgshapes.model.shape import ResolvedShape
 from pgshapes.shape_cache.creation_lock import CreationLocks, failure_of
 from pgshapes.shape_cache.creation_protocol import CallStep, next_call_step
 from pgshapes.shape_cache.creation_turn import CreationTurn
-from pgshapes.shape_cache.fair_places import FairPlaces
 from pgshapes.shape_cache.while_wanted import while_wanted
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
+from pgshapes.waiting.fair_places import FairPlaces
 
 _log = structlog.get_logger(__name__)
 

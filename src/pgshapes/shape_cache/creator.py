@@ -23,13 +23,13 @@ from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.router import Router
 from pgshapes.shape_cache.cleaner import ShapeCleaner
-from pgshapes.shape_cache.fair_places import FairPlaces
 from pgshapes.shape_cache.known_relations import KnownRelations
 from pgshapes.shape_cache.log_publisher import LogPublisher
 from pgshapes.shape_cache.shape_status import ShapeStatus
 from pgshapes.shape_cache.snapshot_writing import SnapshotWriting
 from pgshapes.shape_cache.taken_snapshot import TakenSnapshot, take_snapshot
 from pgshapes.shape_log.store import ShapeStore
+from pgshapes.waiting.fair_places import FairPlaces
 from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)

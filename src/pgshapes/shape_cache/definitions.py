@@ -12,9 +12,9 @@ from typing import Final
 
 from pgshapes.errors import NotNow, OwnerAway
 from pgshapes.model.shape import RawShape, ResolvedShape
-from pgshapes.shape_cache.flight import Flights
 from pgshapes.tables.calls import ResolveShape
 from pgshapes.tables.link import OwnerLink
+from pgshapes.waiting.single_flight import Flights
 
 RESOLVE_TIMEOUT_S: Final = 10.0
 OWNER_RETURNS_S: Final = 5.0

@@ -16,8 +16,8 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.routing.wire_relation import is_published
-from pgshapes.shape_cache.fair_places import FairPlaces
 from pgshapes.shape_cache.known_relations import KnownRelations
+from pgshapes.waiting.fair_places import FairPlaces
 from pgshapes.where.clause import Clause, prepare_clause
 
 # First bytes of every comparable; grows when the meaning of a definition changes.

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from pgshapes.errors import NotNow, OwnerAway, PgShapesError
-from pgshapes.gates import poll_wait
 from pgshapes.metrics.distribution import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.tail import Tail
@@ -27,11 +26,12 @@ from pgshapes.shape_cache.creation_protocol import (
     next_flight_step,
 )
 from pgshapes.shape_cache.definitions import Definitions
-from pgshapes.shape_cache.flight import Flights
 from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape
 from pgshapes.tables.link import OwnerLink
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import LAST_SEEN_LSN
+from pgshapes.waiting import poll_wait
+from pgshapes.waiting.single_flight import Flights
 
 CREATION_TIMEOUT_S: Final = 30.0
 POLL_INITIAL_S: Final = 0.005

@@ -24,11 +24,11 @@ from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import subset_refusal
-from pgshapes.postgres.coalesced_read import CoalescedRead
 from pgshapes.postgres.subset_query import SubsetQuery, SubsetSource, TakenSubset
 from pgshapes.postgres.subset_sql import SubsetSelection
 from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import OwnerLink
+from pgshapes.waiting.batch import CoalescedRead
 from pgshapes.where.clause import PreparedClause
 from pgshapes.where.sort_order import parse_order_by
 from pgshapes.where.subset_clause import prepare_subset_clause

@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 
 from pgshapes.tables.deltas import Rows
 from pgshapes.tables.frames import Deltas, encode
-from pgshapes.tables.notice import Notice
 from pgshapes.tables.table import Table
+from pgshapes.waiting.notice import Notice
 
 ACKNOWLEDGE_LIMIT_S: Final = 0.1
 """How long a removal waits for a process that does not answer before that process is cut off (design §5)."""

@@ -14,8 +14,8 @@ from typing import Any, cast
 from pgshapes.errors import OwnerAway, WireError
 from pgshapes.tables import frames
 from pgshapes.tables.calls import Call, Reply
-from pgshapes.tables.notice import Notice
 from pgshapes.tables.replica import TablesReplica
+from pgshapes.waiting.notice import Notice
 
 
 class CallerConnection(asyncio.Protocol):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import ref
 
-from pgshapes.tables.notice import Notice
+from pgshapes.waiting.notice import Notice
 
 K = TypeVar("K")
 V = TypeVar("V")

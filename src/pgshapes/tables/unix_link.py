@@ -21,10 +21,10 @@ from pgshapes.tables.caller_connection import CallerConnection
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.frames import Heartbeat, encode
 from pgshapes.tables.mailbox import Handler, Mailbox
-from pgshapes.tables.notice import Notice
 from pgshapes.tables.owner_connection import OwnerConnection
 from pgshapes.tables.replica import TablesReplica
 from pgshapes.tables.tables import Tables
+from pgshapes.waiting.notice import Notice
 
 HEARTBEAT_S: Final = 0.25
 SILENT_AFTER_BEATS: Final = 4

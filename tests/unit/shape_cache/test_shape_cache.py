@@ -11,7 +11,6 @@ import pytest
 from tests.unit.shape_cache.definitions_of import shape_of
 
 from pgshapes.errors import CreationFailed, NotNow, OwnerAway
-from pgshapes.gates import poll_wait
 from pgshapes.model.shape import RawShape
 from pgshapes.model.tail import Tail
 from pgshapes.shape_cache import definitions
@@ -20,6 +19,7 @@ from pgshapes.shape_cache.shape_cache import LOCK_TEXT, RETRY_TEXT, ShapeCache
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, Reply, ResolveShape
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
+from pgshapes.waiting import poll_wait
 
 SHAPE = shape_of()
 KEY = SHAPE.comparable

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from pgshapes.errors import CreationFailed, NotNow
-from pgshapes.shape_cache.flight import RELEASED_PER_TURN, Flights
+from pgshapes.waiting.single_flight import RELEASED_PER_TURN, Flights
 
 
 class Work:

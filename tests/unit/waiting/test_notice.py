@@ -6,8 +6,8 @@ import asyncio
 import gc
 import weakref
 
-from pgshapes.tables.notice import Notice
 from pgshapes.tables.tables import Tables
+from pgshapes.waiting.notice import Notice
 
 
 async def test_it_wakes_ten_thousand_and_lets_later_ones_pass() -> None:

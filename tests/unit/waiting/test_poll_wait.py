@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgshapes.gates.poll_wait import SHORTEST_SLEEP_S, until
-from pgshapes.tables.notice import Notice
+from pgshapes.waiting.notice import Notice
+from pgshapes.waiting.poll_wait import SHORTEST_SLEEP_S, until
 
 
 class Time:

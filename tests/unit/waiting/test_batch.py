@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pgshapes.postgres.coalesced_read import CoalescedRead
+from pgshapes.waiting.batch import CoalescedRead
 
 
 class Catalogue:

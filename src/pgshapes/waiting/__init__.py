@@ -1,0 +1,1 @@
+"""How tasks wait for one another: notices, polls with a backoff, shared work, batches, fair queues."""
