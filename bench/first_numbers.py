@@ -22,7 +22,7 @@ from bench.proc import conditions, cpu_s, peak_mb
 from tests.databases import SERVER_SETTINGS, fresh_database
 from tests.servers import Server, running_server
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 COPY_JSON = (
     'COPY (SELECT \'{"key":"\\"public\\".\\"big\\"/\\"\' || id || \'\\"","value":{"id":"\' || id'

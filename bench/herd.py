@@ -23,7 +23,7 @@ import click
 import psycopg
 from tests.herd import LOGGING_SETTINGS, Answer, Clients, Stage, stage
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 LIMIT_S = 120.0
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import psycopg
 import uvloop
 
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.model.lsn import Lsn
 from pgshapes.postgres.connection import connect_for_replication
-from pgshapes.postgres.embedded import EmbeddedPostgres
 from pgshapes.postgres.pgoutput import PgoutputDecoder
 from pgshapes.postgres.replication import OnMessage, ReplicationStream
 from pgshapes.routing.assembler import TransactionAssembler

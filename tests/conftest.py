@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from tests.databases import SERVER_SETTINGS, fresh_database
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 SERVER_SETTINGS = {
     "max_connections": "400",

@@ -31,7 +31,7 @@ from tests.herd_server import calls_path, owner_path, wishes_path
 from tests.ports import free_port
 from tests.servers import Server
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 LOGGING_SETTINGS = {**SERVER_SETTINGS, "log_statement": "all", "log_line_prefix": "%n %d "}
 CREATE = "create_or_wait_shape_handle"

@@ -8,7 +8,7 @@ from typing import Final
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("model", "errors"),
     ("waiting", "where", "config", "config_values", "metrics"),
-    ("tables", "postgres", "shape_log", "gates"),
+    ("tables", "postgres", "embedded", "shape_log", "gates"),
     ("routing", "shape_cache"),
     ("http_api",),
     ("processes",),
@@ -39,7 +39,7 @@ IMPURE_MODULES: Final = frozenset(
 
 # Libraries that only one part may know.
 ONLY_IN: Final[dict[str, frozenset[str]]] = {
-    "psycopg": frozenset({"postgres"}),
+    "psycopg": frozenset({"postgres", "embedded"}),
     "postgast": frozenset({"where"}),
     "rich": frozenset({"cli"}),
     "click": frozenset({"cli"}),

@@ -10,7 +10,7 @@ import pytest
 from tests.databases import fresh_database
 from tests.servers import Server, running_server
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 
 @pytest.fixture(scope="module", params=[0, 2], ids=["one-process", "workers"])

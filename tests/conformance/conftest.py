@@ -10,7 +10,7 @@ from tests.conformance.items import Items
 from tests.databases import fresh_database
 from tests.servers import Server, running_server
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 _numbers = itertools.count()
 

@@ -21,10 +21,10 @@ from psycopg import pq
 from tests.oracle.where_clauses import COLUMNS, ClauseWriter, GeneratedClause
 from tests.oracle.where_values import MOODS, random_value
 
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import RequestError
 from pgshapes.model.change import Row
 from pgshapes.model.relation import Relation
-from pgshapes.postgres.embedded import EmbeddedPostgres
 from pgshapes.postgres.relation_query import RELATION_BY_NAME, relation_from_row
 from pgshapes.where.clause import clause_from_sql, prepare_clause
 

@@ -30,7 +30,7 @@ from tests.scene import (
 )
 from tests.unconfirmed import UNCONFIRMED_SETTINGS, WAITING, patient_url, unconfirmed
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 # --- commits that hang in synchronous replication
 

@@ -28,7 +28,7 @@ from tests.ports import free_port
 from tests.selected import select_rows
 from tests.servers import Server, running_server
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.processes.durability import Recorded
 
 DEFINITIONS = [

@@ -26,8 +26,8 @@ from tests.pending import until
 from tests.ports import free_port
 from tests.servers import Server, running_server
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
-from pgshapes.postgres.embedded_binaries import server_account
+from pgshapes.embedded.binaries import server_account
+from pgshapes.embedded.server import EmbeddedPostgres
 
 END_S = 60.0
 LOG_LINE = re.compile(r"timestamp='")

@@ -23,7 +23,7 @@ from tests.servers import Server, running_server
 from tests.subset_client import SubsetClient
 from tests.unconfirmed import UNCONFIRMED_SETTINGS, patient_url, unconfirmed
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 WORKERS = [pytest.param(0, id="one process"), pytest.param(2, id="workers")]
 SMALL_TABLE = "CREATE TABLE items (id int PRIMARY KEY, value text)"

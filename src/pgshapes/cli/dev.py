@@ -24,7 +24,7 @@ from pgshapes.config import Settings
 from pgshapes.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pgshapes.postgres.embedded import EmbeddedPostgres
+    from pgshapes.embedded.server import EmbeddedPostgres
 
 HOST: Final = "127.0.0.1"
 DATA_DIR: Final = Path(".pgshapes")
@@ -74,7 +74,7 @@ def _directories(*, fresh: bool) -> Iterator[tuple[Path | None, Path]]:
 
 @contextlib.contextmanager
 def _postgres(data_dir: Path | None, version: int) -> Iterator[EmbeddedPostgres]:
-    from pgshapes.postgres.embedded import EmbeddedPostgres
+    from pgshapes.embedded.server import EmbeddedPostgres
 
     click.echo("starting Postgres", err=True)
     try:

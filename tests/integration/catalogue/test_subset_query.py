@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaMoved, SourceError
 from pgshapes.model.relation import Relation
 from pgshapes.postgres import subset_query
 from pgshapes.postgres.connection import Connection, connect
 from pgshapes.postgres.connection_pool import ConnectionPool
-from pgshapes.postgres.embedded import EmbeddedPostgres
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.subset_query import SubsetSource, TakenSubset
 from pgshapes.postgres.subset_sql import SubsetSelection

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from tests.ports import free_port
 
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import ConfigError, SourceError
 from pgshapes.postgres.connection import (
     VALUE_SETTINGS,
@@ -17,7 +18,6 @@ from pgshapes.postgres.connection import (
     connection_string,
     settings_sql,
 )
-from pgshapes.postgres.embedded import EmbeddedPostgres
 
 SAMPLE = (
     "SELECT '\\x01ff'::bytea, timestamptz '2024-01-31 12:00:00.5+02', interval '1 year 2 days 3 hours',"

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from tests.databases import fresh_database
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 
 def test_the_database_is_ready_for_logical_decoding(sql: psycopg.Connection) -> None:

@@ -10,10 +10,10 @@ import pytest
 import uvloop
 from tests.replicated import PUBLICATION, prepare, replicated
 
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import SourceError, WireError
 from pgshapes.model.lsn import Lsn
 from pgshapes.postgres.connection import connect, connect_for_replication
-from pgshapes.postgres.embedded import EmbeddedPostgres
 from pgshapes.postgres.replication import ReplicationStream
 from pgshapes.postgres.slot import find_slot
 

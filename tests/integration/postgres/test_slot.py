@@ -9,9 +9,9 @@ import pytest
 from tests.databases import fresh_database
 from tests.replicated import prepare, replicated
 
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import SourceError
 from pgshapes.postgres.connection import connect, connect_for_replication
-from pgshapes.postgres.embedded import EmbeddedPostgres
 from pgshapes.postgres.slot import create_slot, drop_slot, find_slot
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import ConfigError
 from pgshapes.postgres.connection import connect, connect_for_replication
-from pgshapes.postgres.embedded import EmbeddedPostgres
 from pgshapes.postgres.system_identity import check_source, identify_system
 
 

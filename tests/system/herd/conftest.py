@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.herd import LOGGING_SETTINGS, Stage, stage
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 MODES = [
     pytest.param(0, id="one-process", marks=pytest.mark.xdist_group("a herd and one process")),

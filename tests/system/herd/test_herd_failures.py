@@ -14,7 +14,7 @@ from tests.herd import CREATE, Answer, Clients, Stage, stage
 from tests.system.herd.conftest import MODES
 from tests.system.herd.held_up import lock
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 CALLERS = 500
 LOG_RESOLUTION_S = 0.002

@@ -12,7 +12,7 @@ import pytest
 from tests.herd import CREATE, RESOLVE, Answer, Stage, stage
 from tests.system.herd.held_up import creation_limit_used_up
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 CALLERS = 2000
 

@@ -7,8 +7,8 @@ from collections import Counter
 import psycopg
 from tests.herd import CREATE, stage
 
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.gates.status_monitor import CONGESTED_FROM
-from pgshapes.postgres.embedded import EmbeddedPostgres
 
 CALLERS = 5000
 HOLD = "SELECT pg_advisory_lock(hashtext(%s))"

@@ -16,9 +16,9 @@ import psycopg
 import pytest
 from tests.ports import free_port
 
+from pgshapes.embedded import binaries as embedded_binaries
+from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import ConfigError
-from pgshapes.postgres import embedded_binaries
-from pgshapes.postgres.embedded import EmbeddedPostgres
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to choose from")
@@ -151,7 +151,7 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 STARTER = """
 import sys, time
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 server = EmbeddedPostgres()
 server.start()
 print(server.pid, server.socket_dir, flush=True)
@@ -205,7 +205,7 @@ def test_programs_out_of_the_users_reach_are_copied(monkeypatch: pytest.MonkeyPa
 AS_ORDINARY_USER = """
 import os, sys
 from pathlib import Path
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 data_dir, sys.executable = Path(sys.argv[1]), sys.argv[2]
 os.setgid({nobody})
 os.setuid({nobody})

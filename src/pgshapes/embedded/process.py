@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from pgshapes.postgres import embedded_guard
-from pgshapes.postgres.embedded_binaries import Account
+from pgshapes.embedded import guard as embedded_guard
+from pgshapes.embedded.binaries import Account
 
 _POLL_S: Final = 0.005
 

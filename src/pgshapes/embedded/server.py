@@ -22,10 +22,10 @@ from urllib.parse import quote
 
 import psycopg
 
+from pgshapes.embedded.binaries import Account, programs_for, server_account
+from pgshapes.embedded.data_dir import SUPERUSER, DataDirectory, last_line
+from pgshapes.embedded.process import ServerProcess
 from pgshapes.errors import ConfigError
-from pgshapes.postgres.embedded_binaries import Account, programs_for, server_account
-from pgshapes.postgres.embedded_data import SUPERUSER, DataDirectory, last_line
-from pgshapes.postgres.embedded_process import ServerProcess
 
 _START_DEADLINE_S: Final = 60.0
 """A start after a crash replays WAL first."""

@@ -11,8 +11,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from pgshapes.embedded.binaries import Account
 from pgshapes.errors import ConfigError
-from pgshapes.postgres.embedded_binaries import Account
 
 SUPERUSER: Final = "postgres"
 _PASSWORD_FILE: Final = "superuser_password"
