@@ -42,9 +42,9 @@ from pgshapes.processes.metrics_socket import metrics_socket
 from pgshapes.processes.owner_metrics import owner_families
 from pgshapes.processes.replicator import Replicator
 from pgshapes.processes.supervisor import run_with_workers
-from pgshapes.shape_cache.expiry import UseTracking
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.shape_cache.subsets import SubsetSnapshots
+from pgshapes.shape_cache.use_tracking import UseTracking
 from pgshapes.shape_log.files import Files
 from pgshapes.shape_log.reader import FileLogReader
 from pgshapes.shape_log.store import FileShapeStore, ShapeStore

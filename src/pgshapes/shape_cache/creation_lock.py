@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved
+from pgshapes.errors import PgShapesError
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import Tables
 
@@ -55,10 +55,3 @@ class CreationLocks:
         row = self._table.get(comparable)
         if row is not None and row.token == token and row.state is old:
             self._table.put(comparable, row._replace(state=new))
-
-
-def failure_of(row: CreationLock) -> PgShapesError:
-    """The error that a failed row stands for."""
-    if row.code == SchemaMoved.code:
-        return SchemaMoved(row.reason)
-    return CreationFailed(row.reason, retry_after_s=row.retry_after_s, known=True)

@@ -16,7 +16,7 @@ import structlog
 
 from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaMoved
 from pgshapes.model.shape import ResolvedShape
-from pgshapes.shape_cache.creation_lock import CreationLocks, failure_of
+from pgshapes.shape_cache.creation_lock import CreationLocks
 from pgshapes.shape_cache.creation_protocol import CallStep, next_call_step
 from pgshapes.shape_cache.creation_turn import CreationTurn
 from pgshapes.shape_cache.while_wanted import while_wanted
@@ -103,7 +103,7 @@ class Creations:
             return _value(handle)
         if step is CallStep.REFUSE and lock is not None:
             self.counts.refused += 1
-            return _failure(failure_of(lock))
+            return _failure(lock.error())
         if step is CallStep.ATTACH:
             self.counts.attached += 1
         creation = creation or self._claim(shape)

@@ -1,8 +1,8 @@
-"""No more than `max_shapes`: the shapes that were not read for the longest time go (semantics §12.5).
+"""Keep at most `max_shapes` shapes: remove those that were not read for the longest time.
 
-Callers only read tables, so each process notes which shapes it served (`UseTracking`) and tells the owner now
-and then; the owner (`ShapeExpiry`) keeps the times and removes what is too much. A shape that is being
-created has no time yet and is exempt. Times are the owner's own and start anew with it.
+HTTP processes report which shapes they served (`shape_cache.use_tracking`); the times of these reports are
+kept here, in the owner's memory, and start again with it. A shape that is being created has no time yet and
+is exempt.
 """
 
 from __future__ import annotations
@@ -12,52 +12,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from pgshapes.errors import PgShapesError
-from pgshapes.model.tail import Tail
 from pgshapes.shape_cache.cleaner import ShapeCleaner
-from pgshapes.shape_cache.shape_cache import ShapeCache
-from pgshapes.tables.calls import NoteUse
-from pgshapes.tables.link import OwnerLink
 from pgshapes.tables.tables import Tables
 
 EXPIRY_INTERVAL_S: Final = 60.0
-# Often enough that what is being read is never the oldest when the owner looks.
-REPORT_INTERVAL_S: Final = 15.0
-_REPORT_TIMEOUT_S: Final = 5.0
-
-
-class UseTracking(ShapeCache):
-    """A shape cache that knows which shapes it served since its last report."""
-
-    def __init__(self, link: OwnerLink) -> None:
-        super().__init__(link)
-        self._owner = link
-        self._used: set[str] = set()
-        self._reporting: asyncio.Task[None] | None = None
-
-    def tail(self, handle: str) -> Tail | None:
-        """See `ShapeCache.tail`: whoever reads a shape asks for its end first."""
-        self._used.add(handle)
-        return super().tail(handle)
-
-    def start_reports(self) -> None:
-        """Report from now on, for as long as the loop runs."""
-        self._reporting = asyncio.get_running_loop().create_task(self.report_for_ever())
-
-    async def report_for_ever(self, interval_s: float = REPORT_INTERVAL_S) -> None:
-        """Tell the owner, at intervals; what could not be told is told the next time."""
-        while True:
-            await asyncio.sleep(interval_s)
-            used, self._used = self._used, set()
-            try:
-                if used:
-                    await self._owner.call(NoteUse(tuple(used)), timeout_s=_REPORT_TIMEOUT_S)
-            except (PgShapesError, TimeoutError):
-                self._used |= used
 
 
 class ShapeExpiry:
-    """The owner's side."""
+    """Removes the least recently read shapes. The one owner of their times."""
 
     def __init__(
         self,

@@ -17,7 +17,6 @@ from pgshapes.errors import NotNow, OwnerAway, PgShapesError
 from pgshapes.metrics.distribution import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.tail import Tail
-from pgshapes.shape_cache.creation_lock import failure_of
 from pgshapes.shape_cache.creation_protocol import (
     ROUNDS,
     FlightStep,
@@ -221,7 +220,7 @@ class ShapeCache:
             if step is FlightStep.LAND and ready is not None:
                 return ready
             if step is FlightStep.FAIL:
-                raise failure_of(failures[-1] if failures else locks[comparable])
+                raise (failures[-1] if failures else locks[comparable]).error()
             if step is FlightStep.ASK:
                 await self._ask(shape)
             elif step is FlightStep.POLL:
@@ -265,7 +264,7 @@ class ShapeCache:
     def _raise_if_failed(self, comparable: bytes) -> None:
         row = self._link.tables.creation_locks.get(comparable)
         if row is not None and is_failed(row):
-            raise failure_of(row)
+            raise row.error()
 
     def _late(self, comparable: bytes) -> PgShapesError:
         row: CreationLock | None = self._link.tables.creation_locks.get(comparable)

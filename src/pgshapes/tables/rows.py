@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved
+
 
 class ShapeRow(NamedTuple):
     """A row of `shapes`, by handle."""
@@ -38,6 +40,12 @@ class CreationLock(NamedTuple):
     code: str = ""
     """Stable code of the error (`errors.py`)."""
     retry_after_s: int = 1
+
+    def error(self) -> PgShapesError:
+        """The error that a failed row stands for."""
+        if self.code == SchemaMoved.code:
+            return SchemaMoved(self.reason)
+        return CreationFailed(self.reason, retry_after_s=self.retry_after_s, known=True)
 
 
 class ConditionRow(NamedTuple):

@@ -11,7 +11,7 @@ from tests.unit.shape_cache.definitions_of import shape_of
 from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved, SourceError
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.shape_cache import creation_lock
-from pgshapes.shape_cache.creation_lock import CreationLocks, failure_of
+from pgshapes.shape_cache.creation_lock import CreationLocks
 from pgshapes.shape_cache.creation_turn import CreationTurn
 from pgshapes.shape_cache.creations import Creations
 from pgshapes.tables.mailbox import CallContext
@@ -109,7 +109,7 @@ async def test_whatever_it_fails_with_answers_everybody_for_a_second(
     assert owner.made == ["items"]
     assert owner.creations.counts.refused == 20
     row = owner.tables.creation_locks[shape_of().comparable]
-    assert type(failure_of(row)) is seen
+    assert type(row.error()) is seen
     await owner.tables.creation_locks.changed(shape_of().comparable)
     assert owner.lock("items") is None
     owner.gates["items"] = asyncio.get_running_loop().create_future()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 
 import pytest
 
-from pgshapes.shape_cache.expiry import ShapeExpiry, UseTracking
-from pgshapes.tables.calls import Call, NoteUse, Reply
-from pgshapes.tables.link import InProcessLink
-from pgshapes.tables.mailbox import CallContext
+from pgshapes.shape_cache.expiry import ShapeExpiry
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
 
@@ -72,22 +68,3 @@ async def test_a_shape_that_is_being_created_or_removed_does_not_count(tables: T
     put_shape(tables, "new", last_used=None)
     put_shape(tables, "gone", is_retiring=True)
     assert ShapeExpiry(tables, ended, 1).expire() == []  # type: ignore[arg-type]
-
-
-async def test_callers_tell_the_owner_what_they_read(tables: Tables) -> None:
-    told: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
-
-    def handle(call: Call, context: CallContext) -> Awaitable[Reply]:
-        assert isinstance(call, NoteUse)
-        told.put_nowait(call.handles)
-        return asyncio.sleep(0)
-
-    link = InProcessLink(tables, handle)
-    cache = UseTracking(link)
-    put_shape(tables, "a")
-    cache.tail("a")
-    cache.tail("a")
-    reporting = asyncio.create_task(cache.report_for_ever(interval_s=0.001))
-    assert await told.get() == ("a",)
-    reporting.cancel()
-    await link.close()

@@ -1,0 +1,33 @@
+"""What a process reports to the owner of the shapes that it served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from pgshapes.shape_cache.use_tracking import UseTracking
+from pgshapes.tables.calls import Call, NoteUse, Reply
+from pgshapes.tables.link import InProcessLink
+from pgshapes.tables.mailbox import CallContext
+from pgshapes.tables.rows import ShapeRow
+from pgshapes.tables.tables import Tables
+
+
+async def test_callers_tell_the_owner_what_they_read() -> None:
+    tables = Tables()
+    told: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
+
+    def handle(call: Call, context: CallContext) -> Awaitable[Reply]:
+        assert isinstance(call, NoteUse)
+        told.put_nowait(call.handles)
+        return asyncio.sleep(0)
+
+    link = InProcessLink(tables, handle)
+    cache = UseTracking(link)
+    tables.shapes.put("a", ShapeRow(b"a", 1, last_used=1.0))
+    cache.tail("a")
+    cache.tail("a")
+    reporting = asyncio.create_task(cache.report_for_ever(interval_s=0.001))
+    assert await told.get() == ("a",)
+    reporting.cancel()
+    await link.close()
