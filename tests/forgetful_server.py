@@ -15,7 +15,7 @@ from tests.forgetful_files import ForgetfulFiles
 from tests.held_files import HeldFiles
 
 from pgshapes.config import Settings
-from pgshapes.processes import durability
+from pgshapes.owner import durability
 from pgshapes.shape_log.files import Files
 from pgshapes.wiring import Seams, serve_in_one_process
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from pgshapes.config import Settings
-from pgshapes.processes import housekeeping
+from pgshapes.owner import housekeeping
 from pgshapes.wiring import serve_in_one_process
 
 

@@ -27,6 +27,8 @@ from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.metrics.family import Family
 from pgshapes.metrics.loop_turns import LoopTurns, loop_families
+from pgshapes.owner.metrics import owner_families
+from pgshapes.owner.replicator import Replicator
 from pgshapes.postgres.connection import connect
 from pgshapes.postgres.connection_pool import ConnectionPool
 from pgshapes.postgres.subset_query import SubsetSource
@@ -39,8 +41,6 @@ from pgshapes.processes.listening import listen
 from pgshapes.processes.logs import configure_logs
 from pgshapes.processes.metrics_listener import listen_for_metrics, metrics_listener
 from pgshapes.processes.metrics_socket import metrics_socket
-from pgshapes.processes.owner_metrics import owner_families
-from pgshapes.processes.replicator import Replicator
 from pgshapes.processes.supervisor import run_with_workers
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.shape_cache.subsets import SubsetSnapshots

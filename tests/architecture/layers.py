@@ -9,7 +9,8 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("model", "errors"),
     ("waiting", "where", "config", "config_values", "metrics"),
     ("tables", "postgres", "embedded", "shape_log", "gates"),
-    ("routing", "shape_cache"),
+    ("routing",),
+    ("owner", "shape_cache"),
     ("http_api",),
     ("processes",),
     ("wiring",),
@@ -20,15 +21,20 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
 SIBLINGS: Final[dict[tuple[str, str], str]] = {
     ("config", "config_values"): "the settings' parsers are a file of their own",
     ("gates", "tables"): "readiness is a row of the table `status`, which every process reads",
-    ("shape_cache", "routing"): "a creation registers its shape with the router between two transactions",
 }
 
 # Stands beside the layers: it talks to a server over HTTP and shares nothing with it but the nouns.
 ASIDE: Final[dict[str, frozenset[str]]] = {"client": frozenset({"model", "errors"})}
 SEE_WHAT_STANDS_ASIDE: Final = frozenset({"cli"})
 
-# What a layer would allow and the design forbids.
-FORBIDDEN: Final[frozenset[tuple[str, str]]] = frozenset({("http_api", "postgres"), ("http_api", "routing")})
+# What a layer would allow and the design forbids. Callers reach the owner over a link only, so `owner` sees
+# neither `shape_cache` nor `http_api`, nor they it.
+FORBIDDEN: Final[frozenset[tuple[str, str]]] = frozenset(
+    {
+        *(("http_api", "postgres"), ("http_api", "routing"), ("http_api", "owner")),
+        *(("shape_cache", "routing"), ("shape_cache", "owner"), ("owner", "shape_cache")),
+    }
+)
 
 # Parts that compute and do nothing else: no clock, file, socket, task, or log line.
 PURE: Final = frozenset({"model", "where", "routing"})

@@ -29,7 +29,7 @@ from tests.selected import select_rows
 from tests.servers import Server, running_server
 
 from pgshapes.embedded.server import EmbeddedPostgres
-from pgshapes.processes.durability import Recorded
+from pgshapes.owner.durability import Recorded
 
 DEFINITIONS = [
     {"table": "items"},

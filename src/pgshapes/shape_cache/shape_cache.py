@@ -17,15 +17,15 @@ from pgshapes.errors import NotNow, OwnerAway, PgShapesError
 from pgshapes.metrics.distribution import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.tail import Tail
-from pgshapes.shape_cache.creation_protocol import (
+from pgshapes.shape_cache.definitions import Definitions
+from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape
+from pgshapes.tables.creation_protocol import (
     ROUNDS,
     FlightStep,
     is_failed,
     is_poll_over,
     next_flight_step,
 )
-from pgshapes.shape_cache.definitions import Definitions
-from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape
 from pgshapes.tables.link import OwnerLink
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import LAST_SEEN_LSN

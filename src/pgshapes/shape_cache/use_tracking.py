@@ -1,4 +1,4 @@
-"""Which shapes this process served, reported to the owner so that `max_shapes` removes those that nobody reads.
+"""Reports which shapes this process served, so that `max_shapes` removes those that nobody reads.
 
 Callers only read tables, so what was read is noted here and sent at intervals. State: the handles read since
 the last report, of one process.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psycopg
 from tests.herd import Stage
 
-from pgshapes.shape_cache.creations import CREATION_LIMIT
+from pgshapes.owner.creations import CREATION_LIMIT
 
 HELD = (32, 16, 8, 4, 2, 1, 1)
 """Places that tables get one after another, when none gives its own back: no table more than it leaves."""

@@ -9,10 +9,10 @@ import pytest
 
 from pgshapes.errors import StorageError
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.processes.durability import Durability, Recorded
+from pgshapes.owner.catalogue import Statement
+from pgshapes.owner.durability import Durability, Recorded
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
-from pgshapes.shape_cache.catalogue import Statement
 
 
 class Witness:

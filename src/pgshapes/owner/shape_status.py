@@ -14,8 +14,8 @@ from typing import Protocol
 from pgshapes.model.relation import RelationData
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.shape_cache import catalogue
-from pgshapes.shape_cache.catalogue import Statement, StoredShape
+from pgshapes.owner import catalogue
+from pgshapes.owner.catalogue import Statement, StoredShape
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pgshapes.metrics.family import COUNTER, GAUGE, Family, counter, gauge, labelled
-from pgshapes.processes.owner import Owner, Sources
-from pgshapes.processes.replicator import Replicator
+from pgshapes.owner.owner import Owner, Sources
+from pgshapes.owner.replicator import Replicator
 from pgshapes.tables.deltas import TABLE_NAMES
 from pgshapes.tables.mailbox import Mailbox, Outcome
 from pgshapes.tables.tables import Tables

@@ -18,10 +18,10 @@ import structlog
 from pgshapes.errors import PgShapesError, StorageError
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.owner.catalogue import Catalogue, Statement, put_fact
+from pgshapes.owner.shape_status import QueuesStatements
 from pgshapes.routing.delivered import DeliveredTransaction, DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
-from pgshapes.shape_cache.catalogue import Catalogue, Statement, put_fact
-from pgshapes.shape_cache.shape_status import QueuesStatements
 
 # A sync costs milliseconds of disk time and nothing waits for it but WAL on the primary.
 SYNC_INTERVAL_S: Final = 0.1

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from pgshapes.shape_cache.cleaner import ShapeCleaner
+from pgshapes.owner.cleaner import ShapeCleaner
 from pgshapes.tables.tables import Tables
 
 EXPIRY_INTERVAL_S: Final = 60.0

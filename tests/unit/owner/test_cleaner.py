@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pgshapes.errors import StorageError
+from pgshapes.owner import cleaner as cleaner_module
+from pgshapes.owner.catalogue import Statement
+from pgshapes.owner.cleaner import ShapeCleaner
+from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
-from pgshapes.shape_cache import cleaner as cleaner_module
-from pgshapes.shape_cache.catalogue import Statement
-from pgshapes.shape_cache.cleaner import ShapeCleaner
-from pgshapes.shape_cache.shape_status import ShapeStatus
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
 

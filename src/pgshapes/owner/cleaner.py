@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 
 from pgshapes.errors import StorageError
+from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
-from pgshapes.shape_cache.shape_status import ShapeStatus
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
 

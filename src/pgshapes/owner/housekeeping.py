@@ -14,8 +14,8 @@ from typing import Final
 import structlog
 
 from pgshapes.errors import PgShapesError
-from pgshapes.processes.owner import Owner, Sources
-from pgshapes.shape_cache.catalogue import StoredShape
+from pgshapes.owner.catalogue import StoredShape
+from pgshapes.owner.owner import Owner, Sources
 from pgshapes.tables.tables import Tables
 
 _log = structlog.get_logger(__name__)

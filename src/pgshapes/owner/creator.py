@@ -18,16 +18,16 @@ from pgshapes.errors import PgShapesError, SchemaMoved
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.owner.cleaner import ShapeCleaner
+from pgshapes.owner.known_relations import KnownRelations
+from pgshapes.owner.log_publisher import LogPublisher
+from pgshapes.owner.shape_status import ShapeStatus
+from pgshapes.owner.snapshot_writing import SnapshotWriting
+from pgshapes.owner.taken_snapshot import TakenSnapshot, take_snapshot
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.router import Router
-from pgshapes.shape_cache.cleaner import ShapeCleaner
-from pgshapes.shape_cache.known_relations import KnownRelations
-from pgshapes.shape_cache.log_publisher import LogPublisher
-from pgshapes.shape_cache.shape_status import ShapeStatus
-from pgshapes.shape_cache.snapshot_writing import SnapshotWriting
-from pgshapes.shape_cache.taken_snapshot import TakenSnapshot, take_snapshot
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.waiting.fair_places import FairPlaces
 from pgshapes.where.clause import clause_from_sql

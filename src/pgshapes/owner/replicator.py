@@ -20,6 +20,13 @@ from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, NotReady, PgShapesError, SourceError
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.lsn import Lsn, format_lsn
+from pgshapes.owner.catalogue import Catalogue, delete_all_shapes, delete_incomplete, put_fact
+from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
+from pgshapes.owner.housekeeping import Housekeeping
+from pgshapes.owner.owner import Owner, Sources
+from pgshapes.owner.session import PUBLICATION_PREFIX, Found, Remembered, Session
+from pgshapes.owner.storage_dir import StorageDir
+from pgshapes.owner.write_buffer import WriteBuffer
 from pgshapes.postgres.connection import connect
 from pgshapes.postgres.connection_pool import ConnectionPool
 from pgshapes.postgres.current_snapshot import current_snapshot, flushed_lsn
@@ -29,16 +36,9 @@ from pgshapes.postgres.replication import ReplicationStream
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.postgres.sqlstate import config_error
 from pgshapes.postgres.system_identity import SystemIdentity
-from pgshapes.processes.durability import Durability, Recorded, load_recorded, recorded_fact
-from pgshapes.processes.housekeeping import Housekeeping
-from pgshapes.processes.owner import Owner, Sources
-from pgshapes.processes.session import PUBLICATION_PREFIX, Found, Remembered, Session
-from pgshapes.processes.storage_dir import StorageDir
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
-from pgshapes.shape_cache.catalogue import Catalogue, delete_all_shapes, delete_incomplete, put_fact
-from pgshapes.shape_cache.write_buffer import WriteBuffer
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.mailbox import CallContext

@@ -10,10 +10,10 @@ from tests.unit.shape_cache.definitions_of import shape_of
 
 from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved, SourceError
 from pgshapes.model.shape import ResolvedShape
-from pgshapes.shape_cache import creation_lock
-from pgshapes.shape_cache.creation_lock import CreationLocks
-from pgshapes.shape_cache.creation_turn import CreationTurn
-from pgshapes.shape_cache.creations import Creations
+from pgshapes.owner import creation_lock
+from pgshapes.owner.creation_lock import CreationLocks
+from pgshapes.owner.creation_turn import CreationTurn
+from pgshapes.owner.creations import Creations
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.rows import CreationState, ShapeRow
 from pgshapes.tables.tables import Tables

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from pgshapes.shape_cache.catalogue import Statement
+from pgshapes.owner.catalogue import Statement
 
 
 class CommitsStatements(Protocol):

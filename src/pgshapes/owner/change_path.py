@@ -17,15 +17,15 @@ import structlog
 from pgshapes.errors import DiskFull, PgShapesError, ReplicaIdentityNotFull
 from pgshapes.model.change import Fragment
 from pgshapes.model.lsn import Lsn
+from pgshapes.owner.cleaner import ShapeCleaner
+from pgshapes.owner.known_relations import KnownRelations
+from pgshapes.owner.log_publisher import LogPublisher
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.pgoutput import PgoutputDecoder
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.assembler import RelationAnnounced, TransactionAssembler
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Routed, Router
-from pgshapes.shape_cache.cleaner import ShapeCleaner
-from pgshapes.shape_cache.known_relations import KnownRelations
-from pgshapes.shape_cache.log_publisher import LogPublisher
 
 Event = Fragment | RelationAnnounced | ReplicaIdentityNotFull
 

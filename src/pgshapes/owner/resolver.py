@@ -14,9 +14,9 @@ import msgspec
 from pgshapes.errors import RequestError, SchemaMoved
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
+from pgshapes.owner.known_relations import KnownRelations
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.routing.wire_relation import is_published
-from pgshapes.shape_cache.known_relations import KnownRelations
 from pgshapes.waiting.fair_places import FairPlaces
 from pgshapes.where.clause import Clause, prepare_clause
 

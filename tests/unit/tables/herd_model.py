@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from pgshapes.shape_cache.creation_protocol import (
+from pgshapes.tables.creation_protocol import (
     ROUNDS,
     CallStep,
     FlightStep,

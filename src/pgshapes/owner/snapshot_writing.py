@@ -13,9 +13,9 @@ import orjson
 
 from pgshapes.errors import CreationFailed, PgShapesError
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.shape_cache.log_publisher import LogPublisher
-from pgshapes.shape_cache.shape_status import ShapeStatus
-from pgshapes.shape_cache.taken_snapshot import TakenSnapshot
+from pgshapes.owner.log_publisher import LogPublisher
+from pgshapes.owner.shape_status import ShapeStatus
+from pgshapes.owner.taken_snapshot import TakenSnapshot
 from pgshapes.shape_log.store import ShapeStore
 
 

@@ -7,7 +7,7 @@ and taken again before it goes on: a locked table must not use up the places of 
 from __future__ import annotations
 
 from pgshapes.model.shape import ResolvedShape
-from pgshapes.shape_cache.creation_lock import CreationLocks
+from pgshapes.owner.creation_lock import CreationLocks
 from pgshapes.waiting.fair_places import FairPlaces
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.shape_cache.herd_model import Budget, Model, State, Violation, check, one_of_two
+from tests.unit.tables.herd_model import Budget, Model, State, Violation, check, one_of_two
 
 Graph = dict[State, list[State]]
 """State → the states that the program reaches from it by itself, in one step."""

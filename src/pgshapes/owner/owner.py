@@ -18,24 +18,24 @@ from pgshapes.gates.conditions import Level
 from pgshapes.gates.status_monitor import StatusMonitor
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
+from pgshapes.owner.catalogue import StoredShape
+from pgshapes.owner.change_path import ChangePath
+from pgshapes.owner.cleaner import ShapeCleaner
+from pgshapes.owner.creation_lock import CreationLocks
+from pgshapes.owner.creations import Creations
+from pgshapes.owner.creator import CreatorParts, ShapeCreator
+from pgshapes.owner.expiry import ShapeExpiry
+from pgshapes.owner.known_relations import KnownRelations
+from pgshapes.owner.log_publisher import LogPublisher
+from pgshapes.owner.resolver import ShapeResolver
+from pgshapes.owner.shape_status import ShapeStatus
+from pgshapes.owner.while_wanted import while_wanted
+from pgshapes.owner.write_buffer import WriteBuffer
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
-from pgshapes.processes.change_path import ChangePath
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
-from pgshapes.shape_cache.catalogue import StoredShape
-from pgshapes.shape_cache.cleaner import ShapeCleaner
-from pgshapes.shape_cache.creation_lock import CreationLocks
-from pgshapes.shape_cache.creations import Creations
-from pgshapes.shape_cache.creator import CreatorParts, ShapeCreator
-from pgshapes.shape_cache.expiry import ShapeExpiry
-from pgshapes.shape_cache.known_relations import KnownRelations
-from pgshapes.shape_cache.log_publisher import LogPublisher
-from pgshapes.shape_cache.resolver import ShapeResolver
-from pgshapes.shape_cache.shape_status import ShapeStatus
-from pgshapes.shape_cache.while_wanted import while_wanted
-from pgshapes.shape_cache.write_buffer import WriteBuffer
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.calls import (
     Call,

@@ -16,10 +16,10 @@ import structlog
 
 from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaMoved
 from pgshapes.model.shape import ResolvedShape
-from pgshapes.shape_cache.creation_lock import CreationLocks
-from pgshapes.shape_cache.creation_protocol import CallStep, next_call_step
-from pgshapes.shape_cache.creation_turn import CreationTurn
-from pgshapes.shape_cache.while_wanted import while_wanted
+from pgshapes.owner.creation_lock import CreationLocks
+from pgshapes.owner.creation_turn import CreationTurn
+from pgshapes.owner.while_wanted import while_wanted
+from pgshapes.tables.creation_protocol import CallStep, next_call_step
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_places import FairPlaces

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from pgshapes.shape_cache.expiry import ShapeExpiry
+from pgshapes.owner.expiry import ShapeExpiry
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
 
