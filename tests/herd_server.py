@@ -21,10 +21,10 @@ import uvloop
 
 from pgshapes.config import Settings
 from pgshapes.postgres.snapshot import SnapshotSource
-from pgshapes.processes.child import ChildTask
-from pgshapes.processes.garbage import look_for_garbage_rarely
-from pgshapes.processes.logs import configure_logs
-from pgshapes.processes.supervisor import run_with_workers
+from pgshapes.server.child import ChildTask
+from pgshapes.server.garbage import look_for_garbage_rarely
+from pgshapes.server.logs import configure_logs
+from pgshapes.server.supervisor import run_with_workers
 from pgshapes.shape_log.files import RealFiles
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, ResolveShape
 from pgshapes.wiring import Seams, run_child, run_http_process, run_replicator, serve_in_one_loop

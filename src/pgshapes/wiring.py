@@ -32,16 +32,16 @@ from pgshapes.owner.replicator import Replicator
 from pgshapes.postgres.connection import connect
 from pgshapes.postgres.connection_pool import ConnectionPool
 from pgshapes.postgres.subset_query import SubsetSource
-from pgshapes.processes.caller_metrics import CallerParts, caller_families
-from pgshapes.processes.child import PERMITS, ChildTask, read_task, stop_with_supervisor
-from pgshapes.processes.garbage import look_for_garbage_rarely
-from pgshapes.processes.http_server import HttpServer
-from pgshapes.processes.limits import raise_open_files
-from pgshapes.processes.listening import listen
-from pgshapes.processes.logs import configure_logs
-from pgshapes.processes.metrics_listener import listen_for_metrics, metrics_listener
-from pgshapes.processes.metrics_socket import metrics_socket
-from pgshapes.processes.supervisor import run_with_workers
+from pgshapes.server.caller_metrics import CallerParts, caller_families
+from pgshapes.server.child import PERMITS, ChildTask, read_task, stop_with_supervisor
+from pgshapes.server.garbage import look_for_garbage_rarely
+from pgshapes.server.http_server import HttpServer
+from pgshapes.server.limits import raise_open_files
+from pgshapes.server.listening import listen
+from pgshapes.server.logs import configure_logs
+from pgshapes.server.metrics_listener import listen_for_metrics, metrics_listener
+from pgshapes.server.metrics_socket import metrics_socket
+from pgshapes.server.supervisor import run_with_workers
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.shape_cache.subsets import SubsetSnapshots
 from pgshapes.shape_cache.use_tracking import UseTracking

@@ -12,7 +12,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("routing",),
     ("owner", "shape_cache"),
     ("http_api",),
-    ("processes",),
+    ("server",),
     ("wiring",),
     ("cli",),
 )
@@ -49,7 +49,7 @@ ONLY_IN: Final[dict[str, frozenset[str]]] = {
     "postgast": frozenset({"where"}),
     "rich": frozenset({"cli"}),
     "click": frozenset({"cli"}),
-    "uvicorn": frozenset({"processes", "wiring"}),
+    "uvicorn": frozenset({"server", "wiring"}),
 }
 
 

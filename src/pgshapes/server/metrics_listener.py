@@ -14,7 +14,7 @@ from typing import Final
 
 from pgshapes.config import Settings
 from pgshapes.metrics.family import Family
-from pgshapes.processes.listening import listen
+from pgshapes.server.listening import listen
 
 Gather = Callable[[], Awaitable[Mapping[str, Sequence[Family] | None]]]
 """The families of each process by its name, None for one that does not answer."""

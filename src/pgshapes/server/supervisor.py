@@ -26,11 +26,11 @@ import structlog
 from pgshapes.config import Settings
 from pgshapes.gates.permit_counts import SharedCounts
 from pgshapes.metrics.family import Family
-from pgshapes.processes.child import PERMITS, ChildTask
-from pgshapes.processes.listening import listen
-from pgshapes.processes.logs import configure_logs
-from pgshapes.processes.metrics_listener import listen_for_metrics, metrics_listener
-from pgshapes.processes.metrics_socket import ask_for_metrics
+from pgshapes.server.child import PERMITS, ChildTask
+from pgshapes.server.listening import listen
+from pgshapes.server.logs import configure_logs
+from pgshapes.server.metrics_listener import listen_for_metrics, metrics_listener
+from pgshapes.server.metrics_socket import ask_for_metrics
 
 _log = structlog.get_logger(__name__)
 

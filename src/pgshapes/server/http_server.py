@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from pgshapes.processes.corked_transport import CorkedHttpProtocol
+from pgshapes.server.corked_transport import CorkedHttpProtocol
 
 # Proxies keep idle connections for 60 s; ours must outlive theirs, or they send into a closed one.
 _KEEP_ALIVE_S: Final = 75

@@ -1,1 +1,0 @@
-"""The processes that `pgshapes serve` consists of."""

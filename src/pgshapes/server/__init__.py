@@ -1,0 +1,1 @@
+"""Processes: the supervisor and its children, the HTTP server, the metrics listener."""
