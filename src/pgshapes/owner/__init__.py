@@ -1,1 +1,1 @@
-"""What only the replicator runs: the one writer of tables, logs and catalogue, and its life with its database."""
+"""What only the replicator runs: it alone writes tables, logs and catalogue, and follows the database."""
