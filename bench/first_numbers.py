@@ -19,8 +19,8 @@ import psycopg
 import uvloop
 from bench.load import get_many
 from bench.proc import conditions, cpu_s, peak_mb
-from tests.databases import SERVER_SETTINGS, fresh_database
-from tests.servers import Server, running_server
+from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.servers.servers import Server, running_server
 
 from pgshapes.embedded.server import EmbeddedPostgres
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 import psycopg
-from tests.herd import LOGGING_SETTINGS, Answer, Clients, Stage, stage
+from tests.support.clients.herd import LOGGING_SETTINGS, Answer, Clients, Stage, stage
 
 from pgshapes.embedded.server import EmbeddedPostgres
 
@@ -175,7 +175,7 @@ def main(callers: int, rows: int, refused: int | None, waiting: int | None, work
     for count in (0, max(1, (os.cpu_count() or 1) - 1)) if workers is None else (workers,):
         show_conditions(count)
         if waiting is not None:
-            patient = {"module": "tests.herd_server", "wishes": {"ready_timeout_s": LIMIT_S}}
+            patient = {"module": "tests.support.servers.herd_server", "wishes": {"ready_timeout_s": LIMIT_S}}
             with server(count, is_launched=False, **patient) as house:
                 readiness(house, waiting)
             continue

@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.http_fakes import ITEMS, FakeHouse
+from tests.support.seams.http_fakes import ITEMS, FakeHouse
 
 from pgshapes.gates.admission_control import AdmissionControl
 from pgshapes.http_api.app import AsgiApp, make_app

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from bench.proc import conditions
-from tests.where_tables import RELATION, row
+from tests.support.postgres.where_tables import RELATION, row
 
 from pgshapes.model.change import Row
 from pgshapes.routing.shape_index import ShapeIndex

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.databases import SERVER_SETTINGS, fresh_database
+from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 
 from pgshapes.embedded.server import EmbeddedPostgres
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.databases import fresh_database
-from tests.servers import Server, running_server
+from tests.support.postgres.databases import fresh_database
+from tests.support.servers.servers import Server, running_server
 
 from pgshapes.embedded.server import EmbeddedPostgres
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from tests.cases.matching import Mismatch, match
 from tests.cases.player import play
-from tests.servers import Server
+from tests.support.servers.servers import Server
 
 CASES: Final = [
     json.loads(line) for line in Path(__file__).with_name("http-cases.jsonl").read_text().splitlines()

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.rows import dict_row
-from tests.servers import Server
+from tests.support.servers.servers import Server
 
 TABLE: Final = """
     CREATE TABLE items (

@@ -18,7 +18,7 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
-from tests.where_tables import column
+from tests.support.postgres.where_tables import column
 
 from pgshapes.errors import RequestError
 from pgshapes.model.relation import Relation

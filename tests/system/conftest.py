@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import psycopg
 import pytest
-from tests.databases import fresh_database
-from tests.servers import Server, running_server
+from tests.support.postgres.databases import fresh_database
+from tests.support.servers.servers import Server, running_server
 
 from pgshapes.embedded.server import EmbeddedPostgres
 
-pytest.register_assert_rewrite("tests.scene")
+pytest.register_assert_rewrite("tests.support.servers.scene")
 
 MODES = [
     pytest.param((0, 1_000), id="1kB"),

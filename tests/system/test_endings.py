@@ -13,9 +13,9 @@ from itertools import count, product
 import httpx
 import psycopg
 import pytest
-from tests.materialised import Materialised, Row
-from tests.pending import until
-from tests.servers import Server, running_server
+from tests.support.clients.materialised import Materialised, Row
+from tests.support.clients.pending import until
+from tests.support.servers.servers import Server, running_server
 from tests.system.conftest import House
 
 CREATE = """
@@ -291,7 +291,9 @@ UNTOLD = {
 @pytest.fixture
 def impatient(database_url: str) -> Iterator[Server]:
     """A server that looks at the catalogue all the time."""
-    with running_server(database_url, module="tests.impatient_server", long_poll_timeout_ms=1000) as server:
+    with running_server(
+        database_url, module="tests.support.servers.impatient_server", long_poll_timeout_ms=1000
+    ) as server:
         yield server
 
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import httpx
 import psycopg
 import pytest
-from tests import writers
-from tests.bursts import bursts
-from tests.followers import Followers, Recorded, following
-from tests.history import Definition, History, Message, begin_history, read_history
-from tests.materialised import Materialised, Row, apply_change
-from tests.pending import end_mark
-from tests.selected import COLUMNS
+from tests.support.clients.followers import Followers, Recorded, following
+from tests.support.clients.materialised import Materialised, Row, apply_change
+from tests.support.clients.pending import end_mark
+from tests.support.postgres import writers
+from tests.support.postgres.bursts import bursts
+from tests.support.postgres.history import Definition, History, Message, begin_history, read_history
+from tests.support.postgres.selected import COLUMNS
 from tests.system.conftest import House
 
 from pgshapes.model.offset import Offset, parse_offset

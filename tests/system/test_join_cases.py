@@ -13,10 +13,11 @@ from contextlib import contextmanager
 import httpx
 import psycopg
 import pytest
-from tests.databases import fresh_database
-from tests.materialised import Materialised
-from tests.pending import until, until_query
-from tests.scene import (
+from tests.support.clients.materialised import Materialised
+from tests.support.clients.pending import until, until_query
+from tests.support.postgres.databases import fresh_database
+from tests.support.postgres.unconfirmed import UNCONFIRMED_SETTINGS, WAITING, patient_url, unconfirmed
+from tests.support.servers.scene import (
     LEFT_PUBLICATION,
     MODES,
     Scene,
@@ -28,7 +29,6 @@ from tests.scene import (
     scene,
     until_waiting,
 )
-from tests.unconfirmed import UNCONFIRMED_SETTINGS, WAITING, patient_url, unconfirmed
 
 from pgshapes.embedded.server import EmbeddedPostgres
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import httpx
 import psycopg
 import pytest
-from tests import writers
-from tests.materialised import Materialised
-from tests.selected import select_rows
-from tests.servers import Server, running_server
+from tests.support.clients.materialised import Materialised
+from tests.support.postgres import writers
+from tests.support.postgres.selected import select_rows
+from tests.support.servers.servers import Server, running_server
 
 
 def check(server: Server, client: httpx.Client, connection: psycopg.Connection, shape: Materialised) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import httpx
 import psycopg
 import pytest
-from tests import writers
-from tests.bursts import bursts
-from tests.followers import following
-from tests.materialised import Materialised
-from tests.pending import end_mark
-from tests.selected import select_rows
-from tests.servers import running_server
+from tests.support.clients.followers import following
+from tests.support.clients.materialised import Materialised
+from tests.support.clients.pending import end_mark
+from tests.support.postgres import writers
+from tests.support.postgres.bursts import bursts
+from tests.support.postgres.selected import select_rows
+from tests.support.servers.servers import running_server
 
 FOLLOWERS = 50
 TRANSACTIONS = 50

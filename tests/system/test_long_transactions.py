@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.scene import Scene, scene
+from tests.support.servers.scene import Scene, scene
 
 LONG = """
 BEGIN;

@@ -10,8 +10,8 @@ import threading
 
 import httpx
 import psycopg
-from tests.materialised import Materialised
-from tests.servers import running_server
+from tests.support.clients.materialised import Materialised
+from tests.support.servers.servers import running_server
 
 
 def test_a_replicator_that_waits_for_its_lock_ends_no_shape(database_url: str) -> None:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from tests.materialised import Refetch, Row
-from tests.pending import end_mark, until_query
-from tests.scene import MODES, has_waited, ids, key, open_writer, publish_and_drop, scene, until_waiting
+from tests.support.clients.materialised import Refetch, Row
+from tests.support.clients.pending import end_mark, until_query
+from tests.support.servers.scene import (
+    MODES,
+    has_waited,
+    ids,
+    key,
+    open_writer,
+    publish_and_drop,
+    scene,
+    until_waiting,
+)
 
 PARTITIONED = """
 CREATE TABLE parts (id int PRIMARY KEY, pad text, note text) PARTITION BY RANGE (id);

@@ -18,15 +18,15 @@ import httpx
 import msgspec
 import psycopg
 import pytest
-from tests import writers
-from tests.bursts import bursts
-from tests.databases import SERVER_SETTINGS, fresh_database
-from tests.followers import Followers, Patient, following
-from tests.materialised import Materialised
-from tests.pending import end_mark, until, until_query
-from tests.ports import free_port
-from tests.selected import select_rows
-from tests.servers import Server, running_server
+from tests.support.clients.followers import Followers, Patient, following
+from tests.support.clients.materialised import Materialised
+from tests.support.clients.pending import end_mark, until, until_query
+from tests.support.postgres import writers
+from tests.support.postgres.bursts import bursts
+from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.postgres.selected import select_rows
+from tests.support.servers.ports import free_port
+from tests.support.servers.servers import Server, running_server
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.owner.durability import Recorded

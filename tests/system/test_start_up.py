@@ -21,10 +21,10 @@ from urllib.parse import quote, urlsplit
 import httpx
 import psycopg
 import pytest
-from tests.databases import SERVER_SETTINGS, fresh_database
-from tests.pending import until
-from tests.ports import free_port
-from tests.servers import Server, running_server
+from tests.support.clients.pending import until
+from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.servers.ports import free_port
+from tests.support.servers.servers import Server, running_server
 
 from pgshapes.embedded.binaries import server_account
 from pgshapes.embedded.server import EmbeddedPostgres

@@ -14,14 +14,14 @@ from typing import NamedTuple
 import httpx
 import psycopg
 import pytest
-from tests import writers
-from tests.databases import fresh_database
-from tests.materialised import Refetch
-from tests.pending import until, until_query
-from tests.selected import select_rows
-from tests.servers import Server, running_server
-from tests.subset_client import SubsetClient
-from tests.unconfirmed import UNCONFIRMED_SETTINGS, patient_url, unconfirmed
+from tests.support.clients.materialised import Refetch
+from tests.support.clients.pending import until, until_query
+from tests.support.clients.subset_client import SubsetClient
+from tests.support.postgres import writers
+from tests.support.postgres.databases import fresh_database
+from tests.support.postgres.selected import select_rows
+from tests.support.postgres.unconfirmed import UNCONFIRMED_SETTINGS, patient_url, unconfirmed
+from tests.support.servers.servers import Server, running_server
 
 from pgshapes.embedded.server import EmbeddedPostgres
 

@@ -22,14 +22,14 @@ from typing import Any, NamedTuple
 import httpx
 import psycopg
 import pytest
-from tests import writers
-from tests.forgetful_files import forget
-from tests.forgetful_server import SYNC_INTERVAL, durable_root, held_root
-from tests.held_files import hold, is_reached, release
-from tests.materialised import Materialised, Refetch, Row
-from tests.pending import until
-from tests.selected import select_rows
-from tests.servers import Server, running_server
+from tests.support.clients.materialised import Materialised, Refetch, Row
+from tests.support.clients.pending import until
+from tests.support.postgres import writers
+from tests.support.postgres.selected import select_rows
+from tests.support.servers.forgetful_server import SYNC_INTERVAL, durable_root, held_root
+from tests.support.servers.servers import Server, running_server
+from tests.support.storage.forgetful_files import forget
+from tests.support.storage.held_files import hold, is_reached, release
 
 KILLS = 6
 
@@ -39,7 +39,7 @@ def forgetful_server(database_url: str, **settings: object) -> Iterator[Server]:
     """A server on a disk that forgets."""
     with running_server(
         database_url,
-        module="tests.forgetful_server",
+        module="tests.support.servers.forgetful_server",
         allow_delete=True,
         long_poll_timeout_ms=1000,
         **settings,

@@ -2,8 +2,8 @@
 
 Not a general file API: reading is done with plain `os` calls, because a read cannot lose anything. Writes
 go to the page cache and are readable at once by every process; only `sync_files` makes content durable, and
-only `sync_directories` makes names durable. The test twin `tests/forgetful_files.py` forgets what was not
-synced.
+only `sync_directories` makes names durable. The test twin, `tests/support/storage/forgetful_files.py`, loses
+what was not synced.
 """
 
 from __future__ import annotations

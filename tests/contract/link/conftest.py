@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from tests.links import Pair, Script, open_pair
+from tests.support.seams.links import Pair, Script, open_pair
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.links import Pair, turns
+from tests.support.seams.links import Pair, turns
 
 from pgshapes.errors import (
     CreationFailed,

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.links import connecting, eventually
-from tests.owner_process import owner_process
+from tests.support.seams.links import connecting, eventually
+from tests.support.servers.owner_process import owner_process
 
 from pgshapes.errors import OwnerAway
 from pgshapes.tables.calls import DeleteShape

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.links import Pair, Script, connecting, eventually, listening, turns
+from tests.support.seams.links import Pair, Script, connecting, eventually, listening, turns
 
 from pgshapes.errors import ConfigError, OwnerAway
 from pgshapes.model.offset import Offset

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.forgetful_files import ForgetfulFiles
+from tests.support.storage.forgetful_files import ForgetfulFiles
 
 from pgshapes.shape_log.files import Files, RealFiles
 from pgshapes.shape_log.memory import MemoryLogReader, MemoryShapeStore

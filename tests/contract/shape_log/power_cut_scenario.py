@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.forgetful_files import ForgetfulFiles, forget
-from tests.shape_log_samples import (
+from tests.support.storage.forgetful_files import ForgetfulFiles, forget
+from tests.support.storage.shape_log_samples import (
     Transaction,
     append_in_pieces,
     bodies,

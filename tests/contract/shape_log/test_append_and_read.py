@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.contract.shape_log.conftest import House
-from tests.shape_log_samples import (
+from tests.support.storage.shape_log_samples import (
     append_in_pieces,
     append_whole,
     bodies,

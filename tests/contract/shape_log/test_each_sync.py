@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.forgetful_files import ForgetfulFiles, forget
-from tests.shape_log_samples import (
+from tests.support.storage.forgetful_files import ForgetfulFiles, forget
+from tests.support.storage.shape_log_samples import (
     Transaction,
     append_whole,
     bodies,

@@ -7,7 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.shape_log_samples import append_whole, bodies, entries_of, make_handle, make_transactions, walk
+from tests.support.storage.shape_log_samples import (
+    append_whole,
+    bodies,
+    entries_of,
+    make_handle,
+    make_transactions,
+    walk,
+)
 
 from pgshapes.errors import DiskFull, StorageError
 from pgshapes.model.offset import AFTER_SNAPSHOT, Offset

@@ -8,7 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.shape_log_samples import append_whole, bodies, entries_of, make_handle, make_transactions, walk
+from tests.support.storage.shape_log_samples import (
+    append_whole,
+    bodies,
+    entries_of,
+    make_handle,
+    make_transactions,
+    walk,
+)
 
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
@@ -85,7 +92,7 @@ _OWNER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from pgshapes.shape_log.store import FileShapeStore
-from tests.shape_log_samples import append_in_pieces, make_handle, make_transactions
+from tests.support.storage.shape_log_samples import append_in_pieces, make_handle, make_transactions
 
 store = FileShapeStore(sys.argv[1], chunk_bytes=3000)
 log = store.create(make_handle(1))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.forgetful_files import ForgetfulFiles
-from tests.shape_log_samples import (
+from tests.support.storage.forgetful_files import ForgetfulFiles
+from tests.support.storage.shape_log_samples import (
     Transaction,
     append_in_pieces,
     append_whole,

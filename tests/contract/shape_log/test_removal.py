@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.contract.shape_log.conftest import House
-from tests.shape_log_samples import append_whole, bodies, make_handle, make_transactions, walk
+from tests.support.storage.shape_log_samples import append_whole, bodies, make_handle, make_transactions, walk
 
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import AFTER_SNAPSHOT

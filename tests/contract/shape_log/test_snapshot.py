@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.contract.shape_log.conftest import House
-from tests.shape_log_samples import make_handle
+from tests.support.storage.shape_log_samples import make_handle
 
 from pgshapes.errors import StorageError
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.links import eventually
+from tests.support.seams.links import eventually
 
 from pgshapes.errors import NotNow, OwnerAway, RequestError, SchemaMoved
 from pgshapes.model.offset import FIRST_SNAPSHOT_CHUNK, Offset

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 from pgshapes.embedded import binaries as embedded_binaries
 from pgshapes.embedded.server import EmbeddedPostgres

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import ConfigError, SourceError

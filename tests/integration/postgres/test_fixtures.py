@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from tests.databases import fresh_database
+from tests.support.postgres.databases import fresh_database
 
 from pgshapes.embedded.server import EmbeddedPostgres
 

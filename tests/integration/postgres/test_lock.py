@@ -6,7 +6,7 @@ import asyncio
 
 import psycopg
 import pytest
-from tests.replicated import prepare, replicated
+from tests.support.postgres.replicated import prepare, replicated
 
 from pgshapes.postgres.connection import connect
 from pgshapes.postgres.lock import AdvisoryLock, LockBreaker

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import psycopg
-from tests.replicated import PUBLICATION, prepare
+from tests.support.postgres.replicated import PUBLICATION, prepare
 
 from pgshapes.postgres.pgoutput import PgoutputDecoder
 from pgshapes.postgres.pgoutput_messages import (

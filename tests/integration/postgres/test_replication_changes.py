@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import psycopg
-from tests.replicated import prepare, replicated
+from tests.support.postgres.replicated import prepare, replicated
 
 from pgshapes.model.change import Change, Operation
 

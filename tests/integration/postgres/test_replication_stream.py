@@ -8,7 +8,7 @@ import itertools
 import psycopg
 import pytest
 import uvloop
-from tests.replicated import PUBLICATION, prepare, replicated
+from tests.support.postgres.replicated import PUBLICATION, prepare, replicated
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import SourceError, WireError

@@ -6,8 +6,8 @@ import asyncio
 
 import psycopg
 import pytest
-from tests.databases import fresh_database
-from tests.replicated import prepare, replicated
+from tests.support.postgres.databases import fresh_database
+from tests.support.postgres.replicated import prepare, replicated
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import SourceError

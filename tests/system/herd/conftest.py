@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.herd import LOGGING_SETTINGS, Stage, stage
+from tests.support.clients.herd import LOGGING_SETTINGS, Stage, stage
 
 from pgshapes.embedded.server import EmbeddedPostgres
 

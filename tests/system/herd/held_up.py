@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import psycopg
-from tests.herd import Stage
+from tests.support.clients.herd import Stage
 
 from pgshapes.owner.creations import CREATION_LIMIT
 

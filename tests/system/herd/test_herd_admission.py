@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from tests.herd import CREATE, RESOLVE, Stage
+from tests.support.clients.herd import CREATE, RESOLVE, Stage
 from tests.system.herd.held_up import lock, shapes_of, wide_table
 
 CALLERS = 400

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-from tests.herd import CREATE, Answer, Clients, Stage, stage
+from tests.support.clients.herd import CREATE, Answer, Clients, Stage, stage
 from tests.system.herd.conftest import MODES
 from tests.system.herd.held_up import lock
 

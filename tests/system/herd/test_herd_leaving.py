@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from tests.herd import CREATE, Stage
+from tests.support.clients.herd import CREATE, Stage
 from tests.system.herd.held_up import creation_limit_used_up
 
 CALLERS = 500

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.herd import CREATE, RESOLVE, Answer, Stage, stage
+from tests.support.clients.herd import CREATE, RESOLVE, Answer, Stage, stage
 from tests.system.herd.held_up import creation_limit_used_up
 
 from pgshapes.embedded.server import EmbeddedPostgres

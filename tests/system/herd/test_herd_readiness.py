@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import psycopg
-from tests.herd import CREATE, stage
+from tests.support.clients.herd import CREATE, stage
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.gates.status_monitor import CONGESTED_FROM

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from tests.http_fakes import CHUNK, ITEMS, Client, FakeHouse
+from tests.support.seams.http_fakes import CHUNK, ITEMS, Client, FakeHouse
 
 from pgshapes import __version__
 from pgshapes.errors import OwnerAway, SourceError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.http_fakes import ITEMS, FakeHouse
+from tests.support.seams.http_fakes import ITEMS, FakeHouse
 
 from pgshapes.http_api.body_cache import ENTRY_OVERHEAD_BYTES, BodyCache, up_to_date, up_to_date_after
 from pgshapes.model.offset import AFTER_SNAPSHOT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.http_fakes import ITEMS, Answer, Client, FakeHouse, turns
+from tests.support.seams.http_fakes import ITEMS, Answer, Client, FakeHouse, turns
 
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.settings import HttpSettings

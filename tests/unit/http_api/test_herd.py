@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.http_fakes import ITEMS, Client, FakeHouse, turns
+from tests.support.seams.http_fakes import ITEMS, Client, FakeHouse, turns
 
 from pgshapes.errors import CreationFailed
 from pgshapes.gates.conditions import Level

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.http_fakes import CHUNK, COMPLETE, ITEMS, Answer, Client, FakeHouse, turns
+from tests.support.seams.http_fakes import CHUNK, COMPLETE, ITEMS, Answer, Client, FakeHouse, turns
 
 from pgshapes.gates.conditions import Level
 from pgshapes.gates.permit_counts import Kind

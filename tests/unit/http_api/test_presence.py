@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.http_fakes import CHUNK, ITEMS, SCHEMA, Answer, Client, FakeHouse, FakeSubsets
+from tests.support.seams.http_fakes import CHUNK, ITEMS, SCHEMA, Answer, Client, FakeHouse, FakeSubsets
 
 from pgshapes.errors import CreationFailed, NotNow
 from pgshapes.http_api.settings import HttpSettings

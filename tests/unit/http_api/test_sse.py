@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.http_fakes import ITEMS, Client, Connection, FakeHouse, turns
+from tests.support.seams.http_fakes import ITEMS, Client, Connection, FakeHouse, turns
 
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import as_events

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.http_fakes import ITEMS, Client, FakeHouse, FakeSubsets
+from tests.support.seams.http_fakes import ITEMS, Client, FakeHouse, FakeSubsets
 
 from pgshapes.errors import RequestError
 from pgshapes.gates.permit_counts import Kind

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pgoutput_encoder import encode, number
-from tests.pgoutput_strategies import plain_messages, streamed_messages
+from tests.support.postgres.pgoutput_encoder import encode, number
+from tests.support.postgres.pgoutput_strategies import plain_messages, streamed_messages
 
 from pgshapes.errors import WireError
 from pgshapes.postgres.pgoutput import PgoutputDecoder

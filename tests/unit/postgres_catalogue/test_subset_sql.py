@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from psycopg import errors as pg
-from tests.where_tables import column
+from tests.support.postgres.where_tables import column
 
 from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaMoved
 from pgshapes.model.relation import Relation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.routing_samples import ITEMS, column, message_of, parsed, relation
+from tests.support.seams.routing_samples import ITEMS, column, message_of, parsed, relation
 
 from pgshapes.model.offset import Offset
 from pgshapes.model.relation import Relation

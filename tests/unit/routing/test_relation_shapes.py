@@ -5,7 +5,7 @@ leaves and of changed tables are read.
 from __future__ import annotations
 
 import pytest
-from tests.routing_samples import (
+from tests.support.seams.routing_samples import (
     GRADE,
     ID,
     ITEMS,

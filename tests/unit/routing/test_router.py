@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.routing_samples import (
+from tests.support.seams.routing_samples import (
     ID,
     ITEMS,
     LEAF,

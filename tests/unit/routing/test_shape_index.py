@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.where_tables import RELATION, row
+from tests.support.postgres.where_tables import RELATION, row
 
 from pgshapes.routing.shape_index import ShapeIndex
 from pgshapes.where.clause import clause_from_sql

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.routing_samples import GRADE, ID, ITEMS, TITLE, announcement, column, relation
+from tests.support.seams.routing_samples import GRADE, ID, ITEMS, TITLE, announcement, column, relation
 
 from pgshapes.model.relation import Column
 from pgshapes.routing.wire_relation import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.where_tables import RELATION, row
+from tests.support.postgres.where_tables import RELATION, row
 
 from pgshapes.errors import RequestError
 from pgshapes.where.clause import Clause, clause_from_sql, prepare_clause

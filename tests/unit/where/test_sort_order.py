@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.where_tables import RELATION
+from tests.support.postgres.where_tables import RELATION
 
 from pgshapes.errors import RequestError
 from pgshapes.where.sort_order import MAX_TERMS, SortTerm, parse_order_by

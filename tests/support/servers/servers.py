@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import psycopg
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 40.0
@@ -83,7 +83,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=Path(__file__).parent.parent,
+                cwd=Path(__file__).parents[3],
                 start_new_session=True,
                 preexec_fn=_end_with_tests,  # noqa: PLW1509 - it calls one C function
             )

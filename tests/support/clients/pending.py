@@ -10,7 +10,7 @@ from typing import Protocol
 
 import httpx
 import psycopg
-from tests.materialised import Materialised
+from tests.support.clients.materialised import Materialised
 
 
 class Ask(Protocol):

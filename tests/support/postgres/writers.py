@@ -1,5 +1,6 @@
-"""Writers that commit all the time: `python -m tests.writers URL TABLE WRITERS SEED PAUSE_S` until standard
-input ends.
+"""Writers that commit all the time, until standard input ends.
+
+Run as `python -m tests.support.postgres.writers URL TABLE WRITERS SEED PAUSE_S`.
 
 Each transaction inserts, updates and deletes a few rows of a table `(id bigint primary key, tenant int, n
 int, pad text)`; some use subtransactions that are rolled back, some are rolled back whole.
@@ -69,9 +70,18 @@ def writing(
 ) -> Iterator[None]:
     """Run writers in a process of their own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.writers", url, table, str(writers), str(seed), str(pause_s)],
+        [
+            sys.executable,
+            "-m",
+            "tests.support.postgres.writers",
+            url,
+            table,
+            str(writers),
+            str(seed),
+            str(pause_s),
+        ],
         stdin=subprocess.PIPE,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[3],
     )
     assert process.stdin is not None
     try:

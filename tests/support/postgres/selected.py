@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import psycopg
-from tests.materialised import Row
+from tests.support.clients.materialised import Row
 
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.current_snapshot import parse_visibility
@@ -15,7 +15,7 @@ def select_rows(
     connection: psycopg.Connection, table: str, where: str = "true"
 ) -> tuple[SnapshotVisibility, int, dict[str, Row]]:
     """Visibility, WAL position and rows, by key, of one snapshot of a table made by
-    `tests.writers.CREATE`.
+    `tests.support.postgres.writers.CREATE`.
     """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

@@ -1,9 +1,10 @@
-"""The server in one process on a disk that forgets: `python -m tests.forgetful_server`, settings from the
-environment.
+"""The server in one process, on a disk that loses what was not synced.
+
+Run as `python -m tests.support.servers.forgetful_server`, settings from the environment.
 
 The durable image is kept beside the storage directory, in `<storage_dir>.durable`; what a test holds back of
-the disk's work (`tests.held_files`), in `<storage_dir>.held`. With FORGETFUL_SYNC_INTERVAL_S in the
-environment the logs are synced at that interval only.
+the disk's work (`tests.support.storage.held_files`), in `<storage_dir>.held`. With FORGETFUL_SYNC_INTERVAL_S
+in the environment the logs are synced at that interval only.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.forgetful_files import ForgetfulFiles
-from tests.held_files import HeldFiles
+from tests.support.storage.forgetful_files import ForgetfulFiles
+from tests.support.storage.held_files import HeldFiles
 
 from pgshapes.config import Settings
 from pgshapes.owner import durability

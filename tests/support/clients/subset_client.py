@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from tests.materialised import Refetch, Row
+from tests.support.clients.materialised import Refetch, Row
 
 from pgshapes.model.visibility import SnapshotVisibility, xid_precedes
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import psycopg
-from tests.materialised import Row, apply_change
-from tests.replicated import prepare, replicated
+from tests.support.clients.materialised import Row, apply_change
+from tests.support.postgres.replicated import prepare, replicated
 
 from pgshapes.model.change import Change, Operation
 

@@ -1,8 +1,8 @@
-"""The server with taps, and without what a herd must not depend on: `python -m tests.herd_server`.
+"""The server with taps, and without what a herd must not depend on.
 
-Settings come from the environment, what is special from the file beside the storage directory that
-`tests.herd` writes. SIGUSR1 keeps the owner's loop busy for a second. With workers the children run this
-module, too.
+Run as `python -m tests.support.servers.herd_server`. Settings come from the environment, what is special
+from the file beside the storage directory that `tests.support.clients.herd` writes. SIGUSR1 keeps the
+owner's loop busy for a second. With workers the children run this module, too.
 """
 
 from __future__ import annotations

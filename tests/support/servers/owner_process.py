@@ -1,8 +1,8 @@
-"""An owner in a process of its own, for tests that stop and kill one: `python -m tests.owner_process PATH`.
+"""An owner in a process of its own, for tests that stop and kill one.
 
-Its table `progress` holds its `pid` and the number of calls `begun`. A call's handle says what it does:
-`hang` is never answered, `block N` keeps the whole loop busy for N seconds, anything else is answered with
-the handle.
+Run as `python -m tests.support.servers.owner_process PATH`. Its table `progress` holds its `pid` and the
+number of calls `begun`. A call's handle says what it does: `hang` is never answered, `block N` keeps the
+whole loop busy for N seconds, anything else is answered with the handle.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def serve(path: str) -> None:
 @contextmanager
 def owner_process(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Such a process; killed at the end, also when it is stopped."""
-    process = subprocess.Popen([sys.executable, "-m", "tests.owner_process", str(path)])
+    process = subprocess.Popen([sys.executable, "-m", "tests.support.servers.owner_process", str(path)])
     try:
         yield process
     finally:

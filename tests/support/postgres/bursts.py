@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
-from tests import writers
+from tests.support.postgres import writers
 
 Transaction = Callable[[psycopg.Connection, str, random.Random], object]
 

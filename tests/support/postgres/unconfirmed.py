@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import pq
-from tests.databases import SERVER_SETTINGS
+from tests.support.postgres.databases import SERVER_SETTINGS
 
 UNCONFIRMED_SETTINGS = {
     **SERVER_SETTINGS,

@@ -26,10 +26,10 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
-from tests.databases import SERVER_SETTINGS, fresh_database
-from tests.herd_server import calls_path, owner_path, wishes_path
-from tests.ports import free_port
-from tests.servers import Server
+from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.servers.herd_server import calls_path, owner_path, wishes_path
+from tests.support.servers.ports import free_port
+from tests.support.servers.servers import Server
 
 from pgshapes.embedded.server import EmbeddedPostgres
 
@@ -64,11 +64,11 @@ class Clients:
 
     def __init__(self, host: str, port: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.herd_client", host, str(port)],
+            [sys.executable, "-m", "tests.support.clients.herd_client", host, str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[3],
         )
 
     def open(self, paths: Sequence[str]) -> None:
@@ -231,7 +231,7 @@ def stage(
     wishes: dict[str, Any] | None = None,
     is_launched: bool = True,
     role: str | None = None,
-    module: str = "tests.herd_server",
+    module: str = "tests.support.servers.herd_server",
     **settings: Any,
 ) -> Iterator[Stage]:
     """A server with taps on a database of its own, active unless it is for the test to launch. With a `role`

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import httpx
-from tests.materialised import Materialised, Row
+from tests.support.clients.materialised import Materialised, Row
 
 from pgshapes.model.offset import Offset
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import httpx
 import psycopg
 import pytest
-from tests.materialised import Materialised, Row
-from tests.pending import Ask, end_mark, pending_requests, until, until_query
-from tests.servers import Server, running_server
+from tests.support.clients.materialised import Materialised, Row
+from tests.support.clients.pending import Ask, end_mark, pending_requests, until, until_query
+from tests.support.servers.servers import Server, running_server
 
 MODES = [pytest.param(0, 1_000, id="1kB"), pytest.param(2, 10_000, id="10kB-workers")]
 

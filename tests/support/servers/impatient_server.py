@@ -1,5 +1,6 @@
-"""The server in one process, which looks at the catalogue all the time: `python -m tests.impatient_server`,
-settings from the environment.
+"""The server in one process, which reads the system catalogs all the time.
+
+Run as `python -m tests.support.servers.impatient_server`, settings from the environment.
 """
 
 from __future__ import annotations
