@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.seams.http_fakes import ITEMS, FakeHouse
 
-from pgshapes.gates.admission_control import AdmissionControl
+from pgshapes.gates.admission import AdmissionControl
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.shape import RawShape, ResolvedShape

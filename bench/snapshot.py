@@ -13,8 +13,7 @@ import uvloop
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.model.relation import Relation
-from pgshapes.postgres.connection import Connection, connect
-from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.snapshot import SnapshotSource

@@ -19,8 +19,7 @@ import uvloop
 
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, PgShapesError
-from pgshapes.gates.admission_control import AdmissionControl
-from pgshapes.gates.permit_counts import PermitCounts, SharedCounts
+from pgshapes.gates.admission import AdmissionControl, PermitCounts, SharedCounts
 from pgshapes.gates.status_monitor import StatusMonitor
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets
@@ -29,18 +28,18 @@ from pgshapes.metrics.family import Family
 from pgshapes.metrics.loop_turns import LoopTurns, loop_families
 from pgshapes.owner.metrics import owner_families
 from pgshapes.owner.replicator import Replicator
-from pgshapes.postgres.connection import connect
-from pgshapes.postgres.connection_pool import ConnectionPool
-from pgshapes.postgres.subset_query import SubsetSource
-from pgshapes.server.caller_metrics import CallerParts, caller_families
+from pgshapes.postgres.connection import ConnectionPool, connect
+from pgshapes.postgres.subset import SubsetSource
 from pgshapes.server.child import PERMITS, ChildTask, read_task, stop_with_supervisor
-from pgshapes.server.garbage import look_for_garbage_rarely
-from pgshapes.server.http_server import HttpServer
-from pgshapes.server.limits import raise_open_files
-from pgshapes.server.listening import listen
-from pgshapes.server.logs import configure_logs
-from pgshapes.server.metrics_listener import listen_for_metrics, metrics_listener
-from pgshapes.server.metrics_socket import metrics_socket
+from pgshapes.server.environment import configure_logs, look_for_garbage_rarely, raise_open_files
+from pgshapes.server.http_server import HttpServer, listen
+from pgshapes.server.metrics import (
+    CallerParts,
+    caller_families,
+    listen_for_metrics,
+    metrics_listener,
+    metrics_socket,
+)
 from pgshapes.server.supervisor import run_with_workers
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.shape_cache.subsets import SubsetSnapshots

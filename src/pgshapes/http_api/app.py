@@ -1,8 +1,8 @@
 """The ASGI application: what happens to a request, from its first byte to its last, in order.
 
-Request id → HEAD becomes GET → route → authentication on the resolved route → the route's answer → exceptions
-into responses, in one place. Not here: what each route does. State: that of the parts, made once in
-`make_app`.
+Request id → HEAD becomes GET → route → authentication on the resolved route → the route's answer →
+exceptions into responses, in one place. Health and DELETE are answered here, shapes in `serve`. State: that
+of the parts, made once in `make_app`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import Final
 
 import structlog
 
-from pgshapes.errors import PgShapesError
+from pgshapes.errors import PgShapesError, RequestError
+from pgshapes.gates.conditions import Level, ServiceStatus
 from pgshapes.http_api import headers
 from pgshapes.http_api.answers import Answers
 from pgshapes.http_api.body_cache import BodyCache
-from pgshapes.http_api.delete import DeleteShape
 from pgshapes.http_api.disconnect import while_connected
 from pgshapes.http_api.error_responses import error_response
-from pgshapes.http_api.health import health_response
-from pgshapes.http_api.live import Holds
+from pgshapes.http_api.headers import deletion_headers, health_headers
+from pgshapes.http_api.live import Holds, TailWaits
 from pgshapes.http_api.lookup import Lookup
+from pgshapes.http_api.params import parse_delete_request
 from pgshapes.http_api.parsed_queries import ParsedQueries, ParsedQuery
 from pgshapes.http_api.ports import Admission, LogReader, Readiness, Shapes, Subsets
 from pgshapes.http_api.reads import Reads
@@ -33,7 +34,60 @@ from pgshapes.http_api.response import Exchange, Receive, Response, Scope, Send
 from pgshapes.http_api.serve import ServeShape
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
-from pgshapes.http_api.tail_waits import TailWaits
+from pgshapes.model.shape import RawShape
+
+_STATES: Final = {
+    ServiceStatus.ACTIVE: (200, b'{"status":"active"}'),
+    ServiceStatus.SLEEPING: (200, b'{"status":"active"}'),
+    ServiceStatus.WAITING: (202, b'{"status":"waiting"}'),
+    ServiceStatus.STARTING: (202, b'{"status":"starting"}'),
+}
+
+
+def health_response(word: ServiceStatus) -> Response:
+    """How the service is, for load balancers."""
+    status, body = _STATES[word]
+    return Response(status, health_headers(), body)
+
+
+MISMATCH: Final = (
+    "The specified shape definition and handle do not match. Please ensure the shape definition is correct or"
+    " omit the shape handle from the request to obtain a new one."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteShape:
+    """Drops shapes on request."""
+
+    shapes: Shapes
+    readiness: Readiness
+    settings: HttpSettings
+    lookup: Lookup
+
+    async def answer(self, query: ParsedQuery) -> Response:
+        """202 once the shape is gone. Raises RequestError, NotReady."""
+        await self.readiness.wait_until(Level.ACTIVE, self.settings.ready_timeout_s)
+        if not self.settings.allow_delete:
+            raise RequestError("DELETE not allowed", status=405)
+        request = parse_delete_request(query.parameters)
+        handle = request.handle if request.raw is None else await self._find(request.raw, request.handle)
+        if handle is None or not await self.shapes.delete(handle):
+            raise RequestError("No existing shape found", status=404)
+        await self.shapes.removed(handle)
+        return Response(202, deletion_headers())
+
+    async def _find(self, raw: RawShape, presented: str | None) -> str | None:
+        shape = await self.lookup.resolve(raw)
+        found = self.shapes.find_handle(shape)
+        if presented is None or presented == found:
+            return found
+        if await self.shapes.is_current(presented, shape):
+            return presented
+        if found is None:
+            return None
+        raise RequestError(MISMATCH)
+
 
 log = structlog.get_logger(__name__)
 

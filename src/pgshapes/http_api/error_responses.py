@@ -14,7 +14,7 @@ import orjson
 
 from pgshapes import errors
 from pgshapes.http_api import headers
-from pgshapes.http_api.request_body import UnreadableBody
+from pgshapes.http_api.parameters import UnreadableBody
 from pgshapes.http_api.response import Response
 
 MUST_REFETCH: Final = b'[{"headers":{"control":"must-refetch"}}]'

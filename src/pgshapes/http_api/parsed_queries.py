@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pgshapes.http_api.parameters import Parameters, gather_subset, merge_parameters, parse_query_string
 from pgshapes.http_api.params import ShapeRequest, parse_shape_request
-from pgshapes.http_api.query_string import Parameters, parse_query_string
-from pgshapes.http_api.request_body import gather_subset, merge_parameters
 
 CAPACITY: Final = 8192
 LONGEST_KEPT_BYTES: Final = 2048

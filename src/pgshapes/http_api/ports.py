@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
+from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level, ServiceStatus
-from pgshapes.gates.permit_counts import Kind
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset

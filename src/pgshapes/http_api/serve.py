@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgshapes.errors import RequestError
+from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
-from pgshapes.gates.permit_counts import Kind
 from pgshapes.http_api.answers import Answers, Asked
 from pgshapes.http_api.decide import MustRefetch
 from pgshapes.http_api.disconnect import while_connected
 from pgshapes.http_api.error_responses import refetch_response
 from pgshapes.http_api.lookup import Lookup
+from pgshapes.http_api.parameters import UnreadableBody, parse_body
 from pgshapes.http_api.params import ShapeRequest
 from pgshapes.http_api.parsed_queries import ParsedQuery
 from pgshapes.http_api.ports import Admission, Permit, Readiness, Shapes, Subsets
 from pgshapes.http_api.reads import Reads
-from pgshapes.http_api.request_body import UnreadableBody, parse_body
 from pgshapes.http_api.response import Exchange, Response
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams

@@ -21,10 +21,10 @@ from pgshapes.http_api import decide
 from pgshapes.http_api.answers import Answers, Asked
 from pgshapes.http_api.body_cache import BodyCache, up_to_date
 from pgshapes.http_api.decide import Wake
+from pgshapes.http_api.live import TailWaits
 from pgshapes.http_api.reads import Reads
 from pgshapes.http_api.response import Exchange
 from pgshapes.http_api.settings import HttpSettings
-from pgshapes.http_api.tail_waits import TailWaits
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
 

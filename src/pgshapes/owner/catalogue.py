@@ -1,16 +1,20 @@
-"""What an instance must remember across restarts, in SQLite (design §5).
+"""What an instance must remember across restarts, in SQLite, and the group commit in front of it.
 
-Not the shapes' rows: those are files (`shape_log`). Owned by the replicator; used from one thread at a time,
-which is the write buffer's. `synchronous=FULL`: a commit that returned survives a power cut.
+Not the shapes' rows: those are files (`shape_log`). `synchronous=FULL`: a commit that returned survives a
+power cut. Reads run in the replicator's loop, which they block, and only at start; commits run in the write
+buffer's one thread. Writes of one loop turn are committed together, and so are those that arrive during a
+commit: a commit costs one sync of the disk, a burst of creations two.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -161,3 +165,66 @@ def put_fact(name: str, value: bytes) -> Statement:
         " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (name, value),
     )
+
+
+class CommitsStatements(Protocol):
+    """What the buffer writes to."""
+
+    def commit(self, statements: Sequence[Statement]) -> None:
+        """Make all durable, or none."""
+
+
+class WriteBuffer:
+    """Statements on their way to the disk, in order."""
+
+    def __init__(self, catalogue: CommitsStatements) -> None:
+        self._catalogue = catalogue
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
+        self._waiting: list[tuple[Statement, asyncio.Future[None]]] = []
+        self._committer: asyncio.Task[None] | None = None
+        self.commits = 0
+
+    def put(self, *statements: Statement) -> asyncio.Future[None]:
+        """Queue writes; the future is done when the last of them is durable, or fails with StorageError."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        future.add_done_callback(_retrieve)
+        for statement in statements[:-1]:
+            queued: asyncio.Future[None] = loop.create_future()
+            queued.add_done_callback(_retrieve)
+            self._waiting.append((statement, queued))
+        self._waiting.append((statements[-1], future))
+        if self._committer is None:
+            self._committer = loop.create_task(self._commit_all())
+        return future
+
+    async def close(self) -> None:
+        """Commit what is queued and end the thread."""
+        if self._committer is not None:
+            await self._committer
+        self._thread.shutdown()
+
+    async def _commit_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                statements = [statement for statement, _ in batch]
+                try:
+                    await loop.run_in_executor(self._thread, self._catalogue.commit, statements)
+                except Exception as error:
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(error)
+                else:
+                    self.commits += 1
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_result(None)
+        finally:
+            self._committer = None
+
+
+def _retrieve(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,8 +1,15 @@
-"""The owner's queue of creations: one at a time for each definition, several definitions side by side (design
-§6, 5-7).
+"""The owner's queue of creations: one at a time for each definition, several definitions side by side.
 
-The lock row is set when a call arrives, before it waits for a place. A call that finds a creation under way
-attaches to it. A creation that all have left before it began is not begun. Owned by the replicator's loop.
+The lock row is set when a call arrives, before it waits for a slot. A call that finds a creation in progress
+attaches to it. A creation that every caller has left before it began is not begun. Callers read the lock rows
+and never write them, so no caller can leave one behind. A failed creation leaves a row that answers every
+request for a second; the timer that removes it names the creation it belongs to, so it cannot remove a newer
+row.
+
+A creation gives its slot back while it waits for a table's old writers, which may take minutes and uses
+nothing here, and takes one again before it continues: a locked table must not use up the slots of others.
+
+All state belongs to the replicator's loop.
 """
 
 from __future__ import annotations
@@ -16,13 +23,96 @@ import structlog
 
 from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaMoved
 from pgshapes.model.shape import ResolvedShape
-from pgshapes.owner.creation_lock import CreationLocks
-from pgshapes.owner.creation_turn import CreationTurn
 from pgshapes.owner.while_wanted import while_wanted
 from pgshapes.tables.creation_protocol import CallStep, next_call_step
 from pgshapes.tables.mailbox import CallContext
+from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_places import FairPlaces
+
+# One attempt a second, however many ask (design §6).
+FAILURE_LASTS_S: Final = 1.0
+
+
+class CreationLocks:
+    """The one writer of `creation_locks`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._table = tables.creation_locks
+        self._token = 0
+
+    def claim(self, comparable: bytes) -> int:
+        """Set the row; returns the creation's token."""
+        self._token += 1
+        self._table.put(comparable, CreationLock(CreationState.IN_PROGRESS, self._token))
+        return self._token
+
+    def wait_for_table(self, comparable: bytes, token: int) -> None:
+        """Note that the creation waits for somebody's lock on the table."""
+        self._move(comparable, token, CreationState.IN_PROGRESS, CreationState.WAITING_FOR_TABLE_LOCK)
+
+    def go_on(self, comparable: bytes, token: int) -> None:
+        """Note that it waits for nobody's lock any more."""
+        self._move(comparable, token, CreationState.WAITING_FOR_TABLE_LOCK, CreationState.IN_PROGRESS)
+
+    def clear(self, comparable: bytes, token: int) -> None:
+        """Remove the row of this creation, whatever it says; rows of others stay."""
+        row = self._table.get(comparable)
+        if row is not None and row.token == token:
+            self._table.remove(comparable)
+
+    def fail(self, comparable: bytes, token: int, error: PgShapesError) -> None:
+        """Turn the row into the answer for everyone who asks within the next second."""
+        failed = CreationLock(CreationState.FAILED, token, error.message, error.code)
+        self._table.put(comparable, failed)
+        asyncio.get_running_loop().call_later(FAILURE_LASTS_S, self.clear, comparable, token)
+
+    def _move(self, comparable: bytes, token: int, old: CreationState, new: CreationState) -> None:
+        row = self._table.get(comparable)
+        if row is not None and row.token == token and row.state is old:
+            self._table.put(comparable, row._replace(state=new))
+
+
+class CreationTurn:
+    """Use as `async with`. What it tells of the creation is seen in its lock row."""
+
+    def __init__(
+        self, places: FairPlaces[int], locks: CreationLocks, shape: ResolvedShape, token: int
+    ) -> None:
+        self._places = places
+        self._locks = locks
+        self._comparable = shape.comparable
+        self._token = token
+        self._table = shape.definition.relation_oid
+        self._has_place = False
+
+    async def __aenter__(self) -> CreationTurn:
+        await self._take()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._give_back()
+
+    def wait_for_table(self) -> None:
+        """The creation waits for somebody's lock on the table."""
+        self._locks.wait_for_table(self._comparable, self._token)
+        self._give_back()
+
+    async def go_on(self) -> None:
+        """It has the table; to be awaited before more is done."""
+        await self._take()
+        self._locks.go_on(self._comparable, self._token)
+
+    async def _take(self) -> None:
+        if not self._has_place:
+            await self._places.take(self._table)
+            self._has_place = True
+
+    def _give_back(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._places.give_back(self._table)
+
 
 _log = structlog.get_logger(__name__)
 

@@ -18,12 +18,11 @@ from pgshapes.errors import PgShapesError, SchemaMoved
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.owner.change_path import LogPublisher
 from pgshapes.owner.cleaner import ShapeCleaner
 from pgshapes.owner.known_relations import KnownRelations
-from pgshapes.owner.log_publisher import LogPublisher
 from pgshapes.owner.shape_status import ShapeStatus
-from pgshapes.owner.snapshot_writing import SnapshotWriting
-from pgshapes.owner.taken_snapshot import TakenSnapshot, take_snapshot
+from pgshapes.owner.snapshotting import SnapshotWriting, TakenSnapshot, take_snapshot
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource

@@ -18,19 +18,16 @@ from pgshapes.gates.conditions import Level
 from pgshapes.gates.status_monitor import StatusMonitor
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
-from pgshapes.owner.catalogue import StoredShape
-from pgshapes.owner.change_path import ChangePath
+from pgshapes.owner.catalogue import StoredShape, WriteBuffer
+from pgshapes.owner.change_path import ChangePath, LogPublisher
 from pgshapes.owner.cleaner import ShapeCleaner
-from pgshapes.owner.creation_lock import CreationLocks
-from pgshapes.owner.creations import Creations
+from pgshapes.owner.creations import CreationLocks, Creations
 from pgshapes.owner.creator import CreatorParts, ShapeCreator
 from pgshapes.owner.expiry import ShapeExpiry
 from pgshapes.owner.known_relations import KnownRelations
-from pgshapes.owner.log_publisher import LogPublisher
 from pgshapes.owner.resolver import ShapeResolver
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.owner.while_wanted import while_wanted
-from pgshapes.owner.write_buffer import WriteBuffer
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource

@@ -20,20 +20,17 @@ from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, NotReady, PgShapesError, SourceError
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.lsn import Lsn, format_lsn
-from pgshapes.owner.catalogue import Catalogue, delete_all_shapes, delete_incomplete, put_fact
+from pgshapes.owner.catalogue import Catalogue, WriteBuffer, delete_all_shapes, delete_incomplete, put_fact
 from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
 from pgshapes.owner.housekeeping import Housekeeping
 from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.session import PUBLICATION_PREFIX, Found, Remembered, Session
 from pgshapes.owner.storage_dir import StorageDir
-from pgshapes.owner.write_buffer import WriteBuffer
-from pgshapes.postgres.connection import connect
-from pgshapes.postgres.connection_pool import ConnectionPool
-from pgshapes.postgres.current_snapshot import current_snapshot, flushed_lsn
+from pgshapes.postgres.connection import ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.replication import ReplicationStream
-from pgshapes.postgres.snapshot import SnapshotSource
+from pgshapes.postgres.snapshot import SnapshotSource, current_snapshot, flushed_lsn
 from pgshapes.postgres.sqlstate import config_error
 from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.routing.delivered import DeliveredTransactions

@@ -1,8 +1,7 @@
-"""pgoutput's bytes as messages (manual: Logical Replication Message Formats, protocol versions 1 and 2).
-Pure.
+"""Decodes pgoutput messages (manual: Logical Replication Message Formats). Pure.
 
 Not here: the envelope around the bytes (`replication`) and what a transaction is (`routing.assembler`).
-Every value is text: the binary format is never asked for.
+Every value is text: the binary format is never requested.
 
 Invariant: a message is read to its last byte or not at all. Whatever the bytes are, the outcome is a
 message or a WireError that names the kind of message and the position in it. State: whether a streamed
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from pgshapes.errors import WireError
 from pgshapes.postgres.pgoutput_messages import (
@@ -38,7 +37,68 @@ from pgshapes.postgres.pgoutput_messages import (
     Unchanged,
     Update,
 )
-from pgshapes.postgres.wire_reader import Unreadable, WireReader
+
+
+class Unreadable(Exception):
+    """The bytes at `position` are not what the format says; becomes a WireError with the message's kind."""
+
+    def __init__(self, what: str, position: int) -> None:
+        super().__init__(what)
+        self.position = position
+
+
+class WireReader:
+    """A place in a message that moves forward."""
+
+    def __init__(self, data: bytes, position: int = 0) -> None:
+        self._data = data
+        self.position = position
+
+    def uint8(self) -> int:
+        return int(self._number("!B"))
+
+    def uint16(self) -> int:
+        return int(self._number("!H"))
+
+    def int32(self) -> int:
+        return int(self._number("!i"))
+
+    def uint32(self) -> int:
+        return int(self._number("!I"))
+
+    def int64(self) -> int:
+        return int(self._number("!q"))
+
+    def uint64(self) -> int:
+        return int(self._number("!Q"))
+
+    def take(self, length: int) -> bytes:
+        """The next `length` bytes."""
+        start, end = self.position, self.position + length
+        if end > len(self._data):
+            raise Unreadable("message cut short", len(self._data))
+        self.position = end
+        return self._data[start:end]
+
+    def string(self) -> str:
+        """Text up to the next zero byte."""
+        end = self._data.find(b"\0", self.position)
+        if end < 0:
+            raise Unreadable("text without an end", self.position)
+        raw, start, self.position = self._data[self.position : end], self.position, end + 1
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise Unreadable("text that is not UTF-8", start) from None
+
+    def _number(self, form: str) -> Any:
+        try:
+            (number,) = struct.unpack_from(form, self._data, self.position)
+        except struct.error:
+            raise Unreadable("message cut short", len(self._data)) from None
+        self.position += struct.calcsize(form)
+        return number
+
 
 _uint16_at = struct.Struct("!H").unpack_from
 _uint32_at = struct.Struct("!I").unpack_from

@@ -22,9 +22,8 @@ from psycopg import pq
 from pgshapes.errors import SchemaMoved, SourceError
 from pgshapes.model.relation import Relation
 from pgshapes.postgres import simple_query, table_identity
-from pgshapes.postgres.connection import Connection
-from pgshapes.postgres.connection_pool import ConnectionPool
-from pgshapes.postgres.snapshot_refusal import known_refusal, refuse
+from pgshapes.postgres.connection import Connection, ConnectionPool
+from pgshapes.postgres.refusals import known_refusal, refuse_snapshot
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 from pgshapes.postgres.table_identity import TableState
 from pgshapes.waiting.batch import CoalescedRead
@@ -209,7 +208,7 @@ class Publication:
             except psycopg.Error as error:
                 if _is_collision(error):
                     return False
-                raise refuse(error) from error
+                raise refuse_snapshot(error) from error
             finally:
                 if db.pgconn.transaction_status == pq.TransactionStatus.INERROR:
                     await simple_query.run(db, "ROLLBACK")
@@ -247,7 +246,7 @@ class Publication:
             async with self._pool.connection() as db:
                 yield db
         except (SourceError, psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise refuse(error) from error
+            raise refuse_snapshot(error) from error
 
 
 def patience_ms(blockers: list[Blocker], deadlock_timeout_ms: int) -> int:

@@ -1,32 +1,72 @@
-"""The replication stream: a walsender connection in COPY mode, read in the event loop and answered in time.
+"""The replication stream: a walsender connection in COPY mode, read in the event loop and answered in time
+(manual: Streaming Replication Protocol).
 
-It hands on bytes and positions; what they mean is `pgoutput`'s business, and what may be acknowledged is
-the caller's. It never reconnects: an end is an error with what helps against it.
+It hands on bytes and positions; what they mean is decided in `pgoutput`, and what may be acknowledged by the
+caller. It never reconnects: an end is an error that says what helps.
 
-Invariants: the socket is read until nothing is left before it is waited for, but a turn of the loop is
-given back after a few milliseconds. Status goes out in time also while reading is paused, so a slow
-consumer is never taken for a dead one. Nothing is acknowledged that the caller did not acknowledge. State:
-the connection, the positions, and the loop's registrations for the socket belong to the stream.
+Invariants: the socket is read until nothing is left before it is waited for, but the loop gets control back
+after a few milliseconds. Status is sent in time also while reading is paused, so a slow consumer is never
+taken for a dead one. Nothing is acknowledged that the caller did not acknowledge. State: the connection, the
+positions, and the loop's registrations for the socket belong to the stream.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import Final, NamedTuple, NoReturn, Self
 
 import psycopg
 from psycopg import pq
 
-from pgshapes.errors import SourceError
+from pgshapes.errors import SourceError, WireError
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.identifiers import quote_identifier, quote_literal
 from pgshapes.postgres.sqlstate import RETRY, WAIT, from_sqlstate
-from pgshapes.postgres.walsender import PAYLOAD_START, decode_keepalive, encode_status, wal_end_of
+
+PAYLOAD_START: Final = 25
+"""Where the message begins in XLogData: behind its kind, start, end and time."""
+
+_end_at = struct.Struct("!8xQ").unpack_from
+_keepalive_at = struct.Struct("!QQB")
+_status = struct.Struct("!cQQQqB")
+_EPOCH_S: Final = 946_684_800
+"""2000-01-01 in seconds since 1970; Postgres counts its microseconds from there."""
+
+
+class Keepalive(NamedTuple):
+    """The server has nothing to send but its position."""
+
+    wal_end: Lsn
+    wants_reply: bool
+
+
+def wal_end_of(data: bytes | memoryview) -> Lsn:
+    """The position that XLogData carries. Raises WireError when there is no message in it."""
+    if len(data) <= PAYLOAD_START:
+        raise WireError(f"XLogData of {len(data)} bytes")
+    end: Lsn = _end_at(data, 1)[0]
+    return end
+
+
+def decode_keepalive(data: bytes | memoryview) -> Keepalive:
+    """A primary keepalive message. Raises WireError for anything else."""
+    if data[:1] != b"k" or len(data) != 1 + _keepalive_at.size:
+        raise WireError(f"unknown replication message {bytes(data[:1])!r} of {len(data)} bytes")
+    wal_end, _, wants_reply = _keepalive_at.unpack_from(data, 1)
+    return Keepalive(wal_end, bool(wants_reply))
+
+
+def encode_status(received: Lsn, flushed: Lsn, now_s: float) -> bytes:
+    """A standby status update: up to where WAL has come in, and up to where the server may forget it."""
+    microseconds = int((now_s - _EPOCH_S) * 1_000_000)
+    return _status.pack(b"r", max(received, flushed), flushed, flushed, microseconds, 0)
+
 
 OnMessage = Callable[[bytes, Lsn], None]
 """Takes a pgoutput message and the server's position with it."""

@@ -1,8 +1,9 @@
-"""Reads the rows of a shape as they are at one moment, as ready JSON texts (design §7 steps 3 to 5).
+"""Reads the rows of a shape as they are at one moment, as ready JSON texts.
 
 Not here: which transactions are in the snapshot (`model.visibility`), when it must be taken again (the caller
-knows what was delivered), where the texts go. Invariant: what `take` tells was asked first the snapshot, then
-the WAL position, and all rows come from that snapshot. State: an open snapshot owns its connection until the
+knows what was delivered), where the texts go. Invariants: `take` asks for the snapshot first and for the WAL
+position after it, and all rows come from that snapshot of the primary; settings are made with SET LOCAL, so
+that a transaction pooler finds nothing changed. State: an open snapshot owns its connection until the
 `async with` ends.
 """
 
@@ -14,21 +15,110 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import psycopg
+from psycopg import pq
+from psycopg.pq.abc import PGresult
 
 from pgshapes.errors import SourceError
+from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.postgres import simple_query, snapshot_refusal, snapshot_transaction
-from pgshapes.postgres.connection import Connection
-from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
+from pgshapes.postgres import refusals, simple_query
+from pgshapes.postgres.connection import (
+    LONG_LIFE_SETTINGS,
+    VALUE_SETTINGS,
+    Connection,
+    ConnectionPool,
+    PoolTimeout,
+    settings_sql,
+)
 from pgshapes.postgres.copy_out import CopyOut
 from pgshapes.postgres.rendering import copy_rows
+from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
+
+_QUERY = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text"
+
+_FLUSHED = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text"
+
+
+async def current_snapshot(pool: ConnectionPool) -> SnapshotVisibility:
+    """The visibility of a statement that runs now. Raises SourceError."""
+    try:
+        async with pool.connection() as connection:
+            row = await (await connection.execute(_QUERY)).fetchone()
+    except psycopg.Error as error:
+        raise from_sqlstate(error) from error
+    if row is None:
+        raise SourceError("Postgres did not say what is visible")
+    return parse_visibility(row[0], row[1])
+
+
+async def flushed_lsn(pool: ConnectionPool) -> Lsn:
+    """Up to where the WAL can be sent now. Raises SourceError."""
+    try:
+        async with pool.connection() as connection:
+            row = await (await connection.execute(_FLUSHED)).fetchone()
+    except psycopg.Error as error:
+        raise from_sqlstate(error) from error
+    if row is None:
+        raise SourceError("Postgres did not say how far its WAL goes")
+    return parse_lsn(row[0])
+
+
+def parse_visibility(snapshot: str, insert_lsn: str) -> SnapshotVisibility:
+    """`xmin:xmax:xip,xip…` (manual: pg_snapshot) and an LSN as values."""
+    xmin, xmax, xip = snapshot.split(":")
+    running = tuple(int(xid) for xid in xip.split(",") if xid)
+    return SnapshotVisibility(int(xmin), int(xmax), running, parse_lsn(insert_lsn))
+
+
+_CLEAN_UP_TIMEOUT_S: Final = 5.0
+
+_QUERY_SETTINGS: Final = (
+    *LONG_LIFE_SETTINGS,
+    ("row_security", "off"),  # the log knows no policies: an error is better than other rows than the log's
+    ("jit", "off"),  # output functions gain nothing by it, and the first row waits for the compiler
+)
+
+BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + settings_sql(
+    VALUE_SETTINGS + _QUERY_SETTINGS, local=True
+)
+
+LOOK: Final = (
+    "SELECT pg_catalog.pg_current_snapshot()::text,"
+    " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::text END"
+)
+"""What the snapshot sees. It exists before its first expression is computed, so the WAL position is later."""
+
+
+def visibility(look: PGresult) -> SnapshotVisibility:
+    """What `LOOK` found. Raises SourceError on a standby, whose snapshots list no running transactions."""
+    snapshot, insert_lsn = (look.get_value(0, column) for column in (0, 1))
+    if snapshot is None or insert_lsn is None:
+        raise SourceError("snapshots need the primary: this server is a standby", action=OPERATOR)
+    return parse_visibility(snapshot.decode(), insert_lsn.decode())
+
+
+async def leave(connection: Connection) -> None:
+    """Bring the connection back to idle, or close it: also in the middle of a query that nobody wants any
+    more.
+    """
+    status = connection.pgconn.transaction_status
+    try:
+        async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
+            if status == pq.TransactionStatus.ACTIVE:
+                await connection.cancel_safe(timeout=_CLEAN_UP_TIMEOUT_S)
+                await connection.close()
+            elif status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
+                await simple_query.run(connection, "ROLLBACK")
+    except (TimeoutError, psycopg.Error):
+        await connection.close()
+
 
 FIRST_ROW_TIMEOUT_S: Final = 30.0
 QUEUE_TIMEOUT_S: Final = 10.0
 """Below the 30 s that a caller waits for a creation."""
 
-_TAKE: Final = f"{snapshot_transaction.BEGIN}; {snapshot_transaction.LOOK}"
+_TAKE: Final = f"{BEGIN}; {LOOK}"
 """One round trip."""
 
 
@@ -47,8 +137,8 @@ class Snapshot:
         try:
             *_, look = await simple_query.run(self._connection, _TAKE)
         except psycopg.Error as error:
-            raise snapshot_refusal.refuse(error) from error
-        return snapshot_transaction.visibility(look)
+            raise refusals.refuse_snapshot(error) from error
+        return visibility(look)
 
     async def discard(self) -> None:
         """End the transaction without a query."""
@@ -67,14 +157,14 @@ class Snapshot:
                     yield batch
                     batch = await copy.next_batch()
             except psycopg.Error as error:
-                raise snapshot_refusal.refuse(error) from error
+                raise refusals.refuse_snapshot(error) from error
         await self._end("COMMIT")
 
     async def leave(self) -> None:
         """Bring the connection back to idle, or close it: also in the middle of a query that nobody wants any
         more.
         """
-        await snapshot_transaction.leave(self._connection)
+        await leave(self._connection)
 
     async def _first_batch(self, copy_sql: str) -> tuple[list[bytes], CopyOut]:
         try:
@@ -82,13 +172,13 @@ class Snapshot:
                 copy = await CopyOut.begin(self._connection, copy_sql)
                 return await copy.next_batch(), copy
         except TimeoutError:
-            raise snapshot_refusal.too_slow(self._first_row_timeout_s) from None
+            raise refusals.too_slow(self._first_row_timeout_s) from None
 
     async def _end(self, how: str) -> None:
         try:
             await simple_query.run(self._connection, how)
         except psycopg.Error as error:
-            raise snapshot_refusal.refuse(error) from error
+            raise refusals.refuse_snapshot(error) from error
 
 
 class SnapshotSource:
@@ -130,6 +220,6 @@ class SnapshotSource:
         try:
             return await borrowed.enter_async_context(self._pool.connection(self._queue_timeout_s))
         except PoolTimeout:
-            raise snapshot_refusal.queue_too_long() from None
+            raise refusals.queue_too_long() from None
         except SourceError as error:
-            raise snapshot_refusal.refuse(error) from error
+            raise refusals.refuse_snapshot(error) from error

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from pgshapes.errors import NotNow, PgShapesError, SchemaMoved
 from pgshapes.model.relation import Relation
 from pgshapes.postgres.identifiers import display_name, qualified_name, quote_identifier
-from pgshapes.postgres.snapshot_refusal import known_refusal
+from pgshapes.postgres.refusals import known_refusal
 
 
 class Part(NamedTuple):

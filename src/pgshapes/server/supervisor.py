@@ -24,13 +24,12 @@ from typing import Final
 import structlog
 
 from pgshapes.config import Settings
-from pgshapes.gates.permit_counts import SharedCounts
+from pgshapes.gates.admission import SharedCounts
 from pgshapes.metrics.family import Family
 from pgshapes.server.child import PERMITS, ChildTask
-from pgshapes.server.listening import listen
-from pgshapes.server.logs import configure_logs
-from pgshapes.server.metrics_listener import listen_for_metrics, metrics_listener
-from pgshapes.server.metrics_socket import ask_for_metrics
+from pgshapes.server.environment import configure_logs
+from pgshapes.server.http_server import listen
+from pgshapes.server.metrics import ask_for_metrics, listen_for_metrics, metrics_listener
 
 _log = structlog.get_logger(__name__)
 

@@ -23,9 +23,8 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.postgres import subset_refusal
-from pgshapes.postgres.subset_query import SubsetQuery, SubsetSource, TakenSubset
-from pgshapes.postgres.subset_sql import SubsetSelection
+from pgshapes.postgres import refusals
+from pgshapes.postgres.subset import SubsetQuery, SubsetSelection, SubsetSource, TakenSubset
 from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import OwnerLink
 from pgshapes.waiting.batch import CoalescedRead
@@ -99,7 +98,7 @@ class SubsetSnapshots:
                     return await _read(query, plan, taken)
             self.retakes += 1
             if loop.time() >= deadline:
-                raise subset_refusal.not_yet_visible()
+                raise refusals.not_yet_visible()
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETAKE_CAP_S)
 

@@ -15,10 +15,9 @@ from pgshapes.model.tail import Tail
 from pgshapes.shape_log.entry import Entry
 from pgshapes.shape_log.file_snapshot import FileSnapshotWriter
 from pgshapes.shape_log.files import Files, is_out_of_descriptors, storage_error
+from pgshapes.shape_log.format import RECORD_BYTES, LogEnd, OpenRecord, draft
 from pgshapes.shape_log.layout import INDEX, LOG, Layout
-from pgshapes.shape_log.log_end import LogEnd, OpenRecord, draft
 from pgshapes.shape_log.open_logs import OpenLogs
-from pgshapes.shape_log.record import RECORD_BYTES
 from pgshapes.shape_log.unsynced import Unsynced
 
 

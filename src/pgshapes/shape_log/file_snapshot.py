@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from pgshapes.errors import StorageError
-from pgshapes.shape_log.chunks import RowChunker
 from pgshapes.shape_log.files import Files, storage_error
+from pgshapes.shape_log.format import RowChunker
 from pgshapes.shape_log.layout import snapshot_name
 
 END_MARK: Final = b"\n"

@@ -21,18 +21,18 @@ from pgshapes.model.offset import BEFORE_ALL
 from pgshapes.shape_log.file_log import Recovered
 from pgshapes.shape_log.file_snapshot import END_MARK
 from pgshapes.shape_log.files import storage_error
-from pgshapes.shape_log.layout import INDEX, LOG, snapshot_name, snapshot_number
-from pgshapes.shape_log.log_end import LogEnd
-from pgshapes.shape_log.record import (
+from pgshapes.shape_log.format import (
     ENDS_CHUNK,
     ENDS_TRANSACTION,
     RECORD_BYTES,
+    LogEnd,
     Record,
     decode,
     first_of_chunk,
     is_intact,
     transaction_of,
 )
+from pgshapes.shape_log.layout import INDEX, LOG, snapshot_name, snapshot_number
 
 _BLOCK_BYTES: Final = 65_536
 

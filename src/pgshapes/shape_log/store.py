@@ -22,9 +22,9 @@ from typing import Protocol
 from pgshapes.errors import StorageError
 from pgshapes.shape_log.file_log import FileShapeLog, Surroundings
 from pgshapes.shape_log.files import Files, RealFiles, storage_error
+from pgshapes.shape_log.format import RECORD_BYTES
 from pgshapes.shape_log.layout import INDEX, LOG, Layout, is_handle
 from pgshapes.shape_log.open_logs import OpenLogs
-from pgshapes.shape_log.record import RECORD_BYTES
 from pgshapes.shape_log.recovery import Survey, survey
 from pgshapes.shape_log.sync_queue import SyncQueue
 from pgshapes.shape_log.unsynced import Unsynced

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from pgshapes.errors import ConfigError, Overloaded
-from pgshapes.gates.admission_control import AdmissionControl
-from pgshapes.gates.permit_counts import Kind, LocalCounts, PermitCounts, SharedCounts
+from pgshapes.gates.admission import AdmissionControl, Kind, LocalCounts, PermitCounts, SharedCounts
 
 Open = Callable[[int], SharedCounts]
 

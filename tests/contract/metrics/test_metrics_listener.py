@@ -12,9 +12,8 @@ import pytest
 from pgshapes.metrics.distribution import Distribution
 from pgshapes.metrics.family import COUNTER, Family, counter, histogram, labelled
 from pgshapes.metrics.loop_turns import LoopTurns, loop_families
-from pgshapes.server.listening import listen
-from pgshapes.server.metrics_listener import metrics_listener
-from pgshapes.server.metrics_socket import ask_for_metrics, metrics_socket
+from pgshapes.server.http_server import listen
+from pgshapes.server.metrics import ask_for_metrics, metrics_listener, metrics_socket
 
 FAMILIES = [
     counter("hits", "Hits.", 3),

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import psycopg
 import pytest
 
-from pgshapes.postgres.connection import Connection, connect
-from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 
 

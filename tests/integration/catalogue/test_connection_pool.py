@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pgshapes.postgres.connection import Connection
-from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
+from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
 
 MakePool = Callable[[int], ConnectionPool]
 

@@ -9,8 +9,7 @@ import psycopg
 import pytest
 
 from pgshapes.errors import NotNow, RequestError
-from pgshapes.postgres.connection import Connection, connect
-from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.postgres.inspector import Inspector
 

@@ -18,8 +18,7 @@ from tests.integration.catalogue.wire_rows import Walsender, walsender
 
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.postgres.connection import Connection
-from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.connection import Connection, ConnectionPool
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource

@@ -11,8 +11,7 @@ import pytest
 
 from pgshapes.errors import NotNow, PgShapesError, SchemaMoved, SourceError
 from pgshapes.model.relation import Relation
-from pgshapes.postgres.connection import Connection, connect
-from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Blocker, Publication
 

@@ -12,8 +12,7 @@ import psycopg
 import pytest
 
 from pgshapes.errors import NotNow, PgShapesError, SchemaMoved, SourceError
-from pgshapes.postgres.connection import Connection, connect
-from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
 

@@ -13,12 +13,10 @@ import pytest
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaMoved, SourceError
 from pgshapes.model.relation import Relation
-from pgshapes.postgres import subset_query
-from pgshapes.postgres.connection import Connection, connect
-from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres import subset
+from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
-from pgshapes.postgres.subset_query import SubsetSource, TakenSubset
-from pgshapes.postgres.subset_sql import SubsetSelection
+from pgshapes.postgres.subset import SubsetSelection, SubsetSource, TakenSubset
 from pgshapes.where.sort_order import SortTerm
 
 MakePool = Callable[[int], ConnectionPool]
@@ -225,7 +223,7 @@ async def test_it_ends_in_time(
     inspector: Inspector,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(subset_query, "STATEMENT_TIMEOUT_MS", 50)
+    monkeypatch.setattr(subset, "STATEMENT_TIMEOUT_MS", 50)
     await db.execute("CREATE TABLE items (id int PRIMARY KEY)")
     items = await inspector.relation("public", "items")
     async with await psycopg.AsyncConnection.connect(database_url) as other:

@@ -20,10 +20,9 @@ from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset
 from pgshapes.owner.known_relations import KnownRelations
 from pgshapes.owner.resolver import ShapeResolver
-from pgshapes.postgres.connection import Connection
-from pgshapes.postgres.connection_pool import ConnectionPool
+from pgshapes.postgres.connection import Connection, ConnectionPool
 from pgshapes.postgres.inspector import Inspector
-from pgshapes.postgres.subset_query import SubsetSource
+from pgshapes.postgres.subset import SubsetSource
 from pgshapes.shape_cache import subsets as subsets_module
 from pgshapes.shape_cache.subsets import SubsetSnapshots
 from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen

@@ -6,7 +6,7 @@ import psycopg
 from tests.support.clients.materialised import Row
 
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.postgres.current_snapshot import parse_visibility
+from pgshapes.postgres.snapshot import parse_visibility
 
 COLUMNS = ("id", "tenant", "n", "pad")
 

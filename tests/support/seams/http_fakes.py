@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pgshapes.errors import NotReady, PgShapesError, StorageError
-from pgshapes.gates.admission_control import AdmissionControl
+from pgshapes.gates.admission import AdmissionControl
 from pgshapes.gates.conditions import Level, ServiceStatus
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets

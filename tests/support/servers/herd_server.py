@@ -22,8 +22,7 @@ import uvloop
 from pgshapes.config import Settings
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.server.child import ChildTask
-from pgshapes.server.garbage import look_for_garbage_rarely
-from pgshapes.server.logs import configure_logs
+from pgshapes.server.environment import configure_logs, look_for_garbage_rarely
 from pgshapes.server.supervisor import run_with_workers
 from pgshapes.shape_log.files import RealFiles
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, ResolveShape

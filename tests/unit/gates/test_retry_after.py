@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgshapes.gates.retry_after import LONGEST_S, SHORTEST_S, ReturnLine
+from pgshapes.gates.admission import LONGEST_S, SHORTEST_S, ReturnLine
 
 
 def line(limit: int = 300, random: float = 0.5) -> ReturnLine:

@@ -10,7 +10,7 @@ import pytest
 from pgshapes import errors
 from pgshapes.errors import PgShapesError, RequestError
 from pgshapes.http_api.error_responses import ANSWERS, error_response
-from pgshapes.http_api.request_body import UnreadableBody
+from pgshapes.http_api.parameters import UnreadableBody
 
 NO_STORE = {"cache-control": "no-store", "surrogate-control": "no-store"}
 JSON = {"content-type": "application/json; charset=utf-8"}

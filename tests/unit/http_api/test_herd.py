@@ -8,8 +8,8 @@ import pytest
 from tests.support.seams.http_fakes import ITEMS, Client, FakeHouse, turns
 
 from pgshapes.errors import CreationFailed
+from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
-from pgshapes.gates.permit_counts import Kind
 from pgshapes.http_api.settings import HttpSettings
 
 FRESH = "table=items&offset=-1"

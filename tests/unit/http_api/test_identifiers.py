@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pgshapes.http_api.identifiers import (
+from pgshapes.http_api.params import (
     parse_columns,
     parse_identifier,
     parse_relation,

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from tests.support.seams.http_fakes import CHUNK, COMPLETE, ITEMS, Answer, Client, FakeHouse, turns
 
+from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
-from pgshapes.gates.permit_counts import Kind
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pgshapes.errors import RequestError
-from pgshapes.http_api.query_string import parse_query_string
+from pgshapes.http_api.parameters import parse_query_string
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgshapes.http_api.request_body import UnreadableBody, gather_subset, merge_parameters, parse_body
+from pgshapes.http_api.parameters import UnreadableBody, gather_subset, merge_parameters, parse_body
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from tests.support.seams.http_fakes import ITEMS, Client, FakeHouse, FakeSubsets
 
 from pgshapes.errors import RequestError
-from pgshapes.gates.permit_counts import Kind
+from pgshapes.gates.admission import Kind
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset

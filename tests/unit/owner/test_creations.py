@@ -10,10 +10,8 @@ from tests.unit.shape_cache.definitions_of import shape_of
 
 from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved, SourceError
 from pgshapes.model.shape import ResolvedShape
-from pgshapes.owner import creation_lock
-from pgshapes.owner.creation_lock import CreationLocks
-from pgshapes.owner.creation_turn import CreationTurn
-from pgshapes.owner.creations import Creations
+from pgshapes.owner import creations
+from pgshapes.owner.creations import CreationLocks, Creations, CreationTurn
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.rows import CreationState, ShapeRow
 from pgshapes.tables.tables import Tables
@@ -96,7 +94,7 @@ async def test_calls_that_find_it_set_attach() -> None:
 async def test_whatever_it_fails_with_answers_everybody_for_a_second(
     raised: Exception, seen: type[PgShapesError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(creation_lock, "FAILURE_LASTS_S", 0.05)
+    monkeypatch.setattr(creations, "FAILURE_LASTS_S", 0.05)
     owner = Owner()
     calls = [owner.call("items")[0] for _ in range(3)]
     await turns()

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from pgshapes.errors import WireError
-from pgshapes.postgres.walsender import (
+from pgshapes.postgres.replication import (
     PAYLOAD_START,
     Keepalive,
     decode_keepalive,

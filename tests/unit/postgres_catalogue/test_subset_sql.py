@@ -11,9 +11,8 @@ from tests.support.postgres.where_tables import column
 from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaMoved
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.postgres import subset_refusal
-from pgshapes.postgres.subset_query import TakenSubset
-from pgshapes.postgres.subset_sql import SubsetSelection, copy_subset, lock_table, select_columns
+from pgshapes.postgres import refusals
+from pgshapes.postgres.subset import SubsetSelection, TakenSubset, copy_subset, lock_table, select_columns
 from pgshapes.where.grammar import parse_statements
 from pgshapes.where.sort_order import SortTerm
 from pgshapes.where.subset_clause import prepare_subset_clause
@@ -120,17 +119,17 @@ def test_metadata_say_the_same_with_a_later_xmax(begun: int, xmax: int, xip: tup
     ],
 )
 def test_a_clause_that_the_server_refuses(error: pg.Error, refused: PgShapesError) -> None:
-    assert_same(subset_refusal.refuse_clause(error), refused)
+    assert_same(refusals.refuse_clause(error), refused)
 
 
 def test_a_query_that_fails() -> None:
     unordered = pg.UndefinedFunction("could not identify an ordering operator for type json")
-    told = subset_refusal.refuse_rows(unordered, has_where=True, has_order=True)
+    told = refusals.refuse_rows(unordered, has_where=True, has_order=True)
     assert_same(told, RequestError(errors={"order_by": [str(unordered)]}))
     by_zero = pg.DivisionByZero("by zero")
-    told = subset_refusal.refuse_rows(by_zero, has_where=True, has_order=False)
+    told = refusals.refuse_rows(by_zero, has_where=True, has_order=False)
     assert_same(told, RequestError(errors={"where": "by zero"}))
-    told = subset_refusal.refuse_rows(by_zero, has_where=False, has_order=False)
+    told = refusals.refuse_rows(by_zero, has_where=False, has_order=False)
     assert not isinstance(told, RequestError)
 
 

@@ -13,7 +13,7 @@ from tests.unit.shape_cache.definitions_of import shape_of
 from pgshapes.errors import CreationFailed, NotNow, OwnerAway
 from pgshapes.model.shape import RawShape
 from pgshapes.model.tail import Tail
-from pgshapes.owner.creation_lock import CreationLocks
+from pgshapes.owner.creations import CreationLocks
 from pgshapes.shape_cache import definitions
 from pgshapes.shape_cache.shape_cache import LOCK_TEXT, RETRY_TEXT, ShapeCache
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, Reply, ResolveShape

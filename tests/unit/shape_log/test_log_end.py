@@ -6,8 +6,16 @@ from hypothesis import strategies as st
 
 from pgshapes.model.offset import Offset
 from pgshapes.shape_log.entry import Entry
-from pgshapes.shape_log.log_end import LogEnd, draft
-from pgshapes.shape_log.record import ENDS_CHUNK, ENDS_TRANSACTION, RECORD_BYTES, Record, decode, is_intact
+from pgshapes.shape_log.format import (
+    ENDS_CHUNK,
+    ENDS_TRANSACTION,
+    RECORD_BYTES,
+    LogEnd,
+    Record,
+    decode,
+    draft,
+    is_intact,
+)
 
 messages = st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=30)
 

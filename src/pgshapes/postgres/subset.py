@@ -1,8 +1,9 @@
-"""Subset snapshots against the database (http-api §7): one transaction each, on a small pool of its own.
+"""Subset snapshots against the database: one transaction each, on a small pool of its own.
 
-Not here: what may be asked (`where`), what has to be visible (`shape_cache.subsets`), the SQL (`subset_sql`).
-Invariant: metadata, confirmed types and rows are of one snapshot and one state of the table. State: the pool
-owns its connections; how many wait for one is bounded, and so are the bytes that a query may gather.
+Not here: what may be requested (`where`), what has to be visible (`shape_cache.subsets`). Invariants:
+metadata, confirmed types and rows are of one snapshot and one state of the table; no text of a client is in
+any statement: clauses are rebuilt by `where`, names and numbers are written here. State: the pool owns its
+connections; how many requests wait for one is bounded, and so are the bytes that a query may gather.
 """
 
 from __future__ import annotations
@@ -17,11 +18,71 @@ from psycopg.pq.abc import PGresult
 from pgshapes.errors import SchemaMoved, SourceError
 from pgshapes.model.relation import Column, Relation
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.postgres import simple_query, snapshot_transaction, subset_refusal
-from pgshapes.postgres.connection import Connection, settings_sql
-from pgshapes.postgres.connection_pool import ConnectionPool, PoolTimeout
+from pgshapes.postgres import refusals, simple_query, snapshot
+from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout, settings_sql
 from pgshapes.postgres.copy_out import CopyOut
-from pgshapes.postgres.subset_sql import SubsetSelection, copy_subset, lock_table, select_columns
+from pgshapes.postgres.identifiers import qualified_name, quote_identifier
+from pgshapes.postgres.rendering import copy_texts, from_item, row_json
+from pgshapes.where.sort_order import SortTerm
+
+
+class SubsetSelection(NamedTuple):
+    """Which rows of a relation, in which order. Clauses are rebuilt SQL (design §9)."""
+
+    relation: Relation
+    columns: tuple[str, ...]
+    shape_where: str | None = None
+    subset_where: str | None = None
+    order: tuple[SortTerm, ...] = ()
+    limit: int | None = None
+    offset: int | None = None
+
+
+def lock_table(relation: Relation) -> str:
+    """Keeps the table as it is until the transaction ends; writers are not disturbed.
+
+    Before the snapshot: what a later TRUNCATE or rewriting ALTER leaves behind looks empty to it (manual:
+    Caveats of MVCC).
+    """
+    return f"LOCK TABLE {from_item(relation)} IN ACCESS SHARE MODE"
+
+
+def select_columns(relation: Relation, columns: tuple[str, ...]) -> str:
+    """A statement to be described: its result columns tell what the table's columns are now."""
+    names = ", ".join(map(quote_identifier, columns))
+    return f"SELECT {names} FROM {from_item(relation)}"
+
+
+def copy_subset(selection: SubsetSelection, snapshot_mark: int) -> str:
+    """The COPY statement that sends one JSON text per line."""
+    row = row_json(selection.relation, selection.columns, snapshot_mark)
+    clauses = [f"({clause})" for clause in (selection.shape_where, selection.subset_where) if clause]
+    query = f"SELECT {row} FROM {from_item(selection.relation)}"
+    if clauses:
+        query += f" WHERE {' AND '.join(clauses)}"
+    return copy_texts(query + _order(selection) + _page(selection))
+
+
+def _order(selection: SubsetSelection) -> str:
+    if not selection.order:
+        return ""
+    return " ORDER BY " + ", ".join(_term(selection.relation, term) for term in selection.order)
+
+
+def _term(relation: Relation, term: SortTerm) -> str:
+    """With its table: a bare name may mean the result column that the row's expression makes."""
+    direction = "DESC" if term.is_descending else "ASC"
+    nulls = "" if term.nulls_first is None else f" NULLS {'FIRST' if term.nulls_first else 'LAST'}"
+    return (
+        f"{qualified_name(relation.schema, relation.name)}.{quote_identifier(term.column)} {direction}{nulls}"
+    )
+
+
+def _page(selection: SubsetSelection) -> str:
+    limit = "" if selection.limit is None else f" LIMIT {selection.limit:d}"
+    offset = "" if selection.offset is None else f" OFFSET {selection.offset:d}"
+    return limit + offset
+
 
 STATEMENT_TIMEOUT_MS: Final = 30_000
 """Below the minute after which proxies give a request up."""
@@ -34,8 +95,7 @@ MAX_BYTES: Final = 64 * 2**20
 _MOST_STRETCHED: Final = 1_000
 
 _LOOK: Final = (
-    snapshot_transaction.LOOK
-    + ", pg_catalog.age(pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::xid)"
+    snapshot.LOOK + ", pg_catalog.age(pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::xid)"
 )
 """The third column: how many transactions with an xid at or above xmax have begun (`age()` counts from the
 next xid, and is computed after the snapshot was taken)."""
@@ -73,12 +133,12 @@ class SubsetQuery:
     async def take(self) -> TakenSubset:
         """Begin, keep the table as it is, look. Raises NotNow, SchemaMoved, SourceError (a standby, too)."""
         timeout = settings_sql([("statement_timeout", str(STATEMENT_TIMEOUT_MS))], local=True)
-        statements = (snapshot_transaction.BEGIN, timeout, lock_table(self._relation), _LOOK)
+        statements = (snapshot.BEGIN, timeout, lock_table(self._relation), _LOOK)
         try:
             *_, look = await simple_query.run(self._connection, "; ".join(statements))
         except psycopg.Error as error:
-            raise subset_refusal.refuse(error) from error
-        visibility = snapshot_transaction.visibility(look)
+            raise refusals.refuse_subset(error) from error
+        visibility = snapshot.visibility(look)
         return TakenSubset(visibility, int(look.get_value(0, 2) or b"0"))
 
     async def confirm_table(self, columns: tuple[str, ...]) -> None:
@@ -86,7 +146,7 @@ class SubsetQuery:
         try:
             now = await simple_query.describe(self._connection, select_columns(self._relation, columns))
         except psycopg.Error as error:
-            raise subset_refusal.refuse(error) from error
+            raise refusals.refuse_subset(error) from error
         if not all(_is_as_known(now, index, name, self._relation) for index, name in enumerate(columns)):
             raise SchemaMoved(f'table "{self._relation.schema}"."{self._relation.name}" was changed')
 
@@ -98,7 +158,7 @@ class SubsetQuery:
         try:
             described = await simple_query.describe(self._connection, authority_sql)
         except psycopg.Error as error:
-            raise subset_refusal.refuse_clause(error) from error
+            raise refusals.refuse_clause(error) from error
         return tuple(described.ftype(index) for index in range(described.nfields))
 
     async def rows(self, selection: SubsetSelection, snapshot_mark: int) -> bytes:
@@ -110,7 +170,7 @@ class SubsetQuery:
         try:
             return await self._read(copy_subset(selection, snapshot_mark))
         except psycopg.Error as error:
-            raise subset_refusal.refuse_rows(
+            raise refusals.refuse_rows(
                 error, has_where=selection.subset_where is not None, has_order=bool(selection.order)
             ) from error
 
@@ -122,7 +182,7 @@ class SubsetQuery:
             pieces.append(b",".join(batch))
             room -= len(pieces[-1])
             if room < 0:
-                raise subset_refusal.too_large(self._max_bytes)
+                raise refusals.too_large(self._max_bytes)
         return b",".join(pieces)
 
 
@@ -146,10 +206,10 @@ class SubsetSource:
     async def open(self, relation: Relation) -> AsyncIterator[SubsetQuery]:
         """A query on this table. Raises NotNow when no connection can be had, SourceError."""
         if self._pool.waiting >= self._queue_limit:
-            raise subset_refusal.too_many()
+            raise refusals.too_many()
         async with AsyncExitStack() as borrowed:
             connection = await self._borrow(borrowed)
-            borrowed.push_async_callback(snapshot_transaction.leave, connection)
+            borrowed.push_async_callback(snapshot.leave, connection)
             yield SubsetQuery(connection, relation, self._max_bytes)
 
     async def close(self) -> None:
@@ -160,9 +220,9 @@ class SubsetSource:
         try:
             return await borrowed.enter_async_context(self._pool.connection(self._queue_timeout_s))
         except PoolTimeout:
-            raise subset_refusal.too_many() from None
+            raise refusals.too_many() from None
         except SourceError as error:
-            raise subset_refusal.refuse(error) from error
+            raise refusals.refuse_subset(error) from error
 
 
 def _is_as_known(now: PGresult, index: int, name: str, relation: Relation) -> bool:

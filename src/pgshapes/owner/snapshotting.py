@@ -1,0 +1,158 @@
+"""Takes a shape's snapshot, again if need be, and writes its rows to the chunks of the shape's log.
+
+A transaction that was delivered before the shape was registered must be visible in the shape's snapshot:
+it will not be delivered again. If it is not visible yet, the snapshot is discarded before its query runs and
+another one is taken.
+
+Readers may follow while the rows are written. After the last chunk, everything of the shape is synced, then
+the catalogue records that the snapshot is complete; a crash before that removes the shape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+import orjson
+
+from pgshapes.errors import CreationFailed, PgShapesError
+from pgshapes.model.relation import Relation
+from pgshapes.model.shape import ShapeDefinition
+from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.owner.change_path import LogPublisher
+from pgshapes.owner.shape_status import ShapeStatus
+from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
+from pgshapes.shape_log.store import ShapeStore
+
+# A transaction is usually visible microseconds after it was delivered; with a synchronous standby that is
+# away it may take for ever, and then the creation has to fail rather than wait for ever.
+RETAKE_FIRST_S: Final = 0.001
+RETAKE_CAP_S: Final = 0.25
+RETAKE_TIMEOUT_S: Final = 60.0
+
+
+class TakenSnapshot:
+    """What the snapshot sees, and its rows. Keeps its connection until it is closed."""
+
+    def __init__(self, snapshot: Snapshot, visibility: SnapshotVisibility, stack: AsyncExitStack) -> None:
+        self._snapshot = snapshot
+        self._stack = stack
+        self.visibility = visibility
+
+    def rows(self) -> AsyncIterator[list[bytes]]:
+        """The rows as JSON texts, in batches; to be read once."""
+        return self._snapshot.rows()
+
+    async def close(self) -> None:
+        """Give the connection back; a query under way is cancelled."""
+        await self._stack.aclose()
+
+
+async def take_snapshot(
+    source: SnapshotSource,
+    relation: Relation,
+    definition: ShapeDefinition,
+    prepare_check: Callable[[], Callable[[SnapshotVisibility], bool]],
+    on_retake: Callable[[], None],
+) -> TakenSnapshot:
+    """A snapshot that the check accepts which was prepared before it was asked for. Raises CreationFailed
+    when none was in time, NotNow, SourceError.
+    """
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + RETAKE_TIMEOUT_S, RETAKE_FIRST_S
+    async with AsyncExitStack() as stack:
+        snapshot = await stack.enter_async_context(
+            source.open(relation, definition.columns, definition.where, definition.log)
+        )
+        while True:
+            is_complete = prepare_check()
+            visibility = await snapshot.take()
+            if is_complete(visibility):
+                return TakenSnapshot(snapshot, visibility, stack.pop_all())
+            await snapshot.discard()
+            on_retake()
+            if loop.time() >= deadline:
+                raise CreationFailed("a committed transaction does not become visible (synchronous standby?)")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETAKE_CAP_S)
+
+
+class SnapshotWriting:
+    """One snapshot being written. `started` is done with the first row, or at the end of none; it fails with
+    the query.
+    """
+
+    def __init__(
+        self,
+        handle: str,
+        taken: TakenSnapshot,
+        store: ShapeStore,
+        status: ShapeStatus,
+        publisher: LogPublisher,
+        membership_oid: int | None,
+    ) -> None:
+        self._handle = handle
+        self._taken = taken
+        self._store = store
+        self._status = status
+        self._publisher = publisher
+        self._membership_oid = membership_oid
+        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.has_started = False
+
+    async def run(self) -> None:
+        """Write to the end. Raises what the query or the disk raised."""
+        try:
+            await self._write()
+        except PgShapesError as error:
+            self._fail(error)
+            raise
+        except BaseException as error:
+            self._fail(CreationFailed(f"Shape terminated before snapshot was ready: {error}"))
+            raise
+        finally:
+            await self._taken.close()
+
+    async def _write(self) -> None:
+        log = self._store.get(self._handle)
+        if log is None:
+            raise CreationFailed("Shape terminated before snapshot was ready")
+        writer = log.start_snapshot()
+        chunks = 0
+        async for rows in self._taken.rows():
+            writer.add_rows(rows)
+            self._start()
+            if log.tail.snapshot_chunks != chunks:
+                chunks = log.tail.snapshot_chunks
+                self._publisher.publish_tail(self._handle)
+        writer.finish(snapshot_end(self._taken.visibility))
+        self._start()
+        self._publisher.publish_tail(self._handle)
+        await self._store.sync_shape(self._handle)
+        await self._status.complete_snapshot(self._handle, self._taken.visibility, self._membership_oid)
+
+    def _start(self) -> None:
+        if not self.has_started:
+            self.has_started = True
+            self.started.set_result(None)
+
+    def _fail(self, error: PgShapesError) -> None:
+        if not self.started.done():
+            self.started.set_exception(error)
+            self.started.exception()
+
+
+def snapshot_end(visibility: SnapshotVisibility) -> bytes:
+    """The control message behind the last row (http-api §5.6)."""
+    return orjson.dumps(
+        {
+            "headers": {
+                "control": "snapshot-end",
+                "xmin": str(visibility.xmin),
+                "xmax": str(visibility.xmax),
+                "xip_list": [str(xid) for xid in visibility.xip],
+            }
+        }
+    )
