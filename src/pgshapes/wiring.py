@@ -20,7 +20,7 @@ import uvloop
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, PgShapesError
 from pgshapes.gates.admission import AdmissionControl, PermitCounts, SharedCounts
-from pgshapes.gates.status_monitor import StatusMonitor
+from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import HttpSettings

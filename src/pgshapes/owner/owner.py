@@ -15,7 +15,7 @@ import structlog
 
 from pgshapes.errors import PgShapesError
 from pgshapes.gates.conditions import Level
-from pgshapes.gates.status_monitor import StatusMonitor
+from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.owner.catalogue import StoredShape, WriteBuffer

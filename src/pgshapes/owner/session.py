@@ -20,11 +20,11 @@ from pgshapes.postgres.connection import Connection, connect, connect_for_replic
 from pgshapes.postgres.identifiers import quote_identifier
 from pgshapes.postgres.lock import AdvisoryLock
 from pgshapes.postgres.publication import Publication
+from pgshapes.postgres.publication_sql import create_publication
 from pgshapes.postgres.replication import ReplicationStream
 from pgshapes.postgres.slot import Slot, create_slot, drop_slot, find_slot
 from pgshapes.postgres.sqlstate import OPERATOR
 from pgshapes.postgres.system_identity import SystemIdentity, check_source, identify_system
-from pgshapes.postgres.table_identity import create_publication
 
 _log = structlog.get_logger(__name__)
 

@@ -21,11 +21,11 @@ from psycopg import pq
 
 from pgshapes.errors import SchemaMoved, SourceError
 from pgshapes.model.relation import Relation
-from pgshapes.postgres import simple_query, table_identity
+from pgshapes.postgres import publication_sql, simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool
+from pgshapes.postgres.publication_sql import TableState
 from pgshapes.postgres.refusals import known_refusal, refuse_snapshot
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
-from pgshapes.postgres.table_identity import TableState
 from pgshapes.waiting.batch import CoalescedRead
 from pgshapes.waiting.shared_look_ups import SharedLookUps
 
@@ -99,7 +99,7 @@ class Publication:
             raise SourceError(f'Publication "{self.name}" not found in the database', action=OPERATOR)
         try:
             async with self._pool.connection() as db:
-                sql = table_identity.create_publication(self.name, db.info.server_version)
+                sql = publication_sql.create_publication(self.name, db.info.server_version)
                 await db.execute(sql.encode())
         except psycopg.errors.DuplicateObject:
             return False
@@ -145,7 +145,7 @@ class Publication:
                 return False
             if state.row_oid is None or state.schema is None:
                 return True
-            transaction = table_identity.drop_from_publication(state, self.name, LOCK_TIMEOUT_MS)
+            transaction = publication_sql.drop_from_publication(state, self.name, LOCK_TIMEOUT_MS)
             return await self._attempt(transaction, _budget_s(LOCK_TIMEOUT_MS, 1))
 
     async def close(self) -> None:
@@ -161,11 +161,11 @@ class Publication:
         while True:
             await self._end_of_drop(relation.oid)
             state = await self._state(relation.oid)
-            table_identity.check_table(state, relation)
-            table_identity.check_publication(state, self.name, needs_generated=needs_generated)
+            publication_sql.check_table(state, relation)
+            publication_sql.check_publication(state, self.name, needs_generated=needs_generated)
             if state.row_oid is not None and state.is_ready:
                 return PublicationMembership(relation.oid, state.row_oid)
-            refused = table_identity.why_not_alterable(state, self.name, is_manual=self._is_manual)
+            refused = publication_sql.why_not_alterable(state, self.name, is_manual=self._is_manual)
             if refused is not None:
                 raise refused
             await self._alterations.get(relation.oid)
@@ -194,7 +194,7 @@ class Publication:
             if state.is_ready or state.schema is None:
                 return True
             self.attempts += 1
-            transaction = table_identity.make_ready(state, self.name, lock_timeout_ms)
+            transaction = publication_sql.make_ready(state, self.name, lock_timeout_ms)
             return await self._attempt(transaction, _budget_s(lock_timeout_ms, len(state.not_full)))
 
     async def _attempt(self, transaction: str, budget_s: float) -> bool:
@@ -216,8 +216,8 @@ class Publication:
 
     async def _find_blockers(self, oid: int) -> tuple[list[Blocker], int]:
         async with self._connection() as db:
-            rows = await (await db.execute(table_identity.BLOCKERS.encode(), (oid,))).fetchall()
-            timeout = await (await db.execute(table_identity.DEADLOCK_TIMEOUT_MS.encode())).fetchone()
+            rows = await (await db.execute(publication_sql.BLOCKERS.encode(), (oid,))).fetchall()
+            timeout = await (await db.execute(publication_sql.DEADLOCK_TIMEOUT_MS.encode())).fetchone()
         return [Blocker(*row) for row in rows], timeout[0] if timeout else 0
 
     async def _state(self, oid: int) -> TableState:
@@ -228,9 +228,9 @@ class Publication:
 
     async def _read_states(self, oids: tuple[int, ...]) -> dict[int, TableState]:
         async with self._connection() as db:
-            sql = table_identity.TABLE_STATES.encode()
+            sql = publication_sql.TABLE_STATES.encode()
             rows = await (await db.execute(sql, (list(oids), self.name))).fetchall()
-        return {row[0]: table_identity.state_from_row(row) for row in rows}
+        return {row[0]: publication_sql.state_from_row(row) for row in rows}
 
     async def _is_there(self) -> bool:
         async with self._connection() as db:

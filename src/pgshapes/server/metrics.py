@@ -19,7 +19,7 @@ import msgspec
 
 from pgshapes.config import Settings
 from pgshapes.gates.admission import AdmissionControl, Kind
-from pgshapes.gates.status_monitor import StatusMonitor
+from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.metrics.family import COUNTER, GAUGE, Family, counter, gauge, histogram, labelled
 from pgshapes.server.http_server import listen
 from pgshapes.shape_cache.shape_cache import ShapeCache

@@ -8,7 +8,7 @@ import psycopg
 from tests.support.clients.herd import CREATE, stage
 
 from pgshapes.embedded.server import EmbeddedPostgres
-from pgshapes.gates.status_monitor import CONGESTED_FROM
+from pgshapes.gates.readiness import CONGESTED_FROM
 
 CALLERS = 5000
 HOLD = "SELECT pg_advisory_lock(hashtext(%s))"

@@ -6,7 +6,7 @@ import pytest
 
 from pgshapes.errors import NotNow, PgShapesError
 from pgshapes.postgres.publication import LOCK_TIMEOUT_MS, Blocker, patience_ms
-from pgshapes.postgres.table_identity import (
+from pgshapes.postgres.publication_sql import (
     Part,
     TableState,
     check_publication,

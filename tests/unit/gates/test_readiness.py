@@ -9,7 +9,7 @@ import pytest
 
 from pgshapes.errors import NotReady
 from pgshapes.gates.conditions import Condition, Conditions, Level
-from pgshapes.gates.status_monitor import CONGESTED_FROM, RELEASED_PER_TURN, StatusMonitor
+from pgshapes.gates.readiness import CONGESTED_FROM, RELEASED_PER_TURN, StatusMonitor
 from pgshapes.tables.tables import Tables
 
 
