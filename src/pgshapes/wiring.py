@@ -44,9 +44,9 @@ from pgshapes.server.supervisor import run_with_workers
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.shape_cache.subsets import SubsetSnapshots
 from pgshapes.shape_cache.use_tracking import UseTracking
-from pgshapes.shape_log.files import Files
-from pgshapes.shape_log.reader import FileLogReader
-from pgshapes.shape_log.store import FileShapeStore, ShapeStore
+from pgshapes.shape_log.file_store.files import Files
+from pgshapes.shape_log.file_store.reader import FileLogReader
+from pgshapes.shape_log.file_store.store import FileShapeStore, ShapeStore
 from pgshapes.tables.calls import Call
 from pgshapes.tables.link import InProcessLink, OwnerLink
 from pgshapes.tables.tables import Tables

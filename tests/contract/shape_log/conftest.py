@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from tests.support.storage.forgetful_files import ForgetfulFiles
+from tests.support.storage.memory_store import MemoryLogReader, MemoryShapeStore
 
-from pgshapes.shape_log.files import Files, RealFiles
-from pgshapes.shape_log.memory import MemoryLogReader, MemoryShapeStore
-from pgshapes.shape_log.reader import FileLogReader
-from pgshapes.shape_log.store import FileShapeStore, ShapeStore
+from pgshapes.shape_log.file_store.files import Files, RealFiles
+from pgshapes.shape_log.file_store.reader import FileLogReader
+from pgshapes.shape_log.file_store.store import FileShapeStore, ShapeStore
 
 
 @dataclass

@@ -25,8 +25,8 @@ from tests.support.storage.shape_log_samples import (
 
 from pgshapes.model.offset import AFTER_SNAPSHOT
 from pgshapes.shape_log.entry import Entry
-from pgshapes.shape_log.reader import FileLogReader
-from pgshapes.shape_log.store import FileShapeStore
+from pgshapes.shape_log.file_store.reader import FileLogReader
+from pgshapes.shape_log.file_store.store import FileShapeStore
 
 CHUNK_BYTES = 700
 ROWS = [b'{"id":%d,"x":"%s"}' % (number, b"x" * 30) for number in range(60)]

@@ -23,8 +23,8 @@ from tests.support.storage.shape_log_samples import (
 
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import AFTER_SNAPSHOT
-from pgshapes.shape_log.reader import FileLogReader
-from pgshapes.shape_log.store import FileShapeStore
+from pgshapes.shape_log.file_store.reader import FileLogReader
+from pgshapes.shape_log.file_store.store import FileShapeStore
 
 ONE, OTHER = make_handle(1), make_handle(2)
 ELSEWHERE = make_handle(1 << 127)

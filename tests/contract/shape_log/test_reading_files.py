@@ -20,9 +20,9 @@ from tests.support.storage.shape_log_samples import (
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log import reader as reader_module
-from pgshapes.shape_log.reader import FileLogReader
-from pgshapes.shape_log.store import FileShapeStore
+from pgshapes.shape_log.file_store import reader as reader_module
+from pgshapes.shape_log.file_store.reader import FileLogReader
+from pgshapes.shape_log.file_store.store import FileShapeStore
 
 HANDLE = make_handle(1)
 DIRECTORY = Path("shapes") / HANDLE[:2] / HANDLE
@@ -91,7 +91,7 @@ def test_remembered_tails_are_few_and_need_not_be_remembered(
 _OWNER = """
 import sys
 sys.path[:0] = sys.argv[2:]
-from pgshapes.shape_log.store import FileShapeStore
+from pgshapes.shape_log.file_store.store import FileShapeStore
 from tests.support.storage.shape_log_samples import append_in_pieces, make_handle, make_transactions
 
 store = FileShapeStore(sys.argv[1], chunk_bytes=3000)

@@ -22,9 +22,9 @@ from tests.support.storage.shape_log_samples import (
 from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.entry import Entry
-from pgshapes.shape_log.files import RealFiles
-from pgshapes.shape_log.reader import FileLogReader
-from pgshapes.shape_log.store import FileShapeStore
+from pgshapes.shape_log.file_store.files import RealFiles
+from pgshapes.shape_log.file_store.reader import FileLogReader
+from pgshapes.shape_log.file_store.store import FileShapeStore
 
 HANDLE = make_handle(1)
 CHUNK_BYTES = 300

@@ -17,7 +17,7 @@ from tests.support.storage.held_files import HeldFiles
 
 from pgshapes.config import Settings
 from pgshapes.owner import durability
-from pgshapes.shape_log.files import Files
+from pgshapes.shape_log.file_store.files import Files
 from pgshapes.wiring import Seams, serve_in_one_process
 
 SYNC_INTERVAL = "FORGETFUL_SYNC_INTERVAL_S"

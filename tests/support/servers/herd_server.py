@@ -24,7 +24,7 @@ from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.server.child import ChildTask
 from pgshapes.server.environment import configure_logs, look_for_garbage_rarely
 from pgshapes.server.supervisor import run_with_workers
-from pgshapes.shape_log.files import RealFiles
+from pgshapes.shape_log.file_store.files import RealFiles
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, ResolveShape
 from pgshapes.wiring import Seams, run_child, run_http_process, run_replicator, serve_in_one_loop
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pgshapes.shape_log.files import RealFiles
+from pgshapes.shape_log.file_store.files import RealFiles
 
 PAGE_BYTES = 4096
 ROOT_ID = 0
@@ -136,7 +136,7 @@ class Tree:
 
 
 class ForgetfulFiles:
-    """`Files` (shape_log/files.py). Owns both directories; `root` must exist."""
+    """`Files` (shape_log/file_store/files.py). Owns both directories; `root` must exist."""
 
     def __init__(self, root: str | os.PathLike[str], durable_root: str | os.PathLike[str]) -> None:
         self._root = str(Path(root).absolute())

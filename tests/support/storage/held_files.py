@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgshapes.shape_log.files import Files
+from pgshapes.shape_log.file_store.files import Files
 
 _POLL_S = 0.002
 
 
 class HeldFiles:
-    """`Files` (shape_log/files.py) on other `Files`."""
+    """`Files` (shape_log/file_store/files.py) on other `Files`."""
 
     def __init__(self, files: Files, directory: Path) -> None:
         self._files = files

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgshapes.shape_log.format import RowChunker
+from pgshapes.shape_log.file_store.format import RowChunker
 
 rows = st.lists(st.binary(max_size=12), max_size=40)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgshapes.shape_log.layout import Layout, is_handle, snapshot_name, snapshot_number
+from pgshapes.shape_log.file_store.layout import Layout, is_handle, snapshot_name, snapshot_number
 
 HANDLE = "ab" + "0" * 30
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pgshapes.model.offset import Offset
 from pgshapes.shape_log.entry import Entry
-from pgshapes.shape_log.format import (
+from pgshapes.shape_log.file_store.format import (
     ENDS_CHUNK,
     ENDS_TRANSACTION,
     RECORD_BYTES,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from pgshapes.shape_log.open_logs import OpenLogs, default_max_files
+from pgshapes.shape_log.file_store.open_logs import OpenLogs, default_max_files
 
 
 class FakeLog:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pgshapes.errors import DiskFull, StorageError
-from pgshapes.shape_log import files as files_module
-from pgshapes.shape_log.files import SYNC_FILE_SYSTEM_FROM, RealFiles, storage_error
+from pgshapes.shape_log.file_store import files as files_module
+from pgshapes.shape_log.file_store.files import SYNC_FILE_SYSTEM_FROM, RealFiles, storage_error
 
 
 class Watch:

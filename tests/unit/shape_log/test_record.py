@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.model.offset import AFTER_SNAPSHOT, BEFORE_ALL, INFINITE_OP, Offset
-from pgshapes.shape_log.format import (
+from pgshapes.shape_log.file_store.format import (
     ENDS_CHUNK,
     RECORD_BYTES,
     Record,

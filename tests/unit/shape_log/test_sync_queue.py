@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pgshapes.errors import StorageError
-from pgshapes.shape_log.sync_queue import SyncQueue
+from pgshapes.shape_log.file_store.sync_queue import SyncQueue
 
 
 class Syncs:

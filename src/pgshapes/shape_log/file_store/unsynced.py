@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from pgshapes.shape_log.files import Files
-from pgshapes.shape_log.layout import INDEX, LOG, Layout
+from pgshapes.shape_log.file_store.files import Files
+from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout
 
 LOG_FILES: Final = frozenset((LOG, INDEX))
 

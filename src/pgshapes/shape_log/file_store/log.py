@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pgshapes.errors import StorageError
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.entry import Entry
-from pgshapes.shape_log.file_snapshot import FileSnapshotWriter
-from pgshapes.shape_log.files import Files, is_out_of_descriptors, storage_error
-from pgshapes.shape_log.format import RECORD_BYTES, LogEnd, OpenRecord, draft
-from pgshapes.shape_log.layout import INDEX, LOG, Layout
-from pgshapes.shape_log.open_logs import OpenLogs
-from pgshapes.shape_log.unsynced import Unsynced
+from pgshapes.shape_log.file_store.files import Files, is_out_of_descriptors, storage_error
+from pgshapes.shape_log.file_store.format import RECORD_BYTES, LogEnd, OpenRecord, draft
+from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout
+from pgshapes.shape_log.file_store.open_logs import OpenLogs
+from pgshapes.shape_log.file_store.snapshot import FileSnapshotWriter
+from pgshapes.shape_log.file_store.unsynced import Unsynced
 
 
 @dataclass(slots=True, frozen=True)

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from pgshapes.errors import StorageError
-from pgshapes.shape_log.files import Files, storage_error
-from pgshapes.shape_log.format import RowChunker
-from pgshapes.shape_log.layout import snapshot_name
+from pgshapes.shape_log.file_store.files import Files, storage_error
+from pgshapes.shape_log.file_store.format import RowChunker
+from pgshapes.shape_log.file_store.layout import snapshot_name
 
 END_MARK: Final = b"\n"
 """After the body in the file of a snapshot's last chunk."""

@@ -15,7 +15,7 @@ from pgshapes.errors import StorageError
 from pgshapes.model.offset import BEFORE_ALL, Offset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.entry import Entry, LogSlice
-from pgshapes.shape_log.layout import is_handle
+from pgshapes.shape_log.file_store.layout import is_handle
 from pgshapes.shape_log.writer import ShapeLog
 
 

@@ -18,9 +18,8 @@ from pgshapes.errors import StorageError
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.entry import LogSlice
-from pgshapes.shape_log.file_snapshot import END_MARK
-from pgshapes.shape_log.files import storage_error
-from pgshapes.shape_log.format import (
+from pgshapes.shape_log.file_store.files import storage_error
+from pgshapes.shape_log.file_store.format import (
     ENDS_CHUNK,
     RECORD_BYTES,
     Record,
@@ -29,7 +28,8 @@ from pgshapes.shape_log.format import (
     first_of_chunk,
     is_intact,
 )
-from pgshapes.shape_log.layout import INDEX, LOG, Layout, is_handle, snapshot_name
+from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout, is_handle, snapshot_name
+from pgshapes.shape_log.file_store.snapshot import END_MARK
 
 REMEMBERED_TAILS: Final = 16_384
 """At 200 bytes each, 3 MB; a tail is worth remembering while clients come back from it, about a poll."""

@@ -20,14 +20,14 @@ from secrets import token_hex
 from typing import Protocol
 
 from pgshapes.errors import StorageError
-from pgshapes.shape_log.file_log import FileShapeLog, Surroundings
-from pgshapes.shape_log.files import Files, RealFiles, storage_error
-from pgshapes.shape_log.format import RECORD_BYTES
-from pgshapes.shape_log.layout import INDEX, LOG, Layout, is_handle
-from pgshapes.shape_log.open_logs import OpenLogs
-from pgshapes.shape_log.recovery import Survey, survey
-from pgshapes.shape_log.sync_queue import SyncQueue
-from pgshapes.shape_log.unsynced import Unsynced
+from pgshapes.shape_log.file_store.files import Files, RealFiles, storage_error
+from pgshapes.shape_log.file_store.format import RECORD_BYTES
+from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout, is_handle
+from pgshapes.shape_log.file_store.log import FileShapeLog, Surroundings
+from pgshapes.shape_log.file_store.open_logs import OpenLogs
+from pgshapes.shape_log.file_store.recovery import Survey, survey
+from pgshapes.shape_log.file_store.sync_queue import SyncQueue
+from pgshapes.shape_log.file_store.unsynced import Unsynced
 from pgshapes.shape_log.writer import ShapeLog
 
 

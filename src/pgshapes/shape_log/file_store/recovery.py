@@ -18,10 +18,8 @@ from typing import Final, NamedTuple
 
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import BEFORE_ALL
-from pgshapes.shape_log.file_log import Recovered
-from pgshapes.shape_log.file_snapshot import END_MARK
-from pgshapes.shape_log.files import storage_error
-from pgshapes.shape_log.format import (
+from pgshapes.shape_log.file_store.files import storage_error
+from pgshapes.shape_log.file_store.format import (
     ENDS_CHUNK,
     ENDS_TRANSACTION,
     RECORD_BYTES,
@@ -32,7 +30,9 @@ from pgshapes.shape_log.format import (
     is_intact,
     transaction_of,
 )
-from pgshapes.shape_log.layout import INDEX, LOG, snapshot_name, snapshot_number
+from pgshapes.shape_log.file_store.layout import INDEX, LOG, snapshot_name, snapshot_number
+from pgshapes.shape_log.file_store.log import Recovered
+from pgshapes.shape_log.file_store.snapshot import END_MARK
 
 _BLOCK_BYTES: Final = 65_536
 

@@ -1,0 +1,1 @@
+"""The log store in files: the owner appends, every process reads."""
