@@ -46,7 +46,8 @@ from pgshapes.shape_cache.subsets import SubsetSnapshots
 from pgshapes.shape_cache.use_tracking import UseTracking
 from pgshapes.shape_log.file_store.files import Files
 from pgshapes.shape_log.file_store.reader import FileLogReader
-from pgshapes.shape_log.file_store.store import FileShapeStore, ShapeStore
+from pgshapes.shape_log.file_store.store import FileShapeStore
+from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.calls import Call
 from pgshapes.tables.link import InProcessLink, OwnerLink
 from pgshapes.tables.tables import Tables

@@ -28,13 +28,14 @@ from pgshapes.http_api.live import Holds, TailWaits
 from pgshapes.http_api.lookup import Lookup
 from pgshapes.http_api.params import parse_delete_request
 from pgshapes.http_api.parsed_queries import ParsedQueries, ParsedQuery
-from pgshapes.http_api.ports import Admission, LogReader, Readiness, Shapes, Subsets
+from pgshapes.http_api.ports import Admission, Readiness, Shapes, Subsets
 from pgshapes.http_api.reads import Reads
 from pgshapes.http_api.response import Exchange, Receive, Response, Scope, Send
 from pgshapes.http_api.serve import ServeShape
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
 from pgshapes.model.shape import RawShape
+from pgshapes.shape_log.store import LogReader
 
 _STATES: Final = {
     ServiceStatus.ACTIVE: (200, b'{"status":"active"}'),

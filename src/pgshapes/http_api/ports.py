@@ -11,7 +11,6 @@ from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.entry import LogSlice
 
 
 class Shapes(Protocol):
@@ -50,16 +49,6 @@ class Shapes(Protocol):
 
     def last_seen_lsn(self) -> int:
         """Commit LSN of the last transaction that the owner has made readable."""
-
-
-class LogReader(Protocol):
-    """Bytes of snapshots and logs. Raises StorageError when they cannot be read."""
-
-    def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
-        """The complete response body of snapshot chunk `number` (`[…]`)."""
-
-    def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
-        """What follows `after`, up to the end of its chunk or to `tail.latest`."""
 
 
 class Subsets(Protocol):

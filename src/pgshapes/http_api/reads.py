@@ -1,7 +1,8 @@
 """Carries out the decisions on reading: looks at the tail, waits where that is decided, reads, answers.
 
-Not here: the rules (`decide.py`), what the answers look like (`answers.py`). Invariant: a decision is carried
-out on the very tail that it was made on; nothing is awaited between the look at the tail and the reading.
+Not here: the rules (`decide`), what the answers look like (`answers`). Invariants: a decision is carried out
+on the very tail that it was made on; a shape that was retired while its log was read is not served, so that
+no client gets rows of a handle after another has been sent its 409.
 """
 
 from __future__ import annotations
@@ -80,14 +81,24 @@ class Reads:
             raise NotNow(decision.message, retry_after_s=decision.retry_after_s)
         raise AssertionError(f"{decision} is not an end")
 
-    def piece(self, handle: str, settled: Settled, seen_lsn: int) -> Piece:
-        """The piece that was decided on. Raises StorageError."""
+    async def piece(self, handle: str, settled: Settled, seen_lsn: int) -> Piece | None:
+        """The piece that was decided on; None if the shape was retired while it was read. Raises
+        StorageError.
+        """
         decision, tail = settled
         if isinstance(decision, decide.ServeSnapshotChunk):
-            return self._bodies.snapshot_chunk(handle, decision.number)
-        assert isinstance(decision, decide.ServeLog)
-        assert tail is not None
-        return self._bodies.log(handle, decision.after, tail, seen_lsn)
+            kept = self._bodies.kept_snapshot_chunk(handle, decision.number)
+            if kept is not None:
+                return kept
+            piece = await self._bodies.snapshot_chunk(handle, decision.number)
+        else:
+            assert isinstance(decision, decide.ServeLog)
+            assert tail is not None
+            kept = self._bodies.kept_log(handle, decision.after, tail, seen_lsn)
+            if kept is not None:
+                return kept
+            piece = await self._bodies.log(handle, decision.after, tail, seen_lsn)
+        return None if self._shapes.tail(handle) is None else piece
 
     def resume_offset(self, asked: Asked) -> Offset | None:
         """Where a client goes on after a subset snapshot that is taken later; None without a shape.
@@ -112,12 +123,15 @@ class Reads:
     async def _serve_piece(self, asked: Asked, settled: Settled) -> Response:
         seen_lsn = 0 if asked.request.is_live else self._shapes.last_seen_lsn()
         try:
-            return self._answers.of_piece(asked, self.piece(asked.handle, settled, seen_lsn))
+            piece = await self.piece(asked.handle, settled, seen_lsn)
         except DiskFull:
             raise
         except StorageError:
             await self._give_up(asked)
+            piece = None
+        if piece is None:
             return await self.refetch_after_removal(asked)
+        return self._answers.of_piece(asked, piece)
 
     async def _give_up(self, asked: Asked) -> None:
         """Have a shape dropped whose files cannot be read, unless that is why they cannot."""

@@ -6,19 +6,21 @@ from typing import NamedTuple
 
 from pgshapes.model.offset import AFTER_SNAPSHOT, BEFORE_ALL, Offset
 
+LogPosition = tuple[int, ...]
+"""Where a log store finds the end of a log: written by the store's writer, read by its reader, opaque to all
+others."""
+
 
 class Tail(NamedTuple):
     """How far a shape's snapshot and log can be read. Written by the owner only."""
 
     latest: Offset = AFTER_SNAPSHOT
     """The last offset that ends a transaction; `0_inf` while the log is empty."""
-    end_position: int = 0
-    """Bytes of the file `log` up to and including `latest`."""
     last_chunk_bound: Offset = BEFORE_ALL
     """Offset of the last entry at or before `latest` that closed a log chunk; `-1` if none has."""
-    last_chunk_end: int = 0
-    """Bytes of the file `log` up to and including that entry."""
     snapshot_chunks: int = 0
     """Snapshot chunks that are complete and readable: numbers 0 … n-1."""
     is_snapshot_complete: bool = False
     """Whether `snapshot_chunks` is final."""
+    position: LogPosition = ()
+    """Empty while the log is empty."""

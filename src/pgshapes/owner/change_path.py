@@ -28,7 +28,7 @@ from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.assembler import RelationAnnounced, TransactionAssembler
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Append, Routed, Router
-from pgshapes.shape_log.file_store.store import ShapeStore
+from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import LAST_SEEN_LSN, Tables
 
 

@@ -17,7 +17,7 @@ from pgshapes.errors import StorageError
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
-from pgshapes.shape_log.file_store.store import ShapeStore
+from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
 
 _log = structlog.get_logger(__name__)

@@ -27,7 +27,7 @@ from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.router import Router
-from pgshapes.shape_log.file_store.store import ShapeStore
+from pgshapes.shape_log.store import ShapeStore
 from pgshapes.waiting.fair_places import FairPlaces
 from pgshapes.where.clause import clause_from_sql
 

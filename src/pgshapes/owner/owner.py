@@ -33,7 +33,7 @@ from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
-from pgshapes.shape_log.file_store.store import ShapeStore
+from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.calls import (
     Call,
     CreateOrWaitShapeHandle,

@@ -36,7 +36,7 @@ from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
-from pgshapes.shape_log.file_store.store import ShapeStore
+from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import LAST_SEEN_LSN, Tables

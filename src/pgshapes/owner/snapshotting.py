@@ -24,7 +24,7 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.change_path import LogPublisher
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
-from pgshapes.shape_log.file_store.store import ShapeStore
+from pgshapes.shape_log.store import ShapeStore
 
 # A transaction is usually visible microseconds after it was delivered; with a synchronous standby that is
 # away it may take for ever, and then the creation has to fail rather than wait for ever.

@@ -16,7 +16,7 @@ from pgshapes.model.change import Row
 from pgshapes.model.key import key_prefix, row_key
 from pgshapes.model.offset import Offset
 from pgshapes.model.relation import Relation
-from pgshapes.shape_log.entry import Entry
+from pgshapes.shape_log.store import Entry
 
 _CLOSE = b"}}"
 _CLOSE_LAST = b',"last":true}}'

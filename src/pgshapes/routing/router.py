@@ -23,7 +23,7 @@ from pgshapes.routing.projection import Origin, RenderedMessage
 from pgshapes.routing.relation_shapes import Collected, RelationShapes
 from pgshapes.routing.routed_shape import RoutedShape, Verdict
 from pgshapes.routing.wire_relation import published_relation
-from pgshapes.shape_log.entry import Entry
+from pgshapes.shape_log.store import Entry
 from pgshapes.where.clause import Clause
 
 

@@ -73,7 +73,7 @@ def fill(tables: Tables, shapes: int) -> None:
         handle, comparable = f"handle-{number}", f"comparable {number}".encode() * 10
         tables.handles.put(comparable, handle)
         tables.shapes.put(handle, ShapeRow(comparable, 1, True, 1.0))
-        tables.tails.put(handle, Tail(Offset(number, 0), number))
+        tables.tails.put(handle, Tail(Offset(number, 0), position=(number,)))
 
 
 def content(tables: object) -> dict[str, dict[object, object]]:
@@ -153,7 +153,7 @@ async def keep_changing(tables: Tables) -> None:
     for number in range(1_000_000):
         with tables.transaction():
             handle = f"handle-{number * 7919 % 20_000}"
-            tables.tails.put(handle, Tail(Offset(number, 2), number))
+            tables.tails.put(handle, Tail(Offset(number, 2), position=(number,)))
             tables.shapes.remove(f"handle-{number * 104_729 % 20_000}")
             tables.handles.put(b"new %d" % number, handle)
         await asyncio.sleep(0)

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from tests.support.storage.forgetful_files import ForgetfulFiles
 from tests.support.storage.memory_store import MemoryLogReader, MemoryShapeStore
+from tests.support.storage.reading import Reading
 
 from pgshapes.shape_log.file_store.files import Files, RealFiles
 from pgshapes.shape_log.file_store.reader import FileLogReader
-from pgshapes.shape_log.file_store.store import FileShapeStore, ShapeStore
+from pgshapes.shape_log.file_store.store import FileShapeStore
+from pgshapes.shape_log.store import ShapeStore
 
 
 @dataclass
@@ -20,7 +22,7 @@ class House:
     """One kind of store, with its reader."""
 
     store: ShapeStore
-    reader: FileLogReader | MemoryLogReader
+    reader: Reading
 
 
 def _files(kind: str, disk: Path) -> Files:
@@ -37,7 +39,7 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
     def make(chunk_bytes: int) -> House:
         if request.param == "memory":
             memory = MemoryShapeStore(chunk_bytes=chunk_bytes)
-            return House(memory, MemoryLogReader(memory))
+            return House(memory, Reading(MemoryLogReader(memory)))
         disk = tmp_path / str(len(stores))
         store = FileShapeStore(
             disk / "root" / "storage",
@@ -46,7 +48,7 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
             max_open_files=6,
         )
         stores.append(store)
-        return House(store, FileLogReader(disk / "root" / "storage"))
+        return House(store, Reading(FileLogReader(disk / "root" / "storage")))
 
     yield make
     for store in stores:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.storage.forgetful_files import ForgetfulFiles, forget
+from tests.support.storage.reading import Reading
 from tests.support.storage.shape_log_samples import (
     Transaction,
     append_in_pieces,
@@ -24,9 +25,9 @@ from tests.support.storage.shape_log_samples import (
 )
 
 from pgshapes.model.offset import AFTER_SNAPSHOT
-from pgshapes.shape_log.entry import Entry
 from pgshapes.shape_log.file_store.reader import FileLogReader
 from pgshapes.shape_log.file_store.store import FileShapeStore
+from pgshapes.shape_log.store import Entry
 
 CHUNK_BYTES = 700
 ROWS = [b'{"id":%d,"x":"%s"}' % (number, b"x" * 30) for number in range(60)]
@@ -142,7 +143,7 @@ class Scenario:
 
     def _open(self) -> FileShapeStore:
         self.files = CuttableFiles(self.root, self.directory / "durable")
-        self.reader = FileLogReader(self.storage)
+        self.reader = Reading(FileLogReader(self.storage))
         return FileShapeStore(self.storage, chunk_bytes=CHUNK_BYTES, files=self.files, max_open_files=6)
 
     async def _step(self) -> None:

@@ -19,7 +19,7 @@ from tests.support.storage.shape_log_samples import (
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import AFTER_SNAPSHOT, BEFORE_ALL, INFINITE_OP, Offset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.entry import Entry, LogSlice
+from pgshapes.shape_log.store import Entry, LogSlice
 
 HANDLE = make_handle(1)
 Build = Callable[[int], House]
@@ -198,7 +198,7 @@ def test_only_handles_become_paths(build: Build, handle: str) -> None:
     with pytest.raises(ValueError, match="handle"):
         house.store.create(handle)
     with pytest.raises(StorageError):
-        house.reader.read_log(handle, AFTER_SNAPSHOT, Tail(Offset(1, 0), 10))
+        house.reader.read_log(handle, AFTER_SNAPSHOT, Tail(Offset(1, 0), position=(10, 0)))
     with pytest.raises(StorageError):
         house.reader.read_snapshot_chunk(handle, 0)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.storage.forgetful_files import ForgetfulFiles, forget
+from tests.support.storage.reading import Reading
 from tests.support.storage.shape_log_samples import (
     Transaction,
     append_whole,
@@ -54,7 +55,9 @@ class Machine:
         log = store.get(handle)
         assert log is not None
         expected = b",".join(entry.json for entry in entries_of(transactions))
-        return bodies(walk(FileLogReader(self.storage), handle, AFTER_SNAPSHOT, log.tail)) == expected
+        return (
+            bodies(walk(Reading(FileLogReader(self.storage)), handle, AFTER_SNAPSHOT, log.tail)) == expected
+        )
 
 
 @pytest.fixture

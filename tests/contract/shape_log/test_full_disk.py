@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.support.storage.reading import Reading
 from tests.support.storage.shape_log_samples import (
     append_whole,
     bodies,
@@ -18,10 +19,10 @@ from tests.support.storage.shape_log_samples import (
 
 from pgshapes.errors import DiskFull, StorageError
 from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
-from pgshapes.shape_log.entry import Entry
 from pgshapes.shape_log.file_store.files import RealFiles
 from pgshapes.shape_log.file_store.reader import FileLogReader
 from pgshapes.shape_log.file_store.store import FileShapeStore
+from pgshapes.shape_log.store import Entry
 
 HANDLE = make_handle(1)
 CHUNK_BYTES = 300
@@ -113,7 +114,7 @@ def test_fragments_on_a_full_disk(tmp_path: Path) -> None:
     files.room = 10**9
     log.append(second[1:], ends_transaction=True)
 
-    read = bodies(walk(FileLogReader(tmp_path / "storage"), HANDLE, AFTER_SNAPSHOT, log.tail))
+    read = bodies(walk(Reading(FileLogReader(tmp_path / "storage")), HANDLE, AFTER_SNAPSHOT, log.tail))
     assert read == b",".join(entry.json for entry in entries_of([first, second]))
     store.close_files()
 

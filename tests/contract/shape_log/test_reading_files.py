@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.storage.reading import Reading
 from tests.support.storage.shape_log_samples import (
     append_whole,
     bodies,
@@ -48,7 +49,7 @@ def test_damage_is_a_storage_error_or_nothing(tmp_path: Path, seed: int, name: s
     path.write_bytes(data[: chance.randrange(len(data))])
     for entry in entries_of(make_transactions(seed, 50)):
         try:
-            FileLogReader(tmp_path).read_log(HANDLE, entry.offset, tail)
+            Reading(FileLogReader(tmp_path)).read_log(HANDLE, entry.offset, tail)
         except StorageError:
             continue
 
@@ -58,7 +59,7 @@ def test_a_missing_file_is_a_storage_error(tmp_path: Path, name: str) -> None:
     tail = _write(tmp_path, 1)
     (tmp_path / DIRECTORY / name).unlink()
     with pytest.raises(StorageError):
-        FileLogReader(tmp_path).read_log(HANDLE, AFTER_SNAPSHOT, tail)
+        Reading(FileLogReader(tmp_path)).read_log(HANDLE, AFTER_SNAPSHOT, tail)
 
 
 def test_a_shorter_log_is_a_storage_error(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_a_shorter_log_is_a_storage_error(tmp_path: Path) -> None:
     path = tmp_path / DIRECTORY / "log"
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(StorageError):
-        FileLogReader(tmp_path).read_log(HANDLE, tail.last_chunk_bound, tail)
+        Reading(FileLogReader(tmp_path)).read_log(HANDLE, tail.last_chunk_bound, tail)
 
 
 def test_remembered_tails_are_few_and_need_not_be_remembered(
@@ -75,7 +76,7 @@ def test_remembered_tails_are_few_and_need_not_be_remembered(
     monkeypatch.setattr(reader_module, "REMEMBERED_TAILS", 3)
     store = FileShapeStore(tmp_path, chunk_bytes=10**6)
     log = store.create(HANDLE)
-    reader = FileLogReader(tmp_path)
+    reader = Reading(FileLogReader(tmp_path))
     transactions = make_transactions(1, 20)
     tails = []
     for transaction in transactions:
@@ -99,18 +100,18 @@ log = store.create(make_handle(1))
 for transaction in make_transactions(1, 1500):
     append_in_pieces(log, [transaction], 1)
     tail = log.tail
-    print(*tail.latest, tail.end_position, *tail.last_chunk_bound, tail.last_chunk_end, flush=True)
+    print(*tail.latest, *tail.last_chunk_bound, *tail.position, flush=True)
 """
 
 
 def test_reading_while_another_process_appends(tmp_path: Path) -> None:
-    reader, position, read = FileLogReader(tmp_path), AFTER_SNAPSHOT, []
+    reader, position, read = Reading(FileLogReader(tmp_path)), AFTER_SNAPSHOT, []
     command = [sys.executable, "-c", _OWNER, str(tmp_path), *sys.path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         for line in owner.stdout:
-            tx, op, end, bound_tx, bound_op, bound_end = map(int, line.split())
-            tail = Tail(Offset(tx, op), end, Offset(bound_tx, bound_op), bound_end)
+            tx, op, bound_tx, bound_op, *at = map(int, line.split())
+            tail = Tail(Offset(tx, op), Offset(bound_tx, bound_op), position=tuple(at))
             slices = walk(reader, HANDLE, position, tail)
             read += [piece.body for piece in slices]
             position = slices[-1].end

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.storage.forgetful_files import ForgetfulFiles
+from tests.support.storage.reading import Reading
 from tests.support.storage.shape_log_samples import (
     Transaction,
     append_in_pieces,
@@ -21,10 +22,10 @@ from tests.support.storage.shape_log_samples import (
 
 from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.entry import Entry
 from pgshapes.shape_log.file_store.files import RealFiles
 from pgshapes.shape_log.file_store.reader import FileLogReader
 from pgshapes.shape_log.file_store.store import FileShapeStore
+from pgshapes.shape_log.store import Entry
 
 HANDLE = make_handle(1)
 CHUNK_BYTES = 300
@@ -72,7 +73,7 @@ def _write(store: FileShapeStore, transactions: list[Transaction], handle: str =
 
 
 def _read(storage: Path, tail: Tail) -> bytes:
-    return bodies(walk(FileLogReader(storage), HANDLE, AFTER_SNAPSHOT, tail))
+    return bodies(walk(Reading(FileLogReader(storage)), HANDLE, AFTER_SNAPSHOT, tail))
 
 
 def _joined(transactions: list[Transaction]) -> bytes:

@@ -22,7 +22,7 @@ from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.model.subset import Subset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.entry import LogSlice
+from pgshapes.shape_log.store import LogSlice
 from pgshapes.waiting.notice import Notice
 
 SCHEMA = b'{"id":{"type":"int4","pk_index":0,"not_null":true}}'
@@ -101,7 +101,7 @@ class FakeHouse:
         if is_chunk_end:
             shape.bounds.append(latest)
         self.lsn = max(self.lsn, tx)
-        self.set_tail(handle, shape.tail._replace(latest=latest, end_position=len(shape.log)))
+        self.set_tail(handle, shape.tail._replace(latest=latest, position=(len(shape.log),)))
 
     def set_tail(self, handle: str, tail: Tail) -> None:
         self.shapes[handle].tail = tail
@@ -184,12 +184,12 @@ class FakeHouse:
 
     # LogReader
 
-    def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
+    async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
         self.reads.append(f"{handle} chunk {number}")
         shape = self._readable(handle)
         return shape.chunks[number]
 
-    def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
         self.reads.append(f"{handle} log {after}")
         shape = self._readable(handle)
         bound = next((bound for bound in shape.bounds if bound > after), None)

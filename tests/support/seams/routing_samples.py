@@ -15,7 +15,7 @@ from pgshapes.postgres.pgoutput_messages import RelationColumn, RelationMessage
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.projection import RenderedMessage
 from pgshapes.routing.router import Routed, Router
-from pgshapes.shape_log.entry import Entry
+from pgshapes.shape_log.store import Entry
 from pgshapes.where.clause import clause_from_sql
 
 TYPES: Final = {"int4": 23, "int8": 20, "text": 25}

@@ -1,5 +1,4 @@
-"""The shape log in memory: for tests and for instances that keep nothing. The contract tests hold it to the
-files.
+"""The shape log in memory, for tests. The contract tests hold it to the same behaviour as the files.
 
 It is written for clarity and shares only the nouns with the file store, so that each checks the other.
 Nothing is ever durable; one process only. The store owns all state, readers look into it.
@@ -14,13 +13,12 @@ from itertools import pairwise
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import BEFORE_ALL, Offset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.entry import Entry, LogSlice
 from pgshapes.shape_log.file_store.layout import is_handle
-from pgshapes.shape_log.writer import ShapeLog
+from pgshapes.shape_log.store import Entry, LogSlice, ShapeLog
 
 
 class MemoryShapeLog:
-    """A `ShapeLog` (writer.py) in lists."""
+    """A `ShapeLog` in lists."""
 
     def __init__(self, chunk_bytes: int) -> None:
         self.tail = Tail()
@@ -28,8 +26,6 @@ class MemoryShapeLog:
         self.snapshot: list[bytes] = []
         self.entries: list[Entry] = []
         """Of transactions that have ended."""
-        self.ends: list[int] = []
-        """For each of them the position after it."""
         self.bounds: list[int] = []
         """For each closed chunk the number of entries up to its end."""
         self.chunk_size = 0
@@ -67,7 +63,6 @@ class MemoryShapeLog:
 
     def _add(self, entry: Entry) -> None:
         self.entries.append(entry)
-        self.ends.append((self.ends[-1] if self.ends else 0) + len(entry.json) + 1)
         self.chunk_size += len(entry.json)
         if self.chunk_size >= self.chunk_bytes:
             self.bounds.append(len(self.entries))
@@ -77,14 +72,13 @@ class MemoryShapeLog:
         closed = self.bounds[-1] if self.bounds else 0
         self.tail = self.tail._replace(
             latest=self.entries[-1].offset,
-            end_position=self.ends[-1],
             last_chunk_bound=self.entries[closed - 1].offset if closed else BEFORE_ALL,
-            last_chunk_end=self.ends[closed - 1] if closed else 0,
+            position=(len(self.entries),),
         )
 
 
 class MemorySnapshotWriter:
-    """A `SnapshotWriter` (writer.py) in a list."""
+    """A `SnapshotWriter` in a list."""
 
     def __init__(self, log: MemoryShapeLog) -> None:
         self._log = log
@@ -119,7 +113,7 @@ class MemorySnapshotWriter:
 
 
 class MemoryShapeStore:
-    """A `ShapeStore` (store.py) that forgets everything when the process ends."""
+    """A `ShapeStore` that forgets everything when the process ends."""
 
     def __init__(self, *, chunk_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
@@ -163,14 +157,14 @@ class MemoryLogReader:
     def __init__(self, store: MemoryShapeStore) -> None:
         self._store = store
 
-    def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
+    async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
         """The complete response body of snapshot chunk `number`. Raises StorageError."""
         chunks = self._log(handle).snapshot
         if not 0 <= number < len(chunks):
             raise StorageError(f"shape {handle} has no snapshot chunk {number}")
         return chunks[number]
 
-    def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
         """What follows `after`, up to the end of its chunk or to `tail.latest`. Raises StorageError."""
         log = self._log(handle)
         start = bisect_right(log.entries, after, key=_offset)

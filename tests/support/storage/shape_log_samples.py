@@ -5,20 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Protocol
+
+from tests.support.storage.reading import Reading
 
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.entry import Entry, LogSlice
-from pgshapes.shape_log.writer import ShapeLog
+from pgshapes.shape_log.store import Entry, LogSlice, ShapeLog
 
 Transaction = list[Entry]
-
-
-class Reads(Protocol):
-    """A reader of logs."""
-
-    def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice: ...
 
 
 def make_handle(number: int) -> str:
@@ -65,7 +59,7 @@ def group_by_transaction(entries: Sequence[Entry]) -> list[Transaction]:
     return [list(group) for _, group in groupby(entries, key=lambda entry: entry.offset.tx)]
 
 
-def walk(reader: Reads, handle: str, after: Offset, tail: Tail) -> list[LogSlice]:
+def walk(reader: Reading, handle: str, after: Offset, tail: Tail) -> list[LogSlice]:
     """All slices that a client gets from `after` on, following `end` to the tail."""
     slices: list[LogSlice] = []
     while after < tail.latest:
@@ -73,7 +67,7 @@ def walk(reader: Reads, handle: str, after: Offset, tail: Tail) -> list[LogSlice
         assert found.end > after, "a reader that follows `end` gets on"
         slices.append(found)
         after = found.end
-        if not tail.end_position:
+        if not tail.position:
             break
     return slices
 

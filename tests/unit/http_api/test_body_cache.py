@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.support.seams.http_fakes import ITEMS, FakeHouse
 
+from pgshapes.errors import StorageError
 from pgshapes.http_api.body_cache import ENTRY_OVERHEAD_BYTES, BodyCache, up_to_date, up_to_date_after
-from pgshapes.model.offset import AFTER_SNAPSHOT
+from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
+from pgshapes.model.tail import Tail
+from pgshapes.shape_log.store import LogSlice
 
 HANDLE = "17-4"
 
@@ -18,50 +23,118 @@ def house() -> FakeHouse:
     return house
 
 
-def log(cache: BodyCache, house: FakeHouse, seen_lsn: int = 0) -> bytes:
-    return cache.log(HANDLE, AFTER_SNAPSHOT, house.shapes[HANDLE].tail, seen_lsn).body
+async def log(cache: BodyCache, house: FakeHouse, seen_lsn: int = 0) -> bytes:
+    piece = await cache.log(HANDLE, AFTER_SNAPSHOT, house.shapes[HANDLE].tail, seen_lsn)
+    return piece.body
 
 
-def test_a_closed_chunk_is_read_once_whatever_comes_after_it(house: FakeHouse) -> None:
+async def test_a_closed_chunk_is_read_once_whatever_comes_after_it(house: FakeHouse) -> None:
     cache = BodyCache(house, 10_000)
     house.append(HANDLE, 50, 0, is_chunk_end=True)
     for tx in (60, 70):
         house.append(HANDLE, tx, 0)
-        assert log(cache, house, seen_lsn=tx) == log(cache, house)
+        assert await log(cache, house, seen_lsn=tx) == await log(cache, house)
     assert len(house.reads) == 1
 
 
-def test_an_open_piece_is_read_again_when_the_log_grows(house: FakeHouse) -> None:
+async def test_an_open_piece_is_read_again_when_the_log_grows(house: FakeHouse) -> None:
     cache = BodyCache(house, 10_000)
     house.append(HANDLE, 50, 0)
-    first = log(cache, house)
-    assert log(cache, house) is first
+    first = await log(cache, house)
+    assert await log(cache, house) is first
     house.append(HANDLE, 60, 0)
-    assert log(cache, house) != first
+    assert await log(cache, house) != first
     assert len(house.reads) == 2
 
 
-def test_a_chunk_that_closes_loses_its_end(house: FakeHouse) -> None:
+async def test_a_chunk_that_closes_loses_its_end(house: FakeHouse) -> None:
     cache = BodyCache(house, 10_000)
     house.append(HANDLE, 50, 0, is_chunk_end=True)
-    assert b"up-to-date" in log(cache, house)
+    assert b"up-to-date" in await log(cache, house)
     house.append(HANDLE, 60, 0)
-    assert b"up-to-date" not in log(cache, house)
+    assert b"up-to-date" not in await log(cache, house)
 
 
-def test_what_was_not_used_for_longest_goes_first(house: FakeHouse) -> None:
+async def test_what_was_not_used_for_longest_goes_first(house: FakeHouse) -> None:
     size = 100 + ENTRY_OVERHEAD_BYTES
     house.shapes[HANDLE].chunks = [b"x" * 100] * 3
     cache = BodyCache(house, 2 * size)
     for number in (0, 1, 0, 2, 0, 1):
-        cache.snapshot_chunk(HANDLE, number)
+        await cache.snapshot_chunk(HANDLE, number)
     assert [read[-1] for read in house.reads] == ["0", "1", "2", "1"]
 
 
-def test_a_body_larger_than_the_cache_is_served_all_the_same(house: FakeHouse) -> None:
+async def test_a_body_larger_than_the_cache_is_served_all_the_same(house: FakeHouse) -> None:
     cache = BodyCache(house, 10)
-    assert cache.snapshot_chunk(HANDLE, 0).body == cache.snapshot_chunk(HANDLE, 0).body
+    first, second = await cache.snapshot_chunk(HANDLE, 0), await cache.snapshot_chunk(HANDLE, 0)
+    assert first == second
     assert len(house.reads) == 2
+
+
+class SlowHouse(FakeHouse):
+    """A store that takes its time: reads wait until `go_on` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+        found = await super().read_log(handle, after, tail)
+        await self.go_on.wait()
+        return found
+
+
+@pytest.fixture
+def slow() -> SlowHouse:
+    slow = SlowHouse()
+    slow.add(ITEMS, HANDLE)
+    slow.append(HANDLE, 50, 0)
+    return slow
+
+
+async def test_requests_for_a_piece_that_is_being_read_wait_for_that_read(slow: SlowHouse) -> None:
+    cache = BodyCache(slow, 10_000)
+    waiting = [asyncio.create_task(log(cache, slow)) for _ in range(100)]
+    await asyncio.sleep(0)
+    slow.go_on.set()
+    assert len(set(await asyncio.gather(*waiting))) == 1
+    assert len(slow.reads) == 1
+
+
+async def test_a_reader_that_leaves_is_succeeded_by_one_that_waits(slow: SlowHouse) -> None:
+    cache = BodyCache(slow, 10_000)
+    first, *others = [asyncio.create_task(log(cache, slow)) for _ in range(10)]
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    slow.go_on.set()
+    assert len(set(await asyncio.gather(*others))) == 1
+    assert len(slow.reads) == 2
+
+
+async def test_a_read_that_fails_is_tried_again_by_those_that_wait(slow: SlowHouse) -> None:
+    cache = BodyCache(slow, 10_000)
+    slow.shapes[HANDLE].is_damaged = True
+    waiting = [asyncio.create_task(log(cache, slow)) for _ in range(3)]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [StorageError] * 3
+    assert len(slow.reads) == 3
+
+
+async def test_a_closed_chunk_read_for_two_tails_is_counted_once(slow: SlowHouse) -> None:
+    slow.append(HANDLE, 60, 0, is_chunk_end=True)
+    slow.append(HANDLE, 70, 0)
+    cache = BodyCache(slow, 2 * (1_000 + ENTRY_OVERHEAD_BYTES))
+    waiting = [asyncio.create_task(log(cache, slow))]
+    await asyncio.sleep(0)
+    slow.append(HANDLE, 80, 0)
+    waiting.append(asyncio.create_task(log(cache, slow)))
+    await asyncio.sleep(0)
+    slow.go_on.set()
+    first, second = await asyncio.gather(*waiting)
+    assert first == second
+    assert len(slow.reads) == 2
+    assert cache.size_bytes == len(first) + ENTRY_OVERHEAD_BYTES
 
 
 def test_the_message_at_the_end() -> None:

@@ -191,15 +191,30 @@ async def test_a_shape_whose_files_cannot_be_read_is_dropped(house: FakeHouse) -
 
 async def test_files_that_vanish_with_their_shape_are_no_damage(house: FakeHouse) -> None:
     class Racing(FakeHouse):
-        def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
+        async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
             self.remove(handle)
-            return super().read_snapshot_chunk(handle, number)
+            return await super().read_snapshot_chunk(handle, number)
 
     racing = Racing()
     racing.add(ITEMS, HANDLE)
     answer = await Client(racing).get("table=items&offset=-1")
     assert answer.status == 409
     assert "delete" not in racing.calls
+
+
+async def test_a_shape_that_is_retired_while_it_is_read_is_not_served(house: FakeHouse) -> None:
+    class Retiring(FakeHouse):
+        async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
+            body = await super().read_snapshot_chunk(handle, number)
+            await asyncio.sleep(0)
+            self.remove(handle)
+            return body
+
+    retiring = Retiring()
+    retiring.add(ITEMS, HANDLE)
+    answer = await Client(retiring).get("table=items&offset=-1")
+    assert (answer.status, answer.json) == (409, MUST_REFETCH)
+    assert "delete" not in retiring.calls
 
 
 # --- handles

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.model.offset import Offset
-from pgshapes.shape_log.entry import Entry
 from pgshapes.shape_log.file_store.format import (
     ENDS_CHUNK,
     ENDS_TRANSACTION,
@@ -16,6 +15,7 @@ from pgshapes.shape_log.file_store.format import (
     draft,
     is_intact,
 )
+from pgshapes.shape_log.store import Entry
 
 messages = st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=30)
 

@@ -39,7 +39,7 @@ ROWS = Rows(
     ],
     handles=[(b"\x00\xff", "h"), (b"", None)],
     shapes=[("h", ShapeRow(b"\xff", 1, True, 1.5, 2, True))],
-    tails=[("h", Tail(Offset(2**64 - 1, 2**63 - 1), 5, Offset(-1, 0), 1, 2, True)), ("i", None)],
+    tails=[("h", Tail(Offset(2**64 - 1, 2**63 - 1), Offset(-1, 0), 2, True, (5, 1))), ("i", None)],
     creation_locks=[(b"c", CreationLock(CreationState.WAITING_FOR_TABLE_LOCK, 1))],
     status=[("s", ConditionRow(False, "x"))],
     progress=[("p", 2**64 - 1)],

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from pgshapes.model.offset import AFTER_SNAPSHOT, BEFORE_ALL, Offset
-from pgshapes.shape_log.entry import Entry
+from pgshapes.shape_log.store import Entry
 
 RECORD_BYTES: Final = 40
 ENDS_TRANSACTION: Final = 1
@@ -126,6 +126,15 @@ class RowChunker:
         self._size = ends[-1] - before
         if start < len(rows):
             yield rows[start:], False
+
+
+class EndPosition(NamedTuple):
+    """The position of a `Tail` in this store: numbers of bytes of the file `log`."""
+
+    latest: int
+    """Up to and including the tail's `latest`."""
+    last_chunk_bound: int
+    """Up to and including the tail's `last_chunk_bound`."""
 
 
 class LogEnd(NamedTuple):

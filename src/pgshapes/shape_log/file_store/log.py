@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from pgshapes.errors import StorageError
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.entry import Entry
 from pgshapes.shape_log.file_store.files import Files, is_out_of_descriptors, storage_error
-from pgshapes.shape_log.file_store.format import RECORD_BYTES, LogEnd, OpenRecord, draft
+from pgshapes.shape_log.file_store.format import RECORD_BYTES, EndPosition, LogEnd, OpenRecord, draft
 from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout
 from pgshapes.shape_log.file_store.open_logs import OpenLogs
 from pgshapes.shape_log.file_store.snapshot import FileSnapshotWriter
 from pgshapes.shape_log.file_store.unsynced import Unsynced
+from pgshapes.shape_log.store import Entry
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,7 +41,7 @@ class Recovered:
 
 
 class FileShapeLog:
-    """A `ShapeLog` (writer.py) in a directory of its own."""
+    """A `ShapeLog` in a directory of its own."""
 
     __slots__ = (
         "_broken",
@@ -138,7 +138,8 @@ class FileShapeLog:
         self._has_log_files = recovered.end.records > 0
         self._end = self._finished = recovered.end
         self.tail = Tail(snapshot_chunks=recovered.snapshot_chunks, is_snapshot_complete=True)
-        self._publish()
+        if recovered.end.records:
+            self._publish()
 
     def _untold(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """The entries that are new; drops an unfinished transaction that is told again."""
@@ -172,8 +173,9 @@ class FileShapeLog:
 
     def _publish(self) -> None:
         self._finished = end = self._end
-        _, _, _, _, chunks, is_complete = self.tail
-        self.tail = Tail(end.last, end.position, end.chunk_bound, end.chunk_start, chunks, is_complete)
+        position = EndPosition(end.position, end.chunk_start)
+        _, _, chunks, is_complete, _ = self.tail
+        self.tail = Tail(end.last, end.chunk_bound, chunks, is_complete, position)
 
     def _write_files(self, log: bytes, index: bytes, at: LogEnd) -> None:
         surroundings = self._surroundings

@@ -17,11 +17,11 @@ from typing import Final, NamedTuple
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.entry import LogSlice
 from pgshapes.shape_log.file_store.files import storage_error
 from pgshapes.shape_log.file_store.format import (
     ENDS_CHUNK,
     RECORD_BYTES,
+    EndPosition,
     Record,
     decode,
     first_after,
@@ -30,19 +30,23 @@ from pgshapes.shape_log.file_store.format import (
 )
 from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout, is_handle, snapshot_name
 from pgshapes.shape_log.file_store.snapshot import END_MARK
+from pgshapes.shape_log.store import LogSlice
 
 REMEMBERED_TAILS: Final = 16_384
 """At 200 bytes each, 3 MB; a tail is worth remembering while clients come back from it, about a poll."""
 
 
 class FileLogReader:
-    """The `LogReader` that the HTTP API asks for. Its state is the memory of where recent tails ended."""
+    """The `LogReader` of the file store. Its state is the memory of where recent tails ended.
+
+    Its reads do not suspend: they come from the page cache or from a local disk.
+    """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._layout = Layout(str(Path(root).absolute()))
         self._ends: OrderedDict[tuple[str, Offset], int] = OrderedDict()
 
-    def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
+    async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
         """The complete response body of snapshot chunk `number`. Raises StorageError."""
         with self._opened(handle, snapshot_name(number)) as file:
             size = os.fstat(file).st_size
@@ -50,46 +54,45 @@ class FileLogReader:
                 size -= 1
             return _read(file, 0, size)
 
-    def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
         """What follows `after`, up to the end of its chunk or to `tail.latest`. Raises StorageError."""
-        self._remember(handle, tail)
-        if after >= tail.latest or not tail.end_position:
+        if not tail.position or after >= tail.latest:
             return LogSlice(b"", tail.latest, False)
+        end, bound = EndPosition(*tail.position)
+        self._remember(handle, tail.latest, end)
         if after < tail.last_chunk_bound:
-            return self._read_closed_chunk(handle, after, tail)
-        start = self._start_in_open_chunk(handle, after, tail)
-        return LogSlice(self._read_body(handle, start, tail.end_position, tail), tail.latest, False)
+            return self._read_closed_chunk(handle, after, end)
+        is_at_bound = after == tail.last_chunk_bound or after.tx <= 0
+        start = bound if is_at_bound else self._start_in_open_chunk(handle, after)
+        return LogSlice(self._read_body(handle, start, end, end), tail.latest, False)
 
-    def _start_in_open_chunk(self, handle: str, after: Offset, tail: Tail) -> int:
-        if after == tail.last_chunk_bound or after.tx <= 0:
-            return tail.last_chunk_end
+    def _start_in_open_chunk(self, handle: str, after: Offset) -> int:
         known = self._ends.get((handle, after))
         if known is not None:
             return known
         with self._index(handle) as index:
             return index.first_after(after).record.position
 
-    def _read_closed_chunk(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+    def _read_closed_chunk(self, handle: str, after: Offset, readable: int) -> LogSlice:
         with self._index(handle) as index:
             first = index.first_after(after)
             last = index.last_of_chunk(first.record.chunk)
-        start, end = first.record.position, last.record.end
-        body = self._read_body(handle, start, end, tail)
+        body = self._read_body(handle, first.record.position, last.record.end, readable)
         if not (first.is_first_of(body) and last.is_last_of(body) and last.record.flags & ENDS_CHUNK):
             raise StorageError(f"shape {handle}: the index is damaged")
         return LogSlice(body, last.record.offset, True)
 
-    def _read_body(self, handle: str, start: int, end: int, tail: Tail) -> bytes:
+    def _read_body(self, handle: str, start: int, end: int, readable: int) -> bytes:
         """The messages in these bytes, without the separator after the last."""
-        if not start < end <= tail.end_position:
+        if not start < end <= readable:
             raise StorageError(f"shape {handle}: the index does not fit the log")
         with self._opened(handle, LOG) as file:
             return _read(file, start, end - start - 1)
 
-    def _remember(self, handle: str, tail: Tail) -> None:
-        key = (handle, tail.latest)
+    def _remember(self, handle: str, latest: Offset, end: int) -> None:
+        key = (handle, latest)
         if key not in self._ends:
-            self._ends[key] = tail.end_position
+            self._ends[key] = end
             if len(self._ends) > REMEMBERED_TAILS:
                 self._ends.popitem(last=False)
 

@@ -34,7 +34,7 @@ class SnapshotOwner(Protocol):
 
 
 class FileSnapshotWriter:
-    """A `SnapshotWriter` (writer.py). After an error it writes nothing more: the creation has failed."""
+    """A `SnapshotWriter`. After an error it writes nothing more: the creation has failed."""
 
     __slots__ = ("_chunker", "_file", "_files", "_is_over", "_log", "_number", "_position")
 

@@ -17,7 +17,6 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Protocol
 
 from pgshapes.errors import StorageError
 from pgshapes.shape_log.file_store.files import Files, RealFiles, storage_error
@@ -28,45 +27,6 @@ from pgshapes.shape_log.file_store.open_logs import OpenLogs
 from pgshapes.shape_log.file_store.recovery import Survey, survey
 from pgshapes.shape_log.file_store.sync_queue import SyncQueue
 from pgshapes.shape_log.file_store.unsynced import Unsynced
-from pgshapes.shape_log.writer import ShapeLog
-
-
-class ShapeStore(Protocol):
-    """The logs of all shapes, as the owner sees them."""
-
-    def create(self, handle: str) -> ShapeLog:
-        """A new, empty log; nothing is on the disk until something is written."""
-
-    def get(self, handle: str) -> ShapeLog | None:
-        """The log of a shape that was created or recovered, and not removed."""
-
-    async def sync(self) -> None:
-        """Make everything that any shape wrote before this call durable.
-
-        Raises StorageError with `details["handles"]`: those shapes have lost data and refuse further
-        writes; all others are durable.
-        """
-
-    async def sync_shape(self, handle: str) -> None:
-        """The same for one shape. Raises StorageError."""
-
-    async def remove(self, handles: Collection[str]) -> None:
-        """Remove shapes, durably; unknown ones are taken off the disk if there. Raises StorageError."""
-
-    async def empty_trash(self) -> None:
-        """Delete the bytes of removed shapes; can be cut short and repeated at any time."""
-
-    def recover(self, live: Collection[str], recorded_lsn: int) -> Mapping[str, ShapeLog]:
-        """At start, before anything else: the logs of the shapes in `live`.
-
-        Their transactions with a commit LSN below `recorded_lsn` were durable, and Postgres will not send
-        them again; an acknowledged LSN means the same (the one that equals it is sent again). A live shape
-        that is not in the answer is lost, and its directory removed, durably. Directories of shapes that
-        are not live are put into the trash. Blocks.
-        """
-
-    async def close(self) -> None:
-        """Wait for a running sync and close all files. Makes nothing durable."""
 
 
 class FileShapeStore:
