@@ -14,7 +14,8 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    beside_docs = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")]
+    return [*beside_docs, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_links_lead_somewhere() -> None:
