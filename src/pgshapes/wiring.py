@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,16 +21,18 @@ import uvloop
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, PgShapesError
 from pgshapes.gates.admission import AdmissionControl, PermitCounts, SharedCounts
+from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets
-from pgshapes.http_api.settings import HttpSettings
+from pgshapes.http_api.settings import Authorize, HttpSettings
 from pgshapes.metrics.family import Family
 from pgshapes.metrics.loop_turns import LoopTurns, loop_families
 from pgshapes.owner.metrics import owner_families
 from pgshapes.owner.replicator import Replicator
 from pgshapes.postgres.connection import ConnectionPool, connect
 from pgshapes.postgres.subset import SubsetSource
+from pgshapes.server.application import Application, Opened
 from pgshapes.server.child import PERMITS, ChildTask, read_task, stop_with_supervisor
 from pgshapes.server.environment import configure_logs, look_for_garbage_rarely, raise_open_files
 from pgshapes.server.http_server import HttpServer, listen
@@ -93,20 +96,48 @@ def serve_in_one_process(settings: Settings, seams: Seams = REAL) -> int:
 
 async def serve_in_one_loop(settings: Settings, seams: Seams = REAL) -> None:
     """Serve from this loop until SIGTERM or SIGINT. Raises ConfigError."""
-    listener, metrics = listen(settings.host, settings.port), listen_for_metrics(settings)
+    listener = listen(settings.host, settings.port)
+    app = single_process_application(settings, seams)
+    server = HttpServer(app, listener)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    async with app.lifespan():
+        app.on_end(server.stop)
+        host, port = listener.getsockname()[:2]
+        _log.info("listening", url=f"http://{host}:{port}", workers=0)
+        await server.run()
+
+
+def single_process_application(
+    settings: Settings,
+    seams: Seams = REAL,
+    *,
+    authorize: Authorize | None = None,
+    on_failure: Callable[[BaseException], None] = lambda _: None,
+) -> Application:
+    """Owner and callers in the event loop that opens it. `on_failure` is called at once when the owner fails;
+    closing the application raises its error, too.
+    """
+    return Application(partial(_open_single_process, settings, seams, authorize, on_failure))
+
+
+@asynccontextmanager
+async def _open_single_process(
+    settings: Settings,
+    seams: Seams,
+    authorize: Authorize | None,
+    on_failure: Callable[[BaseException], None],
+) -> AsyncIterator[Opened]:
+    metrics = listen_for_metrics(settings)
     tables = Tables(has_notices=seams.has_notices)
     replicator = Replicator(settings, tables, store_maker(settings, seams.make_files))
     link = InProcessLink(tables, replicator.handle)
     link.mailbox.tap = seams.tap
-    stopping = asyncio.Event()
     subsets = subset_snapshots(settings, link)
     parts = caller_parts(settings, link, None)
-    server = HttpServer(app_for(settings, parts, subsets, stopping, seams), listener, stopping)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
-    host, port = listener.getsockname()[:2]
-    _log.info("listening", url=f"http://{host}:{port}", workers=0)
+    stopping = asyncio.Event()
+    app = app_for(settings, parts, subsets, stopping, seams, authorize)
     turns = LoopTurns()
 
     async def gather() -> Mapping[str, Sequence[Family]]:
@@ -114,19 +145,29 @@ async def serve_in_one_loop(settings: Settings, seams: Seams = REAL) -> None:
         return {"single": [*owned, *caller_families(parts), *loop_families(turns)]}
 
     owning = asyncio.ensure_future(replicator.run())
-    owning.add_done_callback(lambda _: server.stop())
+    owning.add_done_callback(partial(_note_end, tables, on_failure))
     try:
         async with AsyncExitStack() as stack:
             if metrics is not None:
                 turns.start()
                 stack.callback(turns.stop)
                 await stack.enter_async_context(metrics_listener(metrics, gather))
-            await server.run()
+            yield Opened(app, stopping, owning)
     finally:
         replicator.stop()
         await link.close()
         await subsets.close()
         await owning
+
+
+def _note_end(
+    tables: Tables, on_failure: Callable[[BaseException], None], owning: asyncio.Future[None]
+) -> None:
+    """The tables do not follow the database any more: serve nothing from them."""
+    error = asyncio.CancelledError() if owning.cancelled() else owning.exception()
+    Conditions(tables.status).unmeet(Condition.SUPERVISOR_PROCESSES_READY, "the replicator has stopped")
+    if error is not None:
+        on_failure(error)
 
 
 async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
@@ -150,9 +191,16 @@ async def run_http_process(task: ChildTask, seams: Seams = REAL) -> None:
     """One HTTP process: a replica of the tables, and the files."""
     import socket
 
-    listener = socket.socket(fileno=task.listener_fd)
+    app = Application(partial(_open_http_process, task, seams))
+    server = HttpServer(app, socket.socket(fileno=task.listener_fd))
+    async with app.lifespan():
+        stop_with_supervisor(server.stop)
+        await server.run()
+
+
+@asynccontextmanager
+async def _open_http_process(task: ChildTask, seams: Seams) -> AsyncIterator[Opened]:
     link = UnixSocketLink(task.owner_socket, has_notices=seams.has_notices)
-    stopping = asyncio.Event()
     async with AsyncExitStack() as stack:
         link.start()
         stack.push_async_callback(link.close)
@@ -162,10 +210,8 @@ async def run_http_process(task: ChildTask, seams: Seams = REAL) -> None:
         stack.push_async_callback(subsets.close)
         parts = caller_parts(task.settings, link, counts)
         await tell_metrics(stack, task, lambda: caller_families(parts))
-        app = app_for(task.settings, parts, subsets, stopping, seams)
-        server = HttpServer(app, listener, stopping)
-        stop_with_supervisor(server.stop)
-        await server.run()
+        stopping = asyncio.Event()
+        yield Opened(app_for(task.settings, parts, subsets, stopping, seams), stopping)
 
 
 async def tell_metrics(stack: AsyncExitStack, task: ChildTask, families: Callable[[], Families]) -> None:
@@ -212,6 +258,7 @@ def app_for(
     subsets: Subsets,
     stopping: asyncio.Event,
     seams: Seams = REAL,
+    authorize: Authorize | None = None,
 ) -> AsgiApp:
     """The ASGI application of a process."""
     return make_app(
@@ -221,6 +268,7 @@ def app_for(
         parts.admission,
         HttpSettings(
             secret=settings.secret,
+            authorize=authorize,
             allow_delete=settings.allow_delete,
             long_poll_timeout_ms=settings.long_poll_timeout_ms,
             cache_max_age_s=settings.cache_max_age_s,

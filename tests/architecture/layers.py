@@ -14,7 +14,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("http_api",),
     ("server",),
     ("wiring",),
-    ("cli",),
+    ("asgi", "cli"),
 )
 
 # Parts of one layer that see each other all the same, and why.

@@ -31,7 +31,7 @@ from pgshapes.http_api.parsed_queries import ParsedQueries, ParsedQuery
 from pgshapes.http_api.ports import Admission, Readiness, Shapes, Subsets
 from pgshapes.http_api.reads import Reads
 from pgshapes.http_api.response import Exchange, Receive, Response, Scope, Send
-from pgshapes.http_api.serve import ServeShape
+from pgshapes.http_api.serve import ServeShape, check_authorized
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
 from pgshapes.model.shape import RawShape
@@ -66,12 +66,13 @@ class DeleteShape:
     settings: HttpSettings
     lookup: Lookup
 
-    async def answer(self, query: ParsedQuery) -> Response:
+    async def answer(self, scope: Scope, query: ParsedQuery) -> Response:
         """202 once the shape is gone. Raises RequestError, NotReady."""
         await self.readiness.wait_until(Level.ACTIVE, self.settings.ready_timeout_s)
         if not self.settings.allow_delete:
             raise RequestError("DELETE not allowed", status=405)
         request = parse_delete_request(query.parameters)
+        await check_authorized(self.settings, scope, request.raw)
         handle = request.handle if request.raw is None else await self._find(request.raw, request.handle)
         if handle is None or not await self.shapes.delete(handle):
             raise RequestError("No existing shape found", status=404)
@@ -137,9 +138,7 @@ class ShapeApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
         if scope["type"] == "http":
-            await self._answer(Exchange(scope, receive, send))
-        elif scope["type"] == "lifespan":
-            await _live(receive, send)
+            await self._answer(Exchange(scope, receive, send, is_shared=self.settings.authorize is None))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
 
@@ -179,20 +178,13 @@ class ShapeApp:
             await self.serving.serve(exchange, query)
 
     async def _delete(self, exchange: Exchange, query: ParsedQuery) -> None:
-        await exchange.answer(await self.deletion.answer(query))
+        await exchange.answer(await self.deletion.answer(exchange.scope, query))
 
     def _may_enter(self, query: ParsedQuery) -> bool:
         secret = self.settings.secret
-        return secret is None or hmac.compare_digest((query.secret or "").encode(), secret.encode())
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """The lifespan protocol: nothing to start, nothing to stop."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
+        if secret is None or self.settings.authorize is not None:
+            return True
+        return hmac.compare_digest((query.secret or "").encode(), secret.encode())
 
 
 def make_app(

@@ -47,24 +47,27 @@ class Exchange:
     __slots__ = (
         "_given",
         "_has_body",
-        "_scope",
         "_send",
         "has_begun",
+        "is_cacheable",
         "method",
         "methods",
         "query",
         "receive",
         "request_id",
+        "scope",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, is_shared: bool = True) -> None:
         method: str = scope["method"]
-        self._scope = scope
+        self.scope = scope
         self._send = send
         self._has_body = method != "HEAD"
         self._given = [pair for pair in scope["headers"] if pair[0] in READ_HEADERS]
         self.receive = receive
         self.method = method if self._has_body else "GET"
+        self.is_cacheable = is_shared and self.method in ("GET", "OPTIONS")
+        """Whether caches may keep the answer: not if it is for this client alone."""
         self.methods = headers.OTHER_METHODS
         """What `access-control-allow-methods` says on the resolved route."""
         self.query: bytes = scope["query_string"]
@@ -74,13 +77,8 @@ class Exchange:
     @property
     def path(self) -> str:
         """The decoded path below the point where the application is mounted."""
-        path: str = self._scope["path"]
-        return path.removeprefix(self._scope.get("root_path", ""))
-
-    @property
-    def is_cacheable(self) -> bool:
-        """Whether caches may keep answers to this method."""
-        return self.method in ("GET", "OPTIONS")
+        path: str = self.scope["path"]
+        return path.removeprefix(self.scope.get("root_path", ""))
 
     def header_values(self, name: bytes) -> list[bytes]:
         """The values of one of `READ_HEADERS`, in order."""

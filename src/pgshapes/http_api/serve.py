@@ -24,12 +24,14 @@ from pgshapes.http_api.params import ShapeRequest
 from pgshapes.http_api.parsed_queries import ParsedQuery
 from pgshapes.http_api.ports import Admission, Permit, Readiness, Shapes, Subsets
 from pgshapes.http_api.reads import Reads
-from pgshapes.http_api.response import Exchange, Response
+from pgshapes.http_api.response import Exchange, Response, Scope
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
 from pgshapes.http_api.subset_params import parse_subset
+from pgshapes.model.shape import RawShape
 from pgshapes.model.subset import Subset
 
+FORBIDDEN: Final = "Not authorized for this shape"
 UNREAD: Final = "Failed to read request body"
 
 
@@ -63,6 +65,7 @@ class ServeShape:
         parameters = None if body is None else parse_body(body)
         await self._pass_readiness(permit)
         request = query.request() if parameters is None else query.request_with(parameters)
+        await check_authorized(self.settings, exchange.scope, request.raw)
         shape = await self.lookup.resolve(request.raw, permit)
         subset = None if request.subset is None else self._check_subset(request)
         identity = await self.lookup.identify(request, shape, permit)
@@ -124,3 +127,9 @@ class ServeShape:
                 raise UnreadableBody("Request body too large", status=413)
             if not message.get("more_body", False):
                 return b"".join(pieces)
+
+
+async def check_authorized(settings: HttpSettings, scope: Scope, raw: RawShape | None) -> None:
+    """Ask the application around this one, if it wants to be asked. Raises RequestError with 403."""
+    if settings.authorize is not None and not await settings.authorize(scope, raw):
+        raise RequestError(FORBIDDEN, status=403)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from typing import Any
+
+from pgshapes.model.shape import RawShape
+
+Authorize = Callable[[MutableMapping[str, Any], RawShape | None], Awaitable[bool]]
+"""Whether a request with this ASGI scope may have this definition, None for a DELETE by handle alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +19,8 @@ class HttpSettings:
 
     secret: str | None = None
     """What `secret` must be equal to on `/v1/shape`; None lets everybody in."""
+    authorize: Authorize | None = None
+    """Decides on each request to `/v1/shape`, instead of the secret."""
     allow_delete: bool = False
     long_poll_timeout_ms: int = 20_000
     sse_timeout_ms: int = 60_000

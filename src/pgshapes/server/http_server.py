@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pgshapes.errors import ConfigError
+from pgshapes.server.application import Application
 
 # Held polls reconnect in bursts after a deploy; the kernel caps this at net.core.somaxconn.
 _BACKLOG = 4096
@@ -91,11 +91,11 @@ _DRAIN_S: Final = 15
 
 
 class HttpServer:
-    """One uvicorn server. `stopping` is set when it is told to end, before connections are drained."""
+    """One uvicorn server for an application that is open."""
 
-    def __init__(self, app: Callable[..., Any], listener: socket.socket, stopping: asyncio.Event) -> None:
+    def __init__(self, app: Application, listener: socket.socket) -> None:
+        self._app = app
         self._listener = listener
-        self._stopping = stopping
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -114,7 +114,7 @@ class HttpServer:
 
     def stop(self) -> None:
         """Answer what is held and drain; `run` then returns."""
-        self._stopping.set()
+        self._app.stop_holding()
         self._server.should_exit = True
 
     async def run(self) -> None:

@@ -209,19 +209,6 @@ async def test_a_query_that_is_not_text(house: FakeHouse) -> None:
     assert (await Client(house).get("table=%ff&offset=-1")).status == 400
 
 
-async def test_the_lifespan_protocol(house: FakeHouse) -> None:
-    inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    for step in ("startup", "shutdown"):
-        inbox.put_nowait({"type": f"lifespan.{step}"})
-    sent: list[str] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message["type"])
-
-    await Client(house).app({"type": "lifespan"}, inbox.get, send)
-    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-
-
 async def test_websockets_are_closed(house: FakeHouse) -> None:
     sent: list[str] = []
 

@@ -1,0 +1,42 @@
+"""The application to mount in a server or a framework: `create_app`.
+
+Owner and callers run in the event loop of the process that opens the application's lifespan, so exactly one
+process of a database may do so; a second one fails to start with a message that says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from pgshapes.config import Settings
+from pgshapes.http_api.settings import Authorize
+from pgshapes.server.application import Application
+from pgshapes.wiring import single_process_application
+
+_log = structlog.get_logger(__name__)
+
+__all__ = ["Application", "Authorize", "Settings", "create_app"]
+
+
+def create_app(settings: Settings, *, authorize: Authorize | None = None) -> Application:
+    """An ASGI 3 application that serves the Shape HTTP API at `/v1/shape` below its mount point.
+
+    Nothing is opened before its lifespan: run it with `uvicorn --lifespan on`, or give `app.lifespan` to the
+    framework that it is mounted in. `settings.workers`, `host` and `port` are not used.
+
+    `authorize` decides on each request to `/v1/shape`, instead of the secret: it is awaited with the ASGI
+    scope and the requested definition (None for a DELETE by handle alone) and returns whether the request may
+    be answered; otherwise it gets 403. What it decides may depend on the client, so answers then are
+    `no-cache`: caches have to ask again each time.
+    """
+    return single_process_application(
+        replace(settings, workers=0), authorize=authorize, on_failure=_log_failure
+    )
+
+
+def _log_failure(error: BaseException) -> None:
+    _log.error(
+        "replicator stopped; shapes are not served until the application is restarted", error=str(error)
+    )

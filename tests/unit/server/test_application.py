@@ -1,0 +1,131 @@
+"""The lifespan of an application: what opens it, what closes it, and what requests get in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.support.seams.http_fakes import Client as FakeClient
+from tests.support.seams.http_fakes import FakeHouse
+
+from pgshapes.errors import ConfigError, PgShapesError
+from pgshapes.server.application import Application, Opened
+
+GET = {"type": "http", "method": "GET", "path": "/v1/health", "query_string": b"", "headers": []}
+
+
+class Parts:
+    """What an application opens: counts, and fails where it is told to."""
+
+    def __init__(self, *, fails_at: str = "") -> None:
+        self.fails_at = fails_at
+        self.is_open = False
+        self.client = FakeClient(FakeHouse())
+        self.app = Application(self.open)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Opened]:
+        if self.fails_at == "startup":
+            raise ConfigError("cannot start")
+        self.is_open = True
+        yield Opened(self.client.app, self.client.stopping)
+        self.is_open = False
+        if self.fails_at == "shutdown":
+            raise PgShapesError("the database was replaced")
+
+    async def get(self) -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.app(dict(GET), asyncio.Event().wait, send)  # type: ignore[arg-type]
+        return sent
+
+
+async def speak(app: Application, *steps: str) -> list[str]:
+    """What an ASGI server hears that says these steps of the lifespan protocol."""
+    inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    for step in steps:
+        inbox.put_nowait({"type": f"lifespan.{step}"})
+    sent: list[str] = []
+
+    async def send(message: Any) -> None:
+        sent.append(f"{message['type']} {message.get('message', '')}".strip())
+
+    await app({"type": "lifespan"}, inbox.get, send)
+    return sent
+
+
+async def test_the_lifespan_protocol() -> None:
+    parts = Parts()
+    heard = await speak(parts.app, "startup", "shutdown")
+    assert heard == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert parts.client.stopping.is_set()
+    assert not parts.is_open
+
+
+async def test_a_start_that_fails_is_told_to_the_server() -> None:
+    parts = Parts(fails_at="startup")
+    assert await speak(parts.app, "startup") == ["lifespan.startup.failed pgshapes: cannot start"]
+
+
+async def test_an_end_that_fails_is_told_to_the_server() -> None:
+    heard = await speak(Parts(fails_at="shutdown").app, "startup", "shutdown")
+    assert heard == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.failed pgshapes: the database was replaced",
+    ]
+
+
+async def test_requests_are_answered_while_it_is_open() -> None:
+    parts = Parts()
+    async with parts.app.lifespan():
+        start, body = await parts.get()
+    assert (start["status"], body["body"]) == (200, b'{"status":"active"}')
+
+
+async def test_a_request_outside_of_the_lifespan_says_what_to_do() -> None:
+    parts = Parts()
+    with pytest.raises(RuntimeError, match="--lifespan on"):
+        await parts.get()
+    async with parts.app.lifespan():
+        pass
+    with pytest.raises(RuntimeError, match="--lifespan on"):
+        await parts.get()
+
+
+async def test_it_is_opened_once_at_a_time_and_may_be_opened_again() -> None:
+    parts = Parts()
+    async with parts.app.lifespan():
+        with pytest.raises(RuntimeError, match="already"):
+            async with parts.app.lifespan():
+                pass
+        assert parts.is_open
+    async with parts.app.lifespan():
+        assert parts.is_open
+
+
+async def test_held_requests_are_answered_before_it_closes() -> None:
+    parts = Parts()
+    async with parts.app.lifespan():
+        parts.app.stop_holding()
+        assert parts.client.stopping.is_set()
+
+
+async def test_an_end_of_its_own_accord_is_announced() -> None:
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    heard = asyncio.Event()
+
+    @asynccontextmanager
+    async def open_() -> AsyncIterator[Opened]:
+        yield Opened(FakeClient(FakeHouse()).app, asyncio.Event(), ended)
+
+    app = Application(open_)
+    async with app.lifespan():
+        app.on_end(heard.set)
+        ended.set_result(None)
+        await heard.wait()
