@@ -34,7 +34,7 @@ from pgshapes.postgres.connection import ConnectionPool, connect
 from pgshapes.postgres.subset import SubsetSource
 from pgshapes.server.application import Application, Opened
 from pgshapes.server.child import PERMITS, ChildTask, read_task, stop_with_supervisor
-from pgshapes.server.environment import configure_logs, look_for_garbage_rarely, raise_open_files
+from pgshapes.server.environment import configure_logs, raise_nofile_limit, tune_gc
 from pgshapes.server.http_server import HttpServer, listen
 from pgshapes.server.metrics import (
     CallerParts,
@@ -88,8 +88,8 @@ def run(settings: Settings) -> int:
 def serve_in_one_process(settings: Settings, seams: Seams = REAL) -> int:
     """Owner and callers in one process and one event loop; the exit status. Raises ConfigError."""
     configure_logs(settings.log_level)
-    raise_open_files()
-    look_for_garbage_rarely()
+    raise_nofile_limit()
+    tune_gc()
     uvloop.run(serve_in_one_loop(settings, seams))
     return 0
 
@@ -302,8 +302,8 @@ def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = N
     """
     task = read_task()
     configure_logs(task.settings.log_level)
-    raise_open_files()
-    look_for_garbage_rarely()
+    raise_nofile_limit()
+    tune_gc()
     work = entry or (run_replicator if task.name == "replicator" else run_http_process)
     try:
         uvloop.run(work(task))

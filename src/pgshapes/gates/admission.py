@@ -41,7 +41,7 @@ COUNTED_AT_ONCE: Final = 64
 """Completions are counted one by one and weighed together: every request ends with one."""
 
 
-class ReturnLine:
+class RetryQueue:
     """The line of those who were refused one kind of permit."""
 
     def __init__(self, limit: int, *, random: Callable[[], float] = _random.random) -> None:
@@ -231,7 +231,7 @@ class AdmissionControl:
     ) -> None:
         """`counts` are those of this process alone unless given; `clock` is any steady one."""
         self._limits = _by_kind(initial_limit, existing_limit)
-        self._lines = [ReturnLine(limit) for limit in self._limits]
+        self._lines = [RetryQueue(limit) for limit in self._limits]
         self._refused = [0] * len(Kind)
         self._counts: PermitCounts = LocalCounts() if counts is None else counts
         self._clock = clock

@@ -29,7 +29,7 @@ def configure_logs(level: str) -> None:
     )
 
 
-def raise_open_files() -> int:
+def raise_nofile_limit() -> int:
     """Allow as many open files as the hard limit says: each held poll is one, each busy log two. Returns the
     limit.
     """
@@ -45,7 +45,7 @@ million objects more, some hundred megabytes. The defaults, 700, 10 and 10, mean
 """
 
 
-def look_for_garbage_rarely() -> None:
+def tune_gc() -> None:
     """Once all modules are there: what lives now lives for good, and is not looked at again."""
     gc.collect()
     gc.freeze()

@@ -22,7 +22,7 @@ import uvloop
 from pgshapes.config import Settings
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.server.child import ChildTask
-from pgshapes.server.environment import configure_logs, look_for_garbage_rarely
+from pgshapes.server.environment import configure_logs, tune_gc
 from pgshapes.server.supervisor import run_with_workers
 from pgshapes.shape_log.file_store.files import RealFiles
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, ResolveShape
@@ -136,7 +136,7 @@ def main() -> int:
     if settings.workers:
         return run_with_workers(settings, child_command=(sys.executable, "-m", __spec__.name, "child"))
     configure_logs(settings.log_level)
-    look_for_garbage_rarely()
+    tune_gc()
     uvloop.run(serve(settings))
     return 0
 

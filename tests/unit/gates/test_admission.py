@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgshapes.gates.admission import LONGEST_S, SHORTEST_S, ReturnLine
+from pgshapes.gates.admission import LONGEST_S, SHORTEST_S, RetryQueue
 
 
-def line(limit: int = 300, random: float = 0.5) -> ReturnLine:
-    return ReturnLine(limit, random=lambda: random)
+def line(limit: int = 300, random: float = 0.5) -> RetryQueue:
+    return RetryQueue(limit, random=lambda: random)
 
 
-def complete(house: ReturnLine, now: float) -> None:
+def complete(house: RetryQueue, now: float) -> None:
     house.completions += 1
     house.count_completions(now)
 

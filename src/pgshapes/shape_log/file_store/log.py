@@ -22,7 +22,7 @@ from pgshapes.shape_log.store import Entry
 
 
 @dataclass(slots=True, frozen=True)
-class Surroundings:
+class LogContext:
     """What all logs of an instance share."""
 
     files: Files
@@ -45,6 +45,7 @@ class FileShapeLog:
 
     __slots__ = (
         "_broken",
+        "_context",
         "_end",
         "_finished",
         "_has_directory",
@@ -53,17 +54,16 @@ class FileShapeLog:
         "_log_file",
         "_open_record",
         "_snapshot",
-        "_surroundings",
         "handle",
         "place",
         "tail",
     )
 
-    def __init__(self, handle: str, surroundings: Surroundings, recovered: Recovered | None = None) -> None:
+    def __init__(self, handle: str, context: LogContext, recovered: Recovered | None = None) -> None:
         self.handle = handle
         self.tail = Tail()
         self.place = -1
-        self._surroundings = surroundings
+        self._context = context
         self._end = self._finished = LogEnd()
         self._open_record: OpenRecord | None = None
         self._log_file = self._index_file = -1
@@ -85,15 +85,15 @@ class FileShapeLog:
     def start_snapshot(self) -> FileSnapshotWriter:
         if self._snapshot is not None or self.tail.snapshot_chunks:
             raise StorageError(f"shape {self.handle} has a snapshot already")
-        self._snapshot = FileSnapshotWriter(self, self._surroundings.files, self._surroundings.chunk_bytes)
+        self._snapshot = FileSnapshotWriter(self, self._context.files, self._context.chunk_bytes)
         return self._snapshot
 
     def ensure_directory(self) -> str:
         """The shape's directory, made if need be. Raises DiskFull, StorageError."""
         layout, files, unsynced = (
-            self._surroundings.layout,
-            self._surroundings.files,
-            self._surroundings.unsynced,
+            self._context.layout,
+            self._context.files,
+            self._context.unsynced,
         )
         if self._broken is not None:
             raise self._broken
@@ -115,13 +115,13 @@ class FileShapeLog:
 
     def made_snapshot_file(self, name: str) -> None:
         """A snapshot file has all its content."""
-        self._surroundings.unsynced.made_names(self.handle)
-        self._surroundings.unsynced.wrote(self.handle, name)
+        self._context.unsynced.made_names(self.handle)
+        self._context.unsynced.wrote(self.handle, name)
 
     def break_off(self, error: StorageError) -> None:
         """Close all files and refuse every further write with `error`."""
         self._broken = error
-        self._surroundings.open_logs.release(self)
+        self._context.open_logs.release(self)
         if self._snapshot is not None:
             self._snapshot.close()
 
@@ -131,7 +131,7 @@ class FileShapeLog:
         self._log_file = self._index_file = -1
         for descriptor in (log_file, index_file):
             if descriptor >= 0:
-                self._surroundings.files.close(descriptor)
+                self._context.files.close(descriptor)
 
     def _resume(self, recovered: Recovered) -> None:
         self._has_directory = True
@@ -158,7 +158,7 @@ class FileShapeLog:
     def _write(self, entries: Sequence[Entry], ends_transaction: bool) -> None:
         end = self._end
         messages, records, new_end, open_record = draft(
-            end, entries, self._surroundings.chunk_bytes, ends_transaction=ends_transaction
+            end, entries, self._context.chunk_bytes, ends_transaction=ends_transaction
         )
         self._write_files(messages, records, end)
         self._end, self._open_record = new_end, open_record
@@ -178,47 +178,47 @@ class FileShapeLog:
         self.tail = Tail(end.last, end.chunk_bound, chunks, is_complete, position)
 
     def _write_files(self, log: bytes, index: bytes, at: LogEnd) -> None:
-        surroundings = self._surroundings
+        context = self._context
         try:
             if self._log_file < 0:
                 self._open_files()
             if log:
-                surroundings.files.write_at(self._log_file, log, at.position)
-            surroundings.files.write_at(self._index_file, index, at.records * RECORD_BYTES)
+                context.files.write_at(self._log_file, log, at.position)
+            context.files.write_at(self._index_file, index, at.records * RECORD_BYTES)
         except OSError as error:
             self._cut_back(self._end)
             raise storage_error(error, f"append to shape {self.handle}") from error
         finally:
             if self.place < 0:
                 self.close_files()
-        surroundings.unsynced.wrote_log(self.handle)
+        context.unsynced.wrote_log(self.handle)
 
     def _open_files(self) -> None:
-        directory, surroundings = self.ensure_directory(), self._surroundings
+        directory, context = self.ensure_directory(), self._context
         self._log_file = self._open(f"{directory}/{LOG}")
         self._index_file = self._open(f"{directory}/{INDEX}")
         if not self._has_log_files:
             self._has_log_files = True
-            surroundings.unsynced.made_names(self.handle)
-        surroundings.open_logs.admit(self)
+            context.unsynced.made_names(self.handle)
+        context.open_logs.admit(self)
 
     def _open(self, path: str) -> int:
-        surroundings = self._surroundings
+        context = self._context
         try:
-            return surroundings.files.open(path)
+            return context.files.open(path)
         except OSError as error:
-            if not is_out_of_descriptors(error) or not surroundings.open_logs.make_room():
+            if not is_out_of_descriptors(error) or not context.open_logs.make_room():
                 raise
-            return surroundings.files.open(path)
+            return context.files.open(path)
 
     def _cut_back(self, to: LogEnd) -> None:
         """Take back what was written past `to`. A log that cannot be cut is of no more use."""
         if not self._has_log_files:
             return
-        directory = self._surroundings.layout.directory(self.handle)
+        directory = self._context.layout.directory(self.handle)
         try:
-            self._surroundings.files.truncate(f"{directory}/{LOG}", to.position)
-            self._surroundings.files.truncate(f"{directory}/{INDEX}", to.records * RECORD_BYTES)
+            self._context.files.truncate(f"{directory}/{LOG}", to.position)
+            self._context.files.truncate(f"{directory}/{INDEX}", to.records * RECORD_BYTES)
         except OSError as error:
             broken = storage_error(error, f"restore shape {self.handle}")
             self.break_off(broken)

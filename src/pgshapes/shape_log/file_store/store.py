@@ -22,7 +22,7 @@ from pgshapes.errors import StorageError
 from pgshapes.shape_log.file_store.files import Files, RealFiles, storage_error
 from pgshapes.shape_log.file_store.format import RECORD_BYTES
 from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout, is_handle
-from pgshapes.shape_log.file_store.log import FileShapeLog, Surroundings
+from pgshapes.shape_log.file_store.log import FileShapeLog, LogContext
 from pgshapes.shape_log.file_store.open_logs import OpenLogs
 from pgshapes.shape_log.file_store.recovery import Survey, survey
 from pgshapes.shape_log.file_store.sync_queue import SyncQueue
@@ -45,7 +45,7 @@ class FileShapeStore:
         self._files = files or RealFiles(layout.root)
         self._unsynced = Unsynced(layout)
         self._open_logs = OpenLogs(max_open_files)
-        self._surroundings = Surroundings(self._files, layout, self._unsynced, self._open_logs, chunk_bytes)
+        self._context = LogContext(self._files, layout, self._unsynced, self._open_logs, chunk_bytes)
         self._logs: dict[str, FileShapeLog] = {}
         self._lost: dict[str, StorageError] = {}
         self._syncs = SyncQueue(self._sync_shapes)
@@ -54,7 +54,7 @@ class FileShapeStore:
     def create(self, handle: str) -> FileShapeLog:
         if not is_handle(handle) or handle in self._logs:
             raise ValueError(f"not a new handle: {handle!r}")
-        log = self._logs[handle] = FileShapeLog(handle, self._surroundings)
+        log = self._logs[handle] = FileShapeLog(handle, self._context)
         return log
 
     def get(self, handle: str) -> FileShapeLog | None:
@@ -88,8 +88,7 @@ class FileShapeStore:
         self._trash_durably([handle for handle in live if handle not in surveys])
         self._cut_and_sync(surveys)
         self._logs = {
-            handle: FileShapeLog(handle, self._surroundings, found.recovered)
-            for handle, found in surveys.items()
+            handle: FileShapeLog(handle, self._context, found.recovered) for handle, found in surveys.items()
         }
         return dict(self._logs)
 
