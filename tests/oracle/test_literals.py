@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from tests.oracle.where_values import EDGES, ODD, random_value
 
-from pgshapes.where.catalogue import TYPES_BY_NAME
+from pgshapes.where.pg_catalog import TYPES_BY_NAME
 from pgshapes.where.values.raising import BadLiteral
 from pgshapes.where.values.type_io import type_io
 

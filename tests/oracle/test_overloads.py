@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
-from pgshapes.where.catalogue import OPERATORS, TYPES_BY_NAME, PgType, enum_type
 from pgshapes.where.overloads import find_operator
+from pgshapes.where.pg_catalog import OPERATORS, TYPES_BY_NAME, PgType, enum_type
 from pgshapes.where.polymorphism import UNKNOWN_TYPE, actual_types, result_type
 
 _NAMES = [

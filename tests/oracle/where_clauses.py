@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.oracle.where_values import EDGES, odd_form, random_value
 
-from pgshapes.where.catalogue import FUNCTIONS, OPERATORS, TYPES, TYPES_BY_NAME, Function, Operator
+from pgshapes.where.pg_catalog import FUNCTIONS, OPERATORS, TYPES, TYPES_BY_NAME, Function, Operator
 
 COLUMNS: dict[str, list[str]] = {
     "int2": ["i2"],

@@ -11,11 +11,11 @@ from typing import Final
 
 from pgshapes.model.relation import Relation
 from pgshapes.where import array_nodes, call_nodes, operator_nodes, plain_nodes
-from pgshapes.where.catalogue import BOOL, TYPES, PgType
 from pgshapes.where.coercion import cast_function, coerce, known_type
 from pgshapes.where.grammar import Node, location_in_clause
 from pgshapes.where.operations.registry import is_castable
 from pgshapes.where.parameters import Parameters
+from pgshapes.where.pg_catalog import BOOL, TYPES, PgType
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.scope import NodeReader
 from pgshapes.where.tree import CastTo, Expr, Unknown, map_children, walk

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pgshapes.where.catalogue import INT4, TYPES, PgType, array_of
 from pgshapes.where.coercion import coerce
 from pgshapes.where.grammar import Node
+from pgshapes.where.pg_catalog import INT4, TYPES, PgType, array_of
 from pgshapes.where.polymorphism import common_type
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.scope import Scope

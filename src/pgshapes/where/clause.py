@@ -12,12 +12,12 @@ from typing import Final
 from pgshapes.errors import RequestError
 from pgshapes.model.relation import Relation
 from pgshapes.where.analysis import Analysis
-from pgshapes.where.catalogue import BOOL, PgType
 from pgshapes.where.collation_rules import CollationRules
 from pgshapes.where.deparse import deparse, quote_identifier
 from pgshapes.where.fold import Folding
 from pgshapes.where.grammar import parse_clause
 from pgshapes.where.parameters import Parameters
+from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.predicate import Predicate
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.server import server_of

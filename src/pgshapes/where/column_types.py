@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pgshapes.model.relation import Column
-from pgshapes.where.catalogue import NAME, TYPES, PgType, enum_type
 from pgshapes.where.collation import C, Collation
+from pgshapes.where.pg_catalog import NAME, TYPES, PgType, enum_type
 
 
 def column_type(column: Column) -> PgType:

@@ -7,7 +7,7 @@ SQL.
 
 from __future__ import annotations
 
-from pgshapes.where.catalogue import BOOL, PgType
+from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.tree import (
     Apply,
     ArrayOf,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgshapes.where.catalogue import BOOL, TYPES
 from pgshapes.where.collation_rules import CollationRules
+from pgshapes.where.pg_catalog import BOOL, TYPES
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.source.compiled import evaluate_constant
 from pgshapes.where.tree import (

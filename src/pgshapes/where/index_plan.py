@@ -11,8 +11,8 @@ from itertools import product
 from math import prod
 from typing import Final, NamedTuple
 
-from pgshapes.where.catalogue import BOOL, PgType
 from pgshapes.where.operations.registry import OPERATIONS
+from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.source.writer import plain_column
 from pgshapes.where.tree import (
     Apply,

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pgshapes.where.catalogue import BOOL, OPERATORS, TEXT, TYPES, Operator, PgType, array_of
 from pgshapes.where.coercion import coerce, settle_literal
 from pgshapes.where.grammar import Node
 from pgshapes.where.operations.registry import is_supported
 from pgshapes.where.overloads import find_operator
+from pgshapes.where.pg_catalog import BOOL, OPERATORS, TEXT, TYPES, Operator, PgType, array_of
 from pgshapes.where.polymorphism import UNKNOWN_TYPE, actual_types, common_type, result_type
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.scope import Scope

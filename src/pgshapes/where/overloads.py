@@ -1,7 +1,7 @@
 """Which overload of an operator or function Postgres takes (manual: chapter Type Conversion).
 
 A transcription of the server's rules (`oper()`, `func_get_detail()`, `func_select_candidate()`), because a
-clause must mean here what it means there. Pure; knows `catalogue.py`, not the clause.
+clause must mean here what it means there. Pure; knows `pg_catalog.py`, not the clause.
 """
 
 from __future__ import annotations
@@ -10,16 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from pgshapes.where.catalogue import (
-    ANY,
-    FUNCTIONS,
-    OPERATORS,
-    TYPES,
-    UNKNOWN,
-    Function,
-    Operator,
-    PgType,
-)
+from pgshapes.where.pg_catalog import ANY, FUNCTIONS, OPERATORS, TYPES, UNKNOWN, Function, Operator, PgType
 from pgshapes.where.polymorphism import accepts
 
 Candidate = TypeVar("Candidate", Operator, Function)

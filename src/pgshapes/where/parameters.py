@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pgshapes.where.catalogue import PgType
+from pgshapes.where.pg_catalog import PgType
 from pgshapes.where.refusal import Refusal
 
 MAX_USED_BYTES: Final = 1_000_000

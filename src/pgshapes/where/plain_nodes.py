@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from pgshapes.where.array_nodes import array_of_items
-from pgshapes.where.catalogue import (
+from pgshapes.where.coercion import coerce, settle_literal
+from pgshapes.where.collation import NAMED
+from pgshapes.where.column_types import column_collation, column_type
+from pgshapes.where.grammar import Node, location_in_clause
+from pgshapes.where.operations.lengths import is_valid_modifier
+from pgshapes.where.pg_catalog import (
     BOOL,
     BPCHAR,
     INT4,
@@ -18,11 +23,6 @@ from pgshapes.where.catalogue import (
     PgType,
     array_of,
 )
-from pgshapes.where.coercion import coerce, settle_literal
-from pgshapes.where.collation import NAMED
-from pgshapes.where.column_types import column_collation, column_type
-from pgshapes.where.grammar import Node, location_in_clause
-from pgshapes.where.operations.lengths import is_valid_modifier
 from pgshapes.where.polymorphism import UNKNOWN_TYPE
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.scope import Scope

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pgshapes.where.catalogue import (
+from pgshapes.where.pg_catalog import (
     ANY,
     ANYARRAY,
     ANYCOMPATIBLE,

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from pgshapes.model.relation import Relation
-from pgshapes.where.catalogue import PgType
 from pgshapes.where.grammar import Node
 from pgshapes.where.parameters import Parameters
+from pgshapes.where.pg_catalog import PgType
 from pgshapes.where.tree import Expr
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any, Final
 
-from pgshapes.where.catalogue import PgType
 from pgshapes.where.collation import Collation
+from pgshapes.where.pg_catalog import PgType
 
 
 @dataclass(frozen=True, slots=True)

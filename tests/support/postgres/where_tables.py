@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgshapes.model.change import Row
 from pgshapes.model.relation import Column, Relation
-from pgshapes.where.catalogue import TYPES_BY_NAME
+from pgshapes.where.pg_catalog import TYPES_BY_NAME
 
 TYPES = {
     "i2": "int2",

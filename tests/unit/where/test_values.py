@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgshapes.where.catalogue import TYPES_BY_NAME
+from pgshapes.where.pg_catalog import TYPES_BY_NAME
 from pgshapes.where.values import arrays, documents, intervals, numbers, times
 from pgshapes.where.values.raising import BadLiteral, RowError
 from pgshapes.where.values.type_io import type_io

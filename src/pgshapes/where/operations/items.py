@@ -6,9 +6,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from pgshapes.where.catalogue import PgType
 from pgshapes.where.operations.operation import Operation
 from pgshapes.where.operations.registry import cast_name
+from pgshapes.where.pg_catalog import PgType
 from pgshapes.where.values.arrays import Array
 from pgshapes.where.values.type_io import type_io
 

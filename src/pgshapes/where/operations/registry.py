@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from pgshapes.where.catalogue import FLOAT4, FLOAT8, TYPES, PgType
 from pgshapes.where.operations.array_functions import array_operations
 from pgshapes.where.operations.calendar import calendar_operations, calendar_operations_before_17
 from pgshapes.where.operations.casts import cast_operations
@@ -17,6 +16,7 @@ from pgshapes.where.operations.operation import Operation
 from pgshapes.where.operations.spans import span_operations, span_operations_before_17
 from pgshapes.where.operations.text_casts import text_casts, text_casts_before_16
 from pgshapes.where.operations.texts import text_operations
+from pgshapes.where.pg_catalog import FLOAT4, FLOAT8, TYPES, PgType
 from pgshapes.where.tree import ColumnRef, Expr
 from pgshapes.where.values.type_io import type_io
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgshapes.where.catalogue import TEXT
 from pgshapes.where.operations import folding
 from pgshapes.where.operations.items import item_conversion
 from pgshapes.where.operations.lengths import length_coercion
 from pgshapes.where.operations.registry import OPERATIONS, cast_name
+from pgshapes.where.pg_catalog import TEXT
 from pgshapes.where.refusal import Refusal
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.source.matching import is_match, match_source

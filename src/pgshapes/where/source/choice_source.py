@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from pgshapes.where.catalogue import BPCHAR, PgType
 from pgshapes.where.operations.comparisons import array_order
 from pgshapes.where.operations.registry import OPERATIONS
+from pgshapes.where.pg_catalog import BPCHAR, PgType
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.tree import Case, Coalesce, Extreme, NullIf
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from pgshapes.where import catalogue
-from pgshapes.where.catalogue import PgType
+from pgshapes.where import pg_catalog
+from pgshapes.where.pg_catalog import PgType
 from pgshapes.where.values import arrays, documents, intervals, numbers, strings, times
 
 
@@ -31,35 +31,35 @@ def _integer(size: int) -> TypeIO:
 _TEXT: Final = TypeIO(strings.read_text, strings.read_text, strings.read_text, True)
 
 SCALARS: Final[dict[int, TypeIO]] = {
-    catalogue.BOOL: TypeIO(strings.decode_bool, strings.read_bool, strings.write_bool, True),
-    catalogue.BYTEA: TypeIO(strings.read_text, strings.read_bytea, strings.read_text, True),
-    catalogue.NAME: TypeIO(strings.read_text, strings.read_name, strings.read_text, True),
-    catalogue.INT2: _integer(2),
-    catalogue.INT4: _integer(4),
-    catalogue.INT8: _integer(8),
-    catalogue.TEXT: _TEXT,
-    catalogue.VARCHAR: _TEXT,
-    catalogue.BPCHAR: _TEXT._replace(is_canonical=False),
-    catalogue.FLOAT4: TypeIO(numbers.decode_float4, numbers.read_float4, numbers.write_float, False),
-    catalogue.FLOAT8: TypeIO(numbers.decode_float8, numbers.read_float8, numbers.write_float, False),
-    catalogue.NUMERIC: TypeIO(numbers.decode_numeric, numbers.read_numeric, numbers.write_numeric, False),
-    catalogue.DATE: TypeIO(times.decode_date, times.read_date, times.write_date, True),
-    catalogue.TIME: TypeIO(times.read_time, times.read_time, times.write_time, True),
-    catalogue.TIMESTAMP: TypeIO(times.decode_timestamp, times.read_timestamp, times.write_timestamp, True),
-    catalogue.TIMESTAMPTZ: TypeIO(
+    pg_catalog.BOOL: TypeIO(strings.decode_bool, strings.read_bool, strings.write_bool, True),
+    pg_catalog.BYTEA: TypeIO(strings.read_text, strings.read_bytea, strings.read_text, True),
+    pg_catalog.NAME: TypeIO(strings.read_text, strings.read_name, strings.read_text, True),
+    pg_catalog.INT2: _integer(2),
+    pg_catalog.INT4: _integer(4),
+    pg_catalog.INT8: _integer(8),
+    pg_catalog.TEXT: _TEXT,
+    pg_catalog.VARCHAR: _TEXT,
+    pg_catalog.BPCHAR: _TEXT._replace(is_canonical=False),
+    pg_catalog.FLOAT4: TypeIO(numbers.decode_float4, numbers.read_float4, numbers.write_float, False),
+    pg_catalog.FLOAT8: TypeIO(numbers.decode_float8, numbers.read_float8, numbers.write_float, False),
+    pg_catalog.NUMERIC: TypeIO(numbers.decode_numeric, numbers.read_numeric, numbers.write_numeric, False),
+    pg_catalog.DATE: TypeIO(times.decode_date, times.read_date, times.write_date, True),
+    pg_catalog.TIME: TypeIO(times.read_time, times.read_time, times.write_time, True),
+    pg_catalog.TIMESTAMP: TypeIO(times.decode_timestamp, times.read_timestamp, times.write_timestamp, True),
+    pg_catalog.TIMESTAMPTZ: TypeIO(
         times.decode_timestamp, times.read_timestamptz, times.write_timestamptz, True
     ),
-    catalogue.INTERVAL: TypeIO(
+    pg_catalog.INTERVAL: TypeIO(
         intervals.read_interval, intervals.read_interval, intervals.write_interval, False
     ),
-    catalogue.JSONB: TypeIO(
+    pg_catalog.JSONB: TypeIO(
         documents.decode_document, documents.read_document, documents.write_document, False
     ),
-    catalogue.UUID: TypeIO(strings.read_text, strings.read_uuid, strings.read_text, True),
+    pg_catalog.UUID: TypeIO(strings.read_text, strings.read_uuid, strings.read_text, True),
 }
 
 
-_NO_ARRAYS: Final = frozenset({catalogue.BPCHAR, catalogue.JSONB})
+_NO_ARRAYS: Final = frozenset({pg_catalog.BPCHAR, pg_catalog.JSONB})
 """Types whose items do not compare as their Python values do, or cannot be hashed."""
 
 
