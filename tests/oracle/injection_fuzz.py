@@ -23,8 +23,8 @@ from tests.support.postgres.where_tables import column
 from pgshapes.errors import RequestError
 from pgshapes.model.relation import Relation
 from pgshapes.where.clause import PreparedClause, clause_from_sql, prepare_clause
-from pgshapes.where.deparse import quote_literal
-from pgshapes.where.grammar import _library, parse_clause, parse_statements
+from pgshapes.where.language.deparse import quote_literal
+from pgshapes.where.language.grammar import _library, parse_clause, parse_statements
 
 _PIECES = [
     *(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import psycopg
 
-from pgshapes.where.overloads import find_operator
+from pgshapes.where.language.overloads import find_operator
+from pgshapes.where.language.polymorphism import UNKNOWN_TYPE, actual_types, result_type
 from pgshapes.where.pg_catalog import OPERATORS, TYPES_BY_NAME, PgType, enum_type
-from pgshapes.where.polymorphism import UNKNOWN_TYPE, actual_types, result_type
 
 _NAMES = [
     *("bool", "int2", "int4", "int8", "numeric", "float4", "float8", "text", "varchar", "bpchar", "name"),

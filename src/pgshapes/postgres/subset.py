@@ -23,7 +23,7 @@ from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
 from pgshapes.postgres.copy_out import CopyOut
 from pgshapes.postgres.identifiers import qualified_name, quote_identifier
 from pgshapes.postgres.rendering import copy_texts, from_item, row_json
-from pgshapes.where.sort_order import SortTerm
+from pgshapes.where.language.sort_order import SortTerm
 
 
 class SubsetSelection(NamedTuple):

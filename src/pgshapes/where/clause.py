@@ -11,17 +11,17 @@ from typing import Final
 
 from pgshapes.errors import RequestError
 from pgshapes.model.relation import Relation
-from pgshapes.where.analysis import Analysis
-from pgshapes.where.collation_rules import CollationRules
-from pgshapes.where.deparse import deparse, quote_identifier
 from pgshapes.where.fold import Folding
-from pgshapes.where.grammar import parse_clause
-from pgshapes.where.parameters import Parameters
+from pgshapes.where.language.analysis import Analysis
+from pgshapes.where.language.collation_rules import CollationRules
+from pgshapes.where.language.deparse import deparse, quote_identifier
+from pgshapes.where.language.grammar import parse_clause
+from pgshapes.where.language.parameters import Parameters
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.server import server_of
+from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Expr, walk
 from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.predicate import Predicate
-from pgshapes.where.refusal import Refusal
-from pgshapes.where.server import server_of
-from pgshapes.where.tree import Apply, CastTo, ColumnRef, Expr, walk
 
 _MAX_DESCRIBED: Final = 200
 """Expressions whose type the server is asked for; the clause itself is always one of them."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgshapes.where.collation_rules import CollationRules
-from pgshapes.where.pg_catalog import BOOL, TYPES
-from pgshapes.where.refusal import Refusal
-from pgshapes.where.source.compiled import evaluate_constant
-from pgshapes.where.tree import (
+from pgshapes.where.language.collation_rules import CollationRules
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.tree import (
     Apply,
     ArrayOf,
     Case,
@@ -26,6 +24,8 @@ from pgshapes.where.tree import (
     Unknown,
     map_children,
 )
+from pgshapes.where.pg_catalog import BOOL, TYPES
+from pgshapes.where.source.compiled import evaluate_constant
 from pgshapes.where.values.arrays import vector, write_array
 from pgshapes.where.values.raising import RowError
 from pgshapes.where.values.type_io import type_io

@@ -11,10 +11,7 @@ from itertools import product
 from math import prod
 from typing import Final, NamedTuple
 
-from pgshapes.where.operations.registry import OPERATIONS
-from pgshapes.where.pg_catalog import BOOL, PgType
-from pgshapes.where.source.writer import plain_column
-from pgshapes.where.tree import (
+from pgshapes.where.language.tree import (
     Apply,
     ColumnRef,
     Connective,
@@ -26,6 +23,9 @@ from pgshapes.where.tree import (
     Logic,
     Quantified,
 )
+from pgshapes.where.operations.registry import OPERATIONS
+from pgshapes.where.pg_catalog import BOOL, PgType
+from pgshapes.where.source.writer import plain_column
 from pgshapes.where.values.arrays import Array
 from pgshapes.where.values.type_io import type_io
 

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pgshapes.model.relation import Relation
-from pgshapes.where.analysis import Analysis
 from pgshapes.where.clause import PreparedClause
-from pgshapes.where.grammar import parse_clause
-from pgshapes.where.parameters import Parameters
-from pgshapes.where.refusal import Refusal
+from pgshapes.where.language.analysis import Analysis
+from pgshapes.where.language.grammar import parse_clause
+from pgshapes.where.language.parameters import Parameters
+from pgshapes.where.language.refusal import Refusal
 
 
 def prepare_subset_clause(

@@ -17,7 +17,7 @@ from pgshapes.postgres import subset
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.subset import SubsetSelection, SubsetSource, TakenSubset
-from pgshapes.where.sort_order import SortTerm
+from pgshapes.where.language.sort_order import SortTerm
 
 MakePool = Callable[[int], ConnectionPool]
 

@@ -6,7 +6,7 @@ import pytest
 from tests.support.postgres.where_tables import RELATION
 
 from pgshapes.errors import RequestError
-from pgshapes.where.sort_order import MAX_TERMS, SortTerm, parse_order_by
+from pgshapes.where.language.sort_order import MAX_TERMS, SortTerm, parse_order_by
 
 ALL = tuple(RELATION.column_index)
 

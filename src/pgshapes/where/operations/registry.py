@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pgshapes.where.language.tree import ColumnRef, Expr
 from pgshapes.where.operations.array_functions import array_operations
 from pgshapes.where.operations.calendar import calendar_operations, calendar_operations_before_17
 from pgshapes.where.operations.casts import cast_operations
@@ -17,7 +18,6 @@ from pgshapes.where.operations.spans import span_operations, span_operations_bef
 from pgshapes.where.operations.text_casts import text_casts, text_casts_before_16
 from pgshapes.where.operations.texts import text_operations
 from pgshapes.where.pg_catalog import FLOAT4, FLOAT8, TYPES, PgType
-from pgshapes.where.tree import ColumnRef, Expr
 from pgshapes.where.values.type_io import type_io
 
 OPERATIONS: Final[dict[str, Operation]] = {

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Const, Expr
 from pgshapes.where.operations import folding
 from pgshapes.where.operations.items import item_conversion
 from pgshapes.where.operations.lengths import length_coercion
 from pgshapes.where.operations.registry import OPERATIONS, cast_name
 from pgshapes.where.pg_catalog import TEXT
-from pgshapes.where.refusal import Refusal
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.source.matching import is_match, match_source
 from pgshapes.where.source.raising import may_raise
 from pgshapes.where.source.writer import Operand, is_canonical, plain_column
-from pgshapes.where.tree import Apply, CastTo, ColumnRef, Const, Expr
 from pgshapes.where.values.type_io import type_io
 
 _FOLDS = {"lower(25)": folding.lower_of, "upper(25)": folding.upper_of}

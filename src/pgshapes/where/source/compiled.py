@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pgshapes.model.change import Row
-from pgshapes.where.collation_rules import CollationRules
+from pgshapes.where.language.collation_rules import CollationRules
+from pgshapes.where.language.tree import Expr
 from pgshapes.where.operations.comparisons import array_order, stamp_of_date
 from pgshapes.where.source.emitter import Emitter
-from pgshapes.where.tree import Expr
 from pgshapes.where.values.raising import RowError
 
 _GLOBALS: Final[dict[str, Any]] = {

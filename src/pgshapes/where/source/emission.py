@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from pgshapes.where.collation import Collation
+from pgshapes.where.language.tree import Expr
 from pgshapes.where.operations.operation import Operation
 from pgshapes.where.source.writer import Names, Operand
-from pgshapes.where.tree import Expr
 
 
 class Emission(Protocol):

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.collation_rules import CollationRules
-from pgshapes.where.operations.operation import Operation
-from pgshapes.where.operations.registry import cast_of, operation_of
-from pgshapes.where.source import array_source, call_source, choice_source, logic_source
-from pgshapes.where.source.raising import may_raise
-from pgshapes.where.source.writer import Names, Operand
-from pgshapes.where.tree import (
+from pgshapes.where.language.collation_rules import CollationRules
+from pgshapes.where.language.tree import (
     Apply,
     ArrayOf,
     Case,
@@ -28,6 +23,11 @@ from pgshapes.where.tree import (
     Quantified,
     Subscript,
 )
+from pgshapes.where.operations.operation import Operation
+from pgshapes.where.operations.registry import cast_of, operation_of
+from pgshapes.where.source import array_source, call_source, choice_source, logic_source
+from pgshapes.where.source.raising import may_raise
+from pgshapes.where.source.writer import Names, Operand
 
 
 class Emitter:

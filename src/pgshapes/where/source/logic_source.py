@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pgshapes.where.language.tree import (
+    ColumnRef,
+    Connective,
+    Const,
+    Expr,
+    IsDistinct,
+    IsNull,
+    IsTruth,
+    Logic,
+)
 from pgshapes.where.operations.registry import OPERATIONS
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.source.raising import may_raise
 from pgshapes.where.source.writer import is_canonical, plain_column
-from pgshapes.where.tree import ColumnRef, Connective, Const, Expr, IsDistinct, IsNull, IsTruth, Logic
 
 
 def logic_value(emission: Emission, expr: Logic) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.tree import Apply, Const
 from pgshapes.where.operations.folding import Fold, lower_of
 from pgshapes.where.operations.patterns import compile_pattern, like, not_like
 from pgshapes.where.operations.registry import OPERATIONS
-from pgshapes.where.refusal import Refusal
 from pgshapes.where.source.emission import Emission
-from pgshapes.where.tree import Apply, Const
 
 _MATCHES: Final = {like: "", not_like: "not "}
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from pgshapes.where.language.tree import CastTo, ColumnRef, Const, Expr
 from pgshapes.where.operations.operation import Operation
 from pgshapes.where.pg_catalog import BOOL, PgType
-from pgshapes.where.tree import CastTo, ColumnRef, Const, Expr
 from pgshapes.where.values.type_io import type_io
 
 ROW: Final = "r"

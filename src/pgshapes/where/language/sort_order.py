@@ -10,8 +10,8 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from pgshapes.model.relation import Relation
-from pgshapes.where.grammar import Node, location_in_sort_order, parse_sort_order
-from pgshapes.where.refusal import Refusal
+from pgshapes.where.language.grammar import Node, location_in_sort_order, parse_sort_order
+from pgshapes.where.language.refusal import Refusal
 
 MAX_TERMS: Final = 100
 """More than any order of use; Postgres itself sorts by at most 1,664 columns."""

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pgshapes.where.coercion import coerce, settle_literal
-from pgshapes.where.grammar import Node
-from pgshapes.where.operations.registry import is_supported
-from pgshapes.where.overloads import find_operator
-from pgshapes.where.pg_catalog import BOOL, OPERATORS, TEXT, TYPES, Operator, PgType, array_of
-from pgshapes.where.polymorphism import UNKNOWN_TYPE, actual_types, common_type, result_type
-from pgshapes.where.refusal import Refusal
-from pgshapes.where.scope import Scope
-from pgshapes.where.tree import (
+from pgshapes.where.language.coercion import coerce, settle_literal
+from pgshapes.where.language.grammar import Node
+from pgshapes.where.language.overloads import find_operator
+from pgshapes.where.language.polymorphism import UNKNOWN_TYPE, actual_types, common_type, result_type
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.scope import Scope
+from pgshapes.where.language.tree import (
     Apply,
     ArrayOf,
     ColumnRef,
@@ -31,6 +29,8 @@ from pgshapes.where.tree import (
     Unknown,
     walk,
 )
+from pgshapes.where.operations.registry import is_supported
+from pgshapes.where.pg_catalog import BOOL, OPERATORS, TEXT, TYPES, Operator, PgType, array_of
 from pgshapes.where.values.arrays import vector, write_array
 from pgshapes.where.values.type_io import type_io
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pgshapes.where.coercion import coerce
-from pgshapes.where.grammar import Node
+from pgshapes.where.language.coercion import coerce
+from pgshapes.where.language.grammar import Node
+from pgshapes.where.language.operator_nodes import apply_operator
+from pgshapes.where.language.overloads import find_function
+from pgshapes.where.language.polymorphism import UNKNOWN_TYPE, actual_types, common_type, result_type
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.scope import Scope
+from pgshapes.where.language.tree import Apply, Case, Coalesce, Const, Expr, Extreme, Unknown
 from pgshapes.where.operations.calendar import is_fixed_zone
 from pgshapes.where.operations.registry import is_supported
-from pgshapes.where.operator_nodes import apply_operator
-from pgshapes.where.overloads import find_function
 from pgshapes.where.pg_catalog import ANY, FUNCTIONS, TEXT, TYPES, PgType
-from pgshapes.where.polymorphism import UNKNOWN_TYPE, actual_types, common_type, result_type
-from pgshapes.where.refusal import Refusal
-from pgshapes.where.scope import Scope
-from pgshapes.where.tree import Apply, Case, Coalesce, Const, Expr, Extreme, Unknown
 from pgshapes.where.values.type_io import type_io
 
 _PLAIN_CALL: Final = {"funcname", "args", "funcformat", "location"}

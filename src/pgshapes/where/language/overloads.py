@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
+from pgshapes.where.language.polymorphism import accepts
 from pgshapes.where.pg_catalog import ANY, FUNCTIONS, OPERATORS, TYPES, UNKNOWN, Function, Operator, PgType
-from pgshapes.where.polymorphism import accepts
 
 Candidate = TypeVar("Candidate", Operator, Function)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pgshapes.where.coercion import coerce
-from pgshapes.where.grammar import Node
+from pgshapes.where.language.coercion import coerce
+from pgshapes.where.language.grammar import Node
+from pgshapes.where.language.polymorphism import common_type
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.scope import Scope
+from pgshapes.where.language.tree import ArrayOf, Expr, Subscript, Unknown
 from pgshapes.where.pg_catalog import INT4, TYPES, PgType, array_of
-from pgshapes.where.polymorphism import common_type
-from pgshapes.where.refusal import Refusal
-from pgshapes.where.scope import Scope
-from pgshapes.where.tree import ArrayOf, Expr, Subscript, Unknown
 from pgshapes.where.values.type_io import type_io
 
 

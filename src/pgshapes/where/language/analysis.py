@@ -10,15 +10,15 @@ from collections.abc import Collection
 from typing import Final
 
 from pgshapes.model.relation import Relation
-from pgshapes.where import array_nodes, call_nodes, operator_nodes, plain_nodes
-from pgshapes.where.coercion import cast_function, coerce, known_type
-from pgshapes.where.grammar import Node, location_in_clause
+from pgshapes.where.language import array_nodes, call_nodes, operator_nodes, plain_nodes
+from pgshapes.where.language.coercion import cast_function, coerce, known_type
+from pgshapes.where.language.grammar import Node, location_in_clause
+from pgshapes.where.language.parameters import Parameters
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.scope import NodeReader
+from pgshapes.where.language.tree import CastTo, Expr, Unknown, map_children, walk
 from pgshapes.where.operations.registry import is_castable
-from pgshapes.where.parameters import Parameters
 from pgshapes.where.pg_catalog import BOOL, TYPES, PgType
-from pgshapes.where.refusal import Refusal
-from pgshapes.where.scope import NodeReader
-from pgshapes.where.tree import CastTo, Expr, Unknown, map_children, walk
 
 MAX_DEPTH: Final = 40
 """Deeper than any clause of use, and within what Python's own parser takes of generated source."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from pgshapes.where.refusal import Refusal
+from pgshapes.where.language.refusal import Refusal
 
 Node = dict[str, Any]
 

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from pgshapes.where.array_nodes import array_of_items
-from pgshapes.where.coercion import coerce, settle_literal
 from pgshapes.where.collation import NAMED
-from pgshapes.where.column_types import column_collation, column_type
-from pgshapes.where.grammar import Node, location_in_clause
+from pgshapes.where.language.array_nodes import array_of_items
+from pgshapes.where.language.coercion import coerce, settle_literal
+from pgshapes.where.language.column_types import column_collation, column_type
+from pgshapes.where.language.grammar import Node, location_in_clause
+from pgshapes.where.language.polymorphism import UNKNOWN_TYPE
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.scope import Scope
+from pgshapes.where.language.tree import (
+    CastTo,
+    Collated,
+    ColumnRef,
+    Connective,
+    Const,
+    Expr,
+    IsNull,
+    IsTruth,
+    Logic,
+    Unknown,
+)
 from pgshapes.where.operations.lengths import is_valid_modifier
 from pgshapes.where.pg_catalog import (
     BOOL,
@@ -22,21 +37,6 @@ from pgshapes.where.pg_catalog import (
     VARCHAR,
     PgType,
     array_of,
-)
-from pgshapes.where.polymorphism import UNKNOWN_TYPE
-from pgshapes.where.refusal import Refusal
-from pgshapes.where.scope import Scope
-from pgshapes.where.tree import (
-    CastTo,
-    Collated,
-    ColumnRef,
-    Connective,
-    Const,
-    Expr,
-    IsNull,
-    IsTruth,
-    Logic,
-    Unknown,
 )
 from pgshapes.where.values.type_io import type_io
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.pg_catalog import PgType
-from pgshapes.where.refusal import Refusal
 
 MAX_USED_BYTES: Final = 1_000_000
 """All uses of all parameters together; each use puts the value into the SQL."""

@@ -11,10 +11,9 @@ from enum import Enum
 from typing import Final
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.operations.registry import OPERATIONS
-from pgshapes.where.refusal import Refusal
-from pgshapes.where.server import Server
-from pgshapes.where.tree import (
+from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.server import Server
+from pgshapes.where.language.tree import (
     Apply,
     Collated,
     ColumnRef,
@@ -25,6 +24,7 @@ from pgshapes.where.tree import (
     Quantified,
     walk,
 )
+from pgshapes.where.operations.registry import OPERATIONS
 
 
 class Strength(Enum):

@@ -7,8 +7,7 @@ SQL.
 
 from __future__ import annotations
 
-from pgshapes.where.pg_catalog import BOOL, PgType
-from pgshapes.where.tree import (
+from pgshapes.where.language.tree import (
     Apply,
     ArrayOf,
     Case,
@@ -28,6 +27,7 @@ from pgshapes.where.tree import (
     Quantified,
     Subscript,
 )
+from pgshapes.where.pg_catalog import BOOL, PgType
 
 
 def quote_identifier(name: str) -> str:

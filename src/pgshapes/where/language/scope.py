@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from pgshapes.model.relation import Relation
-from pgshapes.where.grammar import Node
-from pgshapes.where.parameters import Parameters
+from pgshapes.where.language.grammar import Node
+from pgshapes.where.language.parameters import Parameters
+from pgshapes.where.language.tree import Expr
 from pgshapes.where.pg_catalog import PgType
-from pgshapes.where.tree import Expr
 
 
 class Scope(Protocol):
