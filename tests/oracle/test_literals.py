@@ -9,8 +9,8 @@ import pytest
 from tests.oracle.where_values import EDGES, ODD, random_value
 
 from pgshapes.where.pg_catalog import TYPES_BY_NAME
-from pgshapes.where.values.raising import BadLiteral
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.type_io import type_io
 
 _TEXT_OF = """
 CREATE FUNCTION text_of(literal text, kind text) RETURNS text LANGUAGE plpgsql AS $$

@@ -14,8 +14,8 @@ from typing import Any, Final, Generic, TypeVar
 from pgshapes.model.change import Row
 from pgshapes.where.index_plan import IndexTerm, KeyColumn
 from pgshapes.where.predicate import Predicate
-from pgshapes.where.values.arrays import decode_array
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.arrays import decode_array
+from pgshapes.where.types.type_io import type_io
 
 ShapeId = TypeVar("ShapeId", bound=Hashable)
 

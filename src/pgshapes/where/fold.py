@@ -26,9 +26,9 @@ from pgshapes.where.language.tree import (
 )
 from pgshapes.where.pg_catalog import BOOL, TYPES
 from pgshapes.where.source.compiled import evaluate_constant
-from pgshapes.where.values.arrays import vector, write_array
-from pgshapes.where.values.raising import RowError
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.arrays import vector, write_array
+from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.type_io import type_io
 
 
 class Folding:

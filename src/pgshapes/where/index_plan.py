@@ -23,11 +23,11 @@ from pgshapes.where.language.tree import (
     Logic,
     Quantified,
 )
-from pgshapes.where.operations.registry import OPERATIONS
 from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.source.writer import plain_column
-from pgshapes.where.values.arrays import Array
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.arrays import Array
+from pgshapes.where.types.registry import OPERATIONS
+from pgshapes.where.types.type_io import type_io
 
 MAX_TERMS: Final = 100
 """Alternatives of one clause; the original's limit for its DNF."""

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.operations import array_functions, calendar, documents, folding, numerics, spans
-from pgshapes.where.operations.patterns import escaped_pattern, like
-from pgshapes.where.operations.subscripting import element_at, slice_of, stack
-from pgshapes.where.values.arrays import decode_array
-from pgshapes.where.values.documents import read_document
-from pgshapes.where.values.intervals import INFINITY, Interval, read_interval, write_interval
-from pgshapes.where.values.raising import RowError
-from pgshapes.where.values.times import read_timestamp, write_timestamp
+from pgshapes.where.types import array_functions, calendar, case_folding, document_operations, numerics, spans
+from pgshapes.where.types.arrays import decode_array
+from pgshapes.where.types.documents import read_document
+from pgshapes.where.types.intervals import INFINITY, Interval, read_interval, write_interval
+from pgshapes.where.types.patterns import escaped_pattern, like
+from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.subscripting import element_at, slice_of, stack
+from pgshapes.where.types.times import read_timestamp, write_timestamp
 
 MARKS = st.text("ab%_\\\n", max_size=8)
 
@@ -78,22 +78,22 @@ def test_escape_characters_are_rewritten() -> None:
 def test_letters_fold_by_the_rules_of_their_collation() -> None:
     """C knows ASCII, libc single characters, ICU whole strings."""
     c, libc, icu = Collation("C", "c"), Collation("en_US.UTF-8", "c"), Collation("en", "i")
-    lower = {name: folding.lower_of(one, 0) for name, one in (("c", c), ("libc", libc), ("icu", icu))}
+    lower = {name: case_folding.lower_of(one, 0) for name, one in (("c", c), ("libc", libc), ("icu", icu))}
     assert all(lower.values())
     assert lower["c"] is not None and lower["c"]("ÄA") == "Äa"
     assert lower["libc"] is not None and lower["libc"]("ΑΣİ") == "ασi"
     assert lower["icu"] is not None and lower["icu"]("ΑΣ") == "ας"
-    upper = folding.upper_of(libc, 0)
+    upper = case_folding.upper_of(libc, 0)
     assert upper is not None and upper("ßᾀﬁ") == "ßᾈﬁ"
-    assert folding.lower_of(Collation("tr_TR.UTF-8", "c"), 0) is None
-    assert folding.upper_of(Collation("az-x-icu", "i"), 0) is None
+    assert case_folding.lower_of(Collation("tr_TR.UTF-8", "c"), 0) is None
+    assert case_folding.upper_of(Collation("az-x-icu", "i"), 0) is None
 
 
 def test_the_builtin_provider_of_18_knows_unicode_16() -> None:
     """The one of 17 does not."""
     builtin = Collation("C.UTF-8", "b")
     for version, expected in ((180_000, "\ua7db"), (170_000, "\ua7da")):
-        lower = folding.lower_of(builtin, version)
+        lower = case_folding.lower_of(builtin, version)
         assert lower is not None and lower("\ua7da") == expected
 
 
@@ -218,17 +218,17 @@ def test_arrays_are_joined_and_cut() -> None:
 )
 def test_documents_contain_documents(left: str, right: str, holds: bool) -> None:
     """By structure; a bare scalar may stand for an array's element."""
-    assert documents.contains(read_document(left), read_document(right)) is holds
+    assert document_operations.contains(read_document(left), read_document(right)) is holds
 
 
 def test_documents_are_taken_apart() -> None:
     """Fields, elements from either end, paths, keys."""
     one = read_document('{"a": [1, {"b": null}], "c": "x"}')
-    field = documents.field(one, "a")
+    field = document_operations.field(one, "a")
     assert field is not None
-    assert documents.as_text(documents.element(field, -2)) == "1"
-    assert documents.as_text(documents.at_path(one, decode_array("{a,1,b}", str))) is None
-    assert documents.as_text(documents.field(one, "c")) == "x"
-    assert documents.as_text(field) == '[1, {"b": null}]'
-    assert documents.has_any_key(one, decode_array("{z,c}", str))
-    assert not documents.has_all_keys(one, decode_array("{z,c}", str))
+    assert document_operations.as_text(document_operations.element(field, -2)) == "1"
+    assert document_operations.as_text(document_operations.at_path(one, decode_array("{a,1,b}", str))) is None
+    assert document_operations.as_text(document_operations.field(one, "c")) == "x"
+    assert document_operations.as_text(field) == '[1, {"b": null}]'
+    assert document_operations.has_any_key(one, decode_array("{z,c}", str))
+    assert not document_operations.has_all_keys(one, decode_array("{z,c}", str))

@@ -17,8 +17,8 @@ from pgshapes.where.language.parameters import Parameters
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import NodeReader
 from pgshapes.where.language.tree import CastTo, Expr, Unknown, map_children, walk
-from pgshapes.where.operations.registry import is_castable
 from pgshapes.where.pg_catalog import BOOL, TYPES, PgType
+from pgshapes.where.types.registry import is_castable
 
 MAX_DEPTH: Final = 40
 """Deeper than any clause of use, and within what Python's own parser takes of generated source."""

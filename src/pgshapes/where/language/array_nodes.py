@@ -9,7 +9,7 @@ from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Scope
 from pgshapes.where.language.tree import ArrayOf, Expr, Subscript, Unknown
 from pgshapes.where.pg_catalog import INT4, TYPES, PgType, array_of
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.type_io import type_io
 
 
 def array(scope: Scope, fields: Node, at: int) -> Expr:

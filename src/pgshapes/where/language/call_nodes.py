@@ -13,10 +13,10 @@ from pgshapes.where.language.polymorphism import UNKNOWN_TYPE, actual_types, com
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Scope
 from pgshapes.where.language.tree import Apply, Case, Coalesce, Const, Expr, Extreme, Unknown
-from pgshapes.where.operations.calendar import is_fixed_zone
-from pgshapes.where.operations.registry import is_supported
 from pgshapes.where.pg_catalog import ANY, FUNCTIONS, TEXT, TYPES, PgType
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.calendar import is_fixed_zone
+from pgshapes.where.types.registry import is_supported
+from pgshapes.where.types.type_io import type_io
 
 _PLAIN_CALL: Final = {"funcname", "args", "funcformat", "location"}
 _AGGREGATE_MARKS: Final = {"agg_order", "agg_filter", "agg_within_group", "agg_star", "agg_distinct"}

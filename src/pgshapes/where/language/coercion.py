@@ -10,8 +10,8 @@ from pgshapes.where.language.parameters import Parameters
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import CastTo, Const, Expr, Unknown
 from pgshapes.where.pg_catalog import CASTS, TEXT, TYPES, UNKNOWN, PgType
-from pgshapes.where.values.raising import BadLiteral
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.type_io import type_io
 
 _STRING = "S"
 

@@ -24,7 +24,7 @@ from pgshapes.where.language.tree import (
     Quantified,
     walk,
 )
-from pgshapes.where.operations.registry import OPERATIONS
+from pgshapes.where.types.registry import OPERATIONS
 
 
 class Strength(Enum):

@@ -29,10 +29,10 @@ from pgshapes.where.language.tree import (
     Unknown,
     walk,
 )
-from pgshapes.where.operations.registry import is_supported
 from pgshapes.where.pg_catalog import BOOL, OPERATORS, TEXT, TYPES, Operator, PgType, array_of
-from pgshapes.where.values.arrays import vector, write_array
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.arrays import vector, write_array
+from pgshapes.where.types.registry import is_supported
+from pgshapes.where.types.type_io import type_io
 
 _BOOL: Final = TYPES[BOOL]
 

@@ -24,7 +24,6 @@ from pgshapes.where.language.tree import (
     Logic,
     Unknown,
 )
-from pgshapes.where.operations.lengths import is_valid_modifier
 from pgshapes.where.pg_catalog import (
     BOOL,
     BPCHAR,
@@ -38,7 +37,8 @@ from pgshapes.where.pg_catalog import (
     PgType,
     array_of,
 )
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.lengths import is_valid_modifier
+from pgshapes.where.types.type_io import type_io
 
 _CONNECTIVES: Final = {"AND_EXPR": Connective.AND, "OR_EXPR": Connective.OR, "NOT_EXPR": Connective.NOT}
 _TRUTHS: Final = {"TRUE": True, "FALSE": False, "UNKNOWN": None}

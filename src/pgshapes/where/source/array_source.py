@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from pgshapes.where.language.tree import Apply, ArrayOf, Const, Quantified, Subscript
-from pgshapes.where.operations.registry import OPERATIONS
-from pgshapes.where.operations.subscripting import element_at, slice_of, stack
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.source.matching import fold_of, is_match
 from pgshapes.where.source.writer import is_canonical, plain_column
-from pgshapes.where.values.arrays import Array, decode_array, vector
+from pgshapes.where.types.arrays import Array, decode_array, vector
+from pgshapes.where.types.registry import OPERATIONS
+from pgshapes.where.types.subscripting import element_at, slice_of, stack
 
 
 def quantified_value(emission: Emission, expr: Quantified) -> str:

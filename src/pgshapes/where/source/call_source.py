@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Const, Expr
-from pgshapes.where.operations import folding
-from pgshapes.where.operations.items import item_conversion
-from pgshapes.where.operations.lengths import length_coercion
-from pgshapes.where.operations.registry import OPERATIONS, cast_name
 from pgshapes.where.pg_catalog import TEXT
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.source.matching import is_match, match_source
 from pgshapes.where.source.raising import may_raise
 from pgshapes.where.source.writer import Operand, is_canonical, plain_column
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types import case_folding
+from pgshapes.where.types.items import item_conversion
+from pgshapes.where.types.lengths import length_coercion
+from pgshapes.where.types.registry import OPERATIONS, cast_name
+from pgshapes.where.types.type_io import type_io
 
-_FOLDS = {"lower(25)": folding.lower_of, "upper(25)": folding.upper_of}
+_FOLDS = {"lower(25)": case_folding.lower_of, "upper(25)": case_folding.upper_of}
 
 
 def call_value(emission: Emission, expr: Apply) -> str:
@@ -84,7 +84,7 @@ def _strict(emission: Emission, expr: Apply) -> tuple[str, str]:
     return join_guards(operands, expr.args), use
 
 
-def _fold(emission: Emission, expr: Apply) -> folding.Fold:
+def _fold(emission: Emission, expr: Apply) -> case_folding.Fold:
     collation = emission.collation(expr)
     fold = None if collation is None else _FOLDS[expr.function](collation, emission.server_version)
     if fold is None:

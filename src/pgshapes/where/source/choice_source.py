@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from pgshapes.where.language.tree import Case, Coalesce, Extreme, NullIf
-from pgshapes.where.operations.comparisons import array_order
-from pgshapes.where.operations.registry import OPERATIONS
 from pgshapes.where.pg_catalog import BPCHAR, PgType
 from pgshapes.where.source.emission import Emission
+from pgshapes.where.types.comparisons import array_order
+from pgshapes.where.types.registry import OPERATIONS
 
 
 def coalesce_value(emission: Emission, expr: Coalesce) -> str:

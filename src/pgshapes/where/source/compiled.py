@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 from pgshapes.model.change import Row
 from pgshapes.where.language.collation_rules import CollationRules
 from pgshapes.where.language.tree import Expr
-from pgshapes.where.operations.comparisons import array_order, stamp_of_date
 from pgshapes.where.source.emitter import Emitter
-from pgshapes.where.values.raising import RowError
+from pgshapes.where.types.comparisons import array_order, stamp_of_date
+from pgshapes.where.types.raising import RowError
 
 _GLOBALS: Final[dict[str, Any]] = {
     "Decimal": Decimal,

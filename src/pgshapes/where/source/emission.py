@@ -6,8 +6,8 @@ from typing import Protocol
 
 from pgshapes.where.collation import Collation
 from pgshapes.where.language.tree import Expr
-from pgshapes.where.operations.operation import Operation
 from pgshapes.where.source.writer import Names, Operand
+from pgshapes.where.types.operation import Operation
 
 
 class Emission(Protocol):

@@ -23,11 +23,11 @@ from pgshapes.where.language.tree import (
     Quantified,
     Subscript,
 )
-from pgshapes.where.operations.operation import Operation
-from pgshapes.where.operations.registry import cast_of, operation_of
 from pgshapes.where.source import array_source, call_source, choice_source, logic_source
 from pgshapes.where.source.raising import may_raise
 from pgshapes.where.source.writer import Names, Operand
+from pgshapes.where.types.operation import Operation
+from pgshapes.where.types.registry import cast_of, operation_of
 
 
 class Emitter:

@@ -12,10 +12,10 @@ from pgshapes.where.language.tree import (
     IsTruth,
     Logic,
 )
-from pgshapes.where.operations.registry import OPERATIONS
 from pgshapes.where.source.emission import Emission
 from pgshapes.where.source.raising import may_raise
 from pgshapes.where.source.writer import is_canonical, plain_column
+from pgshapes.where.types.registry import OPERATIONS
 
 
 def logic_value(emission: Emission, expr: Logic) -> str:

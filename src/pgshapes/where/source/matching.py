@@ -6,10 +6,10 @@ from typing import Final
 
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, Const
-from pgshapes.where.operations.folding import Fold, lower_of
-from pgshapes.where.operations.patterns import compile_pattern, like, not_like
-from pgshapes.where.operations.registry import OPERATIONS
 from pgshapes.where.source.emission import Emission
+from pgshapes.where.types.case_folding import Fold, lower_of
+from pgshapes.where.types.patterns import compile_pattern, like, not_like
+from pgshapes.where.types.registry import OPERATIONS
 
 _MATCHES: Final = {like: "", not_like: "not "}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pgshapes.where.language.tree import Apply, ArrayOf, CastTo, Expr, Quantified, walk
-from pgshapes.where.operations.registry import CASTS, OPERATIONS, cast_name
 from pgshapes.where.source.matching import is_constant_match
+from pgshapes.where.types.registry import CASTS, OPERATIONS, cast_name
 
 
 def may_raise(expr: Expr) -> bool:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from pgshapes.where.language.tree import CastTo, ColumnRef, Const, Expr
-from pgshapes.where.operations.operation import Operation
 from pgshapes.where.pg_catalog import BOOL, PgType
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.operation import Operation
+from pgshapes.where.types.type_io import type_io
 
 ROW: Final = "r"
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from pgshapes.where.operations.operation import Operation
-from pgshapes.where.operations.registry import cast_name
 from pgshapes.where.pg_catalog import PgType
-from pgshapes.where.values.arrays import Array
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.arrays import Array
+from pgshapes.where.types.operation import Operation
+from pgshapes.where.types.registry import cast_name
+from pgshapes.where.types.type_io import type_io
 
 
 def item_conversion(

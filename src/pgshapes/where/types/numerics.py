@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Final
 
-from pgshapes.where.operations.operation import Operation, calls, inline, raises
-from pgshapes.where.values.numbers import NAN, NUMERIC_CONTEXT, NotANumber
-from pgshapes.where.values.raising import RowError
+from pgshapes.where.types.numbers import NAN, NUMERIC_CONTEXT, NotANumber
+from pgshapes.where.types.operation import Operation, calls, inline, raises
+from pgshapes.where.types.raising import RowError
 
 Numeric = Decimal | NotANumber
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from pgshapes.where.operations.malformed_pattern import refute
-from pgshapes.where.values.raising import RowError
+from pgshapes.where.types.malformed_pattern import refute
+from pgshapes.where.types.raising import RowError
 
 _ANY: Final = "%"
 _ONE: Final = "_"

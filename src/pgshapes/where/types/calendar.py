@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from pgshapes.where.operations import spans
-from pgshapes.where.operations.casts import date_to_timestamp
-from pgshapes.where.operations.operation import Operation, raises
-from pgshapes.where.values import times
-from pgshapes.where.values.intervals import INFINITY, NEGATIVE_INFINITY, Interval
-from pgshapes.where.values.raising import RowError
-from pgshapes.where.values.times import DAY_US
+from pgshapes.where.types import spans, times
+from pgshapes.where.types.casts import date_to_timestamp
+from pgshapes.where.types.intervals import INFINITY, NEGATIVE_INFINITY, Interval
+from pgshapes.where.types.operation import Operation, raises
+from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.times import DAY_US
 
 _ENDLESS_DATES: Final = (times.DATE_INFINITY, times.DATE_NEGATIVE_INFINITY)
 _ENDLESS_STAMPS: Final = (times.TIMESTAMP_INFINITY, times.TIMESTAMP_NEGATIVE_INFINITY)

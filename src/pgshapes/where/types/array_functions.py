@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pgshapes.where.operations.operation import Operation, calls, inline, raises
-from pgshapes.where.values.arrays import EMPTY, Array, vector
-from pgshapes.where.values.raising import RowError
+from pgshapes.where.types.arrays import EMPTY, Array, vector
+from pgshapes.where.types.operation import Operation, calls, inline, raises
+from pgshapes.where.types.raising import RowError
 
 
 def contains(left: Array, right: Array) -> bool:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from pgshapes.where.operations.operation import Operation, calls, inline
-from pgshapes.where.values.arrays import Array
-from pgshapes.where.values.documents import Document, write_document
+from pgshapes.where.types.arrays import Array
+from pgshapes.where.types.documents import Document, write_document
+from pgshapes.where.types.operation import Operation, calls, inline
 
 _INDEX: Final = re.compile(r"\s*[+-]?[0-9]{1,10}\s*", re.ASCII)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from pgshapes.where.language.tree import ColumnRef, Expr
-from pgshapes.where.operations.array_functions import array_operations
-from pgshapes.where.operations.calendar import calendar_operations, calendar_operations_before_17
-from pgshapes.where.operations.casts import cast_operations
-from pgshapes.where.operations.comparisons import comparisons
-from pgshapes.where.operations.documents import document_operations
-from pgshapes.where.operations.floats import float_operations
-from pgshapes.where.operations.integers import integer_operations
-from pgshapes.where.operations.numerics import numeric_operations
-from pgshapes.where.operations.operation import Operation
-from pgshapes.where.operations.spans import span_operations, span_operations_before_17
-from pgshapes.where.operations.text_casts import text_casts, text_casts_before_16
-from pgshapes.where.operations.texts import text_operations
 from pgshapes.where.pg_catalog import FLOAT4, FLOAT8, TYPES, PgType
-from pgshapes.where.values.type_io import type_io
+from pgshapes.where.types.array_functions import array_operations
+from pgshapes.where.types.calendar import calendar_operations, calendar_operations_before_17
+from pgshapes.where.types.casts import cast_operations
+from pgshapes.where.types.comparisons import comparisons
+from pgshapes.where.types.document_operations import document_operations
+from pgshapes.where.types.floats import float_operations
+from pgshapes.where.types.integers import integer_operations
+from pgshapes.where.types.numerics import numeric_operations
+from pgshapes.where.types.operation import Operation
+from pgshapes.where.types.spans import span_operations, span_operations_before_17
+from pgshapes.where.types.text_casts import text_casts, text_casts_before_16
+from pgshapes.where.types.texts import text_operations
+from pgshapes.where.types.type_io import type_io
 
 OPERATIONS: Final[dict[str, Operation]] = {
     **dict(comparisons()),

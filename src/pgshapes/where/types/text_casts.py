@@ -12,9 +12,9 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
-from pgshapes.where.operations.operation import Operation, raises
-from pgshapes.where.values import numbers, strings
-from pgshapes.where.values.raising import BadLiteral, RowError
+from pgshapes.where.types import numbers, strings
+from pgshapes.where.types.operation import Operation, raises
+from pgshapes.where.types.raising import BadLiteral, RowError
 
 _SPACE: Final = " \t\n\v\f\r"
 _PREFIXED: Final = re.compile(

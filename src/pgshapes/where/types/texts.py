@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgshapes.where.operations.operation import Operation, calls, inline, raises
-from pgshapes.where.operations.patterns import escaped_pattern, like, not_like
+from pgshapes.where.types.operation import Operation, calls, inline, raises
+from pgshapes.where.types.patterns import escaped_pattern, like, not_like
 
 
 def text_operations() -> Iterator[tuple[str, Operation]]:

@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from pgshapes.where.operations.operation import Operation, raises
-from pgshapes.where.values.intervals import INFINITY, NEGATIVE_INFINITY, Interval
-from pgshapes.where.values.numbers import NotANumber
-from pgshapes.where.values.raising import RowError
+from pgshapes.where.types.intervals import INFINITY, NEGATIVE_INFINITY, Interval
+from pgshapes.where.types.numbers import NotANumber
+from pgshapes.where.types.operation import Operation, raises
+from pgshapes.where.types.raising import RowError
 
 _DAY_US: Final = 86_400_000_000
 _DAY_S: Final = 86_400

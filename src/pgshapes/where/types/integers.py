@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pgshapes.where.operations.operation import Operation, inline, raises
-from pgshapes.where.values.numbers import INT_RANGES
-from pgshapes.where.values.raising import RowError
+from pgshapes.where.types.numbers import INT_RANGES
+from pgshapes.where.types.operation import Operation, inline, raises
+from pgshapes.where.types.raising import RowError
 
 _PAIRS: Final = (
     ("2", 2),

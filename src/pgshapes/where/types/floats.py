@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pgshapes.where.operations.operation import Operation, calls, inline, raises
-from pgshapes.where.values.numbers import NAN, NotANumber, pack_float4
-from pgshapes.where.values.raising import RowError
+from pgshapes.where.types.numbers import NAN, NotANumber, pack_float4
+from pgshapes.where.types.operation import Operation, calls, inline, raises
+from pgshapes.where.types.raising import RowError
 
 Float = float | NotANumber
 

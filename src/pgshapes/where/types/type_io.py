@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from pgshapes.where import pg_catalog
 from pgshapes.where.pg_catalog import PgType
-from pgshapes.where.values import arrays, documents, intervals, numbers, strings, times
+from pgshapes.where.types import arrays, documents, intervals, numbers, strings, times
 
 
 class TypeIO(NamedTuple):

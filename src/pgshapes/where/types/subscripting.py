@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgshapes.where.values.arrays import EMPTY, Array
-from pgshapes.where.values.raising import RowError
+from pgshapes.where.types.arrays import EMPTY, Array
+from pgshapes.where.types.raising import RowError
 
 
 def element_at(array: Array, subscripts: tuple[int | None, ...]) -> Any:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pgshapes.where.operations.operation import Operation, inline
-from pgshapes.where.values import times
-from pgshapes.where.values.arrays import Array
+from pgshapes.where.types import times
+from pgshapes.where.types.arrays import Array
+from pgshapes.where.types.operation import Operation, inline
 
 _SIGNS: Final = {"eq": "==", "ne": "!=", "lt": "<", "gt": ">", "le": "<=", "ge": ">="}
 _NUMBERS: Final = (

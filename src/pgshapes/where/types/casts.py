@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
-from pgshapes.where.operations.comparisons import stamp_of_date
-from pgshapes.where.operations.integers import in_range
-from pgshapes.where.operations.operation import Operation, calls, inline, raises
-from pgshapes.where.values import intervals, numbers, times
-from pgshapes.where.values.numbers import NAN, NUMERIC_CONTEXT, NotANumber
-from pgshapes.where.values.raising import RowError
+from pgshapes.where.types import intervals, numbers, times
+from pgshapes.where.types.comparisons import stamp_of_date
+from pgshapes.where.types.integers import in_range
+from pgshapes.where.types.numbers import NAN, NUMERIC_CONTEXT, NotANumber
+from pgshapes.where.types.operation import Operation, calls, inline, raises
+from pgshapes.where.types.raising import RowError
 
 _SIZES: Final = {"int2": 2, "int4": 4, "int8": 8}
 
