@@ -11,7 +11,7 @@ from typing import Final
 
 from pgshapes.errors import RequestError
 from pgshapes.model.relation import Relation
-from pgshapes.where.fold import Folding
+from pgshapes.where.codegen.constant_folding import Folding
 from pgshapes.where.language.analysis import Analysis
 from pgshapes.where.language.collation_rules import CollationRules
 from pgshapes.where.language.deparse import deparse, quote_identifier

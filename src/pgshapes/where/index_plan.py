@@ -11,6 +11,7 @@ from itertools import product
 from math import prod
 from typing import Final, NamedTuple
 
+from pgshapes.where.codegen.writer import plain_column
 from pgshapes.where.language.tree import (
     Apply,
     ColumnRef,
@@ -24,7 +25,6 @@ from pgshapes.where.language.tree import (
     Quantified,
 )
 from pgshapes.where.pg_catalog import BOOL, PgType
-from pgshapes.where.source.writer import plain_column
 from pgshapes.where.types.arrays import Array
 from pgshapes.where.types.registry import OPERATIONS
 from pgshapes.where.types.type_io import type_io

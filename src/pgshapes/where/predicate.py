@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pgshapes.model.change import Row
+from pgshapes.where.codegen.compiled import compile_test
 from pgshapes.where.index_plan import IndexPlan, index_plan
 from pgshapes.where.language.collation_rules import CollationRules
 from pgshapes.where.language.tree import Expr
-from pgshapes.where.source.compiled import compile_test
 
 
 class Predicate:

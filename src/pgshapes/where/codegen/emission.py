@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pgshapes.where.codegen.writer import Names, Operand
 from pgshapes.where.collation import Collation
 from pgshapes.where.language.tree import Expr
-from pgshapes.where.source.writer import Names, Operand
 from pgshapes.where.types.operation import Operation
 
 

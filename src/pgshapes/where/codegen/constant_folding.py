@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pgshapes.where.codegen.compiled import evaluate_constant
 from pgshapes.where.language.collation_rules import CollationRules
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import (
@@ -25,7 +26,6 @@ from pgshapes.where.language.tree import (
     map_children,
 )
 from pgshapes.where.pg_catalog import BOOL, TYPES
-from pgshapes.where.source.compiled import evaluate_constant
 from pgshapes.where.types.arrays import vector, write_array
 from pgshapes.where.types.raising import RowError
 from pgshapes.where.types.type_io import type_io

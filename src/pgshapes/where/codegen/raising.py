@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pgshapes.where.codegen.matching import is_constant_match
 from pgshapes.where.language.tree import Apply, ArrayOf, CastTo, Expr, Quantified, walk
-from pgshapes.where.source.matching import is_constant_match
 from pgshapes.where.types.registry import CASTS, OPERATIONS, cast_name
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pgshapes.where.codegen.emission import Emission
+from pgshapes.where.codegen.matching import is_match, match_source
+from pgshapes.where.codegen.raising import may_raise
+from pgshapes.where.codegen.writer import Operand, is_canonical, plain_column
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Const, Expr
 from pgshapes.where.pg_catalog import TEXT
-from pgshapes.where.source.emission import Emission
-from pgshapes.where.source.matching import is_match, match_source
-from pgshapes.where.source.raising import may_raise
-from pgshapes.where.source.writer import Operand, is_canonical, plain_column
 from pgshapes.where.types import case_folding
 from pgshapes.where.types.items import item_conversion
 from pgshapes.where.types.lengths import length_coercion

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from pgshapes.where.codegen.emission import Emission
 from pgshapes.where.language.tree import Case, Coalesce, Extreme, NullIf
 from pgshapes.where.pg_catalog import BPCHAR, PgType
-from pgshapes.where.source.emission import Emission
 from pgshapes.where.types.comparisons import array_order
 from pgshapes.where.types.registry import OPERATIONS
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from pgshapes.where.codegen.emission import Emission
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, Const
-from pgshapes.where.source.emission import Emission
 from pgshapes.where.types.case_folding import Fold, lower_of
 from pgshapes.where.types.patterns import compile_pattern, like, not_like
 from pgshapes.where.types.registry import OPERATIONS

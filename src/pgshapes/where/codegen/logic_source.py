@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pgshapes.where.codegen.emission import Emission
+from pgshapes.where.codegen.raising import may_raise
+from pgshapes.where.codegen.writer import is_canonical, plain_column
 from pgshapes.where.language.tree import (
     ColumnRef,
     Connective,
@@ -12,9 +15,6 @@ from pgshapes.where.language.tree import (
     IsTruth,
     Logic,
 )
-from pgshapes.where.source.emission import Emission
-from pgshapes.where.source.raising import may_raise
-from pgshapes.where.source.writer import is_canonical, plain_column
 from pgshapes.where.types.registry import OPERATIONS
 
 

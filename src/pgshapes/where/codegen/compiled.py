@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pgshapes.model.change import Row
+from pgshapes.where.codegen.emitter import Emitter
 from pgshapes.where.language.collation_rules import CollationRules
 from pgshapes.where.language.tree import Expr
-from pgshapes.where.source.emitter import Emitter
 from pgshapes.where.types.comparisons import array_order, stamp_of_date
 from pgshapes.where.types.raising import RowError
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pgshapes.where.codegen import array_source, call_source, choice_source, logic_source
+from pgshapes.where.codegen.raising import may_raise
+from pgshapes.where.codegen.writer import Names, Operand
 from pgshapes.where.collation import Collation
 from pgshapes.where.language.collation_rules import CollationRules
 from pgshapes.where.language.tree import (
@@ -23,9 +26,6 @@ from pgshapes.where.language.tree import (
     Quantified,
     Subscript,
 )
-from pgshapes.where.source import array_source, call_source, choice_source, logic_source
-from pgshapes.where.source.raising import may_raise
-from pgshapes.where.source.writer import Names, Operand
 from pgshapes.where.types.operation import Operation
 from pgshapes.where.types.registry import cast_of, operation_of
 
