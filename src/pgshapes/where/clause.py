@@ -16,8 +16,8 @@ from pgshapes.where.language.analysis import Analysis
 from pgshapes.where.language.collation_rules import CollationRules
 from pgshapes.where.language.deparse import deparse, quote_identifier
 from pgshapes.where.language.grammar import parse_clause
-from pgshapes.where.language.parameters import Parameters
 from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.scope import Parameters
 from pgshapes.where.language.server import server_of
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Expr, walk
 from pgshapes.where.pg_catalog import BOOL, PgType

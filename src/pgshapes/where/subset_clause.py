@@ -14,8 +14,8 @@ from pgshapes.model.relation import Relation
 from pgshapes.where.clause import PreparedClause
 from pgshapes.where.language.analysis import Analysis
 from pgshapes.where.language.grammar import parse_clause
-from pgshapes.where.language.parameters import Parameters
 from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.scope import Parameters
 
 
 def prepare_subset_clause(

@@ -13,9 +13,8 @@ from pgshapes.model.relation import Relation
 from pgshapes.where.language import array_nodes, call_nodes, operator_nodes, plain_nodes
 from pgshapes.where.language.coercion import cast_function, coerce, known_type
 from pgshapes.where.language.grammar import Node, location_in_clause
-from pgshapes.where.language.parameters import Parameters
 from pgshapes.where.language.refusal import Refusal
-from pgshapes.where.language.scope import NodeReader
+from pgshapes.where.language.scope import NodeReader, Parameters
 from pgshapes.where.language.tree import CastTo, Expr, Unknown, map_children, walk
 from pgshapes.where.pg_catalog import BOOL, TYPES, PgType
 from pgshapes.where.types.registry import is_castable

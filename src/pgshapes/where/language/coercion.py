@@ -6,8 +6,8 @@ when the clause is made and not at the first row. Transcribes `coerce_type()` an
 
 from __future__ import annotations
 
-from pgshapes.where.language.parameters import Parameters
 from pgshapes.where.language.refusal import Refusal
+from pgshapes.where.language.scope import Parameters
 from pgshapes.where.language.tree import CastTo, Const, Expr, Unknown
 from pgshapes.where.pg_catalog import CASTS, TEXT, TYPES, UNKNOWN, PgType
 from pgshapes.where.types.raising import BadLiteral
