@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from pgshapes.where.language.overloads import find_operator
-from pgshapes.where.language.polymorphism import UNKNOWN_TYPE, actual_types, result_type
+from pgshapes.where.language.overloads import UNKNOWN_TYPE, actual_types, find_operator, result_type
 from pgshapes.where.pg_catalog import OPERATORS, TYPES_BY_NAME, PgType, enum_type
 
 _NAMES = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgshapes.where.language.coercion import coerce
 from pgshapes.where.language.grammar import Node
-from pgshapes.where.language.polymorphism import common_type
+from pgshapes.where.language.overloads import common_type
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Scope
 from pgshapes.where.language.tree import ArrayOf, Expr, Subscript, Unknown

@@ -8,8 +8,13 @@ from typing import Final
 from pgshapes.where.language.coercion import coerce
 from pgshapes.where.language.grammar import Node
 from pgshapes.where.language.operator_nodes import apply_operator
-from pgshapes.where.language.overloads import find_function
-from pgshapes.where.language.polymorphism import UNKNOWN_TYPE, actual_types, common_type, result_type
+from pgshapes.where.language.overloads import (
+    UNKNOWN_TYPE,
+    actual_types,
+    common_type,
+    find_function,
+    result_type,
+)
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Scope
 from pgshapes.where.language.tree import Apply, Case, Coalesce, Const, Expr, Extreme, Unknown

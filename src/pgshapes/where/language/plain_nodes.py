@@ -9,7 +9,7 @@ from pgshapes.where.language.array_nodes import array_of_items
 from pgshapes.where.language.coercion import coerce, settle_literal
 from pgshapes.where.language.column_types import column_collation, column_type
 from pgshapes.where.language.grammar import Node, location_in_clause
-from pgshapes.where.language.polymorphism import UNKNOWN_TYPE
+from pgshapes.where.language.overloads import UNKNOWN_TYPE
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Scope
 from pgshapes.where.language.tree import (
