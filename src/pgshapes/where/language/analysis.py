@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Final
 
 from pgshapes.model.relation import Relation
-from pgshapes.where.language import array_nodes, call_nodes, operator_nodes, plain_nodes
+from pgshapes.where.language import call_nodes, operator_nodes, plain_nodes
 from pgshapes.where.language.coercion import cast_function, coerce, known_type
 from pgshapes.where.language.grammar import Node, location_in_clause
 from pgshapes.where.language.refusal import Refusal
@@ -36,8 +36,8 @@ _READERS: Final[dict[str, NodeReader]] = {
     "TypeCast": plain_nodes.type_cast,
     "CollateClause": plain_nodes.collate,
     "A_Expr": operator_nodes.operator_expression,
-    "A_ArrayExpr": array_nodes.array,
-    "A_Indirection": array_nodes.subscript,
+    "A_ArrayExpr": plain_nodes.array,
+    "A_Indirection": plain_nodes.subscript,
     "FuncCall": call_nodes.function_call,
     "CoalesceExpr": call_nodes.coalesce,
     "MinMaxExpr": call_nodes.extreme,
