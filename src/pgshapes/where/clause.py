@@ -13,12 +13,11 @@ from pgshapes.errors import RequestError
 from pgshapes.model.relation import Relation
 from pgshapes.where.codegen.constant_folding import Folding
 from pgshapes.where.language.analysis import Analysis
-from pgshapes.where.language.collation_rules import CollationRules
+from pgshapes.where.language.collation_rules import CollationRules, server_of
 from pgshapes.where.language.deparse import deparse, quote_identifier
 from pgshapes.where.language.grammar import parse_clause
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Parameters
-from pgshapes.where.language.server import server_of
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Expr, walk
 from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.predicate import Predicate

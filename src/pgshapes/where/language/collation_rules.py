@@ -8,11 +8,11 @@ the database's. Two columns of different collations have none.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
+from pgshapes.model.relation import Relation
 from pgshapes.where.collation import Collation
 from pgshapes.where.language.refusal import Refusal
-from pgshapes.where.language.server import Server
 from pgshapes.where.language.tree import (
     Apply,
     Collated,
@@ -25,6 +25,21 @@ from pgshapes.where.language.tree import (
     walk,
 )
 from pgshapes.where.types.registry import OPERATIONS
+
+
+class Server(NamedTuple):
+    """The traits of a server that evaluation depends on."""
+
+    collation: Collation | None
+    """The database's default collation, which text that comes from no column has; None if not known."""
+    version: int
+    """`server_version_num`, 0 for the newest."""
+
+
+def server_of(relation: Relation) -> Server:
+    """The server that a relation lives on."""
+    locale, provider = relation.database_collation, relation.database_collation_provider
+    return Server(None if locale is None else Collation(locale, provider), relation.server_version)
 
 
 class Strength(Enum):
