@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgshapes.where.codegen import array_source, call_source, choice_source, logic_source
+from pgshapes.where.codegen import array_source, call_source, logic_source
 from pgshapes.where.codegen.raising import may_raise
 from pgshapes.where.codegen.writer import Names, Operand
 from pgshapes.where.collation import Collation
@@ -107,13 +107,13 @@ class Emitter:
             case Subscript():
                 return array_source.subscript_value(self, expr)
             case Coalesce():
-                return choice_source.coalesce_value(self, expr)
+                return logic_source.coalesce_value(self, expr)
             case Extreme():
-                return choice_source.extreme_value(self, expr)
+                return logic_source.extreme_value(self, expr)
             case NullIf():
-                return choice_source.null_if_value(self, expr)
+                return logic_source.null_if_value(self, expr)
             case Case():
-                return choice_source.case_value(self, expr)
+                return logic_source.case_value(self, expr)
             case _:
                 raise TypeError(f"no source for {type(expr).__name__}")
 
