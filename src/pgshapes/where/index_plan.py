@@ -11,7 +11,6 @@ from itertools import product
 from math import prod
 from typing import Final, NamedTuple
 
-from pgshapes.where.codegen.writer import plain_column
 from pgshapes.where.language.tree import (
     Apply,
     ColumnRef,
@@ -23,6 +22,7 @@ from pgshapes.where.language.tree import (
     IsTruth,
     Logic,
     Quantified,
+    plain_column,
 )
 from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.types.arrays import Array

@@ -7,8 +7,8 @@ from typing import Any
 
 from pgshapes.where.codegen.emission import Emission
 from pgshapes.where.codegen.matching import fold_of, is_match
-from pgshapes.where.codegen.writer import is_canonical, plain_column
-from pgshapes.where.language.tree import Apply, ArrayOf, Const, Quantified, Subscript
+from pgshapes.where.codegen.writer import is_canonical
+from pgshapes.where.language.tree import Apply, ArrayOf, Const, Quantified, Subscript, plain_column
 from pgshapes.where.types.arrays import Array, decode_array, vector
 from pgshapes.where.types.registry import OPERATIONS
 from pgshapes.where.types.subscripting import element_at, slice_of, stack

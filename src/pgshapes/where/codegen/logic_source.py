@@ -8,7 +8,7 @@ from typing import Any
 
 from pgshapes.where.codegen.emission import Emission
 from pgshapes.where.codegen.raising import may_raise
-from pgshapes.where.codegen.writer import is_canonical, plain_column
+from pgshapes.where.codegen.writer import is_canonical
 from pgshapes.where.language.tree import (
     Case,
     Coalesce,
@@ -22,6 +22,7 @@ from pgshapes.where.language.tree import (
     IsTruth,
     Logic,
     NullIf,
+    plain_column,
 )
 from pgshapes.where.pg_catalog import BPCHAR, PgType
 from pgshapes.where.types.comparisons import array_order

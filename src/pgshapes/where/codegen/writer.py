@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from pgshapes.where.language.tree import CastTo, ColumnRef, Const, Expr
+from pgshapes.where.language.tree import Const, Expr
 from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.types.operation import Operation
 from pgshapes.where.types.type_io import type_io
@@ -82,13 +82,6 @@ class Names:
         if operation.call is not None:
             return f"{self.bind(operation.call)}({', '.join(uses)})"
         return f"({operation.template.format(*uses)})"
-
-
-def plain_column(expr: Expr) -> ColumnRef | None:
-    """The column that an expression is, seen through casts that change nothing."""
-    while isinstance(expr, CastTo) and expr.function == "relabel":
-        expr = expr.arg
-    return expr if isinstance(expr, ColumnRef) else None
 
 
 def is_canonical(expr: Expr) -> bool:

@@ -282,3 +282,10 @@ def _map(value: Any, function: Callable[[Expr], Expr]) -> Any:
         mapped = tuple(_map(item, function) for item in value)
         return value if all(new is old for new, old in zip(mapped, value, strict=True)) else mapped
     return value
+
+
+def plain_column(expr: Expr) -> ColumnRef | None:
+    """The column that an expression is, seen through casts that change nothing."""
+    while isinstance(expr, CastTo) and expr.function == "relabel":
+        expr = expr.arg
+    return expr if isinstance(expr, ColumnRef) else None
