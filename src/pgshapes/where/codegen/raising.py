@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgshapes.where.codegen.matching import is_constant_match
 from pgshapes.where.language.tree import Apply, ArrayOf, CastTo, Expr, Quantified, walk
-from pgshapes.where.types.registry import CASTS, OPERATIONS, cast_name
+from pgshapes.where.types.registry import CAST_OPERATIONS, OPERATIONS, cast_name
 
 
 def may_raise(expr: Expr) -> bool:
@@ -21,7 +21,7 @@ def _raises_itself(node: Expr) -> bool:
         case CastTo(function=function):
             target = node.type.element or node.type
             name = cast_name(function.removeprefix("array:"), target)
-            return bool(node.modifier) or (name in CASTS and CASTS[name].can_raise)
+            return bool(node.modifier) or (name in CAST_OPERATIONS and CAST_OPERATIONS[name].can_raise)
         case ArrayOf(items=items):
             return any(item.type.is_array for item in items)
         case _:

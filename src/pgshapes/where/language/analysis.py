@@ -11,13 +11,12 @@ from typing import Final
 
 from pgshapes.model.relation import Relation
 from pgshapes.where.language import call_nodes, operator_nodes, plain_nodes
-from pgshapes.where.language.coercion import cast_function, coerce, known_type
+from pgshapes.where.language.coercion import cast_function, coerce, is_castable, known_type
 from pgshapes.where.language.grammar import Node, location_in_clause
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import NodeReader, Parameters
 from pgshapes.where.language.tree import CastTo, Expr, Unknown, map_children, walk
 from pgshapes.where.pg_catalog import BOOL, TYPES, PgType
-from pgshapes.where.types.registry import is_castable
 
 MAX_DEPTH: Final = 40
 """Deeper than any clause of use, and within what Python's own parser takes of generated source."""

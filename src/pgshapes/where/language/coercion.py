@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Parameters
-from pgshapes.where.language.tree import CastTo, Const, Expr, Unknown
-from pgshapes.where.pg_catalog import CASTS, TEXT, TYPES, UNKNOWN, PgType
+from pgshapes.where.language.tree import CastTo, ColumnRef, Const, Expr, Unknown
+from pgshapes.where.pg_catalog import CASTS, FLOAT4, FLOAT8, TEXT, TYPES, UNKNOWN, PgType
 from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.registry import CAST_OPERATIONS, cast_name
 from pgshapes.where.types.type_io import type_io
 
 _STRING = "S"
@@ -81,3 +82,30 @@ def _fix(expr: Unknown, target: PgType, parameters: Parameters) -> Const:
     if expr.text is None:
         return Const(target, expr.at, None)
     return Const(target, expr.at, read_literal(expr.text, target, expr.at))
+
+
+def is_castable(expr: Expr, target: PgType, function: str) -> bool:
+    """Whether a cast of this expression can be carried out exactly."""
+    if function.startswith("array:"):
+        return _is_item_castable(expr.type, target, function.removeprefix("array:"))
+    if function == "io" and target.category == "S":
+        return _is_writable(expr)
+    return function == "relabel" or cast_name(function, target) in CAST_OPERATIONS
+
+
+def _is_item_castable(source: PgType, target: PgType, function: str) -> bool:
+    if source.element is None or target.element is None or type_io(source) is None or type_io(target) is None:
+        return False
+    if function == "io" and target.element.category == "S":
+        return source.element.oid not in (FLOAT4, FLOAT8)
+    return function == "relabel" or cast_name(function, target.element) in CAST_OPERATIONS
+
+
+def _is_writable(expr: Expr) -> bool:
+    """Whether the text of the expression's value is known: always for a column, whose text we are given."""
+    if isinstance(expr, ColumnRef):
+        return expr.type.kind == "e" or expr.type.oid in TYPES
+    if type_io(expr.type) is None:
+        return False
+    element = expr.type.element or expr.type
+    return element.oid not in (FLOAT4, FLOAT8)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pgshapes.where.language.tree import ColumnRef, Expr
-from pgshapes.where.pg_catalog import FLOAT4, FLOAT8, TYPES, PgType
+from pgshapes.where.pg_catalog import PgType
 from pgshapes.where.types.array_functions import array_operations
 from pgshapes.where.types.calendar import calendar_operations, calendar_operations_before_17
 from pgshapes.where.types.casts import cast_operations
@@ -18,7 +17,6 @@ from pgshapes.where.types.operation import Operation
 from pgshapes.where.types.spans import span_operations, span_operations_before_17
 from pgshapes.where.types.text_casts import text_casts, text_casts_before_16
 from pgshapes.where.types.texts import text_operations
-from pgshapes.where.types.type_io import type_io
 
 OPERATIONS: Final[dict[str, Operation]] = {
     **dict(comparisons()),
@@ -35,7 +33,7 @@ _BEFORE_17: Final[dict[str, Operation]] = {
     **dict(calendar_operations_before_17()),
     **dict(span_operations_before_17()),
 }
-CASTS: Final[dict[str, Operation]] = {**dict(cast_operations()), **dict(text_casts())}
+CAST_OPERATIONS: Final[dict[str, Operation]] = {**dict(cast_operations()), **dict(text_casts())}
 _CASTS_BEFORE_16: Final[dict[str, Operation]] = dict(text_casts_before_16())
 
 
@@ -55,36 +53,9 @@ def cast_of(function: str, server_version: int) -> Operation:
     """How a server of a version carries a cast out."""
     if 0 < server_version < 160_000 and function in _CASTS_BEFORE_16:
         return _CASTS_BEFORE_16[function]
-    return CASTS[function]
+    return CAST_OPERATIONS[function]
 
 
 def cast_name(function: str, target: PgType) -> str:
-    """The name in `CASTS` of a conversion that is not to text; reading text goes by the target alone."""
+    """The key in `CAST_OPERATIONS` of a conversion not to text; reading text goes by the target alone."""
     return f"text_to_{target.name}" if function == "io" else function
-
-
-def is_castable(expr: Expr, target: PgType, function: str) -> bool:
-    """Whether a cast of this expression can be carried out exactly."""
-    if function.startswith("array:"):
-        return _is_item_castable(expr.type, target, function.removeprefix("array:"))
-    if function == "io" and target.category == "S":
-        return _is_writable(expr)
-    return function == "relabel" or cast_name(function, target) in CASTS
-
-
-def _is_item_castable(source: PgType, target: PgType, function: str) -> bool:
-    if source.element is None or target.element is None or type_io(source) is None or type_io(target) is None:
-        return False
-    if function == "io" and target.element.category == "S":
-        return source.element.oid not in (FLOAT4, FLOAT8)
-    return function == "relabel" or cast_name(function, target.element) in CASTS
-
-
-def _is_writable(expr: Expr) -> bool:
-    """Whether the text of the expression's value is known: always for a column, whose text we are given."""
-    if isinstance(expr, ColumnRef):
-        return expr.type.kind == "e" or expr.type.oid in TYPES
-    if type_io(expr.type) is None:
-        return False
-    element = expr.type.element or expr.type
-    return element.oid not in (FLOAT4, FLOAT8)
