@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgshapes.where.codegen.emission import Emission
-from pgshapes.where.codegen.matching import is_match, match_source
-from pgshapes.where.codegen.raising import may_raise
-from pgshapes.where.codegen.writer import Operand, is_canonical
+from pgshapes.where.codegen.emission import Emission, Operand, is_canonical, is_match, may_raise
+from pgshapes.where.codegen.matching import match_source
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Const, Expr, plain_column
 from pgshapes.where.pg_catalog import TEXT

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pgshapes.where.codegen import array_source, call_source, logic_source
-from pgshapes.where.codegen.raising import may_raise
-from pgshapes.where.codegen.writer import Names, Operand
+from pgshapes.where.codegen.emission import Names, Operand, may_raise
 from pgshapes.where.collation import Collation
 from pgshapes.where.language.collation_rules import CollationRules
 from pgshapes.where.language.tree import (

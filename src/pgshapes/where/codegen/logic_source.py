@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from pgshapes.where.codegen.emission import Emission
-from pgshapes.where.codegen.raising import may_raise
-from pgshapes.where.codegen.writer import is_canonical
+from pgshapes.where.codegen.emission import Emission, is_canonical, may_raise
 from pgshapes.where.language.tree import (
     Case,
     Coalesce,

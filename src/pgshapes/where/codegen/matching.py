@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from pgshapes.where.codegen.emission import Emission
+from pgshapes.where.codegen.emission import _MATCHES, Emission
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, Const
 from pgshapes.where.types.case_folding import Fold, lower_of
-from pgshapes.where.types.patterns import compile_pattern, like, not_like
+from pgshapes.where.types.patterns import compile_pattern
 from pgshapes.where.types.registry import OPERATIONS
-
-_MATCHES: Final = {like: "", not_like: "not "}
-
-
-def is_match(expr: Apply) -> bool:
-    """Whether the call is LIKE, ILIKE or the negation of one."""
-    return OPERATIONS[expr.function].call in _MATCHES
-
-
-def is_constant_match(expr: Apply) -> bool:
-    """Whether the call is a match with a constant pattern."""
-    return is_match(expr) and isinstance(expr.args[1], Const)
 
 
 def fold_of(emission: Emission, expr: Apply) -> Fold | None:
