@@ -1,4 +1,7 @@
-"""Source → functions. A factory takes the constants as arguments, so equal sources share one code object."""
+"""Typed tree → functions: which writer makes the source of which node, and the source compiled.
+
+A factory takes the constants as arguments, so equal sources share one code object.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,147 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pgshapes.model.change import Row
-from pgshapes.where.codegen.emitter import Emitter
+from pgshapes.where.codegen import array_source, call_source, logic_source
+from pgshapes.where.codegen.emission import Names, Operand, may_raise
+from pgshapes.where.collation import Collation
 from pgshapes.where.language.collation_rules import CollationRules
-from pgshapes.where.language.tree import Expr
+from pgshapes.where.language.tree import (
+    Apply,
+    ArrayOf,
+    Case,
+    CastTo,
+    Coalesce,
+    Collated,
+    ColumnRef,
+    Const,
+    Expr,
+    Extreme,
+    IsDistinct,
+    IsNull,
+    IsTruth,
+    Logic,
+    NullIf,
+    Quantified,
+    Subscript,
+)
 from pgshapes.where.types.comparisons import array_order, stamp_of_date
+from pgshapes.where.types.operation import Operation
 from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.registry import cast_of, operation_of
+
+
+class Emitter:
+    """The `Emission` of one clause; its `names` say afterwards what the source's constants are."""
+
+    def __init__(self, rules: CollationRules) -> None:
+        self.names = Names()
+        self._rules = rules
+
+    @property
+    def server_version(self) -> int:
+        """`server_version_num`, 0 for the newest."""
+        return self._rules.server.version
+
+    def collation(self, expr: Expr) -> Collation | None:
+        """The collation that an operation works by."""
+        return self._rules.of_operation(expr)
+
+    def operation(self, function: str) -> Operation:
+        """How the server's version carries an operator or function out."""
+        return operation_of(function, self.server_version)
+
+    def cast(self, function: str) -> Operation:
+        """How the server's version carries a cast out."""
+        return cast_of(function, self.server_version)
+
+    def operand(self, expr: Expr) -> Operand:
+        """The expression as an operand of something strict."""
+        match expr:
+            case Const(text=None):
+                return Operand("False", "None")
+            case Const():
+                return Operand("", self.names.constant(expr))
+            case IsNull() | IsTruth() | IsDistinct():
+                return Operand("", self.value(expr))
+            case ColumnRef():
+                name = self.names.temporary()
+                text = self.names.column(expr.index)
+                return Operand(f"(({name} := {text}) is not None)", self.names.decoded(expr.type, name))
+            case CastTo(function="relabel") | Collated():
+                return self.operand(expr.arg)
+            case _:
+                name = self.names.temporary()
+                return Operand(f"(({name} := {self.value(expr)}) is not None)", name)
+
+    def value(self, expr: Expr) -> str:
+        """Source of the value, None for NULL."""
+        match expr:
+            case Const():
+                return "None" if expr.text is None else self.names.constant(expr)
+            case ColumnRef():
+                guard, use = self.operand(expr)
+                return f"({use} if {guard} else None)"
+            case Apply():
+                return call_source.call_value(self, expr)
+            case CastTo():
+                return call_source.cast_value(self, expr)
+            case Collated():
+                return self.value(expr.arg)
+            case Logic():
+                return logic_source.logic_value(self, expr)
+            case IsNull():
+                return logic_source.null_test(self, expr)
+            case IsTruth():
+                return logic_source.truth_test(self, expr)
+            case IsDistinct():
+                return logic_source.distinct_test(self, expr)
+            case _:
+                return self._rarer_value(expr)
+
+    def _rarer_value(self, expr: Expr) -> str:
+        match expr:
+            case Quantified():
+                return array_source.quantified_value(self, expr)
+            case ArrayOf():
+                return array_source.array_value(self, expr)
+            case Subscript():
+                return array_source.subscript_value(self, expr)
+            case Coalesce():
+                return logic_source.coalesce_value(self, expr)
+            case Extreme():
+                return logic_source.extreme_value(self, expr)
+            case NullIf():
+                return logic_source.null_if_value(self, expr)
+            case Case():
+                return logic_source.case_value(self, expr)
+            case _:
+                raise TypeError(f"no source for {type(expr).__name__}")
+
+    def true(self, expr: Expr) -> str:
+        """Source of a bool: whether the value is TRUE."""
+        return self._test(expr, wanted=True)
+
+    def false(self, expr: Expr) -> str:
+        """Source of a bool: whether the value is FALSE."""
+        return self._test(expr, wanted=False)
+
+    def _test(self, expr: Expr, *, wanted: bool) -> str:
+        match expr:
+            case Const():
+                return str(expr.text == ("t" if wanted else "f"))
+            case ColumnRef():
+                return f'({self.names.column(expr.index)} == "{"t" if wanted else "f"}")'
+            case Logic():
+                return logic_source.logic_test(self, expr, wanted=wanted)
+            case Apply(is_strict=True) if not may_raise(expr):
+                return call_source.call_test(self, expr, wanted=wanted)
+            case Quantified() if not may_raise(expr):
+                return array_source.quantified_test(self, expr, wanted=wanted)
+            case IsNull() | IsTruth() | IsDistinct():
+                return self.value(expr) if wanted else f"(not {self.value(expr)})"
+            case _:
+                return f"({self.value(expr)} is {wanted})"
+
 
 _GLOBALS: Final[dict[str, Any]] = {
     "Decimal": Decimal,
