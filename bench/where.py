@@ -16,8 +16,7 @@ from tests.support.postgres.where_tables import RELATION, row
 
 from pgshapes.model.change import Row
 from pgshapes.routing.shape_index import ShapeIndex
-from pgshapes.where.clause import clause_from_sql, prepare_clause
-from pgshapes.where.predicate import Predicate
+from pgshapes.where.clause import Predicate, clause_from_sql, prepare_clause
 
 CLAUSES = {
     "equality": "i8 = 42",

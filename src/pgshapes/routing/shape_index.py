@@ -12,8 +12,8 @@ from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
 from pgshapes.model.change import Row
+from pgshapes.where.clause import Predicate
 from pgshapes.where.index_plan import IndexTerm, KeyColumn
-from pgshapes.where.predicate import Predicate
 from pgshapes.where.types.arrays import decode_array
 from pgshapes.where.types.type_io import type_io
 

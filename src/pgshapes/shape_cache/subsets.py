@@ -28,9 +28,8 @@ from pgshapes.postgres.subset import SubsetQuery, SubsetSelection, SubsetSource,
 from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import OwnerLink
 from pgshapes.waiting.batch import CoalescedRead
-from pgshapes.where.clause import PreparedClause
+from pgshapes.where.clause import PreparedClause, prepare_subset_clause
 from pgshapes.where.language.sort_order import parse_order_by
-from pgshapes.where.subset_clause import prepare_subset_clause
 
 # A transaction is usually visible microseconds after it was delivered; with a synchronous standby that is
 # away it may take for ever.

@@ -1,4 +1,4 @@
-"""A WHERE clause from a client's text to a predicate (design §9, semantics §2).
+"""A WHERE clause from a client's text to a predicate.
 
 `prepare_clause` parses it, checks it against the allow-list and types it here; the user's own server then
 describes `authority_sql`, and `confirm` compares. Only a confirmed clause is ever compiled or sent.
@@ -6,12 +6,15 @@ describes `authority_sql`, and `confirm` compares. Only a confirmed clause is ev
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
 
 from pgshapes.errors import RequestError
+from pgshapes.model.change import Row
 from pgshapes.model.relation import Relation
+from pgshapes.where.codegen.compiled import compile_test
 from pgshapes.where.codegen.constant_folding import Folding
+from pgshapes.where.index_plan import IndexPlan, index_plan
 from pgshapes.where.language.analysis import Analysis
 from pgshapes.where.language.collation_rules import CollationRules, server_of
 from pgshapes.where.language.deparse import deparse, quote_identifier
@@ -20,7 +23,27 @@ from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Parameters
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Expr, walk
 from pgshapes.where.pg_catalog import BOOL, PgType
-from pgshapes.where.predicate import Predicate
+
+
+class Predicate:
+    """Judges rows: the texts of all columns of the relation, in its order."""
+
+    __slots__ = ("matches", "matches_many", "plan", "source", "sql")
+
+    matches: Callable[[Row], bool]
+    """Whether the clause is TRUE for a row; False where it is FALSE, NULL, or would raise an error in
+    Postgres.
+    """
+    matches_many: Callable[[Sequence[Row]], list[bool]]
+    """`matches` of each row."""
+    plan: IndexPlan
+    """How matching rows can be looked up by value."""
+
+    def __init__(self, sql: str, folded: Expr, rules: CollationRules) -> None:
+        self.sql = sql
+        self.matches, self.matches_many, self.source = compile_test(folded, rules)
+        self.plan = index_plan(folded)
+
 
 _MAX_DESCRIBED: Final = 200
 """Expressions whose type the server is asked for; the clause itself is always one of them."""
@@ -132,3 +155,32 @@ def _described(tree: Expr) -> list[Expr]:
 
 def _agrees(kind: PgType, oid: int) -> bool:
     return kind.oid == oid or (kind.element is not None and kind.element.kind == "e")
+
+
+def prepare_subset_clause(
+    text: str, params: Mapping[str, str], relation: Relation, *, queryable: Collection[str]
+) -> PreparedClause:
+    """A client's clause, understood; the server has to confirm it. Raises RequestError about `where` or
+    `params`.
+    """
+    try:
+        node = parse_clause(text)
+        if _has_subquery(node):
+            raise Refusal("Subqueries are not allowed in subsets")
+        tree = Analysis(relation, Parameters(params), queryable).clause(node)
+    except Refusal as refusal:
+        raise refusal.as_request_error() from None
+    return PreparedClause(tree, tree, relation)
+
+
+def _has_subquery(node: Any) -> bool:
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if "SubLink" in part:
+                return True
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return False

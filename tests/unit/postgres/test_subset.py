@@ -13,9 +13,9 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals
 from pgshapes.postgres.subset import SubsetSelection, TakenSubset, copy_subset, lock_table, select_columns
+from pgshapes.where.clause import prepare_subset_clause
 from pgshapes.where.language.grammar import parse_statements
 from pgshapes.where.language.sort_order import SortTerm
-from pgshapes.where.subset_clause import prepare_subset_clause
 
 ITEMS = Relation(
     oid=5,

@@ -7,8 +7,7 @@ import random
 from tests.support.postgres.where_tables import RELATION, row
 
 from pgshapes.routing.shape_index import ShapeIndex
-from pgshapes.where.clause import clause_from_sql
-from pgshapes.where.predicate import Predicate
+from pgshapes.where.clause import Predicate, clause_from_sql
 
 
 def predicate(text: str) -> Predicate:

@@ -6,8 +6,7 @@ import pytest
 from tests.support.postgres.where_tables import RELATION
 
 from pgshapes.errors import RequestError
-from pgshapes.where.clause import PreparedClause, prepare_clause
-from pgshapes.where.subset_clause import prepare_subset_clause
+from pgshapes.where.clause import PreparedClause, prepare_clause, prepare_subset_clause
 
 ALL = tuple(RELATION.column_index)
 
