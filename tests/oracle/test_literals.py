@@ -9,7 +9,7 @@ import pytest
 from tests.oracle.where_values import EDGES, ODD, random_value
 
 from pgshapes.where.pg_catalog import TYPES_BY_NAME
-from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.operation import BadLiteral
 from pgshapes.where.types.type_io import type_io
 
 _TEXT_OF = """

@@ -16,8 +16,8 @@ from pgshapes.where.types import array_functions, calendar, case_folding, docume
 from pgshapes.where.types.arrays import decode_array
 from pgshapes.where.types.documents import read_document
 from pgshapes.where.types.intervals import INFINITY, Interval, read_interval, write_interval
+from pgshapes.where.types.operation import RowError
 from pgshapes.where.types.patterns import escaped_pattern, like
-from pgshapes.where.types.raising import RowError
 from pgshapes.where.types.subscripting import element_at, slice_of, stack
 from pgshapes.where.types.times import read_timestamp, write_timestamp
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pgshapes.where.pg_catalog import TYPES_BY_NAME
 from pgshapes.where.types import arrays, documents, intervals, numbers, times
-from pgshapes.where.types.raising import BadLiteral, RowError
+from pgshapes.where.types.operation import BadLiteral, RowError
 from pgshapes.where.types.type_io import type_io
 
 FIRST, LAST = times.FIRST_DAY, times.LAST_DAY

@@ -35,8 +35,7 @@ from pgshapes.where.language.tree import (
     Subscript,
 )
 from pgshapes.where.types.comparisons import array_order, stamp_of_date
-from pgshapes.where.types.operation import Operation
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import Operation, RowError
 from pgshapes.where.types.registry import cast_of, operation_of
 
 

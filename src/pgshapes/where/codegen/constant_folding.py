@@ -27,7 +27,7 @@ from pgshapes.where.language.tree import (
 )
 from pgshapes.where.pg_catalog import BOOL, TYPES
 from pgshapes.where.types.arrays import vector, write_array
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import RowError
 from pgshapes.where.types.type_io import type_io
 
 

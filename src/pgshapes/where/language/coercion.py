@@ -10,7 +10,7 @@ from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Parameters
 from pgshapes.where.language.tree import CastTo, ColumnRef, Const, Expr, Unknown
 from pgshapes.where.pg_catalog import CASTS, FLOAT4, FLOAT8, TEXT, TYPES, UNKNOWN, PgType
-from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.operation import BadLiteral
 from pgshapes.where.types.registry import CAST_OPERATIONS, cast_name
 from pgshapes.where.types.type_io import type_io
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pgshapes.where.types.arrays import EMPTY, Array, vector
-from pgshapes.where.types.operation import Operation, calls, inline, raises
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import Operation, RowError, calls, inline, raises
 
 
 def contains(left: Array, right: Array) -> bool:

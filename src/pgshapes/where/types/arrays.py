@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.operation import BadLiteral
 
 MAX_DIMENSIONS: Final = 6
 _QUOTED: Final = frozenset('"\\{}, \t\n\v\f\r')

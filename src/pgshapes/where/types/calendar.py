@@ -13,8 +13,7 @@ from typing import Final
 from pgshapes.where.types import spans, times
 from pgshapes.where.types.casts import date_to_timestamp
 from pgshapes.where.types.intervals import INFINITY, NEGATIVE_INFINITY, Interval
-from pgshapes.where.types.operation import Operation, raises
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import Operation, RowError, raises
 from pgshapes.where.types.times import DAY_US
 
 _ENDLESS_DATES: Final = (times.DATE_INFINITY, times.DATE_NEGATIVE_INFINITY)

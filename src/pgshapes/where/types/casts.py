@@ -12,8 +12,7 @@ from pgshapes.where.types import intervals, numbers, times
 from pgshapes.where.types.comparisons import stamp_of_date
 from pgshapes.where.types.integers import in_range
 from pgshapes.where.types.numbers import NAN, NUMERIC_CONTEXT, NotANumber
-from pgshapes.where.types.operation import Operation, calls, inline, raises
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import Operation, RowError, calls, inline, raises
 
 _SIZES: Final = {"int2": 2, "int4": 4, "int8": 8}
 

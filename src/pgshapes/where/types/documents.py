@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from pgshapes.where.types.numbers import read_numeric, write_numeric
-from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.operation import BadLiteral
 
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_LITERAL: Final = 100_000

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from pgshapes.where.types.numbers import NAN, NotANumber, pack_float4
-from pgshapes.where.types.operation import Operation, calls, inline, raises
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import Operation, RowError, calls, inline, raises
 
 Float = float | NotANumber
 

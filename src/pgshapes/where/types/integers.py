@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from pgshapes.where.types.numbers import INT_RANGES
-from pgshapes.where.types.operation import Operation, inline, raises
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import Operation, RowError, inline, raises
 
 _PAIRS: Final = (
     ("2", 2),

@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import total_ordering
 from typing import Final
 
-from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.operation import BadLiteral
 
 _SPACE: Final = " \t\n\v\f\r"
 _ISO: Final = re.compile(

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
 from pgshapes.where.types.numbers import NUMERIC_CONTEXT, NotANumber
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import RowError
 
 _MAX_CHARACTERS: Final = 10_485_760
 _MAX_PRECISION: Final = 1_000

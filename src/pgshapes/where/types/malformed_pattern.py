@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import RowError
 
 _FALSE: Final = 0
 _ABORT: Final = -1

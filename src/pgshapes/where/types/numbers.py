@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import total_ordering
 from typing import Final
 
-from pgshapes.where.types.raising import BadLiteral, RowError
+from pgshapes.where.types.operation import BadLiteral, RowError
 
 INT_RANGES: Final = {2: (-(2**15), 2**15 - 1), 4: (-(2**31), 2**31 - 1), 8: (-(2**63), 2**63 - 1)}
 

@@ -11,8 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Final
 
 from pgshapes.where.types.numbers import NAN, NUMERIC_CONTEXT, NotANumber
-from pgshapes.where.types.operation import Operation, calls, inline, raises
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import Operation, RowError, calls, inline, raises
 
 Numeric = Decimal | NotANumber
 

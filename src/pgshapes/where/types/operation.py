@@ -1,9 +1,23 @@
-"""How one operator or function of Postgres is carried out in Python."""
+"""How one operator, function or cast of Postgres is carried out in Python, and the errors of values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+
+class RowError(Exception):
+    """Evaluating the clause on this row raises an error in Postgres: overflow, division by zero, bad cast."""
+
+
+class BadLiteral(ValueError):
+    """Text that is no value of the type, or in a form that is not taken; `reason` replaces the usual
+    message.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Operation(NamedTuple):

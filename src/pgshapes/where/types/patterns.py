@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pgshapes.where.types.malformed_pattern import refute
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import RowError
 
 _ANY: Final = "%"
 _ONE: Final = "_"

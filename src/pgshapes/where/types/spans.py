@@ -10,8 +10,7 @@ from typing import Final
 
 from pgshapes.where.types.intervals import INFINITY, NEGATIVE_INFINITY, Interval
 from pgshapes.where.types.numbers import NotANumber
-from pgshapes.where.types.operation import Operation, raises
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import Operation, RowError, raises
 
 _DAY_US: Final = 86_400_000_000
 _DAY_S: Final = 86_400

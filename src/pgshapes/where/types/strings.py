@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.operation import BadLiteral
 
 _UUID: Final = re.compile(r"\{?((?:[0-9a-f]{4}-?){7}[0-9a-f]{4})\}?", re.ASCII | re.IGNORECASE)
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2}[ \t\r\n]*)*", re.ASCII | re.IGNORECASE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pgshapes.where.types.arrays import EMPTY, Array
-from pgshapes.where.types.raising import RowError
+from pgshapes.where.types.operation import RowError
 
 
 def element_at(array: Array, subscripts: tuple[int | None, ...]) -> Any:

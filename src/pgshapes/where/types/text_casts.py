@@ -13,8 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from pgshapes.where.types import numbers, strings
-from pgshapes.where.types.operation import Operation, raises
-from pgshapes.where.types.raising import BadLiteral, RowError
+from pgshapes.where.types.operation import BadLiteral, Operation, RowError, raises
 
 _SPACE: Final = " \t\n\v\f\r"
 _PREFIXED: Final = re.compile(

@@ -14,7 +14,7 @@ import re
 from datetime import date
 from typing import Final
 
-from pgshapes.where.types.raising import BadLiteral
+from pgshapes.where.types.operation import BadLiteral
 
 DAY_US: Final = 86_400_000_000
 DATE_INFINITY: Final = 2**31 - 1
