@@ -1,7 +1,7 @@
 """LIKE and ILIKE (manual: Pattern Matching).
 
-A pattern is cut at its `%` into pieces of fixed length, which are looked for from left to right: no pattern
-can make that slow. ILIKE is LIKE after folding both sides with the collation's lower().
+A pattern is cut at its `%` into pieces of fixed length, which are looked for from left to right: no
+pattern can make that slow. ILIKE is LIKE after folding both sides with the collation's lower().
 """
 
 from __future__ import annotations
@@ -11,8 +11,53 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from pgshapes.where.types.malformed_pattern import refute
 from pgshapes.where.types.operation import RowError
+
+_DIFFERS: Final = 0
+_TEXT_ENDS: Final = -1
+_MAX_DEPTH: Final = 100
+"""Pieces between `%`; each is a level of recursion."""
+
+
+def refute(text: str, pattern: str) -> bool:
+    """False, for a text that differs before the pattern's end is met. Raises RowError for all others."""
+    if pattern.count("%") > _MAX_DEPTH:
+        raise RowError("LIKE pattern must not end with escape character")
+    _match_text(text, 0, pattern, 0)
+    return False
+
+
+def _match_text(text: str, at: int, pattern: str, place: int) -> int:
+    while at < len(text) and place < len(pattern):
+        mark = pattern[place]
+        if mark == "%":
+            return _scan(text, at, pattern, place + 1)
+        if mark == "\\":
+            place += 1
+            if place == len(pattern):
+                raise RowError("LIKE pattern must not end with escape character")
+        if (mark != "_") and pattern[place] != text[at]:
+            return _DIFFERS
+        at, place = at + 1, place + 1
+    return _DIFFERS if at < len(text) else _TEXT_ENDS
+
+
+def _scan(text: str, at: int, pattern: str, place: int) -> int:
+    """After a `%`: try the rest of the pattern at every place of the text."""
+    while pattern[place] in "%_":
+        if pattern[place] == "_":
+            if at >= len(text):
+                return _TEXT_ENDS
+            at += 1
+        place += 1
+    if pattern[place] == "\\" and place + 1 == len(pattern):
+        raise RowError("LIKE pattern must not end with escape character")
+    first = pattern[place + 1] if pattern[place] == "\\" else pattern[place]
+    for start in range(at, len(text)):
+        if text[start] == first and _match_text(text, start, pattern, place) == _TEXT_ENDS:
+            return _TEXT_ENDS
+    return _TEXT_ENDS
+
 
 _ANY: Final = "%"
 _ONE: Final = "_"
