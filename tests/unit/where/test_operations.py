@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.types import array_functions, calendar, case_folding, document_operations, numerics, spans
+from pgshapes.where.types import array_functions, calendar, case_folding, documents, numerics, spans
 from pgshapes.where.types.arrays import decode_array
 from pgshapes.where.types.documents import read_document
 from pgshapes.where.types.intervals import INFINITY, Interval, read_interval, write_interval
@@ -218,17 +218,17 @@ def test_arrays_are_joined_and_cut() -> None:
 )
 def test_documents_contain_documents(left: str, right: str, holds: bool) -> None:
     """By structure; a bare scalar may stand for an array's element."""
-    assert document_operations.contains(read_document(left), read_document(right)) is holds
+    assert documents.contains(read_document(left), read_document(right)) is holds
 
 
 def test_documents_are_taken_apart() -> None:
     """Fields, elements from either end, paths, keys."""
     one = read_document('{"a": [1, {"b": null}], "c": "x"}')
-    field = document_operations.field(one, "a")
+    field = documents.field(one, "a")
     assert field is not None
-    assert document_operations.as_text(document_operations.element(field, -2)) == "1"
-    assert document_operations.as_text(document_operations.at_path(one, decode_array("{a,1,b}", str))) is None
-    assert document_operations.as_text(document_operations.field(one, "c")) == "x"
-    assert document_operations.as_text(field) == '[1, {"b": null}]'
-    assert document_operations.has_any_key(one, decode_array("{z,c}", str))
-    assert not document_operations.has_all_keys(one, decode_array("{z,c}", str))
+    assert documents.as_text(documents.element(field, -2)) == "1"
+    assert documents.as_text(documents.at_path(one, decode_array("{a,1,b}", str))) is None
+    assert documents.as_text(documents.field(one, "c")) == "x"
+    assert documents.as_text(field) == '[1, {"b": null}]'
+    assert documents.has_any_key(one, decode_array("{z,c}", str))
+    assert not documents.has_all_keys(one, decode_array("{z,c}", str))

@@ -1,19 +1,22 @@
-"""jsonb values: what they are made of, their text, and reading them (manual: JSON Types).
+"""jsonb: values, their text, and operators (manual: JSON Types; JSON Functions and Operators).
 
 A document is a `Document`: a tag and content, so that `1` and `true` differ and equal documents are equal
 in Python. Numbers are numeric with their scale; objects have each key once, the shorter key first, as
-Postgres stores them.
+Postgres stores them. Postgres stores a scalar as an array of one; some operators show it, and so do
+these.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from pgshapes.where.types.arrays import Array
 from pgshapes.where.types.numbers import read_numeric, write_numeric
-from pgshapes.where.types.operation import BadLiteral
+from pgshapes.where.types.operation import BadLiteral, Operation, calls, inline
 
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_LITERAL: Final = 100_000
@@ -104,3 +107,96 @@ def write_document(document: Document) -> str:
 
 def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+_INDEX: Final = re.compile(r"\s*[+-]?[0-9]{1,10}\s*", re.ASCII)
+
+
+def field(document: Document, key: str) -> Document | None:
+    """`document -> 'key'`."""
+    found: Document | None = document.content.get(key) if document.kind == "object" else None
+    return found
+
+
+def element(document: Document, index: int) -> Document | None:
+    """`document -> index`; a negative index counts from the end."""
+    if document.kind == "object":
+        return None
+    items = document.content if document.kind == "array" else (document,)
+    return items[index] if -len(items) <= index < len(items) else None
+
+
+def as_text(document: Document | None) -> str | None:
+    """What `->>` makes of `->`: a string without quotes, JSON null as NULL."""
+    if document is None or document.kind == "null":
+        return None
+    return document.content if document.kind == "string" else write_document(document)
+
+
+def at_path(document: Document, path: Array) -> Document | None:
+    """`document #> path`; an empty path is the document itself."""
+    if None in path.items:
+        return None
+    found: Document | None = document
+    for step in path.items:
+        if found is None or found.kind not in ("object", "array"):
+            return None
+        found = field(found, step) if found.kind == "object" else _at_step(found, step)
+    return found
+
+
+def _at_step(document: Document, step: str) -> Document | None:
+    return element(document, int(step)) if _INDEX.fullmatch(step) and abs(int(step)) < 2**31 else None
+
+
+def contains(left: Document, right: Document) -> bool:
+    """`left @> right`; an array also contains a scalar that is one of its elements."""
+    if left.kind == "array" and right.kind not in ("array", "object"):
+        return right in left.content
+    return _holds(left, right)
+
+
+def _holds(left: Document, right: Document) -> bool:
+    if left.kind != right.kind:
+        return False
+    if left.kind == "object":
+        fields = left.content
+        return all(key in fields and _holds(fields[key], value) for key, value in right.content.items())
+    if left.kind == "array":
+        return all(any(_holds(item, wanted) for item in left.content) for wanted in right.content)
+    return left == right
+
+
+def has_key(document: Document, key: str) -> bool:
+    """`document ? 'key'`: a key, a string element, or the string itself."""
+    if document.kind == "object":
+        return key in document.content
+    items = document.content if document.kind == "array" else (document,)
+    return Document("string", key) in items
+
+
+def has_any_key(document: Document, keys: Array) -> bool:
+    """`document ?| keys`."""
+    return any(has_key(document, key) for key in keys.items if key is not None)
+
+
+def has_all_keys(document: Document, keys: Array) -> bool:
+    """`document ?& keys`."""
+    return all(has_key(document, key) for key in keys.items if key is not None)
+
+
+def document_operations() -> Iterator[tuple[str, Operation]]:
+    """All jsonb functions by name."""
+    yield "jsonb_eq", inline("{0} == {1}")
+    yield "jsonb_ne", inline("{0} != {1}")
+    yield "jsonb_object_field", calls(field)
+    yield "jsonb_array_element", calls(element)
+    yield "jsonb_object_field_text", calls(lambda document, key: as_text(field(document, key)))
+    yield "jsonb_array_element_text", calls(lambda document, index: as_text(element(document, index)))
+    yield "jsonb_extract_path", calls(at_path)
+    yield "jsonb_extract_path_text", calls(lambda document, path: as_text(at_path(document, path)))
+    yield "jsonb_contains", calls(contains)
+    yield "jsonb_contained", calls(lambda left, right: contains(right, left))
+    yield "jsonb_exists", calls(has_key)
+    yield "jsonb_exists_any", calls(has_any_key)
+    yield "jsonb_exists_all", calls(has_all_keys)

@@ -9,7 +9,7 @@ from pgshapes.where.types.array_functions import array_operations
 from pgshapes.where.types.calendar import calendar_operations, calendar_operations_before_17
 from pgshapes.where.types.casts import cast_operations
 from pgshapes.where.types.comparisons import comparisons
-from pgshapes.where.types.document_operations import document_operations
+from pgshapes.where.types.documents import document_operations
 from pgshapes.where.types.floats import float_operations
 from pgshapes.where.types.integers import integer_operations
 from pgshapes.where.types.numerics import numeric_operations
