@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.types import array_functions, calendar, case_folding, documents, numerics, spans
-from pgshapes.where.types.arrays import decode_array
+from pgshapes.where.types import arrays, calendar, case_folding, documents, numerics, spans
+from pgshapes.where.types.arrays import decode_array, element_at, slice_of, stack
 from pgshapes.where.types.documents import read_document
 from pgshapes.where.types.intervals import INFINITY, Interval, read_interval, write_interval
 from pgshapes.where.types.operation import RowError
 from pgshapes.where.types.patterns import escaped_pattern, like
-from pgshapes.where.types.subscripting import element_at, slice_of, stack
 from pgshapes.where.types.times import read_timestamp, write_timestamp
 
 MARKS = st.text("ab%_\\\n", max_size=8)
@@ -188,13 +187,13 @@ def test_arrays_are_joined_and_cut() -> None:
     """Containment, concatenation, subscripts, slices."""
     matrix = decode_array("{{1,2},{3,4}}", int)
     row = decode_array("{5,6}", int)
-    joined = array_functions.concatenate(matrix, row)
+    joined = arrays.concatenate(matrix, row)
     assert joined == decode_array("{{1,2},{3,4},{5,6}}", int)
     with pytest.raises(RowError):
-        array_functions.concatenate(matrix, decode_array("{1}", int))
-    assert array_functions.contains(matrix, decode_array("{4,1}", int))
-    assert not array_functions.contains(row, decode_array("{NULL}", int))
-    assert array_functions.overlaps(row, decode_array("{NULL,6}", int))
+        arrays.concatenate(matrix, decode_array("{1}", int))
+    assert arrays.contains(matrix, decode_array("{4,1}", int))
+    assert not arrays.contains(row, decode_array("{NULL}", int))
+    assert arrays.overlaps(row, decode_array("{NULL,6}", int))
     assert element_at(matrix, (2, 1)) == 3
     assert element_at(matrix, (3, 1)) is None
     assert element_at(matrix, (1,)) is None

@@ -8,9 +8,8 @@ from typing import Any
 from pgshapes.where.codegen.emission import Emission, is_canonical, is_match
 from pgshapes.where.codegen.matching import fold_of
 from pgshapes.where.language.tree import Apply, ArrayOf, Const, Quantified, Subscript, plain_column
-from pgshapes.where.types.arrays import Array, decode_array, vector
+from pgshapes.where.types.arrays import Array, decode_array, element_at, slice_of, stack, vector
 from pgshapes.where.types.registry import OPERATIONS
-from pgshapes.where.types.subscripting import element_at, slice_of, stack
 
 
 def quantified_value(emission: Emission, expr: Quantified) -> str:

@@ -1,11 +1,13 @@
-"""Arrays: their text form, and their values as dimensions and flat items (manual: Arrays)."""
+"""Arrays: their text form, their values as dimensions and flat items, functions, operators, elements and
+slices (manual: Arrays; Array Functions and Operators).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from pgshapes.where.types.operation import BadLiteral
+from pgshapes.where.types.operation import BadLiteral, Operation, RowError, calls, inline, raises
 
 MAX_DIMENSIONS: Final = 6
 _QUOTED: Final = frozenset('"\\{}, \t\n\v\f\r')
@@ -157,3 +159,145 @@ class _Reader:
             else:
                 piece.append(mark)
             self.at += 1
+
+
+def contains(left: Array, right: Array) -> bool:
+    """`left @> right`: every element of `right` is in `left`; NULL is equal to nothing."""
+    return None not in right.items and set(left.items).issuperset(right.items)
+
+
+def contained(left: Array, right: Array) -> bool:
+    """`left <@ right`."""
+    return contains(right, left)
+
+
+def overlaps(left: Array, right: Array) -> bool:
+    """`left && right`: they have an element in common that is not NULL."""
+    return any(item is not None for item in set(left.items).intersection(right.items))
+
+
+def concatenate(left: Array | None, right: Array | None) -> Array | None:
+    """`array_cat`: NULL counts as nothing to add. Raises RowError for dimensions that do not fit."""
+    if left is None or right is None:
+        return right if left is None else left
+    if not left.sizes or not right.sizes:
+        return right if not left.sizes else left
+    if len(left.sizes) == len(right.sizes):
+        sizes, bounds = (left.sizes[0] + right.sizes[0], *left.sizes[1:]), left.bounds
+        fits = left.sizes[1:] == right.sizes[1:] and left.bounds[1:] == right.bounds[1:]
+    elif len(left.sizes) == len(right.sizes) - 1:
+        sizes, bounds = (right.sizes[0] + 1, *right.sizes[1:]), right.bounds
+        fits = left.sizes == right.sizes[1:] and left.bounds == right.bounds[1:]
+    elif len(left.sizes) == len(right.sizes) + 1:
+        sizes, bounds = (left.sizes[0] + 1, *left.sizes[1:]), left.bounds
+        fits = right.sizes == left.sizes[1:] and right.bounds == left.bounds[1:]
+    else:
+        fits, sizes, bounds = False, (), ()
+    if not fits:
+        raise RowError("cannot concatenate incompatible arrays")
+    return Array(sizes, bounds, left.items + right.items)
+
+
+def append(array: Array | None, item: Any) -> Array:
+    """`array_append`. Raises RowError for an array of several dimensions."""
+    array = array or EMPTY
+    _require_vector(array)
+    if not array.sizes:
+        return vector((item,))
+    return Array((array.sizes[0] + 1,), array.bounds, (*array.items, item))
+
+
+def prepend(item: Any, array: Array | None) -> Array:
+    """`array_prepend`: the lower bound stays. Raises RowError for an array of several dimensions."""
+    array = array or EMPTY
+    _require_vector(array)
+    if not array.sizes:
+        return vector((item,))
+    return Array((array.sizes[0] + 1,), array.bounds, (item, *array.items))
+
+
+def _require_vector(array: Array) -> None:
+    if len(array.sizes) > 1:
+        raise RowError("argument must be empty or one-dimensional array")
+
+
+def length(array: Array, dimension: int) -> int | None:
+    """`array_length`: NULL for a dimension that the array has not."""
+    return array.sizes[dimension - 1] if 0 < dimension <= len(array.sizes) else None
+
+
+def array_operations() -> Iterator[tuple[str, Operation]]:
+    """All array functions by name."""
+    for name, test in (("contains", contains), ("contained", contained), ("overlap", overlaps)):
+        yield f"array{name}", calls(test, collation="equal")
+    yield "array_cat", raises(concatenate)
+    yield "array_append", raises(append)
+    yield "array_prepend", raises(prepend)
+    yield "array_cat(5078,5078)", raises(concatenate)
+    yield "array_append(5078,5077)", raises(append)
+    yield "array_prepend(5077,5078)", raises(prepend)
+    yield "array_ndims(2277)", inline("len({0}.sizes) or None")
+    yield "cardinality(2277)", inline("len({0}.items)")
+    yield "array_length(2277,23)", calls(length)
+
+
+def element_at(array: Array, subscripts: tuple[int | None, ...]) -> Any:
+    """The element, None outside the array, for NULL and for a wrong number of subscripts."""
+    if None in subscripts or len(subscripts) != len(array.sizes):
+        return None
+    position = 0
+    for subscript, size, bound in zip(subscripts, array.sizes, array.bounds, strict=True):
+        assert subscript is not None
+        if not 0 <= subscript - bound < size:
+            return None
+        position = position * size + subscript - bound
+    return array.items[position]
+
+
+def slice_of(
+    array: Array,
+    lower: tuple[int | None, ...],
+    upper: tuple[int | None, ...],
+    given: tuple[tuple[bool, bool], ...],
+) -> Array | None:
+    """The part between the bounds, from 1 on; `given` says which bounds are written, the others are the
+    array's.
+    """
+    bounds = [(low, high) for low, high in zip(lower, upper, strict=True)]
+    pairs = zip(bounds, given, strict=True)
+    if any((a and low is None) or (b and high is None) for (low, high), (a, b) in pairs):
+        return None
+    if len(bounds) > len(array.sizes) or not array.sizes:
+        return EMPTY
+    spans = []
+    for axis, (size, bound) in enumerate(zip(array.sizes, array.bounds, strict=True)):
+        low, high = bounds[axis] if axis < len(bounds) else (None, None)
+        first = bound if low is None else max(low, bound)
+        last = bound + size - 1 if high is None else min(high, bound + size - 1)
+        if first > last:
+            return EMPTY
+        spans.append((first - bound, last - bound + 1))
+    items = _cut(array.items, array.sizes, spans)
+    return Array(tuple(end - start for start, end in spans), (1,) * len(spans), tuple(items))
+
+
+def _cut(items: tuple[Any, ...], sizes: tuple[int, ...], spans: list[tuple[int, int]]) -> list[Any]:
+    if len(sizes) == 1:
+        return list(items[spans[0][0] : spans[0][1]])
+    step = len(items) // sizes[0]
+    parts = (items[row * step : (row + 1) * step] for row in range(*spans[0]))
+    return [item for part in parts for item in _cut(part, sizes[1:], spans[1:])]
+
+
+def stack(arrays: tuple[Array | None, ...]) -> Array:
+    """An array of arrays. Raises RowError when their sizes differ."""
+    parts = [array for array in arrays if array is not None and array.sizes]
+    if not parts:
+        return EMPTY
+    first = parts[0]
+    if len(parts) < len(arrays) or any(part[:2] != first[:2] for part in parts):
+        raise RowError("multidimensional arrays must have array expressions with matching dimensions")
+    if len(first.sizes) >= 6:
+        raise RowError("number of array dimensions exceeds the maximum allowed (6)")
+    items = tuple(item for part in parts for item in part.items)
+    return Array((len(parts), *first.sizes), (1, *first.bounds), items)

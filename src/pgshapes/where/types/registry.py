@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pgshapes.where.pg_catalog import PgType
-from pgshapes.where.types.array_functions import array_operations
+from pgshapes.where.types.arrays import array_operations
 from pgshapes.where.types.calendar import calendar_operations, calendar_operations_before_17
 from pgshapes.where.types.casts import cast_operations
 from pgshapes.where.types.comparisons import comparisons
