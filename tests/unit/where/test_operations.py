@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.types import arrays, calendar, case_folding, documents, numerics, spans
+from pgshapes.where.types import arrays, calendar, case_folding, documents, intervals, numerics
 from pgshapes.where.types.arrays import decode_array, element_at, slice_of, stack
 from pgshapes.where.types.documents import read_document
 from pgshapes.where.types.intervals import INFINITY, Interval, read_interval, write_interval
@@ -173,14 +173,14 @@ def test_zones_with_rules_are_not_known() -> None:
 )
 def test_intervals_are_scaled(span: str, factor: float, expected: str) -> None:
     """Fractions are passed down, rounded to microseconds."""
-    assert write_interval(spans.multiply(read_interval(span), factor)) == expected
+    assert write_interval(intervals.multiply(read_interval(span), factor)) == expected
 
 
 def test_intervals_are_justified() -> None:
     """Hours to days, days to months, all of one sign."""
-    assert write_interval(spans.justify_hours(read_interval("1 day 25 hours"))) == "P2DT1H"
-    assert write_interval(spans.justify_days(read_interval("65 days"))) == "P2M5D"
-    assert write_interval(spans.justify_interval(read_interval("1 mon -1 hour"))) == "P29DT23H"
+    assert write_interval(intervals.justify_hours(read_interval("1 day 25 hours"))) == "P2DT1H"
+    assert write_interval(intervals.justify_days(read_interval("65 days"))) == "P2M5D"
+    assert write_interval(intervals.justify_interval(read_interval("1 mon -1 hour"))) == "P29DT23H"
 
 
 def test_arrays_are_joined_and_cut() -> None:

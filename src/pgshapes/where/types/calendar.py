@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from pgshapes.where.types import spans, times
+from pgshapes.where.types import intervals, times
 from pgshapes.where.types.casts import date_to_timestamp
 from pgshapes.where.types.intervals import INFINITY, NEGATIVE_INFINITY, Interval
 from pgshapes.where.types.operation import Operation, RowError, raises
@@ -41,7 +41,7 @@ def subtract_dates(left: int, right: int) -> int:
 
 def add_to_stamp(stamp: int, span: Interval) -> int:
     """A timestamp and an interval: months first, then days, then the rest. Raises RowError."""
-    if spans.is_endless(span):
+    if intervals.is_endless(span):
         return _add_endless(stamp, span)
     if stamp in _ENDLESS_STAMPS:
         return stamp
@@ -54,7 +54,7 @@ def add_to_stamp(stamp: int, span: Interval) -> int:
 
 def subtract_from_stamp(stamp: int, span: Interval) -> int:
     """A timestamp less an interval. Raises RowError."""
-    return add_to_stamp(stamp, spans.negate(span))
+    return add_to_stamp(stamp, intervals.negate(span))
 
 
 def _add_endless(stamp: int, span: Interval) -> int:
@@ -86,7 +86,7 @@ def subtract_stamps(left: int, right: int) -> Interval:
         if left == right:
             raise RowError("interval out of range")
         return INFINITY if sign > 0 else NEGATIVE_INFINITY
-    return spans.justify_hours(spans.checked(0, 0, left - right))
+    return intervals.justify_hours(intervals.checked(0, 0, left - right))
 
 
 def subtract_finite_stamps(left: int, right: int) -> Interval:
@@ -104,14 +104,14 @@ def join_date_and_time(date: int, time: int) -> int:
 
 def add_to_time(time: int, span: Interval) -> int:
     """A time of day, round the clock. Raises RowError."""
-    if spans.is_endless(span):
+    if intervals.is_endless(span):
         raise RowError("cannot add infinite interval to time")
     return (time + span.microseconds) % DAY_US
 
 
 def subtract_from_time(time: int, span: Interval) -> int:
     """A time of day, round the clock. Raises RowError."""
-    if spans.is_endless(span):
+    if intervals.is_endless(span):
         raise RowError("cannot subtract infinite interval from time")
     return (time - span.microseconds) % DAY_US
 

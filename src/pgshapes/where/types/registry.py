@@ -12,9 +12,9 @@ from pgshapes.where.types.comparisons import comparisons
 from pgshapes.where.types.documents import document_operations
 from pgshapes.where.types.floats import float_operations
 from pgshapes.where.types.integers import integer_operations
+from pgshapes.where.types.intervals import span_operations, span_operations_before_17
 from pgshapes.where.types.numerics import numeric_operations
 from pgshapes.where.types.operation import Operation
-from pgshapes.where.types.spans import span_operations, span_operations_before_17
 from pgshapes.where.types.text_casts import text_casts, text_casts_before_16
 from pgshapes.where.types.texts import text_operations
 
