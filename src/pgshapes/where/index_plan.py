@@ -101,27 +101,29 @@ def _alternatives(expr: Expr) -> list[_Conjunct] | None:
 
 def _comparison(expr: Expr) -> list[_Conjunct] | None:
     match expr:
-        case Apply(args=(left, right)) if _is_equality(expr.function):
+        case Apply(args=(left, right)) if _is_equality(expr.signature):
             return _constant_equality(left, right)
         case IsDistinct(negated=True, left=left, right=right) if _is_equality(expr.equality):
             return _constant_equality(left, right)
-        case Quantified(is_any=True, left=left, array=array) if _is_equality(expr.function):
+        case Quantified(is_any=True, left=left, array=array) if _is_equality(expr.signature):
             return _membership(left, array)
-        case Apply(function="arraycontains", args=(left, right)):
+        case Apply(signature="anyarray @> anyarray", args=(left, right)):
             return _contained(left, right)
-        case Apply(function="arraycontained", args=(left, right)):
+        case Apply(signature="anyarray <@ anyarray", args=(left, right)):
             return _contained(right, left)
-        case Apply(function="arrayoverlap", args=(left, right)):
+        case Apply(signature="anyarray && anyarray", args=(left, right)):
             return _overlapping(left, right) or _overlapping(right, left)
         case _:
             return None
 
 
-def _is_equality(function: str) -> bool:
-    return OPERATIONS[function].equality == "eq" or function in _BY_VALUE
+def _is_equality(signature: str) -> bool:
+    return OPERATIONS[signature].equality == "eq" or signature in _BY_VALUE
 
 
-_BY_VALUE: Final = frozenset({"numeric_eq", "float4eq", "float8eq", "interval_eq"})
+_BY_VALUE: Final = frozenset(
+    {"numeric = numeric", "float4 = float4", "float8 = float8", "interval = interval"}
+)
 
 
 def _constant_equality(left: Expr, right: Expr) -> list[_Conjunct] | None:

@@ -40,6 +40,8 @@ class Operator(NamedTuple):
     right: int
     result: int
     function: str
+    signature: str
+    """`text || text`, or `- int4` of a prefix operator."""
 
     @property
     def arguments(self) -> tuple[int, ...]:
@@ -55,6 +57,8 @@ class Function(NamedTuple):
     result: int
     variadic: int
     is_strict: bool
+    signature: str
+    """`lower(text)`."""
 
 
 class CastPath(NamedTuple):
@@ -103,6 +107,8 @@ TYPES_BY_NAME: Final[dict[str, PgType]] = {}
 OPERATORS: Final[dict[str, list[Operator]]] = {}
 FUNCTIONS: Final[dict[str, list[Function]]] = {}
 CASTS: Final[dict[tuple[int, int], CastPath]] = {}
+SIGNATURES: Final[set[str]] = set()
+"""Of all operators and functions, and of the casts that are functions or read text: `int4::numeric`."""
 
 
 def _add_type(
@@ -116,16 +122,30 @@ def _add_type(
 
 
 def _add_operator(name: str, left: str, right: str, result: str, function: str) -> None:
-    OPERATORS.setdefault(name, []).append(Operator(name, int(left), int(right), int(result), function))
+    signature = " ".join([*([] if left == "0" else [shown_type(int(left))]), name, shown_type(int(right))])
+    found = Operator(name, int(left), int(right), int(result), function, signature)
+    OPERATORS.setdefault(name, []).append(found)
+    SIGNATURES.add(signature)
 
 
 def _add_function(name: str, arguments: str, result: str, variadic: str, _volatile: str, strict: str) -> None:
     types = tuple(map(int, arguments.split()))
-    FUNCTIONS.setdefault(name, []).append(Function(name, types, int(result), int(variadic), strict == "1"))
+    signature = f"{name}({', '.join(map(shown_type, types))})"
+    found = Function(name, types, int(result), int(variadic), strict == "1", signature)
+    FUNCTIONS.setdefault(name, []).append(found)
+    SIGNATURES.add(signature)
 
 
 def _add_cast(source: str, target: str, context: str, method: str, function: str) -> None:
     CASTS[int(source), int(target)] = CastPath(context, method, function)
+
+
+def shown_type(oid: int) -> str:
+    """A type's name as signatures show it: `int4`, `int4[]`; the oid of a type that is not in `TYPES`."""
+    found = TYPES.get(oid)
+    if found is None:
+        return str(oid)
+    return found.name if found.element is None else f"{found.element.name}[]"
 
 
 def enum_type(oid: int, name: str) -> PgType:
@@ -140,12 +160,23 @@ def array_of(element: PgType) -> PgType:
     return PgType(-element.oid, "_" + element.name, "b", "A", False, 0, False, element=element)
 
 
+def _add_cast_signatures() -> None:
+    """Text that has no cast to a type is read by the type's input function."""
+    for (source, target), path in CASTS.items():
+        if path.method == "f":
+            SIGNATURES.add(f"{shown_type(source)}::{shown_type(target)}")
+    for target in TYPES:
+        if (TEXT, target) not in CASTS:
+            SIGNATURES.add(f"text::{shown_type(target)}")
+
+
 def _load() -> None:
     text = files(__package__).joinpath("pg_catalog.tsv").read_text(encoding="ascii")
     for line in text.splitlines():
         kind, *fields = line.split("\t")
         if kind in _ADD:
             _ADD[kind](*fields)
+    _add_cast_signatures()
 
 
 _ADD: Final[dict[str, Callable[..., None]]] = {

@@ -38,7 +38,7 @@ def quantified_test(emission: Emission, expr: Quantified, *, wanted: bool) -> st
 def constant_texts(expr: Quantified) -> set[str | None] | None:
     """The texts of `column = ANY (constants)` or `column <> ALL (constants)`, else None. Never empty."""
     wanted = "eq" if expr.is_any else "ne"
-    if OPERATIONS[expr.function].equality != wanted or not is_canonical(expr.left):
+    if OPERATIONS[expr.signature].equality != wanted or not is_canonical(expr.left):
         return None
     if not isinstance(expr.array, Const) or expr.array.text is None:
         return None
@@ -47,11 +47,11 @@ def constant_texts(expr: Quantified) -> set[str | None] | None:
 
 
 def _element_test(emission: Emission, expr: Quantified) -> str:
-    operation = OPERATIONS[expr.function]
+    operation = OPERATIONS[expr.signature]
     element = expr.array.type.element
     assert element is not None
     pair = Apply(
-        expr.type, expr.at, expr.operator, expr.function, (expr.left, Const(element, expr.at, None)), True
+        expr.type, expr.at, expr.operator, expr.signature, (expr.left, Const(element, expr.at, None)), True
     )
     if is_match(pair):
         fold = fold_of(emission, pair)

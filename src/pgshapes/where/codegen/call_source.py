@@ -12,16 +12,16 @@ from pgshapes.where.pg_catalog import TEXT
 from pgshapes.where.types import case_folding
 from pgshapes.where.types.items import item_conversion
 from pgshapes.where.types.lengths import length_coercion
-from pgshapes.where.types.registry import OPERATIONS, cast_name
+from pgshapes.where.types.registry import OPERATIONS, cast_signature
 from pgshapes.where.types.type_io import type_io
 
-_FOLDS = {"lower(25)": case_folding.lower_of, "upper(25)": case_folding.upper_of}
+_FOLDS = {"lower(text)": case_folding.lower_of, "upper(text)": case_folding.upper_of}
 
 
 def call_value(emission: Emission, expr: Apply) -> str:
     """Source of a call's value."""
     if not expr.is_strict:
-        call = emission.operation(expr.function).call
+        call = emission.operation(expr.signature).call
         values = ", ".join(emission.value(arg) for arg in expr.args)
         return f"{emission.names.bind(call)}({values})"
     guards, use = _strict(emission, expr)
@@ -54,10 +54,10 @@ def _converted(emission: Emission, expr: CastTo, use: str) -> str:
     if expr.modifier:
         return f"{emission.names.bind(length_coercion(expr.function, expr.modifier))}({use})"
     if not expr.function.startswith("array:"):
-        return emission.names.applied(emission.cast(cast_name(expr.function, expr.type)), [use])
+        return emission.names.applied(emission.operation(cast_signature(expr.function, expr.type)), [use])
     source, target = expr.arg.type.element, expr.type.element
     assert source is not None and target is not None
-    convert = item_conversion(expr.function.removeprefix("array:"), source, target, emission.cast)
+    convert = item_conversion(expr.function.removeprefix("array:"), source, target, emission.operation)
     return f"{emission.names.bind(convert)}({use})"
 
 
@@ -75,16 +75,16 @@ def _strict(emission: Emission, expr: Apply) -> tuple[str, str]:
     uses = [operand.use for operand in operands]
     if is_match(expr):
         use = match_source(emission, expr, *uses)
-    elif expr.function in _FOLDS:
+    elif expr.signature in _FOLDS:
         use = f"{emission.names.bind(_fold(emission, expr))}({uses[0]})"
     else:
-        use = emission.names.applied(emission.operation(expr.function), uses)
+        use = emission.names.applied(emission.operation(expr.signature), uses)
     return join_guards(operands, expr.args), use
 
 
 def _fold(emission: Emission, expr: Apply) -> case_folding.Fold:
     collation = emission.collation(expr)
-    fold = None if collation is None else _FOLDS[expr.function](collation, emission.server_version)
+    fold = None if collation is None else _FOLDS[expr.signature](collation, emission.server_version)
     if fold is None:
         raise Refusal("the case rules of the collation are not known", at=expr.at)
     return fold
@@ -92,7 +92,7 @@ def _fold(emission: Emission, expr: Apply) -> case_folding.Fold:
 
 def _text_comparison(emission: Emission, expr: Apply, *, wanted: bool) -> str | None:
     """`=` and `<>` of a column by its text alone, if equal values of the type have equal text."""
-    equality = OPERATIONS[expr.function].equality
+    equality = OPERATIONS[expr.signature].equality
     if not equality or not all(is_canonical(arg) for arg in expr.args):
         return None
     is_equal = (equality == "eq") == wanted
@@ -110,7 +110,7 @@ def _text_comparison(emission: Emission, expr: Apply, *, wanted: bool) -> str | 
 
 def _text_order(emission: Emission, expr: Apply) -> tuple[str, str] | None:
     """The order of dates and timestamps by their text, which holds in years of four digits after Christ."""
-    sign = OPERATIONS[expr.function].ordered_text
+    sign = OPERATIONS[expr.signature].ordered_text
     if not sign:
         return None
     left, right = expr.args

@@ -36,7 +36,7 @@ from pgshapes.where.language.tree import (
 )
 from pgshapes.where.types.comparisons import array_order, stamp_of_date
 from pgshapes.where.types.operation import Operation, RowError
-from pgshapes.where.types.registry import cast_of, operation_of
+from pgshapes.where.types.registry import operation_of
 
 
 class Emitter:
@@ -55,13 +55,9 @@ class Emitter:
         """The collation that an operation works by."""
         return self._rules.of_operation(expr)
 
-    def operation(self, function: str) -> Operation:
-        """How the server's version carries an operator or function out."""
-        return operation_of(function, self.server_version)
-
-    def cast(self, function: str) -> Operation:
-        """How the server's version carries a cast out."""
-        return cast_of(function, self.server_version)
+    def operation(self, signature: str) -> Operation:
+        """How the server's version carries an operator, function or cast out."""
+        return operation_of(signature, self.server_version)
 
     def operand(self, expr: Expr) -> Operand:
         """The expression as an operand of something strict."""

@@ -15,7 +15,7 @@ from pgshapes.where.language.tree import Apply, ArrayOf, CastTo, Const, Expr, Qu
 from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.types.operation import Operation
 from pgshapes.where.types.patterns import like, not_like
-from pgshapes.where.types.registry import CAST_OPERATIONS, OPERATIONS, cast_name
+from pgshapes.where.types.registry import OPERATIONS, cast_signature
 from pgshapes.where.types.type_io import type_io
 
 ROW: Final = "r"
@@ -115,15 +115,12 @@ class Emission(Protocol):
     def operand(self, expr: Expr) -> Operand:
         """The expression as an operand of something strict."""
 
-    def operation(self, function: str) -> Operation:
-        """How the server's version carries an operator or function out."""
+    def operation(self, signature: str) -> Operation:
+        """How the server's version carries an operator, function or cast out."""
 
     @property
     def server_version(self) -> int:
         """`server_version_num`, 0 for the newest."""
-
-    def cast(self, function: str) -> Operation:
-        """How the server's version carries a cast out."""
 
     def collation(self, expr: Expr) -> Collation | None:
         """The collation that an operation works by."""
@@ -138,12 +135,12 @@ def _raises_itself(node: Expr) -> bool:
     match node:
         case Apply() if is_constant_match(node):
             return False
-        case Apply(function=function) | Quantified(function=function):
-            return OPERATIONS[function].can_raise
+        case Apply(signature=signature) | Quantified(signature=signature):
+            return OPERATIONS[signature].can_raise
         case CastTo(function=function):
             target = node.type.element or node.type
-            name = cast_name(function.removeprefix("array:"), target)
-            return bool(node.modifier) or (name in CAST_OPERATIONS and CAST_OPERATIONS[name].can_raise)
+            name = cast_signature(function.removeprefix("array:"), target)
+            return bool(node.modifier) or (name in OPERATIONS and OPERATIONS[name].can_raise)
         case ArrayOf(items=items):
             return any(item.type.is_array for item in items)
         case _:
@@ -155,7 +152,7 @@ _MATCHES: Final = {like: "", not_like: "not "}
 
 def is_match(expr: Apply) -> bool:
     """Whether the call is LIKE, ILIKE or the negation of one."""
-    return OPERATIONS[expr.function].call in _MATCHES
+    return OPERATIONS[expr.signature].call in _MATCHES
 
 
 def is_constant_match(expr: Apply) -> bool:

@@ -12,7 +12,7 @@ from pgshapes.where.types.registry import OPERATIONS
 
 def fold_of(emission: Emission, expr: Apply) -> Fold | None:
     """lower() of the collation that the call works by; None when it heeds case. Raises Refusal."""
-    if OPERATIONS[expr.function].collation != "case":
+    if OPERATIONS[expr.signature].collation != "case":
         return None
     collation = emission.collation(expr)
     fold = None if collation is None else lower_of(collation, emission.server_version)
@@ -23,7 +23,7 @@ def fold_of(emission: Emission, expr: Apply) -> Fold | None:
 
 def match_source(emission: Emission, expr: Apply, subject: str, pattern: str) -> str:
     """Source of the match of a subject that is not NULL; `pattern` is the source of the pattern's value."""
-    call = OPERATIONS[expr.function].call
+    call = OPERATIONS[expr.signature].call
     assert call is not None
     fold = fold_of(emission, expr)
     if fold is not None:

@@ -54,21 +54,18 @@ def _apply(scope: Scope, name: str, operands: Sequence[Expr], at: int) -> Expr:
     if any(one == UNKNOWN_TYPE and oid != ANY for one, oid in zip(actual, function.arguments, strict=True)):
         raise Refusal(f"could not determine the type of an argument of {name}", at=at)
     wanted = [TYPES[TEXT] if one == UNKNOWN_TYPE else one for one in actual]
-    key = f"{name}({','.join(str(oid) for oid in function.arguments)})"
-    if name == "concat":
-        key = "concat"
     if name == "concat" and any(one.category != "S" for one in wanted):
         raise Refusal("concat is only supported for text; cast its arguments", at=at)
     for operand in operands if name == "concat" else ():
         if isinstance(operand, Unknown) and operand.parameter is not None:
             raise Refusal(f"could not determine data type of parameter ${operand.parameter}", at=operand.at)
-    if not is_supported(key) or any(type_io(one) is None for one in wanted):
+    if not is_supported(function.signature) or any(type_io(one) is None for one in wanted):
         raise Refusal(f"function {name}({', '.join(one.name for one in wanted)}) is not supported", at=at)
     if name == "timezone":
         _check_zone(operands[0], at)
     pairs = zip(operands, wanted, strict=True)
     args = tuple(coerce(operand, one, scope.parameters) for operand, one in pairs)
-    return Apply(result, at, name, key, args, False, function.is_strict)
+    return Apply(result, at, name, function.signature, args, False, function.is_strict)
 
 
 def _check_zone(zone: Expr, at: int) -> None:

@@ -11,7 +11,7 @@ from pgshapes.where.language.scope import Parameters
 from pgshapes.where.language.tree import CastTo, ColumnRef, Const, Expr, Unknown
 from pgshapes.where.pg_catalog import CASTS, FLOAT4, FLOAT8, TEXT, TYPES, UNKNOWN, PgType
 from pgshapes.where.types.operation import BadLiteral
-from pgshapes.where.types.registry import CAST_OPERATIONS, cast_name
+from pgshapes.where.types.registry import OPERATIONS, cast_signature
 from pgshapes.where.types.type_io import type_io
 
 _STRING = "S"
@@ -30,14 +30,14 @@ def coerce(expr: Expr, target: PgType, parameters: Parameters, *, explicit: bool
 
 
 def cast_function(source: PgType, target: PgType, *, explicit: bool) -> str | None:
-    """How `source` becomes `target`: `relabel`, `io`, `array`, `<source>_to_<target>`, or None for not at
+    """How `source` becomes `target`: `relabel`, `io`, `array`, `<source>::<target>`, or None for not at
     all.
     """
     path = CASTS.get((source.oid, target.oid))
     if path is not None:
         if path.context != "i" and not explicit:
             return None
-        return {"b": "relabel", "i": "io"}.get(path.method, f"{source.name}_to_{target.name}")
+        return {"b": "relabel", "i": "io"}.get(path.method, f"{source.name}::{target.name}")
     if source.element is not None and target.element is not None:
         function = cast_function(source.element, target.element, explicit=explicit)
         return None if function is None else f"array:{function}"
@@ -90,7 +90,7 @@ def is_castable(expr: Expr, target: PgType, function: str) -> bool:
         return _is_item_castable(expr.type, target, function.removeprefix("array:"))
     if function == "io" and target.category == "S":
         return _is_writable(expr)
-    return function == "relabel" or cast_name(function, target) in CAST_OPERATIONS
+    return function == "relabel" or cast_signature(function, target) in OPERATIONS
 
 
 def _is_item_castable(source: PgType, target: PgType, function: str) -> bool:
@@ -98,7 +98,7 @@ def _is_item_castable(source: PgType, target: PgType, function: str) -> bool:
         return False
     if function == "io" and target.element.category == "S":
         return source.element.oid not in (FLOAT4, FLOAT8)
-    return function == "relabel" or cast_name(function, target.element) in CAST_OPERATIONS
+    return function == "relabel" or cast_signature(function, target.element) in OPERATIONS
 
 
 def _is_writable(expr: Expr) -> bool:

@@ -109,8 +109,8 @@ def _is_text(expr: Expr) -> bool:
 
 def _need(expr: Expr) -> str:
     match expr:
-        case Apply(function=function) | Quantified(function=function):
-            return OPERATIONS[function].collation
+        case Apply(signature=signature) | Quantified(signature=signature):
+            return OPERATIONS[signature].collation
         case IsDistinct() | NullIf():
             return "equal"
         case Extreme():

@@ -61,7 +61,7 @@ def apply_operator(scope: Scope, name: str, left: Expr | None, right: Expr, at: 
     args = tuple(coerce(operand, wanted, scope.parameters) for operand, wanted in pairs)
     polymorphic = actual != [TYPES.get(oid) for oid in operator.arguments]
     return Apply(
-        result, at, name, operator.function, args, True, operator.function not in _LOOSE, polymorphic
+        result, at, name, operator.signature, args, True, operator.signature not in _LOOSE, polymorphic
     )
 
 
@@ -70,7 +70,7 @@ def _as_texts(scope: Scope, operands: tuple[Expr, ...], at: int) -> tuple[Expr, 
     if len(operands) != 2:
         return operands
     operator = find_operator("||", operands[0].type, operands[1].type)
-    place = _TEXT_JOINS.get(operator.function) if operator is not None else None
+    place = _TEXT_JOINS.get(operator.signature) if operator is not None else None
     if place is None:
         return operands
     texts = list(operands)
@@ -78,8 +78,14 @@ def _as_texts(scope: Scope, operands: tuple[Expr, ...], at: int) -> tuple[Expr, 
     return tuple(texts)
 
 
-_TEXT_JOINS: Final = {"textanycat": 1, "anytextcat": 0}
-_LOOSE: Final = frozenset({"array_cat", "array_append", "array_prepend"})
+_TEXT_JOINS: Final = {"text || anynonarray": 1, "anynonarray || text": 0}
+_LOOSE: Final = frozenset(
+    {
+        "anycompatiblearray || anycompatiblearray",
+        "anycompatiblearray || anycompatible",
+        "anycompatible || anycompatiblearray",
+    }
+)
 
 
 def _resolve(name: str, inputs: Sequence[PgType], at: int) -> tuple[Operator, list[PgType], PgType]:
@@ -93,7 +99,7 @@ def _resolve(name: str, inputs: Sequence[PgType], at: int) -> tuple[Operator, li
     result = result_type(operator.result, operator.arguments, inputs)
     if actual is None or result is None:
         raise Refusal("Could not select an operator overload", at=at)
-    if not is_supported(operator.function) or any(type_io(one) is None for one in actual):
+    if not is_supported(operator.signature) or any(type_io(one) is None for one in actual):
         shown = ", ".join(one.name for one in actual)
         raise Refusal(f"operator {name} ({shown}) is not supported in this context", at=at)
     return operator, actual, result
@@ -121,13 +127,13 @@ def _is_distinct(scope: Scope, fields: Node, at: int) -> Expr:
         if isinstance(one, Unknown) and one.text is None:
             return IsNull(_BOOL, at, settle_literal(other, scope.parameters), not negated)
     equal = apply_operator(scope, "=", left, right, at)
-    return IsDistinct(_BOOL, at, equal.function, equal.args[0], equal.args[1], negated)
+    return IsDistinct(_BOOL, at, equal.signature, equal.args[0], equal.args[1], negated)
 
 
 def _null_if(scope: Scope, fields: Node, at: int) -> Expr:
     equal = apply_operator(scope, "=", scope.expr(fields["lexpr"]), scope.expr(fields["rexpr"]), at)
     left, right = equal.args
-    return NullIf(left.type, at, equal.function, left, right)
+    return NullIf(left.type, at, equal.signature, left, right)
 
 
 def _any_or_all(scope: Scope, fields: Node, at: int) -> Expr:
@@ -153,7 +159,7 @@ def _quantified(scope: Scope, name: str, left: Expr, array: Expr, is_any: bool, 
         _BOOL,
         at,
         name,
-        operator.function,
+        operator.signature,
         coerce(left, actual[0], scope.parameters),
         coerce(array, array_of(wanted), scope.parameters),
         is_any,

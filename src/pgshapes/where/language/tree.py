@@ -55,10 +55,10 @@ class ColumnRef(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Apply(Expr):
-    """An operator or function call. `function` is the `pg_proc` name that the operator stands for."""
+    """An operator or function call. `signature` is that of the overload, as `pg_catalog.py` has it."""
 
     name: str
-    function: str
+    signature: str
     args: tuple[Expr, ...]
     is_operator: bool
     is_strict: bool = True
@@ -71,7 +71,7 @@ class Apply(Expr):
 
 @dataclass(frozen=True, slots=True)
 class CastTo(Expr):
-    """A cast. `function` names the conversion: `relabel`, `io`, or `<source>_to_<target>` of type names."""
+    """A cast. `function` names the conversion: `relabel`, `io`, or `<source>::<target>` of type names."""
 
     arg: Expr
     function: str
@@ -129,7 +129,7 @@ class IsTruth(Expr):
 
 @dataclass(frozen=True, slots=True)
 class IsDistinct(Expr):
-    """`left IS [NOT] DISTINCT FROM right`; `equality` is the function of the `=` that compares them."""
+    """`left IS [NOT] DISTINCT FROM right`; `equality` is the signature of the `=` that compares them."""
 
     equality: str
     left: Expr
@@ -159,7 +159,7 @@ class Quantified(Expr):
     """`left op ANY (array)` or `left op ALL (array)`; IN lists of constants are the former."""
 
     operator: str
-    function: str
+    signature: str
     left: Expr
     array: Expr
     is_any: bool

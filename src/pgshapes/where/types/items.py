@@ -9,7 +9,7 @@ from typing import Any
 from pgshapes.where.pg_catalog import PgType
 from pgshapes.where.types.arrays import Array
 from pgshapes.where.types.operation import Operation
-from pgshapes.where.types.registry import cast_name
+from pgshapes.where.types.registry import cast_signature
 from pgshapes.where.types.type_io import type_io
 
 
@@ -32,7 +32,7 @@ def _conversion(
         io = type_io(source)
         assert io is not None
         return io.write
-    operation = cast(cast_name(function, target))
+    operation = cast(cast_signature(function, target))
     return operation.call or _compiled(operation.template)
 
 

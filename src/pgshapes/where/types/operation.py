@@ -35,6 +35,16 @@ class Operation(NamedTuple):
     """The sign, when the operation orders values whose text, in years of four digits, has the same order."""
     collation: str = ""
     """What it needs of the collation: `equal` determinism, `order` byte order, `case` known folding."""
+    older: tuple[int, Operation] | None = None
+    """What older servers do: the first `server_version_num` that does as this one, and the operation."""
+
+    def before(self, version: int, operation: Operation) -> Operation:
+        """This operation, with another for servers before `version` (`server_version_num`)."""
+        return self._replace(older=(version, operation))
+
+    def for_server(self, version: int) -> Operation:
+        """What a server of `version` does (`server_version_num`, 0 for the newest)."""
+        return self.older[1] if self.older is not None and 0 < version < self.older[0] else self
 
 
 def inline(template: str, *, collation: str = "", equality: str = "") -> Operation:
