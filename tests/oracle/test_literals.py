@@ -10,7 +10,7 @@ from tests.oracle.where_values import EDGES, ODD, random_value
 
 from pgshapes.where.pg_catalog import TYPES_BY_NAME
 from pgshapes.where.types.operation import BadLiteral
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import type_io
 
 _TEXT_OF = """
 CREATE FUNCTION text_of(literal text, kind text) RETURNS text LANGUAGE plpgsql AS $$

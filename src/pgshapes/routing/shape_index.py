@@ -15,7 +15,7 @@ from pgshapes.model.change import Row
 from pgshapes.where.clause import Predicate
 from pgshapes.where.index_plan import IndexTerm, KeyColumn
 from pgshapes.where.types.arrays import decode_array
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import type_io
 
 ShapeId = TypeVar("ShapeId", bound=Hashable)
 

@@ -26,8 +26,7 @@ from pgshapes.where.language.tree import (
 )
 from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.types.arrays import Array
-from pgshapes.where.types.registry import OPERATIONS
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import OPERATIONS, type_io
 
 MAX_TERMS: Final = 100
 """Alternatives of one clause; the original's limit for its DNF."""
@@ -118,12 +117,7 @@ def _comparison(expr: Expr) -> list[_Conjunct] | None:
 
 
 def _is_equality(signature: str) -> bool:
-    return OPERATIONS[signature].equality == "eq" or signature in _BY_VALUE
-
-
-_BY_VALUE: Final = frozenset(
-    {"numeric = numeric", "float4 = float4", "float8 = float8", "interval = interval"}
-)
+    return OPERATIONS[signature].equality == "eq"
 
 
 def _constant_equality(left: Expr, right: Expr) -> list[_Conjunct] | None:

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.types import arrays, calendar, case_folding, documents, intervals, numerics
+from pgshapes.where.types import arrays, case_folding, documents, intervals, numerics, timestamps
 from pgshapes.where.types.arrays import decode_array, element_at, slice_of, stack
 from pgshapes.where.types.documents import read_document
 from pgshapes.where.types.intervals import INFINITY, Interval, read_interval, write_interval
 from pgshapes.where.types.operation import RowError
 from pgshapes.where.types.patterns import escaped_pattern, like
-from pgshapes.where.types.times import read_timestamp, write_timestamp
+from pgshapes.where.types.timestamps import read_timestamp, write_timestamp
 
 MARKS = st.text("ab%_\\\n", max_size=8)
 
@@ -133,20 +133,20 @@ def test_numeric_errors() -> None:
 )
 def test_timestamps_and_intervals(stamp: str, span: str, expected: str) -> None:
     """Months first, cut to the month's end, then days, then time."""
-    assert write_timestamp(calendar.add_to_stamp(read_timestamp(stamp), read_interval(span))) == expected
+    assert write_timestamp(timestamps.add_to_stamp(read_timestamp(stamp), read_interval(span))) == expected
 
 
 def test_calendars_end() -> None:
     """And infinities do not subtract before Postgres 17."""
     last = read_timestamp("294276-12-31 23:59:59.999999")
     with pytest.raises(RowError):
-        calendar.add_to_stamp(last, Interval(0, 0, 1))
+        timestamps.add_to_stamp(last, Interval(0, 0, 1))
     endless = read_timestamp("infinity")
     with pytest.raises(RowError):
-        calendar.subtract_finite_stamps(endless, last)
-    assert calendar.subtract_stamps(endless, last) == INFINITY
+        timestamps.subtract_finite_stamps(endless, last)
+    assert timestamps.subtract_stamps(endless, last) == INFINITY
     with pytest.raises(RowError):
-        calendar.subtract_stamps(endless, endless)
+        timestamps.subtract_stamps(endless, endless)
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,12 @@ def test_calendars_end() -> None:
 )
 def test_fixed_zones_have_posix_signs(zone: str, hours: float) -> None:
     """West is positive."""
-    assert calendar.zone_offset(zone) == hours * 3_600_000_000
+    assert timestamps.zone_offset(zone) == hours * 3_600_000_000
 
 
 def test_zones_with_rules_are_not_known() -> None:
     """They depend on the server's tables."""
-    assert not calendar.is_fixed_zone("Europe/Berlin")
+    assert not timestamps.is_fixed_zone("Europe/Berlin")
 
 
 @pytest.mark.parametrize(

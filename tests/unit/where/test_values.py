@@ -10,31 +10,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.where.pg_catalog import TYPES_BY_NAME
-from pgshapes.where.types import arrays, documents, intervals, numbers, times
+from pgshapes.where.types import arrays, dates, documents, floats, integers, intervals, numerics, timestamps
 from pgshapes.where.types.operation import BadLiteral, RowError
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import type_io
 
-FIRST, LAST = times.FIRST_DAY, times.LAST_DAY
+FIRST, LAST = dates.FIRST_DAY, dates.LAST_DAY
 
 
 @given(st.integers(FIRST, LAST))
 def test_dates_are_written_and_read(days: int) -> None:
     """From 4714 BC to 5874897, both ways in."""
-    text = times.write_date(days)
-    assert times.read_date(text) == times.decode_date(text) == days
+    text = dates.write_date(days)
+    assert dates.read_date(text) == dates.decode_date(text) == days
 
 
-@given(st.integers(times.FIRST_TIMESTAMP, times.END_TIMESTAMP - 1))
+@given(st.integers(timestamps.FIRST_TIMESTAMP, timestamps.END_TIMESTAMP - 1))
 def test_timestamps_are_written_and_read(stamp: int) -> None:
     """To the microsecond, with and without zone."""
-    assert times.decode_timestamp(times.write_timestamp(stamp)) == stamp
-    assert times.decode_timestamp(times.write_timestamptz(stamp)) == stamp
+    assert timestamps.decode_timestamp(timestamps.write_timestamp(stamp)) == stamp
+    assert timestamps.decode_timestamp(timestamps.write_timestamptz(stamp)) == stamp
 
 
 @given(st.integers(FIRST, LAST), st.integers(FIRST, LAST))
 def test_common_dates_are_ordered_by_their_text(left: int, right: int) -> None:
     """In years of four digits after Christ: what range clauses rely on."""
-    texts = [times.write_date(day) for day in (left, right)]
+    texts = [dates.write_date(day) for day in (left, right)]
     if all(len(text) == 10 for text in texts):
         assert (texts[0] < texts[1]) == (left < right)
 
@@ -97,18 +97,18 @@ def test_malformed_arrays_are_refused(text: str) -> None:
 @given(st.floats(width=32, allow_nan=False))
 def test_float4_texts_are_rounded_once(value: float) -> None:
     """The text of a float4, and a text just beside the middle of two."""
-    assert numbers.nearest_float4(repr(value)) == value
+    assert floats.nearest_float4(repr(value)) == value
     step = math.ulp(value) * 2**28
     if math.isfinite(value) and 1e-30 < abs(value) < 1e30:
         middle = Decimal(value) + Decimal(step)
         beside = middle - Decimal("1e-60") if value > 0 else middle + Decimal("1e-60")
-        assert abs(numbers.nearest_float4(str(beside))) <= abs(value) + 2 * step
+        assert abs(floats.nearest_float4(str(beside))) <= abs(value) + 2 * step
 
 
 def test_nan_is_equal_to_itself_and_above_all() -> None:
     """Among floats and numerics."""
-    nan = numbers.decode_float8("NaN")
-    assert nan == numbers.decode_numeric("NaN") == numbers.NAN
+    nan = floats.decode_float8("NaN")
+    assert nan == numerics.decode_numeric("NaN") == numerics.NAN
     assert nan > math.inf
     assert sorted([nan, 1.0, nan, -math.inf]) == [-math.inf, 1.0, nan, nan]
     assert Decimal("Infinity") < nan
@@ -123,16 +123,16 @@ def test_nan_is_equal_to_itself_and_above_all() -> None:
 def test_integers_out_of_range_are_refused(text: str, size: int) -> None:
     """And what is no integer."""
     with pytest.raises(BadLiteral):
-        numbers.read_integer(text, size)
+        integers.read_integer(text, size)
 
 
 def test_float4_overflow_and_underflow_are_errors() -> None:
     """As in a cast from float8."""
     with pytest.raises(RowError):
-        numbers.round_to_float4(1e300)
+        floats.round_to_float4(1e300)
     with pytest.raises(RowError):
-        numbers.round_to_float4(1e-300)
-    assert numbers.round_to_float4(math.inf) == math.inf
+        floats.round_to_float4(1e-300)
+    assert floats.round_to_float4(math.inf) == math.inf
 
 
 def test_documents_tell_numbers_from_booleans() -> None:

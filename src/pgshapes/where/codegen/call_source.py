@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import partial
+from typing import Any
 
 from pgshapes.where.codegen.emission import Emission, Operand, is_canonical, is_match, may_raise
 from pgshapes.where.codegen.matching import match_source
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Const, Expr, plain_column
-from pgshapes.where.pg_catalog import TEXT
+from pgshapes.where.pg_catalog import TEXT, PgType
 from pgshapes.where.types import case_folding
-from pgshapes.where.types.items import item_conversion
-from pgshapes.where.types.lengths import length_coercion
-from pgshapes.where.types.registry import OPERATIONS, cast_signature
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.arrays import Array
+from pgshapes.where.types.registry import OPERATIONS, cast_signature, type_io
 
 _FOLDS = {"lower(text)": case_folding.lower_of, "upper(text)": case_folding.upper_of}
 
@@ -51,14 +52,40 @@ def cast_value(emission: Emission, expr: CastTo) -> str:
 
 def _converted(emission: Emission, expr: CastTo, use: str) -> str:
     """Source of the conversion of a value that is not NULL."""
+    source, target = expr.arg.type.element, expr.type.element
     if expr.modifier:
-        return f"{emission.names.bind(length_coercion(expr.function, expr.modifier))}({use})"
+        io = type_io(expr.type)
+        assert io is not None and io.modifier is not None
+        return f"{emission.names.bind(io.modifier.conversion(expr.modifier))}({use})"
     if not expr.function.startswith("array:"):
         return emission.names.applied(emission.operation(cast_signature(expr.function, expr.type)), [use])
-    source, target = expr.arg.type.element, expr.type.element
     assert source is not None and target is not None
-    convert = item_conversion(expr.function.removeprefix("array:"), source, target, emission.operation)
-    return f"{emission.names.bind(convert)}({use})"
+    convert = _item_conversion(emission, expr.function.removeprefix("array:"), source, target)
+    return f"{emission.names.bind(partial(_convert_items, convert))}({use})"
+
+
+def _convert_items(convert: Callable[[Any], Any], array: Array) -> Array:
+    return array._replace(items=tuple(None if item is None else convert(item) for item in array.items))
+
+
+def _item_conversion(
+    emission: Emission, function: str, source: PgType, target: PgType
+) -> Callable[[Any], Any]:
+    """The conversion of one item that is not NULL (manual: ArrayCoerceExpr in the executor)."""
+    if function == "relabel":
+        return lambda item: item
+    if function == "io" and target.category == "S":
+        io = type_io(source)
+        assert io is not None
+        return io.write
+    operation = emission.operation(cast_signature(function, target))
+    return operation.call or _compiled(operation.template)
+
+
+def _compiled(template: str) -> Callable[[Any], Any]:
+    """A template of ours as a function."""
+    function: Callable[[Any], Any] = eval(f"lambda item: {template.format('item')}", {"Decimal": Decimal})
+    return function
 
 
 def join_guards(operands: Sequence[Operand], exprs: Sequence[Expr]) -> str:

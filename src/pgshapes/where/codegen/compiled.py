@@ -34,9 +34,10 @@ from pgshapes.where.language.tree import (
     Quantified,
     Subscript,
 )
-from pgshapes.where.types.comparisons import array_order, stamp_of_date
+from pgshapes.where.types.arrays import array_order
 from pgshapes.where.types.operation import Operation, RowError
 from pgshapes.where.types.registry import operation_of
+from pgshapes.where.types.timestamps import stamp_of_date
 
 
 class Emitter:

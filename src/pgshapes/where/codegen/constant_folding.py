@@ -28,7 +28,7 @@ from pgshapes.where.language.tree import (
 from pgshapes.where.pg_catalog import BOOL, TYPES
 from pgshapes.where.types.arrays import vector, write_array
 from pgshapes.where.types.operation import RowError
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import type_io
 
 
 class Folding:

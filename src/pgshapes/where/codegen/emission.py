@@ -15,8 +15,7 @@ from pgshapes.where.language.tree import Apply, ArrayOf, CastTo, Const, Expr, Qu
 from pgshapes.where.pg_catalog import BOOL, PgType
 from pgshapes.where.types.operation import Operation
 from pgshapes.where.types.patterns import like, not_like
-from pgshapes.where.types.registry import OPERATIONS, cast_signature
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import OPERATIONS, cast_signature, type_io
 
 ROW: Final = "r"
 

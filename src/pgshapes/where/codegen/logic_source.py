@@ -23,7 +23,7 @@ from pgshapes.where.language.tree import (
     plain_column,
 )
 from pgshapes.where.pg_catalog import BPCHAR, PgType
-from pgshapes.where.types.comparisons import array_order
+from pgshapes.where.types.arrays import array_order
 from pgshapes.where.types.registry import OPERATIONS
 
 

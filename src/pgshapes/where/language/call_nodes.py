@@ -19,9 +19,8 @@ from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Scope
 from pgshapes.where.language.tree import Apply, Case, Coalesce, Const, Expr, Extreme, Unknown
 from pgshapes.where.pg_catalog import ANY, FUNCTIONS, TEXT, TYPES, PgType
-from pgshapes.where.types.calendar import is_fixed_zone
-from pgshapes.where.types.registry import is_supported
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import OPERATIONS, type_io
+from pgshapes.where.types.timestamps import is_fixed_zone
 
 _PLAIN_CALL: Final = {"funcname", "args", "funcformat", "location"}
 _AGGREGATE_MARKS: Final = {"agg_order", "agg_filter", "agg_within_group", "agg_star", "agg_distinct"}
@@ -59,7 +58,7 @@ def _apply(scope: Scope, name: str, operands: Sequence[Expr], at: int) -> Expr:
     for operand in operands if name == "concat" else ():
         if isinstance(operand, Unknown) and operand.parameter is not None:
             raise Refusal(f"could not determine data type of parameter ${operand.parameter}", at=operand.at)
-    if not is_supported(function.signature) or any(type_io(one) is None for one in wanted):
+    if function.signature not in OPERATIONS or any(type_io(one) is None for one in wanted):
         raise Refusal(f"function {name}({', '.join(one.name for one in wanted)}) is not supported", at=at)
     if name == "timezone":
         _check_zone(operands[0], at)

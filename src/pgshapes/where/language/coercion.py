@@ -11,8 +11,7 @@ from pgshapes.where.language.scope import Parameters
 from pgshapes.where.language.tree import CastTo, ColumnRef, Const, Expr, Unknown
 from pgshapes.where.pg_catalog import CASTS, FLOAT4, FLOAT8, TEXT, TYPES, UNKNOWN, PgType
 from pgshapes.where.types.operation import BadLiteral
-from pgshapes.where.types.registry import OPERATIONS, cast_signature
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import OPERATIONS, cast_signature, type_io
 
 _STRING = "S"
 

@@ -36,8 +36,7 @@ from pgshapes.where.language.tree import (
 )
 from pgshapes.where.pg_catalog import BOOL, OPERATORS, TEXT, TYPES, Operator, PgType, array_of
 from pgshapes.where.types.arrays import vector, write_array
-from pgshapes.where.types.registry import is_supported
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import OPERATIONS, type_io
 
 _BOOL: Final = TYPES[BOOL]
 
@@ -99,7 +98,7 @@ def _resolve(name: str, inputs: Sequence[PgType], at: int) -> tuple[Operator, li
     result = result_type(operator.result, operator.arguments, inputs)
     if actual is None or result is None:
         raise Refusal("Could not select an operator overload", at=at)
-    if not is_supported(operator.signature) or any(type_io(one) is None for one in actual):
+    if operator.signature not in OPERATIONS or any(type_io(one) is None for one in actual):
         shown = ", ".join(one.name for one in actual)
         raise Refusal(f"operator {name} ({shown}) is not supported in this context", at=at)
     return operator, actual, result

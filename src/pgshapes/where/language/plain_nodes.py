@@ -29,7 +29,6 @@ from pgshapes.where.language.tree import (
 )
 from pgshapes.where.pg_catalog import (
     BOOL,
-    BPCHAR,
     INT4,
     INT8,
     NAME,
@@ -37,13 +36,11 @@ from pgshapes.where.pg_catalog import (
     TEXT,
     TYPES,
     TYPES_BY_NAME,
-    VARCHAR,
     PgType,
     array_of,
     enum_type,
 )
-from pgshapes.where.types.lengths import is_valid_modifier
-from pgshapes.where.types.type_io import type_io
+from pgshapes.where.types.registry import type_io
 
 
 def column_type(column: Column) -> PgType:
@@ -220,7 +217,7 @@ def type_cast(scope: Scope, fields: Node, at: int) -> Expr:
         return array_of_items(scope, inner["A_ArrayExpr"], at, target)
     expr = scope.cast(scope.expr(inner), target, at)
     modifier = _length(target, fields["typeName"])
-    return CastTo(target, at, expr, f"{target.name}_length", modifier) if modifier else expr
+    return CastTo(target, at, expr, "length", modifier) if modifier else expr
 
 
 def named_type(fields: Node) -> PgType:
@@ -242,13 +239,14 @@ def _length(target: PgType, fields: Node) -> tuple[int, ...]:
     """The modifier of a type: `(10, 2)` of numeric, `(5)` of varchar and char. Raises Refusal."""
     at = location_in_clause(fields.get("location", 0))
     given = tuple(one.get("A_Const", {}).get("ival", {}).get("ival", 0) for one in fields.get("typmods", []))
-    if target.oid == BPCHAR and not given and fields["names"][-1]["String"]["sval"] == "bpchar":
+    if not given:
         return ()
-    if given and target.oid not in (NUMERIC, VARCHAR, BPCHAR):
+    io = type_io(target)
+    if io is None or io.modifier is None:
         raise Refusal(f"type modifiers are not supported: {target.name}", at=at)
-    if given and not is_valid_modifier(target.name, given):
+    if not io.modifier.is_valid(given):
         raise Refusal(f"invalid type modifier for type {target.name}", at=at)
-    return (given[0], *(given[1:] or (0,))) if given and target.oid == NUMERIC else given
+    return (given[0], *(given[1:] or (0,))) if target.oid == NUMERIC else given
 
 
 def collate(scope: Scope, fields: Node, at: int) -> Expr:

@@ -71,7 +71,9 @@ class Apply(Expr):
 
 @dataclass(frozen=True, slots=True)
 class CastTo(Expr):
-    """A cast. `function` names the conversion: `relabel`, `io`, or `<source>::<target>` of type names."""
+    """A cast. `function` names the conversion: `relabel`, `io`, `<source>::<target>` of type names, the same
+    for items as `array:…`, or `length` for the modifier alone.
+    """
 
     arg: Expr
     function: str

@@ -1,5 +1,6 @@
-"""Values of Postgres types in Python: decoding what the server writes, reading what a user writes, writing
-both.
+"""The types that a clause can compute with: their values in Python, and what their operators, functions and
+casts do.
 
-Pure. `type_io.py` is the list of all types; the other modules are one kind of type each.
+Pure. A module is one type or a few that are alike; `registry.py` lists all. An operation is either a source
+template or a function that is called; neither ever sees a NULL unless its function is not strict in Postgres.
 """

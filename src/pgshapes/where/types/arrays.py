@@ -4,14 +4,23 @@ slices (manual: Arrays; Array Functions and Operators).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-from pgshapes.where.types.operation import BadLiteral, Operation, RowError, calls, inline, raises
+from pgshapes.where.types.operation import (
+    SPACE,
+    BadLiteral,
+    RowError,
+    TypeIO,
+    calls,
+    comparisons,
+    inline,
+    raises,
+)
 
 MAX_DIMENSIONS: Final = 6
 _QUOTED: Final = frozenset('"\\{}, \t\n\v\f\r')
-_SPACE: Final = " \t\n\v\f\r"
 
 
 class Array(NamedTuple):
@@ -40,8 +49,8 @@ def decode_array(text: str, decode: Callable[[str], Any]) -> Array:
 
 def read_array(text: str, decode: Callable[[str], Any]) -> Array:
     """An array from a user's text. Raises BadLiteral."""
-    bounds, body = _split_bounds(text.strip(_SPACE))
-    if not bounds and body.startswith("{") and body.endswith("}") and not body[1:-1].strip(_SPACE):
+    bounds, body = _split_bounds(text.strip(SPACE))
+    if not bounds and body.startswith("{") and body.endswith("}") and not body[1:-1].strip(SPACE):
         return EMPTY
     reader = _Reader(body, decode)
     sizes = reader.read_level(0)
@@ -86,7 +95,7 @@ def _split_bounds(text: str) -> tuple[list[tuple[int, int]], str]:
             bounds.append((int(low), int(high)) if colon else (1, int(low)))
         except ValueError:
             raise BadLiteral from None
-    return bounds, body.lstrip(_SPACE)
+    return bounds, body.lstrip(SPACE)
 
 
 class _Reader:
@@ -115,11 +124,11 @@ class _Reader:
 
     def expect_end(self) -> None:
         """Only blanks may follow."""
-        if self.text[self.at :].strip(_SPACE):
+        if self.text[self.at :].strip(SPACE):
             raise BadLiteral
 
     def _next(self) -> str:
-        while self.at < len(self.text) and self.text[self.at] in _SPACE:
+        while self.at < len(self.text) and self.text[self.at] in SPACE:
             self.at += 1
         if self.at >= len(self.text):
             raise BadLiteral
@@ -137,7 +146,7 @@ class _Reader:
         start = self.at
         while self.at < len(self.text) and self.text[self.at] not in ',{}"\\':
             self.at += 1
-        word = self.text[start : self.at].strip(_SPACE)
+        word = self.text[start : self.at].strip(SPACE)
         if not word or self.at >= len(self.text) or self.text[self.at] in '"\\{':
             raise BadLiteral
         self.items.append(None if word.upper() == "NULL" else self.decode(word))
@@ -226,19 +235,10 @@ def length(array: Array, dimension: int) -> int | None:
     return array.sizes[dimension - 1] if 0 < dimension <= len(array.sizes) else None
 
 
-def array_operations() -> Iterator[tuple[str, Operation]]:
-    """All array functions by name."""
-    for name, test in (("contains", contains), ("contained", contained), ("overlap", overlaps)):
-        yield f"array{name}", calls(test, collation="equal")
-    yield "array_cat", raises(concatenate)
-    yield "array_append", raises(append)
-    yield "array_prepend", raises(prepend)
-    yield "array_cat(5078,5078)", raises(concatenate)
-    yield "array_append(5078,5077)", raises(append)
-    yield "array_prepend(5077,5078)", raises(prepend)
-    yield "array_ndims(2277)", inline("len({0}.sizes) or None")
-    yield "cardinality(2277)", inline("len({0}.items)")
-    yield "array_length(2277,23)", calls(length)
+def array_order(array: Array) -> tuple[Any, ...]:
+    """What arrays are ordered by: items, of which NULL is the greatest, then number, dimensions, bounds."""
+    items = [(item is None, item) if item is not None else (True, 0) for item in array.items]
+    return (items, len(array.items), len(array.sizes), array.sizes, array.bounds)
 
 
 def element_at(array: Array, subscripts: tuple[int | None, ...]) -> Any:
@@ -301,3 +301,34 @@ def stack(arrays: tuple[Array | None, ...]) -> Array:
         raise RowError("number of array dimensions exceeds the maximum allowed (6)")
     items = tuple(item for part in parts for item in part.items)
     return Array((len(parts), *first.sizes), (1, *first.bounds), items)
+
+
+def array_io(element: TypeIO) -> TypeIO:
+    """The conversions of an array whose items have these."""
+    return TypeIO(
+        partial(decode_array, decode=element.decode),
+        partial(read_array, decode=element.read),
+        partial(write_array, write=element.write),
+        is_canonical=False,
+    )
+
+
+OPERATIONS: Final = {
+    **comparisons(
+        "anyarray", "anyarray", operands=("array_order({0})", "array_order({1})"), is_collated=True
+    ),
+    "anyarray = anyarray": inline("{0} == {1}", collation="equal"),
+    "anyarray <> anyarray": inline("{0} != {1}", collation="equal"),
+    "anyarray @> anyarray": calls(contains, collation="equal"),
+    "anyarray <@ anyarray": calls(contained, collation="equal"),
+    "anyarray && anyarray": calls(overlaps, collation="equal"),
+    "anycompatiblearray || anycompatiblearray": raises(concatenate),
+    "anycompatiblearray || anycompatible": raises(append),
+    "anycompatible || anycompatiblearray": raises(prepend),
+    "array_cat(anycompatiblearray, anycompatiblearray)": raises(concatenate),
+    "array_append(anycompatiblearray, anycompatible)": raises(append),
+    "array_prepend(anycompatible, anycompatiblearray)": raises(prepend),
+    "array_ndims(anyarray)": inline("len({0}.sizes) or None"),
+    "cardinality(anyarray)": inline("len({0}.items)"),
+    "array_length(anyarray, int4)": calls(length),
+}

@@ -1,22 +1,20 @@
 """jsonb: values, their text, and operators (manual: JSON Types; JSON Functions and Operators).
 
-A document is a `Document`: a tag and content, so that `1` and `true` differ and equal documents are equal
-in Python. Numbers are numeric with their scale; objects have each key once, the shorter key first, as
-Postgres stores them. Postgres stores a scalar as an array of one; some operators show it, and so do
-these.
+A document is a `Document`: a tag and content, so that `1` and `true` differ and equal documents are equal in
+Python. Numbers are numeric with their scale; objects have each key once, the shorter key first, as Postgres
+stores them. Postgres stores a scalar as an array of one; some operators show it, and so do these.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from pgshapes.where.types.arrays import Array
-from pgshapes.where.types.numbers import read_numeric, write_numeric
-from pgshapes.where.types.operation import BadLiteral, Operation, calls, inline
+from pgshapes.where.types.numerics import read_numeric, write_numeric
+from pgshapes.where.types.operation import BadLiteral, TypeIO, calls, inline
 
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_LITERAL: Final = 100_000
@@ -185,18 +183,19 @@ def has_all_keys(document: Document, keys: Array) -> bool:
     return all(has_key(document, key) for key in keys.items if key is not None)
 
 
-def document_operations() -> Iterator[tuple[str, Operation]]:
-    """All jsonb functions by name."""
-    yield "jsonb_eq", inline("{0} == {1}")
-    yield "jsonb_ne", inline("{0} != {1}")
-    yield "jsonb_object_field", calls(field)
-    yield "jsonb_array_element", calls(element)
-    yield "jsonb_object_field_text", calls(lambda document, key: as_text(field(document, key)))
-    yield "jsonb_array_element_text", calls(lambda document, index: as_text(element(document, index)))
-    yield "jsonb_extract_path", calls(at_path)
-    yield "jsonb_extract_path_text", calls(lambda document, path: as_text(at_path(document, path)))
-    yield "jsonb_contains", calls(contains)
-    yield "jsonb_contained", calls(lambda left, right: contains(right, left))
-    yield "jsonb_exists", calls(has_key)
-    yield "jsonb_exists_any", calls(has_any_key)
-    yield "jsonb_exists_all", calls(has_all_keys)
+TYPES: Final = {"jsonb": TypeIO(decode_document, read_document, write_document, is_canonical=False)}
+OPERATIONS: Final = {
+    "jsonb = jsonb": inline("{0} == {1}"),
+    "jsonb <> jsonb": inline("{0} != {1}"),
+    "jsonb -> text": calls(field),
+    "jsonb -> int4": calls(element),
+    "jsonb ->> text": calls(lambda document, key: as_text(field(document, key))),
+    "jsonb ->> int4": calls(lambda document, index: as_text(element(document, index))),
+    "jsonb #> text[]": calls(at_path),
+    "jsonb #>> text[]": calls(lambda document, path: as_text(at_path(document, path))),
+    "jsonb @> jsonb": calls(contains),
+    "jsonb <@ jsonb": calls(lambda document, other: contains(other, document)),
+    "jsonb ? text": calls(has_key),
+    "jsonb ?| text[]": calls(has_any_key),
+    "jsonb ?& text[]": calls(has_all_keys),
+}

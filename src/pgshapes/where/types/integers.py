@@ -1,26 +1,66 @@
-"""int2, int4 and int8: results out of range are errors, division truncates, the remainder has the
-dividend's sign.
+"""int2, int4, int8: their values, arithmetic, comparisons and the casts to one of them from each other and
+from text.
+
+Results out of range are errors, division truncates, the remainder has the dividend's sign. From Postgres 16
+on the text of a number may have underscores and a prefix (`0x1F`), where text is cast to it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from functools import partial
+from itertools import product
 from typing import Final
 
-from pgshapes.where.types.numbers import INT_RANGES
-from pgshapes.where.types.operation import Operation, RowError, inline, raises
-
-_PAIRS: Final = (
-    ("2", 2),
-    ("4", 4),
-    ("8", 8),
-    ("24", 4),
-    ("42", 4),
-    ("28", 8),
-    ("82", 8),
-    ("48", 8),
-    ("84", 8),
+from pgshapes.where.types.operation import (
+    SPACE,
+    BadLiteral,
+    Operation,
+    RowError,
+    TypeIO,
+    comparisons,
+    inline,
+    raises,
+    reads,
 )
+
+SIZES: Final = {"int2": 2, "int4": 4, "int8": 8}
+"""In bytes."""
+_RANGES: Final = {size: (-(2 ** (8 * size - 1)), 2 ** (8 * size - 1) - 1) for size in SIZES.values()}
+_SQL_NAMES: Final = {2: "smallint", 4: "integer", 8: "bigint"}
+
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_PREFIXED: Final = re.compile(
+    r"([+-]?)0(?:[xX]((?:_?[0-9a-fA-F])+)|[oO]((?:_?[0-7])+)|[bB]((?:_?[01])+))", re.ASCII
+)
+_UNDERSCORE: Final = re.compile(r"(?<=[0-9])_(?=[0-9])", re.ASCII)
+
+
+def read_integer(text: str, size: int) -> int:
+    """An int2, int4 or int8 (`size` in bytes) from a user's text. Raises BadLiteral."""
+    trimmed = text.strip(SPACE)
+    if _INTEGER.fullmatch(trimmed) is None:
+        raise BadLiteral
+    low, high = _RANGES[size]
+    value = int(trimmed) if len(trimmed) < 400 else high + 1
+    if not low <= value <= high:
+        raise BadLiteral(f'value "{text[:60]}" is out of range for type {_SQL_NAMES[size]}')
+    return value
+
+
+def plain_digits(text: str) -> str:
+    """A number with prefix and underscores as plain decimal digits; what is no such number stays as it is."""
+    trimmed = text.strip(SPACE)
+    found = _PREFIXED.fullmatch(trimmed)
+    if found is None:
+        return _UNDERSCORE.sub("", trimmed)
+    sign, *digits = found.groups()
+    for base, part in zip((16, 8, 2), digits, strict=True):
+        if part is not None:
+            return f"{sign}{Decimal(int(part.replace('_', ''), base))}"
+    return trimmed
 
 
 def divide(left: int, right: int) -> int:
@@ -39,17 +79,9 @@ def remainder(left: int, right: int) -> int:
     return rest if left >= 0 else -rest
 
 
-_BINARY: Final[dict[str, Callable[[int, int], int]]] = {
-    "pl": int.__add__,
-    "mi": int.__sub__,
-    "mul": int.__mul__,
-    "div": divide,
-}
-
-
 def in_range(size: int) -> Callable[[int], int]:
     """A check that an integer fits `size` bytes; it returns it or raises RowError."""
-    low, high = INT_RANGES[size]
+    low, high = _RANGES[size]
 
     def check(value: int) -> int:
         if low <= value <= high:
@@ -60,7 +92,7 @@ def in_range(size: int) -> Callable[[int], int]:
 
 
 def _checked(operation: Callable[..., int], size: int) -> Operation:
-    low, high = INT_RANGES[size]
+    low, high = _RANGES[size]
 
     def apply(*operands: int) -> int:
         value = operation(*operands)
@@ -71,19 +103,43 @@ def _checked(operation: Callable[..., int], size: int) -> Operation:
     return raises(apply)
 
 
-def integer_operations() -> Iterator[tuple[str, Operation]]:
-    """All integer functions by name."""
-    for stem, size in _PAIRS:
-        for word, operation in _BINARY.items():
-            yield f"int{stem}{word}", _checked(operation, size)
-    for size in INT_RANGES:
-        yield f"int{size}mod", _checked(remainder, size)
-        yield f"int{size}um", _checked(int.__neg__, size)
-        yield f"int{size}up", inline("{0}")
-        yield f"int{size}abs", _checked(abs, size)
-        yield f"int{size}and", inline("({0} & {1})")
-        yield f"int{size}or", inline("({0} | {1})")
-        yield f"int{size}xor", inline("({0} ^ {1})")
-        yield f"int{size}not", inline("(~{0})")
-    for oid, size in ((21, 2), (23, 4), (20, 8)):
-        yield f"abs({oid})", _checked(abs, size)
+_ARITHMETIC: Final[dict[str, Callable[[int, int], int]]] = {
+    "+": int.__add__,
+    "-": int.__sub__,
+    "*": int.__mul__,
+    "/": divide,
+}
+
+
+def _between(left: str, right: str) -> Iterator[tuple[str, Operation]]:
+    """What two integer types do with each other; the larger one is the result's."""
+    size = SIZES[right]
+    for sign, operation in _ARITHMETIC.items():
+        yield f"{left} {sign} {right}", _checked(operation, max(SIZES[left], size))
+    if left != right:
+        yield f"{left}::{right}", inline("{0}") if SIZES[left] < size else raises(in_range(size))
+    yield from comparisons(left, right, is_keyed=True).items()
+
+
+def _within(name: str, size: int) -> Iterator[tuple[str, Operation]]:
+    yield f"{name} % {name}", _checked(remainder, size)
+    yield f"- {name}", _checked(int.__neg__, size)
+    yield f"+ {name}", inline("{0}")
+    yield f"@ {name}", _checked(abs, size)
+    yield f"abs({name})", _checked(abs, size)
+    yield f"{name} & {name}", inline("({0} & {1})")
+    yield f"{name} | {name}", inline("({0} | {1})")
+    yield f"{name} # {name}", inline("({0} ^ {1})")
+    yield f"~ {name}", inline("(~{0})")
+    older = reads(partial(read_integer, size=size))
+    yield f"text::{name}", reads(lambda text: read_integer(plain_digits(text), size)).before(160_000, older)
+
+
+TYPES: Final = {
+    name: TypeIO(int, partial(read_integer, size=size), str, is_canonical=True)
+    for name, size in SIZES.items()
+}
+OPERATIONS: Final = {
+    **{signature: one for pair in product(SIZES, repeat=2) for signature, one in _between(*pair)},
+    **{signature: one for item in SIZES.items() for signature, one in _within(*item)},
+}

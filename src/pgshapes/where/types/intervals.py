@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from fractions import Fraction
 from functools import total_ordering
 from typing import Final
 
-from pgshapes.where.types.numbers import NotANumber
-from pgshapes.where.types.operation import BadLiteral, Operation, RowError, raises
+from pgshapes.where.types.dates import DAY_US
+from pgshapes.where.types.numerics import NotANumber
+from pgshapes.where.types.operation import SPACE, BadLiteral, RowError, TypeIO, comparisons, raises
 
-_SPACE: Final = " \t\n\v\f\r"
 _ISO: Final = re.compile(
     r"P(?:(-?\d{1,10})Y)?(?:(-?\d{1,10})M)?(?:(-?\d{1,10})W)?(?:(-?\d{1,10})D)?"
     r"(?:T(?:(-?\d{1,19})H)?(?:(-?\d{1,19})M)?(?:(-?)(\d{1,19})(?:\.(\d{1,6}))?S)?)?",
@@ -53,7 +52,7 @@ class Interval:
         self.months = months
         self.days = days
         self.microseconds = microseconds
-        self.span = (months * 30 + days) * 86_400_000_000 + microseconds
+        self.span = (months * 30 + days) * DAY_US + microseconds
         """All of it in microseconds."""
 
     def __eq__(self, other: object) -> bool:
@@ -75,7 +74,7 @@ NEGATIVE_INFINITY: Final = Interval(-(2**31), -(2**31), -(2**63))
 
 def read_interval(text: str) -> Interval:
     """An interval from a user's text. Raises BadLiteral."""
-    word = text.strip(_SPACE)
+    word = text.strip(SPACE)
     if word.lower() in ("infinity", "-infinity"):
         return INFINITY if word[0] != "-" else NEGATIVE_INFINITY
     if _SECONDS.fullmatch(word):
@@ -88,9 +87,9 @@ def write_interval(value: Interval) -> str:
     """As `interval_out` writes it under IntervalStyle iso_8601."""
     if value in (INFINITY, NEGATIVE_INFINITY):
         return "infinity" if value == INFINITY else "-infinity"
-    years, months = _truncate(value.months, 12)
-    minutes, rest = _truncate(value.microseconds, 60_000_000)
-    hours, minutes = _truncate(minutes, 60)
+    years, months = _carry(value.months, 12)
+    minutes, rest = _carry(value.microseconds, 60_000_000)
+    hours, minutes = _carry(minutes, 60)
     date = "".join(
         f"{number}{unit}" for number, unit in ((years, "Y"), (months, "M"), (value.days, "D")) if number
     )
@@ -100,12 +99,6 @@ def write_interval(value: Interval) -> str:
         digits = f".{fraction:06d}".rstrip("0") if fraction else ""
         clock += f"{'-' if rest < 0 else ''}{seconds}{digits}S"
     return f"P{date}T{clock}" if clock else f"P{date}" if date else "PT0S"
-
-
-def _truncate(number: int, by: int) -> tuple[int, int]:
-    """Quotient and remainder as C has them: toward zero."""
-    quotient = abs(number) // by * (1 if number >= 0 else -1)
-    return quotient, number - quotient * by
 
 
 def _from_iso(found: re.Match[str]) -> Interval:
@@ -169,7 +162,6 @@ def _literal_in_range(value: Interval) -> Interval:
     return value
 
 
-_DAY_US: Final = 86_400_000_000
 _DAY_S: Final = 86_400
 _INT32: Final = (-(2**31), 2**31 - 1)
 _INT64: Final = (-(2**63), 2**63 - 1)
@@ -301,9 +293,9 @@ def justify_hours(span: Interval) -> Interval:
     """24 hours become a day. Raises RowError."""
     if is_endless(span):
         return span
-    whole, microseconds = _carry(span.microseconds, _DAY_US)
+    whole, microseconds = _carry(span.microseconds, DAY_US)
     days = span.days + whole
-    days, microseconds = _same_sign(days, microseconds, _DAY_US)
+    days, microseconds = _same_sign(days, microseconds, DAY_US)
     return checked(span.months, days, microseconds)
 
 
@@ -320,14 +312,14 @@ def justify_interval(span: Interval) -> Interval:
     """Both, and all signs alike. Raises RowError."""
     if is_endless(span):
         return span
-    whole_days, microseconds = _carry(span.microseconds, _DAY_US)
+    whole_days, microseconds = _carry(span.microseconds, DAY_US)
     whole_months, days = _carry(span.days + whole_days, 30)
     months = span.months + whole_months
     if months > 0 and (days < 0 or (days == 0 and microseconds < 0)):
         months, days = months - 1, days + 30
     elif months < 0 and (days > 0 or (days == 0 and microseconds > 0)):
         months, days = months + 1, days - 30
-    days, microseconds = _same_sign(days, microseconds, _DAY_US)
+    days, microseconds = _same_sign(days, microseconds, DAY_US)
     return checked(months, days, microseconds)
 
 
@@ -339,20 +331,18 @@ def _same_sign(large: int, small: int, unit: int) -> tuple[int, int]:
     return large, small
 
 
-def span_operations() -> Iterator[tuple[str, Operation]]:
-    """All interval functions by name, as Postgres 17 and newer have them."""
-    yield "interval_um", raises(negate)
-    yield "interval_pl", raises(add)
-    yield "interval_mi", raises(subtract)
-    yield "interval_mul", raises(multiply)
-    yield "mul_d_interval", raises(lambda factor, span: multiply(span, factor))
-    yield "interval_div", raises(divide)
-    yield "justify_hours(1186)", raises(justify_hours)
-    yield "justify_days(1186)", raises(justify_days)
-    yield "justify_interval(1186)", raises(justify_interval)
-
-
-def span_operations_before_17() -> Iterator[tuple[str, Operation]]:
-    """Those that differ before Postgres 17."""
-    yield "interval_mul", raises(multiply_finite)
-    yield "mul_d_interval", raises(lambda factor, span: multiply_finite(span, factor))
+TYPES: Final = {"interval": TypeIO(read_interval, read_interval, write_interval, is_canonical=False)}
+OPERATIONS: Final = {
+    **comparisons("interval", "interval", is_keyed=True),
+    "- interval": raises(negate),
+    "interval + interval": raises(add),
+    "interval - interval": raises(subtract),
+    "interval * float8": raises(multiply).before(170_000, raises(multiply_finite)),
+    "float8 * interval": raises(lambda factor, span: multiply(span, factor)).before(
+        170_000, raises(lambda factor, span: multiply_finite(span, factor))
+    ),
+    "interval / float8": raises(divide),
+    "justify_hours(interval)": raises(justify_hours),
+    "justify_days(interval)": raises(justify_days),
+    "justify_interval(interval)": raises(justify_interval),
+}

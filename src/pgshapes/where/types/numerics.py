@@ -1,24 +1,112 @@
-"""numeric: exact sums and products, quotients to the scale that Postgres chooses (`select_div_scale()`),
-NaN, infinities.
+"""numeric: its values, arithmetic, comparisons, and the casts between it and integers or text.
 
-`^` is not here: its scale and last digit come from series of the server's own.
+Values are Decimals with the scale that Postgres keeps, and one NaN that sorts above all. Sums and products
+are exact, quotients have the scale that Postgres chooses (`select_div_scale()`). `^` is not here: its scale
+and last digit come from series of the server's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+import re
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from functools import total_ordering
 from typing import Final
 
-from pgshapes.where.types.numbers import NAN, NUMERIC_CONTEXT, NotANumber
-from pgshapes.where.types.operation import Operation, RowError, calls, inline, raises
+from pgshapes.where.types.integers import SIZES, in_range, plain_digits
+from pgshapes.where.types.operation import (
+    SPACE,
+    BadLiteral,
+    Modifier,
+    RowError,
+    TypeIO,
+    calls,
+    comparisons,
+    inline,
+    raises,
+    reads,
+)
 
-Numeric = Decimal | NotANumber
+NUMERIC_CONTEXT: Final = Context(prec=200_000, Emax=999_999_999, Emin=-999_999_999)
+"""Wide enough that no operation on Postgres numerics rounds: 131,072 digits before and 16,383 after the
+point.
+"""
+
+DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,5})?", re.ASCII)
+INFINITE: Final = re.compile(r"([+-]?)(?:inf|infinity)", re.ASCII | re.IGNORECASE)
 
 _MAX_DIGITS: Final = 131_072
 _MAX_SCALE: Final = 16_383
 _MAX_DIVISION_SCALE: Final = 1_000
 _SIGNIFICANT_DIGITS: Final = 16
+_MAX_PRECISION: Final = 1_000
+
+
+@total_ordering
+class NotANumber:
+    """NaN of float4, float8 and numeric: equal to itself and greater than all else."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return "NaN"
+
+
+NAN: Final = NotANumber()
+
+Numeric = Decimal | NotANumber
+
+
+def decode_numeric(text: str) -> Numeric:
+    """A numeric as the server writes it."""
+    return NAN if text == "NaN" else Decimal(text)
+
+
+def read_numeric(text: str) -> Numeric:
+    """A numeric from a user's text. Raises BadLiteral."""
+    trimmed = text.strip(SPACE)
+    if trimmed.lower() == "nan":
+        return NAN
+    infinite = INFINITE.fullmatch(trimmed)
+    if infinite is not None:
+        return Decimal(f"{infinite[1]}Infinity")
+    if DECIMAL.fullmatch(trimmed) is None:
+        raise BadLiteral
+    try:
+        value = NUMERIC_CONTEXT.create_decimal(trimmed)
+    except InvalidOperation:
+        raise BadLiteral from None
+    return _positional(value)
+
+
+def _positional(value: Decimal) -> Decimal:
+    """The value as Postgres stores it: no exponent above zero, no negative zero, within the limits of the
+    type.
+    """
+    exponent = int(value.as_tuple().exponent)
+    if value and value.adjusted() >= _MAX_DIGITS:
+        raise BadLiteral("value overflows numeric format")
+    if exponent < -_MAX_SCALE:
+        raise BadLiteral("more than 16383 digits after the decimal point")
+    if exponent > 0:
+        value = NUMERIC_CONTEXT.quantize(value, Decimal(1))
+    return value if value else abs(value)
+
+
+def write_numeric(value: Numeric) -> str:
+    """As `numeric_out` writes it."""
+    if isinstance(value, NotANumber):
+        return "NaN"
+    return format(value, "f") if value.is_finite() else ("Infinity" if value > 0 else "-Infinity")
 
 
 def scale(value: Decimal) -> int:
@@ -128,14 +216,63 @@ def _quotient(left: Decimal, right: Decimal, digits: int) -> Decimal:
     return NUMERIC_CONTEXT.scaleb(NUMERIC_CONTEXT.create_decimal(sign * quotient), -digits)
 
 
-def numeric_operations() -> Iterator[tuple[str, Operation]]:
-    """All numeric functions by name."""
-    yield "numeric_add", raises(add)
-    yield "numeric_sub", raises(subtract)
-    yield "numeric_mul", raises(multiply)
-    yield "numeric_div", raises(divide)
-    yield "numeric_mod", raises(remainder)
-    yield "numeric_uminus", calls(negate)
-    yield "numeric_uplus", inline("{0}")
-    yield "numeric_abs", calls(absolute)
-    yield "abs(1700)", calls(absolute)
+def _to_integer(size: int) -> Callable[[Numeric], int]:
+    check = in_range(size)
+
+    def cast(value: Numeric) -> int:
+        if isinstance(value, NotANumber) or not value.is_finite():
+            raise RowError("cannot convert to integer")
+        return check(int(value.to_integral_value(ROUND_HALF_UP, NUMERIC_CONTEXT)))
+
+    return cast
+
+
+def _is_valid_modifier(modifier: tuple[int, ...]) -> bool:
+    """Precision and scale; scales below zero (Postgres 15) are not taken."""
+    precision, digits = (*modifier, 0)[:2]
+    return len(modifier) <= 2 and 1 <= precision <= _MAX_PRECISION and 0 <= digits <= precision
+
+
+def _rounding(modifier: tuple[int, ...]) -> Callable[[Numeric], Numeric]:
+    precision, digits = modifier
+    unit = Decimal((0, (1,), -digits))
+
+    def convert(value: Numeric) -> Numeric:
+        if isinstance(value, NotANumber):
+            return value
+        if not value.is_finite():
+            raise RowError("numeric field overflow")
+        rounded = value.quantize(unit, ROUND_HALF_UP, NUMERIC_CONTEXT)
+        if rounded and rounded.adjusted() >= precision - digits:
+            raise RowError("numeric field overflow")
+        return rounded if rounded else rounded.copy_abs()
+
+    return convert
+
+
+TYPES: Final = {
+    "numeric": TypeIO(
+        decode_numeric,
+        read_numeric,
+        write_numeric,
+        is_canonical=False,
+        modifier=Modifier(_is_valid_modifier, _rounding),
+    )
+}
+OPERATIONS: Final = {
+    "numeric + numeric": raises(add),
+    "numeric - numeric": raises(subtract),
+    "numeric * numeric": raises(multiply),
+    "numeric / numeric": raises(divide),
+    "numeric % numeric": raises(remainder),
+    "- numeric": calls(negate),
+    "+ numeric": inline("{0}"),
+    "@ numeric": calls(absolute),
+    "abs(numeric)": calls(absolute),
+    **comparisons("numeric", "numeric", is_keyed=True),
+    **{f"{name}::numeric": inline("Decimal({0})") for name in SIZES},
+    **{f"numeric::{name}": raises(_to_integer(size)) for name, size in SIZES.items()},
+    "text::numeric": reads(lambda text: read_numeric(plain_digits(text))).before(
+        160_000, reads(read_numeric)
+    ),
+}

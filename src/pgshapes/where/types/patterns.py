@@ -1,17 +1,17 @@
 """LIKE and ILIKE (manual: Pattern Matching).
 
-A pattern is cut at its `%` into pieces of fixed length, which are looked for from left to right: no
-pattern can make that slow. ILIKE is LIKE after folding both sides with the collation's lower().
+A pattern is cut at its `%` into pieces of fixed length, which are looked for from left to right: no pattern
+can make that slow. ILIKE is LIKE after folding both sides with the collation's lower().
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from pgshapes.where.types.operation import RowError
+from pgshapes.where.types.operation import Operation, RowError, raises
 
 _DIFFERS: Final = 0
 _TEXT_ENDS: Final = -1
@@ -166,3 +166,16 @@ def escaped_pattern(pattern: str, escape: str) -> str:
         made.append("\\\\" if mark == "\\" and not is_escaped else mark)
         is_escaped = False
     return "".join(made)
+
+
+def _matches() -> Iterator[tuple[str, Operation]]:
+    for kind in ("text", "name", "bpchar"):
+        for stars, need in (("", "equal"), ("*", "case")):
+            yield f"{kind} ~~{stars} text", raises(like, collation=need)
+            yield f"{kind} !~~{stars} text", raises(not_like, collation=need)
+    for kind in ("text", "name"):
+        yield f"like({kind}, text)", raises(like, collation="equal")
+        yield f"notlike({kind}, text)", raises(not_like, collation="equal")
+
+
+OPERATIONS: Final = {**dict(_matches()), "like_escape(text, text)": raises(escaped_pattern)}

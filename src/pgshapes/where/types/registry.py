@@ -1,81 +1,68 @@
-"""All operations by their signatures. Immutable."""
+"""All types that a clause can compute with, and all operations by their signatures. Immutable.
+
+A type that is not listed may stand in `IS NULL` only. A declared signature that Postgres has not is an error
+at import.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from typing import Final
 
-from pgshapes.where.pg_catalog import FUNCTIONS, OPERATORS, SIGNATURES, PgType
-from pgshapes.where.types.arrays import array_operations
-from pgshapes.where.types.calendar import calendar_operations, calendar_operations_before_17
-from pgshapes.where.types.casts import cast_operations
-from pgshapes.where.types.comparisons import comparisons
-from pgshapes.where.types.documents import document_operations
-from pgshapes.where.types.floats import float_operations
-from pgshapes.where.types.integers import integer_operations
-from pgshapes.where.types.intervals import span_operations, span_operations_before_17
-from pgshapes.where.types.numerics import numeric_operations
-from pgshapes.where.types.operation import Operation
-from pgshapes.where.types.text_casts import text_casts, text_casts_before_16
-from pgshapes.where.types.texts import text_operations
+from pgshapes.where.pg_catalog import BPCHAR, JSONB, SIGNATURES, TYPES_BY_NAME, PgType
+from pgshapes.where.types import (
+    arrays,
+    binary,
+    booleans,
+    dates,
+    documents,
+    floats,
+    integers,
+    intervals,
+    numerics,
+    patterns,
+    texts,
+    timestamps,
+)
+from pgshapes.where.types.operation import Operation, TypeIO
+
+_MODULES: Final = (
+    *(booleans, integers, numerics, floats, texts, patterns, binary),
+    *(dates, timestamps, intervals, arrays, documents),
+)
+_NO_ARRAYS: Final = frozenset({BPCHAR, JSONB})
+"""Types whose items do not compare as their Python values do, or cannot be hashed."""
+
+_SCALARS: Final[dict[int, TypeIO]] = {
+    TYPES_BY_NAME[name].oid: io for module in _MODULES for name, io in getattr(module, "TYPES", {}).items()
+}
+_ENUM: Final = texts.TYPES["text"]
 
 
-def _by_signature() -> Iterator[tuple[str, Operation]]:
-    """Operations that are declared by the names of functions in `pg_proc`, by their signatures."""
-    named = dict(
-        (
-            *comparisons(),
-            *integer_operations(),
-            *float_operations(),
-            *numeric_operations(),
-            *text_operations(),
-            *calendar_operations(),
-            *span_operations(),
-            *array_operations(),
-            *document_operations(),
-        )
-    )
-    older = dict((*calendar_operations_before_17(), *span_operations_before_17()))
-    for name, operation in named.items():
-        if name in older:
-            named[name] = operation.before(170_000, older[name])
-    for operators in OPERATORS.values():
-        for one in operators:
-            if one.function in named:
-                yield one.signature, named[one.function]
-    for functions in FUNCTIONS.values():
-        for function in functions:
-            name = f"{function.name}({','.join(map(str, function.arguments))})"
-            name = "concat" if function.name == "concat" else name
-            if name in named:
-                yield function.signature, named[name]
-    casts_before_16 = dict(text_casts_before_16())
-    for name, operation in (*cast_operations(), *text_casts()):
-        source, _, target = name.partition("_to_")
-        if source != target:
-            older_cast = casts_before_16.get(name)
-            found = operation if older_cast is None else operation.before(160_000, older_cast)
-            yield f"{source}::{target}", found
+def type_io(of: PgType) -> TypeIO | None:
+    """The conversions of a type, None if a clause cannot compute with it."""
+    if of.element is not None:
+        element = None if of.element.oid in _NO_ARRAYS else type_io(of.element)
+        return None if element is None else arrays.array_io(element)
+    return _ENUM if of.kind == "e" else _SCALARS.get(of.oid)
 
 
-def _checked(declared: Iterable[tuple[str, Operation]]) -> dict[str, Operation]:
-    """The operations. Raises LookupError for a signature that Postgres has not, or that is declared twice."""
+def collect(*declared: Mapping[str, Operation]) -> dict[str, Operation]:
+    """All declared operations. Raises LookupError for a signature that Postgres has not, or that is declared
+    twice.
+    """
     found: dict[str, Operation] = {}
-    for signature, operation in declared:
-        if signature not in SIGNATURES:
-            raise LookupError(f"pg_catalog has no {signature}")
-        if signature in found:
-            raise LookupError(f"{signature} is declared twice")
-        found[signature] = operation
+    for operations in declared:
+        for signature, operation in operations.items():
+            if signature not in SIGNATURES:
+                raise LookupError(f"pg_catalog has no {signature}")
+            if signature in found:
+                raise LookupError(f"{signature} is declared twice")
+            found[signature] = operation
     return found
 
 
-OPERATIONS: Final = _checked(_by_signature())
-
-
-def is_supported(signature: str) -> bool:
-    """Whether an operator, function or cast can be carried out."""
-    return signature in OPERATIONS
+OPERATIONS: Final = collect(*(module.OPERATIONS for module in _MODULES))
 
 
 def operation_of(signature: str, server_version: int) -> Operation:
