@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.types import arrays, case_folding, documents, intervals, numerics, timestamps
+from pgshapes.where.types import arrays, documents, intervals, numerics, texts, timestamps
 from pgshapes.where.types.arrays import decode_array, element_at, slice_of, stack
 from pgshapes.where.types.documents import read_document
 from pgshapes.where.types.intervals import INFINITY, Interval, read_interval, write_interval
@@ -77,22 +77,22 @@ def test_escape_characters_are_rewritten() -> None:
 def test_letters_fold_by_the_rules_of_their_collation() -> None:
     """C knows ASCII, libc single characters, ICU whole strings."""
     c, libc, icu = Collation("C", "c"), Collation("en_US.UTF-8", "c"), Collation("en", "i")
-    lower = {name: case_folding.lower_of(one, 0) for name, one in (("c", c), ("libc", libc), ("icu", icu))}
+    lower = {name: texts.lower_of(one, 0) for name, one in (("c", c), ("libc", libc), ("icu", icu))}
     assert all(lower.values())
     assert lower["c"] is not None and lower["c"]("ÄA") == "Äa"
     assert lower["libc"] is not None and lower["libc"]("ΑΣİ") == "ασi"
     assert lower["icu"] is not None and lower["icu"]("ΑΣ") == "ας"
-    upper = case_folding.upper_of(libc, 0)
+    upper = texts.upper_of(libc, 0)
     assert upper is not None and upper("ßᾀﬁ") == "ßᾈﬁ"
-    assert case_folding.lower_of(Collation("tr_TR.UTF-8", "c"), 0) is None
-    assert case_folding.upper_of(Collation("az-x-icu", "i"), 0) is None
+    assert texts.lower_of(Collation("tr_TR.UTF-8", "c"), 0) is None
+    assert texts.upper_of(Collation("az-x-icu", "i"), 0) is None
 
 
 def test_the_builtin_provider_of_18_knows_unicode_16() -> None:
     """The one of 17 does not."""
     builtin = Collation("C.UTF-8", "b")
     for version, expected in ((180_000, "\ua7db"), (170_000, "\ua7da")):
-        lower = case_folding.lower_of(builtin, version)
+        lower = texts.lower_of(builtin, version)
         assert lower is not None and lower("\ua7da") == expected
 
 

@@ -12,11 +12,11 @@ from pgshapes.where.codegen.matching import match_source
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Const, Expr, plain_column
 from pgshapes.where.pg_catalog import TEXT, PgType
-from pgshapes.where.types import case_folding
+from pgshapes.where.types import texts
 from pgshapes.where.types.arrays import Array
 from pgshapes.where.types.registry import OPERATIONS, cast_signature, type_io
 
-_FOLDS = {"lower(text)": case_folding.lower_of, "upper(text)": case_folding.upper_of}
+_FOLDS = {"lower(text)": texts.lower_of, "upper(text)": texts.upper_of}
 
 
 def call_value(emission: Emission, expr: Apply) -> str:
@@ -109,7 +109,7 @@ def _strict(emission: Emission, expr: Apply) -> tuple[str, str]:
     return join_guards(operands, expr.args), use
 
 
-def _fold(emission: Emission, expr: Apply) -> case_folding.Fold:
+def _fold(emission: Emission, expr: Apply) -> texts.Fold:
     collation = emission.collation(expr)
     fold = None if collation is None else _FOLDS[expr.signature](collation, emission.server_version)
     if fold is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pgshapes.where.codegen.emission import _MATCHES, Emission
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, Const
-from pgshapes.where.types.case_folding import Fold, lower_of
 from pgshapes.where.types.patterns import compile_pattern
 from pgshapes.where.types.registry import OPERATIONS
+from pgshapes.where.types.texts import Fold, lower_of
 
 
 def fold_of(emission: Emission, expr: Apply) -> Fold | None:
