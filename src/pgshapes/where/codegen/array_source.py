@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pgshapes.where.codegen.call_source import fold_of
 from pgshapes.where.codegen.emission import Emission, is_canonical, is_match
-from pgshapes.where.codegen.matching import fold_of
 from pgshapes.where.language.tree import Apply, ArrayOf, Const, Quantified, Subscript, plain_column
 from pgshapes.where.types.arrays import Array, decode_array, element_at, slice_of, stack, vector
 from pgshapes.where.types.registry import OPERATIONS

@@ -1,4 +1,6 @@
-"""Source of operators, functions and casts."""
+"""Source of operators, functions and casts; LIKE and ILIKE with a constant pattern by the cheapest test that
+means the same.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,57 @@ from functools import partial
 from typing import Any
 
 from pgshapes.where.codegen.emission import Emission, Operand, is_canonical, is_match, may_raise
-from pgshapes.where.codegen.matching import match_source
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Const, Expr, plain_column
 from pgshapes.where.pg_catalog import TEXT, PgType
 from pgshapes.where.types import texts
 from pgshapes.where.types.arrays import Array
+from pgshapes.where.types.patterns import compile_pattern, not_like
 from pgshapes.where.types.registry import OPERATIONS, cast_signature, type_io
+from pgshapes.where.types.texts import Fold, lower_of
+
+
+def fold_of(emission: Emission, expr: Apply) -> Fold | None:
+    """lower() of the collation that the call works by; None when it heeds case. Raises Refusal."""
+    if OPERATIONS[expr.signature].collation != "case":
+        return None
+    collation = emission.collation(expr)
+    fold = None if collation is None else lower_of(collation, emission.server_version)
+    if fold is None:
+        raise Refusal("the case rules of the collation are not known", at=expr.at)
+    return fold
+
+
+def match_source(emission: Emission, expr: Apply, subject: str, pattern: str) -> str:
+    """Source of the match of a subject that is not NULL; `pattern` is the source of the pattern's value."""
+    call = OPERATIONS[expr.signature].call
+    assert call is not None
+    fold = fold_of(emission, expr)
+    if fold is not None:
+        folded = emission.names.bind(fold)
+        subject = f"{subject}.lower()" if fold is str.lower else f"{folded}({subject})"
+    constant = expr.args[1]
+    if not isinstance(constant, Const) or constant.text is None:
+        pattern = pattern if fold is None else f"{emission.names.bind(fold)}({pattern})"
+        return f"{emission.names.bind(call)}({subject}, {pattern})"
+    text = constant.text if fold is None else fold(constant.text)
+    test = _match_test(emission, expr, subject, text)
+    return f"(not {test})" if call is not_like else test
+
+
+def _match_test(emission: Emission, expr: Apply, subject: str, pattern: str) -> str:
+    kind, text, test = compile_pattern(pattern)
+    if kind == "malformed":
+        raise Refusal("LIKE pattern must not end with escape character", at=expr.at)
+    if test is not None:
+        return f"({emission.names.bind(test)}({subject}) is not None)"
+    wanted = emission.names.bind(text)
+    if kind == "exact":
+        return f"({subject} == {wanted})"
+    if kind == "contains":
+        return f"({wanted} in {subject})"
+    return f"{subject}.{'startswith' if kind == 'prefix' else 'endswith'}({wanted})"
+
 
 _FOLDS = {"lower(text)": texts.lower_of, "upper(text)": texts.upper_of}
 

@@ -146,7 +146,7 @@ def _raises_itself(node: Expr) -> bool:
             return False
 
 
-_MATCHES: Final = {like: "", not_like: "not "}
+_MATCHES: Final = (like, not_like)
 
 
 def is_match(expr: Apply) -> bool:
