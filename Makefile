@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # Test workers: each has a Postgres and servers beside it, so more than cores only get into each other's way.
 JOBS   ?= 2
 
-.PHONY: dev test check bench docs clean format
+.PHONY: dev test check bench docs clean format pg-catalog
 
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (once)"
@@ -43,6 +43,10 @@ bench: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python -m pgshapes.cli docs configuration > docs/configuration.md
+
+# What Postgres's catalogue says about types, operators, functions and casts; asks an embedded server.
+pg-catalog: $(READY)
+	@$(BIN)/python -m tools.update_pg_catalog
 
 clean:
 	rm -rf $(VENV) tests/conformance/node/node_modules

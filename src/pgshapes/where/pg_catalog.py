@@ -39,7 +39,7 @@ class Operator(NamedTuple):
     left: int
     right: int
     result: int
-    function: str
+    is_strict: bool
     signature: str
     """`text || text`, or `- int4` of a prefix operator."""
 
@@ -68,14 +68,11 @@ class CastPath(NamedTuple):
 
     context: str
     method: str
-    function: str
 
 
 BOOL: Final = 16
-BYTEA: Final = 17
 NAME: Final = 19
 INT8: Final = 20
-INT2: Final = 21
 INT4: Final = 23
 TEXT: Final = 25
 JSON: Final = 114
@@ -83,14 +80,8 @@ FLOAT4: Final = 700
 FLOAT8: Final = 701
 UNKNOWN: Final = 705
 BPCHAR: Final = 1042
-VARCHAR: Final = 1043
-DATE: Final = 1082
 TIME: Final = 1083
-TIMESTAMP: Final = 1114
-TIMESTAMPTZ: Final = 1184
-INTERVAL: Final = 1186
 NUMERIC: Final = 1700
-RECORD: Final = 2249
 ANY: Final = 2276
 ANYARRAY: Final = 2277
 ANYELEMENT: Final = 2283
@@ -121,14 +112,14 @@ def _add_type(
         TYPES[of.oid] = TYPES_BY_NAME[of.name] = of
 
 
-def _add_operator(name: str, left: str, right: str, result: str, function: str) -> None:
+def _add_operator(name: str, left: str, right: str, result: str, strict: str) -> None:
     signature = " ".join([*([] if left == "0" else [shown_type(int(left))]), name, shown_type(int(right))])
-    found = Operator(name, int(left), int(right), int(result), function, signature)
+    found = Operator(name, int(left), int(right), int(result), strict == "1", signature)
     OPERATORS.setdefault(name, []).append(found)
     SIGNATURES.add(signature)
 
 
-def _add_function(name: str, arguments: str, result: str, variadic: str, _volatile: str, strict: str) -> None:
+def _add_function(name: str, arguments: str, result: str, variadic: str, strict: str) -> None:
     types = tuple(map(int, arguments.split()))
     signature = f"{name}({', '.join(map(shown_type, types))})"
     found = Function(name, types, int(result), int(variadic), strict == "1", signature)
@@ -136,8 +127,8 @@ def _add_function(name: str, arguments: str, result: str, variadic: str, _volati
     SIGNATURES.add(signature)
 
 
-def _add_cast(source: str, target: str, context: str, method: str, function: str) -> None:
-    CASTS[int(source), int(target)] = CastPath(context, method, function)
+def _add_cast(source: str, target: str, context: str, method: str) -> None:
+    CASTS[int(source), int(target)] = CastPath(context, method)
 
 
 def shown_type(oid: int) -> str:

@@ -59,9 +59,7 @@ def apply_operator(scope: Scope, name: str, left: Expr | None, right: Expr, at: 
     pairs = zip(operands, actual, strict=True)
     args = tuple(coerce(operand, wanted, scope.parameters) for operand, wanted in pairs)
     polymorphic = actual != [TYPES.get(oid) for oid in operator.arguments]
-    return Apply(
-        result, at, name, operator.signature, args, True, operator.signature not in _LOOSE, polymorphic
-    )
+    return Apply(result, at, name, operator.signature, args, True, operator.is_strict, polymorphic)
 
 
 def _as_texts(scope: Scope, operands: tuple[Expr, ...], at: int) -> tuple[Expr, ...]:
@@ -78,13 +76,6 @@ def _as_texts(scope: Scope, operands: tuple[Expr, ...], at: int) -> tuple[Expr, 
 
 
 _TEXT_JOINS: Final = {"text || anynonarray": 1, "anynonarray || text": 0}
-_LOOSE: Final = frozenset(
-    {
-        "anycompatiblearray || anycompatiblearray",
-        "anycompatiblearray || anycompatible",
-        "anycompatible || anycompatiblearray",
-    }
-)
 
 
 def _resolve(name: str, inputs: Sequence[PgType], at: int) -> tuple[Operator, list[PgType], PgType]:
