@@ -60,6 +60,7 @@ TRUE = [
     "b AND b IS TRUE AND NOT (b IS FALSE)",
     "t ILIKE '%foo_bar'",
     "t LIKE 'Foo%' AND t LIKE '%bar' AND t LIKE '%o%' AND t NOT LIKE 'foo%'",
+    "t ^@ 'Foo' AND t ^@ '' AND NOT t ^@ 'foo' AND (w ^@ 'x') IS NULL AND 'y' ^@ v IS FALSE",
     "t < 'g' COLLATE \"C\"",
     "w COLLATE \"C\" < 'g' IS NULL",
     "bp = 'ab' AND bp LIKE 'ab   '",

@@ -167,6 +167,7 @@ OPERATIONS: Final = {
     "rtrim(text, text)": _trim("rstrip"),
     "strpos(text, text)": _POSITION,
     "position(text, text)": _POSITION,
+    "text ^@ text": inline("{0}.startswith({1})", collation="equal"),
     "starts_with(text, text)": inline("{0}.startswith({1})", collation="equal"),
     "concat(any)": calls(concat),
     "bpchar::text": inline('{0}.rstrip(" ")'),
