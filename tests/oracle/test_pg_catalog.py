@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from tools.update_pg_catalog import TARGET, VERSION, catalog_lines
-
 from pgshapes.postgres.embedded import EmbeddedPostgres
+from tools.update_pg_catalog import TARGET, VERSION, catalog_lines
 
 
 def made_by(version: int) -> list[str]:

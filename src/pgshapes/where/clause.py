@@ -28,20 +28,18 @@ from pgshapes.where.pg_catalog import BOOL, PgType
 class Predicate:
     """Judges rows: the texts of all columns of the relation, in its order."""
 
-    __slots__ = ("matches", "matches_many", "plan", "source", "sql")
+    __slots__ = ("matches", "plan", "source", "sql")
 
     matches: Callable[[Row], bool]
     """Whether the clause is TRUE for a row; False where it is FALSE, NULL, or would raise an error in
     Postgres.
     """
-    matches_many: Callable[[Sequence[Row]], list[bool]]
-    """`matches` of each row."""
     plan: IndexPlan
     """How matching rows can be looked up by value."""
 
     def __init__(self, sql: str, folded: Expr, rules: CollationRules) -> None:
         self.sql = sql
-        self.matches, self.matches_many, self.source = compile_test(folded, rules)
+        self.matches, self.source = compile_test(folded, rules)
         self.plan = index_plan(folded)
 
 

@@ -5,10 +5,10 @@ A factory takes the constants as arguments, so equal sources share one code obje
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pgshapes.model.change import Row
 from pgshapes.where.codegen import array_source, call_source, logic_source
@@ -164,16 +164,7 @@ def factory({constants}):
             return {test}
         except Errors:
             return False
-    def matches_many(rows):
-        found = []
-        add = found.append
-        try:
-            for r in rows:
-                add({test})
-        except Errors:
-            return [matches(r) for r in rows]
-        return found
-    return matches, matches_many
+    return matches
 """
 _VALUE: Final = """\
 def factory({constants}):
@@ -181,21 +172,12 @@ def factory({constants}):
 """
 
 
-class Compiled(NamedTuple):
-    """The two forms of a predicate."""
-
-    matches: Callable[[Row], bool]
-    matches_many: Callable[[Sequence[Row]], list[bool]]
-    source: str
-
-
-def compile_test(expr: Expr, rules: CollationRules) -> Compiled:
-    """The predicate that is True for the rows for which the expression is TRUE."""
+def compile_test(expr: Expr, rules: CollationRules) -> tuple[Callable[[Row], bool], str]:
+    """The function that is True for the rows for which the expression is TRUE, and its source."""
     emitter = Emitter(rules)
     test = emitter.true(expr)
     source = _TEST.format(constants=_parameters(emitter), test=test)
-    matches, many = _factory(source)(*emitter.names.constants)
-    return Compiled(matches, many, source)
+    return _factory(source)(*emitter.names.constants), source
 
 
 def evaluate_constant(expr: Expr, rules: CollationRules) -> Any:
