@@ -133,20 +133,22 @@ def test_numeric_errors() -> None:
 )
 def test_timestamps_and_intervals(stamp: str, span: str, expected: str) -> None:
     """Months first, cut to the month's end, then days, then time."""
-    assert write_timestamp(timestamps.add_to_stamp(read_timestamp(stamp), read_interval(span))) == expected
+    assert (
+        write_timestamp(timestamps.add_to_timestamp(read_timestamp(stamp), read_interval(span))) == expected
+    )
 
 
 def test_calendars_end() -> None:
     """And infinities do not subtract before Postgres 17."""
     last = read_timestamp("294276-12-31 23:59:59.999999")
     with pytest.raises(RowError):
-        timestamps.add_to_stamp(last, Interval(0, 0, 1))
+        timestamps.add_to_timestamp(last, Interval(0, 0, 1))
     endless = read_timestamp("infinity")
     with pytest.raises(RowError):
-        timestamps.subtract_finite_stamps(endless, last)
-    assert timestamps.subtract_stamps(endless, last) == INFINITY
+        timestamps.subtract_finite_timestamps(endless, last)
+    assert timestamps.subtract_timestamps(endless, last) == INFINITY
     with pytest.raises(RowError):
-        timestamps.subtract_stamps(endless, endless)
+        timestamps.subtract_timestamps(endless, endless)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from pgshapes.where.language.tree import (
 from pgshapes.where.types.arrays import array_order
 from pgshapes.where.types.operation import Operation, RowError
 from pgshapes.where.types.registry import operation_of
-from pgshapes.where.types.timestamps import stamp_of_date
+from pgshapes.where.types.timestamps import timestamp_of_date
 
 
 class Emitter:
@@ -102,9 +102,9 @@ class Emitter:
             case IsDistinct():
                 return logic_source.distinct_test(self, expr)
             case _:
-                return self._rarer_value(expr)
+                return self._more_values(expr)
 
-    def _rarer_value(self, expr: Expr) -> str:
+    def _more_values(self, expr: Expr) -> str:
         match expr:
             case Quantified():
                 return array_source.quantified_value(self, expr)
@@ -152,7 +152,7 @@ class Emitter:
 _GLOBALS: Final[dict[str, Any]] = {
     "Decimal": Decimal,
     "array_order": array_order,
-    "stamp_of_date": stamp_of_date,
+    "timestamp_of_date": timestamp_of_date,
     "Errors": (RowError, RecursionError),
 }
 """All that source may name besides its constants, the row and builtins."""

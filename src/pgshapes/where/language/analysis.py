@@ -68,12 +68,12 @@ class Analysis:
             expr = coerce(expr, TYPES[BOOL], self.parameters)
         if expr.type.oid != BOOL:
             raise Refusal("WHERE clause must return a boolean")
-        return self._settled(expr) if any(isinstance(node, Unknown) for node in walk(expr)) else expr
+        return self._with_known_types(expr) if any(isinstance(node, Unknown) for node in walk(expr)) else expr
 
-    def _settled(self, expr: Expr) -> Expr:
+    def _with_known_types(self, expr: Expr) -> Expr:
         """`$1 IS NULL` asks for no type of its own: it takes that of another use, which may come later."""
         if not isinstance(expr, Unknown):
-            return map_children(expr, self._settled)
+            return map_children(expr, self._with_known_types)
         settled = known_type(expr, self.parameters)
         if isinstance(settled, Unknown):
             raise Refusal(f"could not determine data type of parameter ${expr.parameter}", at=expr.at)

@@ -76,14 +76,14 @@ def _check_zone(zone: Expr, at: int) -> None:
 
 def coalesce(scope: Scope, fields: Node, at: int) -> Expr:
     """`COALESCE(…)`."""
-    args = _alike(scope, [scope.expr(node) for node in fields["args"]], "COALESCE", at)
+    args = _of_common_type(scope, [scope.expr(node) for node in fields["args"]], "COALESCE", at)
     return Coalesce(args[0].type, at, args)
 
 
 def extreme(scope: Scope, fields: Node, at: int) -> Expr:
     """`GREATEST(…)`, `LEAST(…)`: they compare by the type's `<`."""
     is_greatest = fields["op"] == "IS_GREATEST"
-    args = _alike(scope, [scope.expr(node) for node in fields["args"]], "GREATEST", at)
+    args = _of_common_type(scope, [scope.expr(node) for node in fields["args"]], "GREATEST", at)
     apply_operator(scope, "<", args[0], args[-1], at)
     return Extreme(args[0].type, at, args, is_greatest)
 
@@ -96,7 +96,7 @@ def case(scope: Scope, fields: Node, at: int) -> Expr:
         conditions.append(_condition(scope, fields.get("arg"), branch["expr"], at))
         results.append(scope.expr(branch["result"]))
     default = scope.expr(fields["defresult"]) if "defresult" in fields else Unknown(UNKNOWN_TYPE, at, None)
-    first, *rest = _alike(scope, [default, *results], "CASE", at)
+    first, *rest = _of_common_type(scope, [default, *results], "CASE", at)
     return Case(first.type, at, tuple(zip(conditions, rest, strict=True)), first)
 
 
@@ -109,7 +109,7 @@ def _condition(scope: Scope, subject: Node | None, node: Node, at: int) -> Expr:
     return apply_operator(scope, "=", left, scope.expr(node), at)
 
 
-def _alike(scope: Scope, exprs: list[Expr], context: str, at: int) -> tuple[Expr, ...]:
+def _of_common_type(scope: Scope, exprs: list[Expr], context: str, at: int) -> tuple[Expr, ...]:
     """The expressions, all brought to their common type. Raises Refusal."""
     kind: PgType | None = common_type([expr.type for expr in exprs])
     if kind is None:

@@ -66,10 +66,10 @@ def deparse(expr: Expr) -> str:
         case IsDistinct():
             return f"({deparse(expr.left)} IS {_not(expr.negated)}DISTINCT FROM {deparse(expr.right)})"
         case _:
-            return _rarer(expr)
+            return _deparse_more(expr)
 
 
-def _rarer(expr: Expr) -> str:
+def _deparse_more(expr: Expr) -> str:
     match expr:
         case NullIf():
             return f"NULLIF({deparse(expr.left)}, {deparse(expr.right)})"

@@ -54,7 +54,7 @@ def apply_operator(scope: Scope, name: str, left: Expr | None, right: Expr, at: 
     """`left name right` with both sides brought to the operator's types. Raises Refusal."""
     operands: tuple[Expr, ...] = (right,) if left is None else (left, right)
     if name == "||":
-        operands = _as_texts(scope, operands, at)
+        operands = _with_text_operands(scope, operands, at)
     operator, actual, result = _resolve(name, [operand.type for operand in operands], at)
     pairs = zip(operands, actual, strict=True)
     args = tuple(coerce(operand, wanted, scope.parameters) for operand, wanted in pairs)
@@ -62,7 +62,7 @@ def apply_operator(scope: Scope, name: str, left: Expr | None, right: Expr, at: 
     return Apply(result, at, name, operator.signature, args, True, operator.is_strict, polymorphic)
 
 
-def _as_texts(scope: Scope, operands: tuple[Expr, ...], at: int) -> tuple[Expr, ...]:
+def _with_text_operands(scope: Scope, operands: tuple[Expr, ...], at: int) -> tuple[Expr, ...]:
     """`text || any` casts the other side to text, as the server's own definition of it does."""
     if len(operands) != 2:
         return operands

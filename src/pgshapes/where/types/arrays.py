@@ -134,8 +134,8 @@ class _Reader:
             raise BadLiteral
         return self.text[self.at]
 
-    def _take(self, mark: str) -> None:
-        if self._next() != mark:
+    def _take(self, character: str) -> None:
+        if self._next() != character:
             raise BadLiteral
         self.at += 1
 
@@ -158,15 +158,15 @@ class _Reader:
         while True:
             if self.at >= len(self.text):
                 raise BadLiteral
-            mark = self.text[self.at]
-            if mark == "\\" and self.at + 1 < len(self.text):
+            character = self.text[self.at]
+            if character == "\\" and self.at + 1 < len(self.text):
                 self.at += 1
                 piece.append(self.text[self.at])
-            elif mark == '"':
+            elif character == '"':
                 self.at += 1
                 return "".join(piece)
             else:
-                piece.append(mark)
+                piece.append(character)
             self.at += 1
 
 

@@ -18,7 +18,7 @@ from pgshapes.where.types.operation import SPACE, BadLiteral, RowError, TypeIO, 
 DAY_US: Final = 86_400_000_000
 DATE_INFINITY: Final = 2**31 - 1
 DATE_NEGATIVE_INFINITY: Final = -(2**31)
-_ENDLESS_DATES: Final = (DATE_INFINITY, DATE_NEGATIVE_INFINITY)
+_INFINITE_DATES: Final = (DATE_INFINITY, DATE_NEGATIVE_INFINITY)
 FIRST_DAY: Final = -2_451_545
 """4714-11-24 BC, Julian day 0: nothing is before it (manual: Date/Time Types)."""
 LAST_DAY: Final = 2_145_031_948
@@ -113,7 +113,7 @@ def civil_text(days: int) -> tuple[str, str]:
 
 def add_days(day: int, days: int) -> int:
     """A date some days later. Raises RowError."""
-    if day in _ENDLESS_DATES:
+    if day in _INFINITE_DATES:
         return day
     if not FIRST_DAY <= day + days <= LAST_DAY:
         raise RowError("date out of range")
@@ -122,7 +122,7 @@ def add_days(day: int, days: int) -> int:
 
 def subtract_dates(left: int, right: int) -> int:
     """Days between two dates. Raises RowError."""
-    if left in _ENDLESS_DATES or right in _ENDLESS_DATES:
+    if left in _INFINITE_DATES or right in _INFINITE_DATES:
         raise RowError("cannot subtract infinite dates")
     return left - right
 

@@ -167,9 +167,9 @@ _INT32: Final = (-(2**31), 2**31 - 1)
 _INT64: Final = (-(2**63), 2**63 - 1)
 
 
-def is_endless(span: Interval) -> bool:
+def is_infinite(interval: Interval) -> bool:
     """Whether it is one of the infinite intervals of Postgres 17 and newer."""
-    return _same(span, INFINITY) or _same(span, NEGATIVE_INFINITY)
+    return _same(interval, INFINITY) or _same(interval, NEGATIVE_INFINITY)
 
 
 def _same(left: Interval, right: Interval) -> bool:
@@ -182,74 +182,74 @@ def checked(months: int, days: int, microseconds: int) -> Interval:
     if not fits or not _INT64[0] <= microseconds <= _INT64[1]:
         raise RowError("interval out of range")
     made = Interval(months, days, microseconds)
-    if is_endless(made):
+    if is_infinite(made):
         raise RowError("interval out of range")
     return made
 
 
-def negate(span: Interval) -> Interval:
+def negate(interval: Interval) -> Interval:
     """Unary minus. Raises RowError."""
-    if is_endless(span):
-        return NEGATIVE_INFINITY if span == INFINITY else INFINITY
-    return checked(-span.months, -span.days, -span.microseconds)
+    if is_infinite(interval):
+        return NEGATIVE_INFINITY if interval == INFINITY else INFINITY
+    return checked(-interval.months, -interval.days, -interval.microseconds)
 
 
 def add(left: Interval, right: Interval) -> Interval:
     """Part by part. Raises RowError."""
-    if is_endless(left) or is_endless(right):
-        if is_endless(left) and is_endless(right) and not _same(left, right):
+    if is_infinite(left) or is_infinite(right):
+        if is_infinite(left) and is_infinite(right) and not _same(left, right):
             raise RowError("interval out of range")
-        return left if is_endless(left) else right
+        return left if is_infinite(left) else right
     return checked(left.months + right.months, left.days + right.days, left.microseconds + right.microseconds)
 
 
 def subtract(left: Interval, right: Interval) -> Interval:
     """Part by part. Raises RowError."""
-    if is_endless(left) or is_endless(right):
-        if is_endless(left) and is_endless(right) and _same(left, right):
+    if is_infinite(left) or is_infinite(right):
+        if is_infinite(left) and is_infinite(right) and _same(left, right):
             raise RowError("interval out of range")
-        return left if is_endless(left) else negate(right)
+        return left if is_infinite(left) else negate(right)
     return checked(left.months - right.months, left.days - right.days, left.microseconds - right.microseconds)
 
 
-def multiply(span: Interval, factor: float | NotANumber) -> Interval:
+def multiply(interval: Interval, factor: float | NotANumber) -> Interval:
     """Fractions of months become days of which 30 are a month, those of days hours. Raises RowError."""
     if isinstance(factor, NotANumber):
         raise RowError("interval out of range")
-    if is_endless(span):
+    if is_infinite(interval):
         if factor == 0:
             raise RowError("interval out of range")
-        return span if factor > 0 else negate(span)
+        return interval if factor > 0 else negate(interval)
     if math.isinf(factor):
-        return _times_infinity(span, factor)
-    return _scaled(span, span.months * factor, span.days * factor, span.microseconds * factor)
+        return _times_infinity(interval, factor)
+    return _scaled(interval, interval.months * factor, interval.days * factor, interval.microseconds * factor)
 
 
-def divide(span: Interval, factor: float | NotANumber) -> Interval:
+def divide(interval: Interval, factor: float | NotANumber) -> Interval:
     """As `multiply`. Raises RowError."""
     if factor == 0:
         raise RowError("division by zero")
     if isinstance(factor, NotANumber):
         raise RowError("interval out of range")
-    if is_endless(span):
+    if is_infinite(interval):
         if math.isinf(factor):
             raise RowError("interval out of range")
-        return span if factor > 0 else negate(span)
-    return _scaled(span, span.months / factor, span.days / factor, span.microseconds / factor)
+        return interval if factor > 0 else negate(interval)
+    return _scaled(interval, interval.months / factor, interval.days / factor, interval.microseconds / factor)
 
 
-def _times_infinity(span: Interval, factor: float) -> Interval:
+def _times_infinity(interval: Interval, factor: float) -> Interval:
     """From Postgres 17 on an interval that is not zero becomes infinite. Raises RowError."""
-    if span.span == 0:
+    if interval.span == 0:
         raise RowError("interval out of range")
-    return INFINITY if (span.span > 0) == (factor > 0) else NEGATIVE_INFINITY
+    return INFINITY if (interval.span > 0) == (factor > 0) else NEGATIVE_INFINITY
 
 
-def multiply_finite(span: Interval, factor: float | NotANumber) -> Interval:
+def multiply_finite(interval: Interval, factor: float | NotANumber) -> Interval:
     """As `multiply`, before Postgres 17. Raises RowError."""
     if isinstance(factor, NotANumber) or math.isinf(factor):
         raise RowError("interval out of range")
-    return multiply(span, factor)
+    return multiply(interval, factor)
 
 
 def _rounded(seconds: float) -> float:
@@ -267,7 +267,7 @@ def _whole(value: float, limits: tuple[int, int]) -> int:
     return math.trunc(value)
 
 
-def _scaled(span: Interval, exact_months: float, exact_days: float, exact_time: float) -> Interval:
+def _scaled(interval: Interval, exact_months: float, exact_days: float, exact_time: float) -> Interval:
     months, days = _whole(exact_months, _INT32), _whole(exact_days, _INT32)
     month_days = _rounded((exact_months - months) * 30)
     seconds = _rounded((exact_days - days + month_days - math.trunc(month_days)) * _DAY_S)
@@ -289,32 +289,32 @@ def _carry(small: int, unit: int) -> tuple[int, int]:
     return whole, small - whole * unit
 
 
-def justify_hours(span: Interval) -> Interval:
+def justify_hours(interval: Interval) -> Interval:
     """24 hours become a day. Raises RowError."""
-    if is_endless(span):
-        return span
-    whole, microseconds = _carry(span.microseconds, DAY_US)
-    days = span.days + whole
+    if is_infinite(interval):
+        return interval
+    whole, microseconds = _carry(interval.microseconds, DAY_US)
+    days = interval.days + whole
     days, microseconds = _same_sign(days, microseconds, DAY_US)
-    return checked(span.months, days, microseconds)
+    return checked(interval.months, days, microseconds)
 
 
-def justify_days(span: Interval) -> Interval:
+def justify_days(interval: Interval) -> Interval:
     """30 days become a month. Raises RowError."""
-    if is_endless(span):
-        return span
-    whole, days = _carry(span.days, 30)
-    months, days = _same_sign(span.months + whole, days, 30)
-    return checked(months, days, span.microseconds)
+    if is_infinite(interval):
+        return interval
+    whole, days = _carry(interval.days, 30)
+    months, days = _same_sign(interval.months + whole, days, 30)
+    return checked(months, days, interval.microseconds)
 
 
-def justify_interval(span: Interval) -> Interval:
+def justify_interval(interval: Interval) -> Interval:
     """Both, and all signs alike. Raises RowError."""
-    if is_endless(span):
-        return span
-    whole_days, microseconds = _carry(span.microseconds, DAY_US)
-    whole_months, days = _carry(span.days + whole_days, 30)
-    months = span.months + whole_months
+    if is_infinite(interval):
+        return interval
+    whole_days, microseconds = _carry(interval.microseconds, DAY_US)
+    whole_months, days = _carry(interval.days + whole_days, 30)
+    months = interval.months + whole_months
     if months > 0 and (days < 0 or (days == 0 and microseconds < 0)):
         months, days = months - 1, days + 30
     elif months < 0 and (days > 0 or (days == 0 and microseconds > 0)):
@@ -338,8 +338,8 @@ OPERATIONS: Final = {
     "interval + interval": raises(add),
     "interval - interval": raises(subtract),
     "interval * float8": raises(multiply).before(170_000, raises(multiply_finite)),
-    "float8 * interval": raises(lambda factor, span: multiply(span, factor)).before(
-        170_000, raises(lambda factor, span: multiply_finite(span, factor))
+    "float8 * interval": raises(lambda factor, interval: multiply(interval, factor)).before(
+        170_000, raises(lambda factor, interval: multiply_finite(interval, factor))
     ),
     "interval / float8": raises(divide),
     "justify_hours(interval)": raises(justify_hours),

@@ -29,14 +29,14 @@ def refute(text: str, pattern: str) -> bool:
 
 def _match_text(text: str, at: int, pattern: str, place: int) -> int:
     while at < len(text) and place < len(pattern):
-        mark = pattern[place]
-        if mark == "%":
+        character = pattern[place]
+        if character == "%":
             return _scan(text, at, pattern, place + 1)
-        if mark == "\\":
+        if character == "\\":
             place += 1
             if place == len(pattern):
                 raise RowError("LIKE pattern must not end with escape character")
-        if (mark != "_") and pattern[place] != text[at]:
+        if (character != "_") and pattern[place] != text[at]:
             return _DIFFERS
         at, place = at + 1, place + 1
     return _DIFFERS if at < len(text) else _TEXT_ENDS
@@ -76,19 +76,19 @@ def split_pattern(pattern: str) -> list[list[str]] | None:
     ends with its escape character.
     """
     pieces: list[list[str]] = [[]]
-    marks = iter(pattern)
-    for mark in marks:
-        if mark == _ANY:
+    characters = iter(pattern)
+    for character in characters:
+        if character == _ANY:
             pieces.append([])
-        elif mark == _ONE:
+        elif character == _ONE:
             pieces[-1].append("")
-        elif mark == "\\":
-            escaped = next(marks, None)
+        elif character == "\\":
+            escaped = next(characters, None)
             if escaped is None:
                 return None
             pieces[-1].append(escaped)
         else:
-            pieces[-1].append(mark)
+            pieces[-1].append(character)
     return pieces
 
 
@@ -121,7 +121,7 @@ def _without_wildcards(pieces: list[str]) -> Pattern | None:
 
 def _regex(pieces: list[list[str]]) -> str:
     """Each piece but the last is taken where it first occurs (atomic groups: no backtracking over it)."""
-    sources = ["".join(re.escape(mark) if mark else "." for mark in piece) for piece in pieces]
+    sources = ["".join(re.escape(character) if character else "." for character in piece) for piece in pieces]
     if len(sources) == 1:
         return sources[0]
     first, *middle = sources
@@ -158,12 +158,12 @@ def escaped_pattern(pattern: str, escape: str) -> str:
         raise RowError("invalid escape string")
     made: list[str] = []
     is_escaped = False
-    for mark in pattern:
-        if mark == escape and not is_escaped:
+    for character in pattern:
+        if character == escape and not is_escaped:
             made.append("\\")
             is_escaped = True
             continue
-        made.append("\\\\" if mark == "\\" and not is_escaped else mark)
+        made.append("\\\\" if character == "\\" and not is_escaped else character)
         is_escaped = False
     return "".join(made)
 

@@ -78,7 +78,7 @@ def lower_by_character(text: str) -> str:
     """Each character by its simple mapping."""
     if text.isascii() or not ("\u0130" in text or "\u03a3" in text):
         return text.lower()
-    return "".join("i" if mark == "\u0130" else mark.lower() for mark in text)
+    return "".join("i" if character == "\u0130" else character.lower() for character in text)
 
 
 def upper_by_character(text: str) -> str:
@@ -86,12 +86,12 @@ def upper_by_character(text: str) -> str:
     return text.upper() if text.isascii() else "".join(map(_simple_upper, text))
 
 
-def _simple_upper(mark: str) -> str:
-    upper = mark.upper()
+def _simple_upper(character: str) -> str:
+    upper = character.upper()
     if len(upper) == 1:
         return upper
-    title = mark.title()
-    return title if len(title) == 1 else mark
+    title = character.title()
+    return title if len(title) == 1 else character
 
 
 _MAX_CHARACTERS: Final = 10_485_760

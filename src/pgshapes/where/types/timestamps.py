@@ -43,7 +43,7 @@ from pgshapes.where.types.operation import (
 
 TIMESTAMP_INFINITY: Final = 2**63 - 1
 TIMESTAMP_NEGATIVE_INFINITY: Final = -(2**63)
-_ENDLESS_STAMPS: Final = (TIMESTAMP_INFINITY, TIMESTAMP_NEGATIVE_INFINITY)
+_INFINITE_TIMESTAMPS: Final = (TIMESTAMP_INFINITY, TIMESTAMP_NEGATIVE_INFINITY)
 FIRST_TIMESTAMP: Final = -211_813_488_000_000_000
 END_TIMESTAMP: Final = 9_223_371_331_200_000_000
 """294277-01-01, the first instant that is too late."""
@@ -51,7 +51,7 @@ END_TIMESTAMP: Final = 9_223_371_331_200_000_000
 _CLOCK: Final = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:\.(?P<fraction>\d{0,6}))?)?"
 _ZONE: Final = r" ?(?P<zone>Z|UTC|GMT|(?P<sign>[+-])(?P<zh>\d{1,2})(?::?(?P<zm>\d{2})(?::(?P<zs>\d{2}))?)?)"
 _TIME_FORM: Final = re.compile(_CLOCK, re.ASCII)
-_STAMP_FORM: Final = re.compile(
+_TIMESTAMP_FORM: Final = re.compile(
     rf"{DATE_FORM}(?:[ T]{_CLOCK})?(?:{_ZONE})?{ERA_FORM}", re.ASCII | re.IGNORECASE
 )
 _FIXED_ZONE: Final = re.compile(
@@ -87,44 +87,44 @@ def decode_timestamp(text: str) -> int:
 
 def read_timestamp(text: str) -> int:
     """A timestamp from a user's ISO text; a zone is ignored, as Postgres does. Raises BadLiteral."""
-    return _read_stamp(text, is_zoned=False)
+    return _read_timestamp(text, is_zoned=False)
 
 
 def read_timestamptz(text: str) -> int:
     """A timestamptz from a user's ISO text; without a zone it is UTC. Raises BadLiteral."""
-    return _read_stamp(text, is_zoned=True)
+    return _read_timestamp(text, is_zoned=True)
 
 
-def write_timestamp(stamp: int) -> str:
+def write_timestamp(timestamp: int) -> str:
     """As `timestamp_out` writes it under DateStyle ISO."""
-    if stamp in (TIMESTAMP_INFINITY, TIMESTAMP_NEGATIVE_INFINITY):
-        return "infinity" if stamp > 0 else "-infinity"
-    days, clock = divmod(stamp, DAY_US)
+    if timestamp in (TIMESTAMP_INFINITY, TIMESTAMP_NEGATIVE_INFINITY):
+        return "infinity" if timestamp > 0 else "-infinity"
+    days, clock = divmod(timestamp, DAY_US)
     day, era = civil_text(days)
     return f"{day} {write_time(clock)}{era}"
 
 
-def write_timestamptz(stamp: int) -> str:
+def write_timestamptz(timestamp: int) -> str:
     """As `timestamptz_out` writes it under DateStyle ISO and TimeZone UTC."""
-    text = write_timestamp(stamp)
+    text = write_timestamp(timestamp)
     if text.endswith("infinity"):
         return text
     return text.removesuffix(" BC") + "+00 BC" if text.endswith(" BC") else text + "+00"
 
 
-def _read_stamp(text: str, *, is_zoned: bool) -> int:
+def _read_timestamp(text: str, *, is_zoned: bool) -> int:
     special = special_word(text, TIMESTAMP_INFINITY, TIMESTAMP_NEGATIVE_INFINITY, -10_957 * DAY_US)
     if special is not None:
         return special
-    found = _STAMP_FORM.fullmatch(text.strip(SPACE))
+    found = _TIMESTAMP_FORM.fullmatch(text.strip(SPACE))
     if found is None or (found["zone"] and found["hour"] is None):
         raise BadLiteral
     clock = 0 if found["hour"] is None else _clock(found)
     offset = _offset(found)
-    stamp = days_of(found) * DAY_US + clock - (offset if is_zoned else 0)
-    if not FIRST_TIMESTAMP <= stamp < END_TIMESTAMP:
+    timestamp = days_of(found) * DAY_US + clock - (offset if is_zoned else 0)
+    if not FIRST_TIMESTAMP <= timestamp < END_TIMESTAMP:
         raise BadLiteral(f'timestamp out of range: "{text[:60]}"')
-    return stamp
+    return timestamp
 
 
 def _clock(found: re.Match[str]) -> int:
@@ -146,7 +146,7 @@ def _offset(found: re.Match[str]) -> int:
     return (hours * 3600 + minutes * 60 + seconds) * (1_000_000 if found["sign"] == "+" else -1_000_000)
 
 
-def stamp_of_date(days: int) -> int:
+def timestamp_of_date(days: int) -> int:
     """A date as a timestamp to compare with: what is beyond timestamps stays below infinity."""
     if days == DATE_INFINITY:
         return TIMESTAMP_INFINITY
@@ -157,96 +157,96 @@ def stamp_of_date(days: int) -> int:
 
 def date_to_timestamp(days: int) -> int:
     """Midnight of a date. Raises RowError when timestamps do not reach it."""
-    stamp = stamp_of_date(days)
-    if abs(days) < DATE_INFINITY and stamp >= END_TIMESTAMP:
+    timestamp = timestamp_of_date(days)
+    if abs(days) < DATE_INFINITY and timestamp >= END_TIMESTAMP:
         raise RowError("date out of range for timestamp")
-    return stamp
+    return timestamp
 
 
-def timestamp_to_date(stamp: int) -> int:
+def timestamp_to_date(timestamp: int) -> int:
     """The date of an instant, in UTC."""
-    if stamp == TIMESTAMP_INFINITY:
+    if timestamp == TIMESTAMP_INFINITY:
         return DATE_INFINITY
-    if stamp == TIMESTAMP_NEGATIVE_INFINITY:
+    if timestamp == TIMESTAMP_NEGATIVE_INFINITY:
         return DATE_NEGATIVE_INFINITY
-    return stamp // DAY_US
+    return timestamp // DAY_US
 
 
-def add_to_stamp(stamp: int, span: Interval) -> int:
+def add_to_timestamp(timestamp: int, interval: Interval) -> int:
     """A timestamp and an interval: months first, then days, then the rest. Raises RowError."""
-    if intervals.is_endless(span):
-        return _add_endless(stamp, span)
-    if stamp in _ENDLESS_STAMPS:
-        return stamp
-    if span.months:
-        stamp = _checked(_add_months(stamp, span.months))
-    if span.days:
-        stamp = _checked(stamp + span.days * DAY_US)
-    return _checked(stamp + span.microseconds)
+    if intervals.is_infinite(interval):
+        return _add_infinite(timestamp, interval)
+    if timestamp in _INFINITE_TIMESTAMPS:
+        return timestamp
+    if interval.months:
+        timestamp = _checked(_add_months(timestamp, interval.months))
+    if interval.days:
+        timestamp = _checked(timestamp + interval.days * DAY_US)
+    return _checked(timestamp + interval.microseconds)
 
 
-def subtract_from_stamp(stamp: int, span: Interval) -> int:
+def subtract_from_timestamp(timestamp: int, interval: Interval) -> int:
     """A timestamp less an interval. Raises RowError."""
-    return add_to_stamp(stamp, intervals.negate(span))
+    return add_to_timestamp(timestamp, intervals.negate(interval))
 
 
-def _add_endless(stamp: int, span: Interval) -> int:
-    wanted = TIMESTAMP_INFINITY if span == INFINITY else TIMESTAMP_NEGATIVE_INFINITY
-    if stamp in _ENDLESS_STAMPS and stamp != wanted:
+def _add_infinite(timestamp: int, interval: Interval) -> int:
+    wanted = TIMESTAMP_INFINITY if interval == INFINITY else TIMESTAMP_NEGATIVE_INFINITY
+    if timestamp in _INFINITE_TIMESTAMPS and timestamp != wanted:
         raise RowError("timestamp out of range")
     return wanted
 
 
-def _add_months(stamp: int, months: int) -> int:
-    days, clock = divmod(stamp, DAY_US)
+def _add_months(timestamp: int, months: int) -> int:
+    days, clock = divmod(timestamp, DAY_US)
     year, month, day = civil_from_days(days)
     year_shift, month = divmod(month - 1 + months, 12)
     year, month = year + year_shift, month + 1
     return days_from_civil(year, month, min(day, days_in_month(year, month))) * DAY_US + clock
 
 
-def _checked(stamp: int) -> int:
-    if not FIRST_TIMESTAMP <= stamp < END_TIMESTAMP:
+def _checked(timestamp: int) -> int:
+    if not FIRST_TIMESTAMP <= timestamp < END_TIMESTAMP:
         raise RowError("timestamp out of range")
-    return stamp
+    return timestamp
 
 
-def subtract_stamps(left: int, right: int) -> Interval:
+def subtract_timestamps(left: int, right: int) -> Interval:
     """The interval between two timestamps, in days and less. Raises RowError."""
-    endless = {TIMESTAMP_INFINITY: 1, TIMESTAMP_NEGATIVE_INFINITY: -1}
-    sign = endless.get(left, 0) - endless.get(right, 0)
-    if left in endless or right in endless:
+    infinite = {TIMESTAMP_INFINITY: 1, TIMESTAMP_NEGATIVE_INFINITY: -1}
+    sign = infinite.get(left, 0) - infinite.get(right, 0)
+    if left in infinite or right in infinite:
         if left == right:
             raise RowError("interval out of range")
         return INFINITY if sign > 0 else NEGATIVE_INFINITY
     return intervals.justify_hours(intervals.checked(0, 0, left - right))
 
 
-def subtract_finite_stamps(left: int, right: int) -> Interval:
-    """As `subtract_stamps`, before Postgres 17: there is no infinite interval. Raises RowError."""
-    if left in _ENDLESS_STAMPS or right in _ENDLESS_STAMPS:
+def subtract_finite_timestamps(left: int, right: int) -> Interval:
+    """As `subtract_timestamps`, before Postgres 17: there is no infinite interval. Raises RowError."""
+    if left in _INFINITE_TIMESTAMPS or right in _INFINITE_TIMESTAMPS:
         raise RowError("cannot subtract infinite timestamps")
-    return subtract_stamps(left, right)
+    return subtract_timestamps(left, right)
 
 
 def join_date_and_time(day: int, time: int) -> int:
     """The timestamp of a date and a time of day. Raises RowError."""
-    stamp = date_to_timestamp(day)
-    return stamp if stamp in _ENDLESS_STAMPS else _checked(stamp + time)
+    timestamp = date_to_timestamp(day)
+    return timestamp if timestamp in _INFINITE_TIMESTAMPS else _checked(timestamp + time)
 
 
-def add_to_time(time: int, span: Interval) -> int:
+def add_to_time(time: int, interval: Interval) -> int:
     """A time of day, round the clock. Raises RowError."""
-    if intervals.is_endless(span):
+    if intervals.is_infinite(interval):
         raise RowError("cannot add infinite interval to time")
-    return (time + span.microseconds) % DAY_US
+    return (time + interval.microseconds) % DAY_US
 
 
-def subtract_from_time(time: int, span: Interval) -> int:
+def subtract_from_time(time: int, interval: Interval) -> int:
     """A time of day, round the clock. Raises RowError."""
-    if intervals.is_endless(span):
+    if intervals.is_infinite(interval):
         raise RowError("cannot subtract infinite interval from time")
-    return (time - span.microseconds) % DAY_US
+    return (time - interval.microseconds) % DAY_US
 
 
 def zone_offset(zone: str) -> int:
@@ -273,29 +273,29 @@ def is_fixed_zone(zone: str) -> bool:
     return True
 
 
-def to_zone(zone: str, stamp: int) -> int:
+def to_zone(zone: str, timestamp: int) -> int:
     """The local timestamp of an instant in a zone. Raises RowError."""
-    return _shifted(stamp, zone_offset(zone))
+    return _shifted(timestamp, zone_offset(zone))
 
 
-def from_zone(zone: str, stamp: int) -> int:
+def from_zone(zone: str, timestamp: int) -> int:
     """The instant of a local timestamp in a zone. Raises RowError."""
-    return _shifted(stamp, -zone_offset(zone))
+    return _shifted(timestamp, -zone_offset(zone))
 
 
-def _shifted(stamp: int, offset: int) -> int:
-    return stamp if stamp in _ENDLESS_STAMPS else _checked(stamp + offset)
+def _shifted(timestamp: int, offset: int) -> int:
+    return timestamp if timestamp in _INFINITE_TIMESTAMPS else _checked(timestamp + offset)
 
 
-def _of_stamps(name: str) -> Iterator[tuple[str, Operation]]:
+def _of_timestamps(name: str) -> Iterator[tuple[str, Operation]]:
     """What timestamp and timestamptz do alike."""
     yield from comparisons(name, name, is_keyed=True, has_ordered_text=True).items()
-    yield from comparisons(name, "date", operands=("{0}", "stamp_of_date({1})")).items()
-    yield from comparisons("date", name, operands=("stamp_of_date({0})", "{1}")).items()
-    yield f"{name} + interval", raises(add_to_stamp)
-    yield f"interval + {name}", raises(lambda span, stamp: add_to_stamp(stamp, span))
-    yield f"{name} - interval", raises(subtract_from_stamp)
-    yield f"{name} - {name}", raises(subtract_stamps).before(170_000, raises(subtract_finite_stamps))
+    yield from comparisons(name, "date", operands=("{0}", "timestamp_of_date({1})")).items()
+    yield from comparisons("date", name, operands=("timestamp_of_date({0})", "{1}")).items()
+    yield f"{name} + interval", raises(add_to_timestamp)
+    yield f"interval + {name}", raises(lambda interval, timestamp: add_to_timestamp(timestamp, interval))
+    yield f"{name} - interval", raises(subtract_from_timestamp)
+    yield f"{name} - {name}", raises(subtract_timestamps).before(170_000, raises(subtract_finite_timestamps))
     yield f"date::{name}", raises(date_to_timestamp)
     yield f"{name}::date", calls(timestamp_to_date)
 
@@ -306,18 +306,20 @@ TYPES: Final = {
     "timestamptz": TypeIO(decode_timestamp, read_timestamptz, write_timestamptz, is_canonical=True),
 }
 OPERATIONS: Final = {
-    **dict(_of_stamps("timestamp")),
-    **dict(_of_stamps("timestamptz")),
+    **dict(_of_timestamps("timestamp")),
+    **dict(_of_timestamps("timestamptz")),
     **comparisons("timestamp", "timestamptz"),
     **comparisons("timestamptz", "timestamp"),
     **comparisons("time", "time", is_keyed=True),
     "date + time": raises(join_date_and_time),
     "time + date": raises(lambda time, day: join_date_and_time(day, time)),
-    "date + interval": raises(lambda day, span: add_to_stamp(date_to_timestamp(day), span)),
-    "interval + date": raises(lambda span, day: add_to_stamp(date_to_timestamp(day), span)),
-    "date - interval": raises(lambda day, span: subtract_from_stamp(date_to_timestamp(day), span)),
+    "date + interval": raises(lambda day, interval: add_to_timestamp(date_to_timestamp(day), interval)),
+    "interval + date": raises(lambda interval, day: add_to_timestamp(date_to_timestamp(day), interval)),
+    "date - interval": raises(
+        lambda day, interval: subtract_from_timestamp(date_to_timestamp(day), interval)
+    ),
     "time + interval": raises(add_to_time),
-    "interval + time": raises(lambda span, time: add_to_time(time, span)),
+    "interval + time": raises(lambda interval, time: add_to_time(time, interval)),
     "time - interval": raises(subtract_from_time),
     "time - time": raises(lambda left, right: Interval(0, 0, left - right)),
     "timezone(text, timestamptz)": raises(to_zone),
