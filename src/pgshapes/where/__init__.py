@@ -1,1 +1,1 @@
-"""The WHERE language: parse, check, compile to Python, plan the index. Pure."""
+"""The WHERE clause: parsed, typed by Postgres's rules, compiled to Python, and planned for an index. Pure."""

@@ -1,7 +1,8 @@
-"""A WHERE clause from a client's text to a predicate.
+"""A WHERE clause, from a client's text to a predicate over rows.
 
-`prepare_clause` parses it, checks it against the allow-list and types it here; the user's own server then
-describes `authority_sql`, and `confirm` compares. Only a confirmed clause is ever compiled or sent.
+`prepare_clause` parses the text, checks it against the allow-list and resolves its types. The user's own
+server then describes `authority_sql`, and `confirm` compares its types with ours. Only a confirmed clause is
+compiled or sent.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from pgshapes.where.pg_catalog import BOOL, PgType
 
 
 class Predicate:
-    """Judges rows: the texts of all columns of the relation, in its order."""
+    """A compiled clause. Immutable. A row is the texts of all columns of the relation, in its order."""
 
     __slots__ = ("matches", "plan", "source", "sql")
 
     matches: Callable[[Row], bool]
-    """Whether the clause is TRUE for a row; False where it is FALSE, NULL, or would raise an error in
-    Postgres.
+    """Whether the clause is TRUE for a row. False where it is FALSE or NULL, and where Postgres would raise
+    an error.
     """
     plan: IndexPlan
     """How matching rows can be looked up by value."""
@@ -44,17 +45,17 @@ class Predicate:
 
 
 _MAX_DESCRIBED: Final = 200
-"""Expressions whose type the server is asked for; the clause itself is always one of them."""
+"""How many expressions the server describes at most; the clause itself is always one of them."""
 
 
 class Clause:
-    """A clause whose types the server has confirmed, or which was confirmed before a restart."""
+    """A clause whose types the server has confirmed, now or before a restart."""
 
     __slots__ = ("_folded", "_predicate", "_relation", "columns", "sql")
 
     def __init__(self, sql: str, tree: Expr, folded: Expr, relation: Relation) -> None:
         self.sql = sql
-        """Normalised SQL, safe to stand anywhere an expression may; the identity of the clause."""
+        """Normalised SQL, complete as an expression; the identity of the clause."""
         self.columns = frozenset(node.name for node in walk(tree) if isinstance(node, ColumnRef))
         """Names of the columns that it reads."""
         self._folded = folded
@@ -62,7 +63,9 @@ class Clause:
         self._predicate: Predicate | None = None
 
     def compile(self, relation: Relation) -> Predicate:
-        """The predicate over rows of `relation`; columns are found by name, types must be as they were."""
+        """The predicate over rows of `relation`, compiled once. Columns are found by name. Raises
+        RequestError when a type has changed.
+        """
         if relation is not self._relation and relation != self._relation:
             return clause_from_sql(self.sql, relation).compile(relation)
         if self._predicate is None:
@@ -72,7 +75,7 @@ class Clause:
 
 
 class PreparedClause:
-    """A clause that is understood here and not yet confirmed by the server."""
+    """A clause that was parsed and typed here and that the server has not confirmed yet."""
 
     def __init__(self, tree: Expr, folded: Expr, relation: Relation) -> None:
         self._clause = Clause(deparse(tree), tree, folded, relation)
@@ -81,14 +84,16 @@ class PreparedClause:
         columns = ", ".join(deparse(expr) for expr in self._described)
         table = f"{quote_identifier(relation.schema)}.{quote_identifier(relation.name)}"
         self.authority_sql = f"SELECT {columns} FROM {table}"
-        """To be prepared by the user's server, not run; `confirm` takes the types of its result columns."""
+        """A statement for the user's server to prepare, not to run; `confirm` takes the types of its result
+        columns.
+        """
 
     def require_evaluable(self) -> None:
-        """Make the predicate now. Raises Refusal for all that cannot be evaluated exactly."""
+        """Compile the predicate now. Raises Refusal for what cannot be evaluated exactly as Postgres does."""
         self._clause.compile(self._relation)
 
     def confirm(self, described: Sequence[int]) -> Clause:
-        """The clause, if the server sees the types that we see. Raises RequestError."""
+        """The clause, if the type oids in `described` are those found here. Raises RequestError."""
         expected = [expr.type for expr in self._described]
         if len(described) != len(expected):
             raise RequestError.field("where", "the server describes the clause differently")
@@ -106,7 +111,7 @@ def prepare_clause(
     *,
     queryable: Collection[str] | None = None,
 ) -> PreparedClause:
-    """A client's clause, understood. Raises RequestError about `where` or `params` (semantics §2)."""
+    """A client's clause, parsed and typed. Raises RequestError about `where` or `params`."""
     try:
         tree, folded = _understand(text, params, relation, queryable)
         prepared = PreparedClause(tree, folded, relation)
@@ -117,7 +122,9 @@ def prepare_clause(
 
 
 def clause_from_sql(sql: str, relation: Relation) -> Clause:
-    """A clause from its own normalised SQL. Raises RequestError when the relation has changed under it."""
+    """A clause from its own normalised SQL. Raises RequestError when the relation no longer has what it
+    needs.
+    """
     try:
         tree, folded = _understand(sql, {}, relation, None)
         clause = Clause(sql, tree, folded, relation)
@@ -130,7 +137,7 @@ def clause_from_sql(sql: str, relation: Relation) -> Clause:
 def _understand(
     text: str, params: Mapping[str, str], relation: Relation, queryable: Collection[str] | None
 ) -> tuple[Expr, Expr]:
-    """The typed tree and its folded form. Raises Refusal for what follows rules that we do not have."""
+    """The typed tree, and the same with its constants folded. Raises Refusal."""
     node = parse_clause(text)
     tree = Analysis(relation, Parameters(params), queryable).clause(node)
     rules = CollationRules(server_of(relation))
@@ -139,7 +146,7 @@ def _understand(
 
 
 def _described(tree: Expr) -> list[Expr]:
-    """The clause, its columns, and what is computed on the way."""
+    """The clause, its columns, and its subexpressions that are not boolean."""
     seen: dict[str, Expr] = {}
     for node in walk(tree):
         if (
@@ -158,8 +165,11 @@ def _agrees(kind: PgType, oid: int) -> bool:
 def prepare_subset_clause(
     text: str, params: Mapping[str, str], relation: Relation, *, queryable: Collection[str]
 ) -> PreparedClause:
-    """A client's clause, understood; the server has to confirm it. Raises RequestError about `where` or
-    `params`.
+    """The clause of a subset, parsed and typed. Raises RequestError about `where` or `params`.
+
+    It is never evaluated here, only by Postgres, so operations that depend on collations unknown here are
+    allowed: text ordered by the database's collation, its case rules. All else is as for the clause of a
+    shape, except that subqueries will never be allowed.
     """
     try:
         node = parse_clause(text)

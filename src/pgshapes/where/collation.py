@@ -1,7 +1,7 @@
-"""What is known of a collation, and what may be concluded from it (manual: Collation Support).
+"""What is known of a collation, and what follows from it (manual: Collation Support).
 
-Postgres compares text by the rules of a collation library that is not ours. So `<` is only evaluated where
-the order is that of the bytes, and letters are folded only where the folding is known.
+Postgres compares text by the rules of a library that is not available here. So text is ordered only where
+the order is that of the bytes, and its case is changed only where the mapping is known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ _TURKIC: Final = frozenset({"tr", "az", "lt"})
 
 
 class Collation(NamedTuple):
-    """A collation by its locale. `name` is how SQL names it, "" for a column's own or the database's."""
+    """A collation by its locale. `name` is what SQL calls it, "" for the collation of a column or of the
+    database.
+    """
 
     locale: str
     provider: str
@@ -35,7 +37,7 @@ class Collation(NamedTuple):
 
     @property
     def folds_ascii_plainly(self) -> bool:
-        """Whether A–Z fold to a–z and back; false for Turkish and its kind."""
+        """Whether A–Z map to a–z and back: not in Turkish, Azeri and Lithuanian."""
         return self.locale.replace("_", "-").split("-")[0].lower() not in _TURKIC
 
 
@@ -44,4 +46,4 @@ NAMED: Final = {
     "C": C,
     "POSIX": Collation("POSIX", "c", name="POSIX"),
 }
-"""Collations that a clause may name: every server has them, and they mean the same on each."""
+"""Collations that a clause may name: every server has them, with the same meaning."""

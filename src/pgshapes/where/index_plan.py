@@ -1,7 +1,7 @@
-"""By which values the rows that a clause can match are found: the clause as alternatives of equalities.
+"""By which values to look up the rows that a clause may match: the clause as alternatives of equalities.
 
-A plan never loses a row. A term with `is_complete` is the clause's alternative itself, so a row that is
-found needs no further check; otherwise it only narrows, and the predicate decides. Pure.
+The alternatives cover every row that matches. A row that is found by an alternative with `is_complete`
+matches; for the others the predicate decides. Pure.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from pgshapes.where.types.arrays import Array
 from pgshapes.where.types.registry import OPERATIONS, type_io
 
 MAX_TERMS: Final = 100
-"""Alternatives of one clause; the original's limit for its DNF."""
+"""Alternatives of one clause."""
 MAX_KEYS: Final = 10_000
-"""Values that one alternative is entered under."""
+"""Keys of one alternative."""
 MAX_COMBINATIONS: Final = 1_000
-"""Values that come from combining several lists."""
+"""Keys of one alternative that come from combining the values of several columns."""
 
 
 class KeyColumn(NamedTuple):
-    """A part of a key: a column's value, or any one element of a column's array."""
+    """A part of a key: the value of a column, or one element of its array."""
 
     position: int
     type: PgType
@@ -45,7 +45,7 @@ class KeyColumn(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        """Whether the row's text is the key as it is."""
+        """Whether the text in the row is the key, so that it need not be decoded."""
         io = type_io(self.type)
         return not self.is_element and io is not None and io.is_canonical
 
@@ -59,7 +59,7 @@ class IndexTerm(NamedTuple):
 
 
 IndexPlan = tuple[IndexTerm, ...] | None
-"""Alternatives (none: no row matches), or None when the clause cannot be looked up by value."""
+"""The alternatives, () when no row matches, None when the clause cannot be looked up by value."""
 
 
 class _Conjunct(NamedTuple):
@@ -244,7 +244,9 @@ def _joined(one: _Conjunct, other: _Conjunct) -> _Conjunct:
 
 
 def _term(conjunct: _Conjunct) -> IndexTerm:
-    """Keys as combinations of values; the longest lists are left out when there would be too many."""
+    """The alternative with its keys, the combinations of the columns' values; columns with most values are
+    left out until there are not too many.
+    """
     keys = dict(conjunct.keys)
     complete = conjunct.is_complete
     while len(keys) > 1 and prod(map(len, keys.values())) > MAX_COMBINATIONS:

@@ -1,8 +1,8 @@
-"""The part of `pg_catalog` that decides which operator, function or cast a clause means.
+"""The part of Postgres's `pg_catalog` that decides which operator, function or cast a clause means.
 
-It is not the user's catalogue: only what every server from 14 on has, so that overloads are chosen here as
-the server chooses them. What the server makes of the result is confirmed with it at creation (`clause.py`).
-Data, read once from `pg_catalog.tsv`; immutable.
+It is not the catalogue of the user's server: it has what every server from 14 on has, so that overloads are
+resolved here as there. The user's server confirms the result when a shape is created (`clause.py`). Read
+once from `pg_catalog.tsv`, which `make pg-catalog` makes; immutable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PgType(NamedTuple):
     array_oid: int
     is_collatable: bool
     element: PgType | None = None
-    """The element's type; set on true arrays only."""
+    """The type of the elements of an array type, None for others."""
 
     @property
     def is_array(self) -> bool:
@@ -99,7 +99,9 @@ OPERATORS: Final[dict[str, list[Operator]]] = {}
 FUNCTIONS: Final[dict[str, list[Function]]] = {}
 CASTS: Final[dict[tuple[int, int], CastPath]] = {}
 SIGNATURES: Final[set[str]] = set()
-"""Of all operators and functions, and of the casts that are functions or read text: `int4::numeric`."""
+"""The signatures of all operators and functions, and of the casts that call a function or read text:
+`int4::numeric`.
+"""
 
 
 def _add_type(
@@ -132,7 +134,7 @@ def _add_cast(source: str, target: str, context: str, method: str) -> None:
 
 
 def shown_type(oid: int) -> str:
-    """A type's name as signatures show it: `int4`, `int4[]`; the oid of a type that is not in `TYPES`."""
+    """A type's name in signatures: `int4`, `int4[]`; the oid of a type that is not in `TYPES`."""
     found = TYPES.get(oid)
     if found is None:
         return str(oid)
@@ -140,19 +142,19 @@ def shown_type(oid: int) -> str:
 
 
 def enum_type(oid: int, name: str) -> PgType:
-    """The type of a user's enum; its array type has no oid of its own here."""
+    """The type of a user's enum. The oid of its array type is not known."""
     return PgType(oid, name, "e", "E", False, 0, False)
 
 
 def array_of(element: PgType) -> PgType:
-    """The array type over an element type."""
+    """The array type of an element type."""
     if element.array_oid:
         return TYPES[element.array_oid]
     return PgType(-element.oid, "_" + element.name, "b", "A", False, 0, False, element=element)
 
 
 def _add_cast_signatures() -> None:
-    """Text that has no cast to a type is read by the type's input function."""
+    """Casts that are functions, and casts of text by an input function, which `pg_cast` does not list."""
     for (source, target), path in CASTS.items():
         if path.method == "f":
             SIGNATURES.add(f"{shown_type(source)}::{shown_type(target)}")

@@ -1,1 +1,1 @@
-"""Typed tree → Python source of a predicate. Pure; constants are bound as names and never become source."""
+"""Typed tree → Python source → functions. Pure. Constants are bound to names and never become source."""

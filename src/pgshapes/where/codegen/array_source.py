@@ -20,7 +20,7 @@ def quantified_value(emission: Emission, expr: Quantified) -> str:
 
 
 def quantified_test(emission: Emission, expr: Quantified, *, wanted: bool) -> str:
-    """Source of the test for TRUE or FALSE; a column among constants is looked up in a set."""
+    """Source of the test for TRUE or FALSE. A column and a constant array are tested with a set."""
     texts = constant_texts(expr)
     column = plain_column(expr.left)
     if texts is None or column is None:
@@ -107,7 +107,7 @@ def array_value(emission: Emission, expr: ArrayOf) -> str:
 
 
 def subscript_value(emission: Emission, expr: Subscript) -> str:
-    """Source of an element or a slice; beside a NULL array the subscripts are not evaluated."""
+    """Source of an element or a slice. The subscripts of a NULL array are not evaluated."""
     array = emission.names.temporary()
     head = f"None if ({array} := {emission.value(expr.array)}) is None else "
     upper = "".join("None, " if bound is None else f"{emission.value(bound)}, " for bound in expr.upper)

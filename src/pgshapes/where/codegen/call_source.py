@@ -1,5 +1,5 @@
-"""Source of operators, functions and casts; LIKE and ILIKE with a constant pattern by the cheapest test that
-means the same.
+"""Source of operators, functions and casts. LIKE and ILIKE with a constant pattern become the cheapest
+equivalent test.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pgshapes.where.types.texts import Fold, lower_of
 
 
 def fold_of(emission: Emission, expr: Apply) -> Fold | None:
-    """lower() of the collation that the call works by; None when it heeds case. Raises Refusal."""
+    """lower() of the call's collation, None for a match that is sensitive to case. Raises Refusal."""
     if OPERATIONS[expr.signature].collation != "case":
         return None
     collation = emission.collation(expr)
@@ -32,7 +32,9 @@ def fold_of(emission: Emission, expr: Apply) -> Fold | None:
 
 
 def match_source(emission: Emission, expr: Apply, subject: str, pattern: str) -> str:
-    """Source of the match of a subject that is not NULL; `pattern` is the source of the pattern's value."""
+    """Source of the match of `subject`, source of a value that is not NULL; `pattern` is source of the
+    pattern.
+    """
     call = OPERATIONS[expr.signature].call
     assert call is not None
     fold = fold_of(emission, expr)
@@ -129,14 +131,14 @@ def _item_conversion(
 
 
 def _compiled(template: str) -> Callable[[Any], Any]:
-    """A template of ours as a function."""
+    """The function of a template."""
     function: Callable[[Any], Any] = eval(f"lambda item: {template.format('item')}", {"Decimal": Decimal})
     return function
 
 
 def join_guards(operands: Sequence[Operand], exprs: Sequence[Expr]) -> str:
-    """All guards as one test. A strict function evaluates every operand, also beside a NULL: `&` does so
-    too.
+    """All guards as one test. A strict function evaluates every operand even if an earlier one is NULL; so
+    does `&`.
     """
     guards = [operand.guard for operand in operands if operand.guard]
     eager = len(guards) > 1 and any(may_raise(expr) for expr in exprs)
@@ -164,7 +166,9 @@ def _fold(emission: Emission, expr: Apply) -> texts.Fold:
 
 
 def _text_comparison(emission: Emission, expr: Apply, *, wanted: bool) -> str | None:
-    """`=` and `<>` of a column by its text alone, if equal values of the type have equal text."""
+    """Source of `=` or `<>` of a column and a constant by text alone, None unless equal values of the type
+    have equal text.
+    """
     equality = OPERATIONS[expr.signature].equality
     if not equality or not all(is_canonical(arg) for arg in expr.args):
         return None
@@ -182,7 +186,7 @@ def _text_comparison(emission: Emission, expr: Apply, *, wanted: bool) -> str | 
 
 
 def _text_order(emission: Emission, expr: Apply) -> tuple[str, str] | None:
-    """The order of dates and timestamps by their text, which holds in years of four digits after Christ."""
+    """Guard and source of an order of dates or timestamps by text, valid in years 0001 to 9999."""
     sign = OPERATIONS[expr.signature].ordered_text
     if not sign:
         return None
@@ -202,7 +206,7 @@ def _is_common_year(text: str | None) -> bool:
 
 
 def _written(emission: Emission, arg: Expr) -> str:
-    """Source of the text that the type's output function makes; a column comes as that text."""
+    """Source of the text that the type's output function writes; the row has that of a column."""
     if isinstance(arg, ColumnRef):
         return emission.names.column(arg.index)
     io = type_io(arg.type)

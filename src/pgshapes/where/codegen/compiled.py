@@ -1,6 +1,7 @@
-"""Typed tree → functions: which writer makes the source of which node, and the source compiled.
+"""Typed tree → functions: which function makes the source of which node, and the source compiled.
 
-A factory takes the constants as arguments, so equal sources share one code object.
+The source is a factory that takes the constants as arguments, so clauses with equal source share one code
+object.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from pgshapes.where.types.timestamps import timestamp_of_date
 
 
 class Emitter:
-    """The `Emission` of one clause; its `names` say afterwards what the source's constants are."""
+    """The `Emission` of one clause; afterwards `names` holds the constants of the source."""
 
     def __init__(self, rules: CollationRules) -> None:
         self.names = Names()
@@ -53,15 +54,15 @@ class Emitter:
         return self._rules.server.version
 
     def collation(self, expr: Expr) -> Collation | None:
-        """The collation that an operation works by."""
+        """The collation that an operation uses."""
         return self._rules.of_operation(expr)
 
     def operation(self, signature: str) -> Operation:
-        """How the server's version carries an operator, function or cast out."""
+        """The operation of a signature, as the server's version has it."""
         return operation_of(signature, self.server_version)
 
     def operand(self, expr: Expr) -> Operand:
-        """The expression as an operand of something strict."""
+        """The expression as an operand of a strict operation."""
         match expr:
             case Const(text=None):
                 return Operand("False", "None")
@@ -155,7 +156,7 @@ _GLOBALS: Final[dict[str, Any]] = {
     "timestamp_of_date": timestamp_of_date,
     "Errors": (RowError, RecursionError),
 }
-"""All that source may name besides its constants, the row and builtins."""
+"""The names that source may use besides its constants, its temporaries, the row and builtins."""
 
 _TEST: Final = """\
 def factory({constants}):
@@ -173,7 +174,7 @@ def factory({constants}):
 
 
 def compile_test(expr: Expr, rules: CollationRules) -> tuple[Callable[[Row], bool], str]:
-    """The function that is True for the rows for which the expression is TRUE, and its source."""
+    """The function that tells whether the expression is TRUE for a row, and its source."""
     emitter = Emitter(rules)
     test = emitter.true(expr)
     source = _TEST.format(constants=_parameters(emitter), test=test)

@@ -1,8 +1,7 @@
-"""Constant subtrees → constants, by the server's rules (`eval_const_expressions()`): what a clause does at
-plan time.
+"""Constant subtrees → constants, as the server does at plan time (`eval_const_expressions()`).
 
-Not an optimiser of its own: it decides whether an operation that would raise an error is ever reached, and
-leaves the index plan plain comparisons with constants.
+It decides whether an operation that raises an error is reached, and gives the index plan comparisons with
+constants. It is no further optimisation.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ class Folding:
 
 
 def _item_texts(expr: Expr) -> tuple[str | None, ...] | None:
-    """The texts of an `ARRAY[…]` of constants that are no arrays, else None."""
+    """The items' texts of an `ARRAY[…]` whose items are constants and not arrays, else None."""
     if not isinstance(expr, ArrayOf):
         return None
     texts = [item.text for item in expr.items if isinstance(item, Const) and not item.type.is_array]

@@ -1,9 +1,8 @@
-"""Names and operands while source is written: constants `k0`, `k1` …, temporaries `t0`, `t1` …, the row `r`;
-what the writer of one kind of node may ask of the emission of the whole clause; whether evaluating may
-raise.
+"""What the functions that make source share: names and operands, the interface to the emission of the whole
+clause, and whether an expression may raise an error.
 
-Sources are expressions of our own making, closed in parentheses; nothing that a client wrote is ever part
-of one, so clauses of one form share one code object.
+Constants are `k0`, `k1` …, temporaries `t0`, `t1` …, the row is `r`. Source is made of templates in this
+program only, each complete in parentheses; nothing that a client wrote becomes source.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ _AS_IS: Final = frozenset({"text", "varchar", "bpchar", "name", "uuid", "bytea"}
 
 
 class Operand(NamedTuple):
-    """An operand that may be NULL: `guard` binds it and tests that it is not; `use` is its value after
-    that.
+    """An operand that may be NULL: `guard` binds it and tests that it is not NULL, `use` is its value
+    afterwards.
     """
 
     guard: str
-    """"" when it cannot be NULL, `False` when it always is."""
+    """"" for an operand that is never NULL, `False` for one that always is."""
     use: str
 
 
 class Names:
-    """The names that one piece of source uses, and what the constants stand for. Owned by one emission."""
+    """The names in one piece of source, and the values of its constants. Belongs to one emission."""
 
     def __init__(self) -> None:
         self.constants: list[Any] = []
         self._temporaries = 0
 
     def bind(self, value: Any) -> str:
-        """A name for a constant or function."""
+        """A new name for a constant or function."""
         self.constants.append(value)
         return f"k{len(self.constants) - 1}"
 
@@ -56,11 +55,11 @@ class Names:
         return f"t{self._temporaries}"
 
     def column(self, index: int) -> str:
-        """The text of a column in the row."""
+        """Source of a column's text in the row."""
         return f"{ROW}[{index}]"
 
     def decoded(self, kind: PgType, text: str) -> str:
-        """The value of a text of a type."""
+        """Source of the value of a text, `text` being source, of type `kind`."""
         if kind.name in _AS_IS or kind.kind == "e":
             return text
         if kind.name in _DECODERS:
@@ -71,7 +70,7 @@ class Names:
         return f"{self.bind(io.decode)}({text})"
 
     def constant(self, expr: Const) -> str:
-        """A constant that is not NULL."""
+        """Source of a constant that is not NULL."""
         assert expr.text is not None
         if expr.type.oid == BOOL:
             return "True" if expr.text == "t" else "False"
@@ -81,7 +80,7 @@ class Names:
         return self.bind(io.decode(expr.text))
 
     def applied(self, operation: Operation, uses: list[str]) -> str:
-        """The source of an operation on values that are not NULL."""
+        """Source of an operation; `uses` are sources of operands that are not NULL."""
         if operation.call is not None:
             return f"{self.bind(operation.call)}({', '.join(uses)})"
         return f"({operation.template.format(*uses)})"
@@ -94,10 +93,11 @@ def is_canonical(expr: Expr) -> bool:
 
 
 class Emission(Protocol):
-    """Source of one clause. `value` makes a value or None; `true` and `false` test for TRUE and FALSE.
+    """The making of one clause's source: `value` is source of a value or None, `true` and `false` test for
+    TRUE and FALSE.
 
-    Tests are cheaper, but they stop early: where an operand may raise an error, a value is made in
-    Postgres's own order of evaluation and then tested.
+    Tests are cheaper but stop early. Where an operand may raise an error, the value is computed in
+    Postgres's order of evaluation and then tested.
     """
 
     names: Names
@@ -112,17 +112,17 @@ class Emission(Protocol):
         """Source of a bool: whether the value is FALSE."""
 
     def operand(self, expr: Expr) -> Operand:
-        """The expression as an operand of something strict."""
+        """The expression as an operand of a strict operation."""
 
     def operation(self, signature: str) -> Operation:
-        """How the server's version carries an operator, function or cast out."""
+        """The operation of a signature, as the server's version has it."""
 
     @property
     def server_version(self) -> int:
         """`server_version_num`, 0 for the newest."""
 
     def collation(self, expr: Expr) -> Collation | None:
-        """The collation that an operation works by."""
+        """The collation that an operation uses."""
 
 
 def may_raise(expr: Expr) -> bool:
@@ -155,5 +155,5 @@ def is_match(expr: Apply) -> bool:
 
 
 def is_constant_match(expr: Apply) -> bool:
-    """Whether the call is a match with a constant pattern."""
+    """Whether the call is one of these with a constant pattern."""
     return is_match(expr) and isinstance(expr.args[1], Const)

@@ -28,7 +28,7 @@ from pgshapes.where.types.registry import OPERATIONS
 
 
 def coalesce_value(emission: Emission, expr: Coalesce) -> str:
-    """The first operand that is not NULL; later ones are not evaluated."""
+    """Source of COALESCE: the operands after the first that is not NULL are not evaluated."""
     parts = []
     for arg in expr.args[:-1]:
         name = emission.names.temporary()
@@ -37,7 +37,7 @@ def coalesce_value(emission: Emission, expr: Coalesce) -> str:
 
 
 def extreme_value(emission: Emission, expr: Extreme) -> str:
-    """The greatest or least operand that is not NULL, the first of equals."""
+    """Source of GREATEST and LEAST; the first of equal operands is taken."""
     values = ", ".join(emission.value(arg) for arg in expr.args)
     choose = partial(_extreme, max if expr.is_greatest else min, _order_of(expr.type))
     return f"{emission.names.bind(choose)}(({values},))"
@@ -48,7 +48,7 @@ def _extreme(choose: Callable[..., Any], order: Callable[[Any], Any] | None, val
 
 
 def _order_of(kind: PgType) -> Callable[[Any], Any] | None:
-    """What values are ordered by, where that is not themselves."""
+    """The sort key of a type's values, None where the values are ordered as they are."""
     if kind.is_array:
         return array_order
     return _without_blanks if kind.oid == BPCHAR else None
@@ -59,7 +59,7 @@ def _without_blanks(text: str) -> str:
 
 
 def null_if_value(emission: Emission, expr: NullIf) -> str:
-    """NULL when both are equal, else the left one."""
+    """Source of NULLIF."""
     left, right = emission.names.temporary(), emission.names.temporary()
     equal = emission.names.applied(OPERATIONS[expr.equality], [left, right])
     first, second = emission.value(expr.left), emission.value(expr.right)
@@ -68,13 +68,15 @@ def null_if_value(emission: Emission, expr: NullIf) -> str:
 
 
 def case_value(emission: Emission, expr: Case) -> str:
-    """The result of the first condition that is TRUE."""
+    """Source of CASE."""
     branches = [f"{emission.value(then)} if {emission.true(when)} else " for when, then in expr.whens]
     return f"({''.join(branches)}{emission.value(expr.default)})"
 
 
 def logic_value(emission: Emission, expr: Logic) -> str:
-    """Source of the three-valued result, operands left to right, no further than Postgres goes."""
+    """Source of the three-valued result; operands are evaluated from left to right and no further than in
+    Postgres.
+    """
     if expr.connective is Connective.NOT:
         name = emission.names.temporary()
         return f"(None if ({name} := {emission.value(expr.args[0])}) is None else not {name})"

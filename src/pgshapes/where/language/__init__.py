@@ -1,1 +1,1 @@
-"""A clause as text and as a typed tree: grammar, analysis, SQL. Pure."""
+"""The clause as text, as syntax tree, as typed tree, and as SQL. Pure."""

@@ -1,7 +1,7 @@
-"""Syntax tree → typed tree: the allow-list of node kinds, and the limits on a clause (semantics §2.2).
+"""Syntax tree → typed tree: the allow-list of node kinds, and the limits on a clause.
 
 A node kind that is not in `_READERS` is refused by name. Types are resolved bottom-up by Postgres's rules
-(`overloads.py`, `coercion.py`). Pure; one `Analysis` per clause, thrown away with it.
+(`overloads.py`, `coercion.py`). Pure; one `Analysis` for each clause.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pgshapes.where.language.tree import CastTo, Expr, Unknown, map_children, wa
 from pgshapes.where.pg_catalog import BOOL, TYPES, PgType
 
 MAX_DEPTH: Final = 40
-"""Deeper than any clause of use, and within what Python's own parser takes of generated source."""
+"""Levels of nesting. Python's parser accepts the source generated for a clause of this depth."""
 MAX_WEIGHT: Final = 10_000
-"""A literal weighs 1, anything else more: a clause of this weight takes about 0.1 s until it is ready."""
+"""A literal weighs 1, any other node 6. A clause of this weight is compiled in less than 0.1 s."""
 _WEIGHTS: Final = {"A_Const": 1, "ParamRef": 1}
 _WEIGHT: Final = 6
 
@@ -71,7 +71,9 @@ class Analysis:
         return self._with_known_types(expr) if any(isinstance(node, Unknown) for node in walk(expr)) else expr
 
     def _with_known_types(self, expr: Expr) -> Expr:
-        """`$1 IS NULL` asks for no type of its own: it takes that of another use, which may come later."""
+        """The tree with the types of its parameters: `$1 IS NULL` takes the type of another use of `$1`,
+        which may come later.
+        """
         if not isinstance(expr, Unknown):
             return map_children(expr, self._with_known_types)
         settled = known_type(expr, self.parameters)
@@ -97,7 +99,9 @@ class Analysis:
         return expr
 
     def boolean(self, node: Node, context: str) -> Expr:
-        """The typed tree of a node that must be a bool. Raises Refusal."""
+        """The typed tree of a node that must be boolean; `context` names the place in messages. Raises
+        Refusal.
+        """
         expr = self.expr(node)
         if isinstance(expr, Unknown):
             return coerce(expr, TYPES[BOOL], self.parameters)
@@ -106,7 +110,7 @@ class Analysis:
         return expr
 
     def cast(self, expr: Expr, target: PgType, at: int) -> Expr:
-        """A written cast. Raises Refusal."""
+        """The expression with a cast that the client wrote. Raises Refusal."""
         if isinstance(expr, Unknown) or expr.type == target:
             return coerce(expr, target, self.parameters, explicit=True)
         function = cast_function(expr.type, target, explicit=True)

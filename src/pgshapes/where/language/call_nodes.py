@@ -27,7 +27,9 @@ _AGGREGATE_MARKS: Final = {"agg_order", "agg_filter", "agg_within_group", "agg_s
 
 
 def function_call(scope: Scope, fields: Node, at: int) -> Expr:
-    """`f(…)`, and what the grammar writes as a function: AT TIME ZONE, TRIM, POSITION, LIKE … ESCAPE."""
+    """A function call, or one of the forms that the grammar turns into one: AT TIME ZONE, TRIM, POSITION,
+    LIKE … ESCAPE.
+    """
     names = [part["String"]["sval"] for part in fields["funcname"]]
     name, nodes = names[-1], fields.get("args", [])
     if "over" in fields:
@@ -68,7 +70,7 @@ def _apply(scope: Scope, name: str, operands: Sequence[Expr], at: int) -> Expr:
 
 
 def _check_zone(zone: Expr, at: int) -> None:
-    """Zones with rules of their own depend on the server's time zone tables. Raises Refusal."""
+    """Raises Refusal for a zone with daylight saving rules, which depend on the server's time zone tables."""
     text = zone.text if isinstance(zone, Const | Unknown) else None
     if text is None or not is_fixed_zone(text):
         raise Refusal("AT TIME ZONE is only supported for UTC and fixed offsets", at=at)
@@ -81,7 +83,7 @@ def coalesce(scope: Scope, fields: Node, at: int) -> Expr:
 
 
 def extreme(scope: Scope, fields: Node, at: int) -> Expr:
-    """`GREATEST(…)`, `LEAST(…)`: they compare by the type's `<`."""
+    """`GREATEST(…)`, `LEAST(…)`: the type must have a `<`."""
     is_greatest = fields["op"] == "IS_GREATEST"
     args = _of_common_type(scope, [scope.expr(node) for node in fields["args"]], "GREATEST", at)
     apply_operator(scope, "<", args[0], args[-1], at)
@@ -89,7 +91,7 @@ def extreme(scope: Scope, fields: Node, at: int) -> Expr:
 
 
 def case(scope: Scope, fields: Node, at: int) -> Expr:
-    """Both forms of CASE; the simple one compares with `=`."""
+    """Both forms of CASE; the simple form becomes comparisons with `=`."""
     conditions, results = [], []
     for when in fields["args"]:
         branch = when["CaseWhen"]
@@ -110,7 +112,7 @@ def _condition(scope: Scope, subject: Node | None, node: Node, at: int) -> Expr:
 
 
 def _of_common_type(scope: Scope, exprs: list[Expr], context: str, at: int) -> tuple[Expr, ...]:
-    """The expressions, all brought to their common type. Raises Refusal."""
+    """The expressions, coerced to their common type. Raises Refusal."""
     kind: PgType | None = common_type([expr.type for expr in exprs])
     if kind is None:
         other = next(expr.type for expr in exprs if expr.type != exprs[0].type)

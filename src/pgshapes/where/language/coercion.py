@@ -1,7 +1,7 @@
-"""Casts, written or implicit, on the typed tree (manual: Type Conversion, Value Storage and Type Casts).
+"""Casts, explicit or implicit, on the typed tree (manual: Type Conversion, Value Storage and Type Casts).
 
-A literal becomes a constant of the wanted type at once, as the server does it, so a bad literal is refused
-when the clause is made and not at the first row. Transcribes `coerce_type()` and `find_coercion_pathway()`.
+A literal becomes a constant of the target type at once, as in the server, so a bad literal is refused when
+the clause is prepared and not at the first row. Transcribes `coerce_type()` and `find_coercion_pathway()`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _STRING = "S"
 
 
 def coerce(expr: Expr, target: PgType, parameters: Parameters, *, explicit: bool = False) -> Expr:
-    """The expression as `target`. Raises Refusal when there is no such cast, or for a bad literal."""
+    """The expression coerced to `target`. Raises Refusal without such a cast, and for a bad literal."""
     if isinstance(expr, Unknown):
         return _fix(expr, target, parameters)
     if expr.type == target:
@@ -29,8 +29,8 @@ def coerce(expr: Expr, target: PgType, parameters: Parameters, *, explicit: bool
 
 
 def cast_function(source: PgType, target: PgType, *, explicit: bool) -> str | None:
-    """How `source` becomes `target`: `relabel`, `io`, `array`, `<source>::<target>`, or None for not at
-    all.
+    """The function of the cast, as in `CastTo`: `relabel`, `io`, `array:…` or `<source>::<target>`; None
+    when there is no cast.
     """
     path = CASTS.get((source.oid, target.oid))
     if path is not None:
@@ -46,7 +46,7 @@ def cast_function(source: PgType, target: PgType, *, explicit: bool) -> str | No
 
 
 def read_literal(text: str, target: PgType, at: int, *, field: str = "where") -> str:
-    """A literal's text in the form in which the server would write its value. Raises Refusal."""
+    """A literal's value as the server would write it. Raises Refusal."""
     io = type_io(target)
     if io is None:
         raise Refusal(f"unsupported type {target.name}", at=at)
@@ -58,14 +58,14 @@ def read_literal(text: str, target: PgType, at: int, *, field: str = "where") ->
 
 
 def settle_literal(expr: Expr, parameters: Parameters) -> Expr:
-    """A literal that nothing has given a type is text; a parameter may still meet its type elsewhere."""
+    """A literal of unknown type as text. A parameter stays unknown, since a later use may give it a type."""
     if isinstance(expr, Unknown) and expr.parameter is None:
         return _fix(expr, TYPES[TEXT], parameters)
     return expr
 
 
 def known_type(expr: Expr, parameters: Parameters) -> Expr:
-    """A parameter that has met its type since is of that type; everything else is what it was."""
+    """A parameter with the type that another use has given it. All other expressions stay as they are."""
     if isinstance(expr, Unknown) and expr.parameter is not None:
         found = parameters.types.get(expr.parameter)
         if found is not None:
@@ -84,7 +84,7 @@ def _fix(expr: Unknown, target: PgType, parameters: Parameters) -> Const:
 
 
 def is_castable(expr: Expr, target: PgType, function: str) -> bool:
-    """Whether a cast of this expression can be carried out exactly."""
+    """Whether a cast of this expression can be evaluated exactly."""
     if function.startswith("array:"):
         return _is_item_castable(expr.type, target, function.removeprefix("array:"))
     if function == "io" and target.category == "S":
@@ -101,7 +101,7 @@ def _is_item_castable(source: PgType, target: PgType, function: str) -> bool:
 
 
 def _is_writable(expr: Expr) -> bool:
-    """Whether the text of the expression's value is known: always for a column, whose text we are given."""
+    """Whether the text of the expression's value is known. That of a column is: rows hold texts."""
     if isinstance(expr, ColumnRef):
         return expr.type.kind == "e" or expr.type.oid in TYPES
     if type_io(expr.type) is None:

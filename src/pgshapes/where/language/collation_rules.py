@@ -1,7 +1,7 @@
-"""Which collation an operation follows, and the refusal of those that we cannot follow (manual: Collation
-Support).
+"""Which collation an operation uses, and the refusal of operations whose collation is not known well enough
+(manual: Collation Support).
 
-Transcribes the derivation of `parse_collate.c`: a written COLLATE wins, else the columns' collation, else
+Transcribes the derivation of `parse_collate.c`: an explicit COLLATE wins, else the columns' collation, else
 the database's. Two columns of different collations have none.
 """
 
@@ -28,22 +28,22 @@ from pgshapes.where.types.registry import OPERATIONS
 
 
 class Server(NamedTuple):
-    """The traits of a server that evaluation depends on."""
+    """The properties of a server that evaluation depends on."""
 
     collation: Collation | None
-    """The database's default collation, which text that comes from no column has; None if not known."""
+    """The collation of the database, which literals have; None if it is not known."""
     version: int
     """`server_version_num`, 0 for the newest."""
 
 
 def server_of(relation: Relation) -> Server:
-    """The server that a relation lives on."""
+    """The server that a relation belongs to."""
     locale, provider = relation.database_collation, relation.database_collation_provider
     return Server(None if locale is None else Collation(locale, provider), relation.server_version)
 
 
 class Strength(Enum):
-    """How a collation came about; a higher value wins."""
+    """Where a collation comes from; the higher value wins."""
 
     NONE = 0
     DATABASE = 1
@@ -58,7 +58,7 @@ _NONE: Final[Derived] = (Strength.NONE, None)
 
 
 class CollationRules:
-    """The derivation over one clause for one server."""
+    """Derives the collations in one clause for one server."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -75,14 +75,14 @@ class CollationRules:
         return (Strength.DATABASE, self.server.collation) if derived == _NONE else derived
 
     def of_operation(self, expr: Expr) -> Collation | None:
-        """The collation that an operation works by, None if none is known. Raises Refusal."""
+        """The collation that an operation uses, None if it is not known. Raises Refusal."""
         strength, collation = self._merge(expr.children)
         if strength is Strength.CONFLICT:
             raise Refusal("could not determine which collation to use", at=expr.at)
         return collation
 
     def check(self, clause: Expr) -> None:
-        """Refuse every operation whose collation has rules that we do not have. Raises Refusal."""
+        """Raises Refusal for an operation that needs more of its collation than is known here."""
         for expr in walk(clause):
             need = _need(expr)
             if need and any(_is_text(child) for child in expr.children):

@@ -1,8 +1,7 @@
-"""Typed tree → SQL: the only SQL of a clause that is ever sent, and the clause's identity.
+"""Typed tree → SQL: the only SQL of a clause that is sent, and the clause's identity.
 
-Rebuilt from the tree alone: every literal is quoted here and carries its type, every implicit cast is
-written out, every operation is in parentheses. Reading the result back gives the same tree, so the same
-SQL.
+It is made from the tree alone: every literal is quoted here and carries its type, every implicit cast is
+written out, every operation is in parentheses. Parsing the result gives the same tree, and so the same SQL.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ def quote_identifier(name: str) -> str:
 
 
 def quote_literal(text: str) -> str:
-    """A string literal that means the same whatever `standard_conforming_strings` is."""
+    """A string literal with the same meaning whatever `standard_conforming_strings` is."""
     quoted = "'" + text.replace("'", "''") + "'"
     return "E" + quoted.replace("\\", "\\\\") if "\\" in quoted else quoted
 
 
 def deparse(expr: Expr) -> str:
-    """The expression as SQL, closed in itself: safe to stand anywhere an expression may."""
+    """The expression as SQL, in parentheses unless it needs none."""
     match expr:
         case Const():
             return _constant(expr)
@@ -95,7 +94,7 @@ def _deparse_more(expr: Expr) -> str:
 
 
 def type_name(kind: PgType) -> str:
-    """A built-in type as SQL names it; it needs no schema, `pg_catalog` is always searched."""
+    """A built-in type as SQL names it, without its schema: `pg_catalog` is always searched."""
     if kind.element is not None:
         return type_name(kind.element) + "[]"
     return kind.name
@@ -121,7 +120,7 @@ def _apply(expr: Apply) -> str:
 
 
 def _operator(name: str, is_polymorphic: bool) -> str:
-    """The operator; with its schema where an extension may have one that fits the types more exactly."""
+    """The operator, with its schema where an extension may have one that fits the types more exactly."""
     return f"OPERATOR(pg_catalog.{name})" if is_polymorphic else name
 
 

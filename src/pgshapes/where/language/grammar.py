@@ -1,8 +1,7 @@
-"""Clause text → syntax tree, by Postgres's own grammar (libpg_query, through its C interface).
+"""Text → syntax tree, by Postgres's own grammar (libpg_query, through its C interface). Knows no types.
 
-Not a parser of its own, and it knows no types. The tree is the JSON of the library as plain dicts and
-lists; only the clause's expression leaves this module, and only if the statement around it is exactly
-`SELECT 1 WHERE <clause>`; of a sort order only its terms, and only from `SELECT 1 ORDER BY <terms>`.
+The tree is the library's JSON as dicts and lists. The only results are the expression of `SELECT 1 WHERE
+<clause>` and the terms of `SELECT 1 ORDER BY <terms>`, and only if the statement is exactly that.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from pgshapes.where.language.refusal import Refusal
 Node = dict[str, Any]
 
 MAX_CLAUSE_BYTES: Final = 65_536
-"""1,000 uuids in an IN list are 40 kB; the C library's recursion needs 250 bytes of stack per byte at
-worst.
+"""1,000 uuids in an IN list are 40 kB. The C library recurses: for a clause of this length it needs less
+than 4 MB of stack.
 """
 
 _WRAPPER: Final = b"SELECT 1 WHERE "
@@ -52,7 +51,9 @@ class _Result(ctypes.Structure):
 
 @cache
 def _library() -> ctypes.CDLL:
-    """The shared library that the package `postgast` ships; its Python side (protobuf) is never imported."""
+    """The shared library in the package `postgast`, whose Python modules, which need protobuf, are not
+    imported.
+    """
     spec = importlib.util.find_spec("postgast")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("the package postgast is not installed")
@@ -66,7 +67,7 @@ def _library() -> ctypes.CDLL:
 
 
 def parse_clause(text: str) -> Node:
-    """The expression of a clause. Raises Refusal for what is no single boolean expression of the grammar."""
+    """The expression of a clause. Raises Refusal for text that is not one expression."""
     wrapped = _WRAPPER + _encode(text, "WHERE clause")
     statement = _parse_select(wrapped, "whereClause", 'unescaped ";" causing statement split')
     clause: Node = statement["whereClause"]
@@ -74,7 +75,7 @@ def parse_clause(text: str) -> Node:
 
 
 def parse_sort_order(text: str) -> list[Node]:
-    """The terms of a sort order. Raises Refusal for what is no list of them."""
+    """The terms of a sort order. Raises Refusal for text that is not a list of terms."""
     wrapped = _ORDER_WRAPPER + _encode(text, "ORDER BY")
     statement = _parse_select(wrapped, "sortClause", "Unexpected `;` in order by")
     return [term["SortBy"] for term in statement["sortClause"]]
@@ -105,7 +106,9 @@ def _encode(text: str, what: str) -> bytes:
 
 
 def _parse_select(statement: bytes, clause: str, split: str) -> Node:
-    """The one SELECT of the statement, which has this clause and no other."""
+    """The SELECT of the statement. Raises Refusal if it has other clauses than this one, or there are more
+    statements.
+    """
     statements = parse_statements(statement)
     if len(statements) != 1:
         raise Refusal(split)

@@ -1,6 +1,6 @@
-"""`A_Expr`, the many forms of operators: plain, IN, BETWEEN, LIKE, ANY/ALL, IS DISTINCT FROM, NULLIF.
+"""`A_Expr`, all forms of operators: plain, IN, BETWEEN, LIKE, ANY/ALL, IS DISTINCT FROM, NULLIF.
 
-IN and BETWEEN are expanded as the server expands them (`transformAExprIn()`, `transformAExprBetween()`).
+IN and BETWEEN are expanded as in the server (`transformAExprIn()`, `transformAExprBetween()`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def operator_expression(scope: Scope, fields: Node, at: int) -> Expr:
 
 
 def apply_operator(scope: Scope, name: str, left: Expr | None, right: Expr, at: int) -> Apply:
-    """`left name right` with both sides brought to the operator's types. Raises Refusal."""
+    """`left name right`, with both operands coerced to the operator's types. Raises Refusal."""
     operands: tuple[Expr, ...] = (right,) if left is None else (left, right)
     if name == "||":
         operands = _with_text_operands(scope, operands, at)
@@ -63,7 +63,9 @@ def apply_operator(scope: Scope, name: str, left: Expr | None, right: Expr, at: 
 
 
 def _with_text_operands(scope: Scope, operands: tuple[Expr, ...], at: int) -> tuple[Expr, ...]:
-    """`text || any` casts the other side to text, as the server's own definition of it does."""
+    """The operands, both as text for `text || anynonarray` and its commutator, which are defined so in the
+    server.
+    """
     if len(operands) != 2:
         return operands
     operator = find_operator("||", operands[0].type, operands[1].type)
@@ -182,7 +184,7 @@ def _in_list(scope: Scope, fields: Node, at: int) -> Expr:
 
 
 def _split_by_columns(items: Sequence[Expr]) -> tuple[list[Expr], list[Expr]]:
-    """The items without and with columns in them."""
+    """The items that read no column, and those that do."""
     fixed: list[Expr] = []
     moving: list[Expr] = []
     for item in items:
@@ -192,7 +194,9 @@ def _split_by_columns(items: Sequence[Expr]) -> tuple[list[Expr], list[Expr]]:
 
 
 def _array(items: Sequence[Expr], kind: PgType, at: int) -> Expr:
-    """The items as one array: a constant if all are, which is how enums can be written without their type."""
+    """The items as one array, which is a constant if all items are: enums can then be written without their
+    type.
+    """
     texts = [item.text for item in items if isinstance(item, Const)]
     if len(texts) < len(items):
         return ArrayOf(array_of(kind), at, tuple(items))

@@ -1,8 +1,7 @@
-"""Which overload of an operator or function Postgres takes, what may stand for what without a written cast,
-and what polymorphic arguments become (manual: chapter Type Conversion; Extending SQL, The PostgreSQL Type
-System).
+"""Overload resolution: which operator or function is meant, which type may stand for which without a cast,
+and what polymorphic arguments become (manual: Type Conversion; Extending SQL, The PostgreSQL Type System).
 
-A transcription of the server's rules (`oper()`, `func_get_detail()`, `func_select_candidate()`,
+Transcribes the server's rules (`oper()`, `func_get_detail()`, `func_select_candidate()`,
 `can_coerce_type()`, `select_common_type()`, `enforce_generic_type_consistency()`), because a clause must
 mean here what it means there. Pure; knows `pg_catalog.py`, not the clause.
 """
@@ -43,7 +42,7 @@ _NOT_ARRAYS: Final = frozenset({ANYNONARRAY, ANYCOMPATIBLENONARRAY})
 
 
 def coerces_implicitly(source: PgType, target: PgType) -> bool:
-    """Whether an expression of type `source` may stand where the concrete type `target` is wanted."""
+    """Whether `source` is coerced implicitly to the concrete type `target`."""
     if source in (target, UNKNOWN_TYPE):
         return True
     path = CASTS.get((source.oid, target.oid))
@@ -55,7 +54,7 @@ def coerces_implicitly(source: PgType, target: PgType) -> bool:
 
 
 def accepts(declared: Sequence[int], inputs: Sequence[PgType]) -> bool:
-    """Whether arguments of the types `inputs` may be passed where `declared` is wanted."""
+    """Whether arguments of types `inputs` are accepted for parameters of types `declared`."""
     actual = actual_types(declared, inputs)
     if actual is None:
         return False
@@ -63,9 +62,9 @@ def accepts(declared: Sequence[int], inputs: Sequence[PgType]) -> bool:
 
 
 def actual_types(declared: Sequence[int], inputs: Sequence[PgType]) -> list[PgType] | None:
-    """`declared` with its polymorphic types replaced by what `inputs` make of them; None if they disagree.
+    """`declared` with its polymorphic types resolved by `inputs`, None if these disagree.
 
-    An unknown input leaves its place unknown unless the others decide it.
+    A polymorphic type stays unknown if all inputs that decide it are unknown.
     """
     same = _element(declared, inputs, _SAME)
     compatible = _element(declared, inputs, _COMPATIBLE)
@@ -78,7 +77,7 @@ def actual_types(declared: Sequence[int], inputs: Sequence[PgType]) -> list[PgTy
 
 
 def result_type(result: int, declared: Sequence[int], inputs: Sequence[PgType]) -> PgType | None:
-    """The type that a call gives, when its declared result may be polymorphic."""
+    """The type of a call's result, which may be declared as polymorphic."""
     if result in _SAME or result in _COMPATIBLE:
         element = _element(declared, inputs, _SAME if result in _SAME else _COMPATIBLE)
         if element is None or element == UNKNOWN_TYPE:
@@ -88,7 +87,7 @@ def result_type(result: int, declared: Sequence[int], inputs: Sequence[PgType]) 
 
 
 def common_type(types: Sequence[PgType]) -> PgType | None:
-    """The type of CASE, COALESCE, ARRAY, IN and their kind; text if nothing is known, None if there is
+    """The common type of CASE, COALESCE, ARRAY, IN and similar: text if all are unknown, None if there is
     none.
     """
     chosen = types[0]
@@ -109,7 +108,9 @@ def common_type(types: Sequence[PgType]) -> PgType | None:
 
 
 def _element(declared: Sequence[int], inputs: Sequence[PgType], family: frozenset[int]) -> PgType | None:
-    """What the family's element type is: unknown if no input tells, None if the inputs disagree."""
+    """The element type of a family of polymorphic types: unknown if no input decides it, None if the inputs
+    disagree.
+    """
     elements = []
     for wanted, given in zip(declared, inputs, strict=True):
         if wanted not in family or given == UNKNOWN_TYPE:
@@ -147,7 +148,9 @@ _STRING = "S"
 
 @lru_cache(maxsize=4096)
 def find_operator(name: str, left: PgType | None, right: PgType) -> Operator | None:
-    """The operator that `left name right` means (`left` None: prefix), None when there is no single one."""
+    """The operator of `left name right` (`left` None for a prefix operator), None if there is not exactly
+    one.
+    """
     inputs = (right,) if left is None else (left, right)
     named = [operator for operator in OPERATORS.get(name, ()) if len(operator.arguments) == len(inputs)]
     wanted = _exact_operands(inputs)
@@ -158,7 +161,9 @@ def find_operator(name: str, left: PgType | None, right: PgType) -> Operator | N
 
 
 def find_function(name: str, inputs: Sequence[PgType]) -> Function | None:
-    """The function that a call means, None when there is no single one; VARIADIC "any" takes any number."""
+    """The function of a call, None if there is not exactly one. VARIADIC "any" takes any number of
+    arguments.
+    """
     named = [_spread(function, len(inputs)) for function in FUNCTIONS.get(name, ())]
     fitting = [function for function in named if len(function.arguments) == len(inputs)]
     wanted = tuple(given.oid for given in inputs)
@@ -175,7 +180,7 @@ def _spread(function: Function, count: int) -> Function:
 
 
 def _exact_operands(inputs: tuple[PgType, ...]) -> tuple[int, ...]:
-    """Operand types of an exact match: an unknown operand is taken to be of the other's type."""
+    """Operand types of an exact match, which takes an unknown operand to be of the other's type."""
     oids = [given.oid for given in inputs]
     known = [oid for oid in oids if oid != UNKNOWN]
     if len(inputs) == 2 and len(known) == 1:
@@ -226,7 +231,9 @@ def _is_exact_or_preferred(given: PgType, wanted: int) -> bool:
 
 
 def _narrow_by_category(candidates: list[Candidate], inputs: tuple[PgType, ...]) -> list[Candidate]:
-    """Rule: for an unknown input prefer strings if a candidate takes one, else the one category all take."""
+    """Rule: for an unknown input prefer the string category if a candidate accepts it, else the category
+    that all accept.
+    """
     slots: dict[int, tuple[str, bool]] = {}
     for index, given in enumerate(inputs):
         if given.oid != UNKNOWN:
@@ -254,7 +261,7 @@ def _fills(candidate: Operator | Function, index: int, slot: tuple[str, bool]) -
 
 
 def _assume_one_type(candidates: list[Candidate], inputs: tuple[PgType, ...]) -> Candidate | None:
-    """Rule: if all known inputs are of one type, take the unknown ones to be of it too."""
+    """Rule: if all known inputs have one type, take the unknown ones to have it too."""
     known = {given for given in inputs if given.oid != UNKNOWN}
     if len(known) != 1:
         return None

@@ -1,4 +1,4 @@
-"""Literals, columns, parameters, arrays, subscripts, AND/OR/NOT, IS tests, casts and COLLATE: syntax node →
+"""Literals, columns, parameters, arrays, subscripts, AND/OR/NOT, IS tests, casts, COLLATE: syntax node →
 typed node.
 """
 
@@ -44,8 +44,8 @@ from pgshapes.where.types.registry import type_io
 
 
 def column_type(column: Column) -> PgType:
-    """The column's type; the base type for a domain. Types of extensions and users get a stand-in without
-    operators.
+    """The column's type, the base type of a domain. A type that is neither in `pg_catalog.tsv` nor an enum
+    has no operators.
     """
     oid = column.base_type_oid if column.type_kind == "d" else column.type_oid
     if oid in TYPES:
@@ -70,7 +70,7 @@ def array(scope: Scope, fields: Node, at: int) -> Expr:
 
 
 def array_of_items(scope: Scope, fields: Node, at: int, target: PgType | None) -> Expr:
-    """`ARRAY[…]`; with `target`, a written cast, its items are cast to the target's elements."""
+    """`ARRAY[…]`. With `target`, the type of an explicit cast, the items are cast to its elements."""
     nodes = fields.get("elements", [])
     if not nodes and target is None:
         raise Refusal("cannot determine type of empty array", at=at)
@@ -108,7 +108,7 @@ def _coerced(scope: Scope, item: Expr, wanted: PgType, at: int) -> Expr:
 
 
 def subscript(scope: Scope, fields: Node, at: int) -> Expr:
-    """`array[i]…` and `array[l:u]…`; with one slice all subscripts are slices."""
+    """`array[i]…` and `array[l:u]…`; if one subscript is a slice, all are."""
     arg = scope.expr(fields["arg"])
     indices = [part.get("A_Indices") for part in fields["indirection"]]
     if None in indices:
@@ -158,7 +158,7 @@ def constant(scope: Scope, fields: Node, at: int) -> Expr:
 
 
 def _wide_number(scope: Scope, text: str, at: int) -> Expr:
-    """A number that is no int4: bigint if it fits, numeric otherwise."""
+    """A number that the grammar does not take for an int4: bigint if it fits, else numeric."""
     digits = text.replace("_", "").lower()
     if len(digits) > 1_000:
         raise Refusal("numbers of more than 1000 digits are not supported", at=at)
@@ -221,9 +221,7 @@ def type_cast(scope: Scope, fields: Node, at: int) -> Expr:
 
 
 def named_type(fields: Node) -> PgType:
-    """The type that a `TypeName` node means. Raises Refusal for all but the types a clause can compute
-    with.
-    """
+    """The type of a `TypeName` node. Raises Refusal for types that a clause cannot compute with."""
     names = [part["String"]["sval"] for part in fields["names"]]
     at = location_in_clause(fields.get("location", 0))
     shown = names[-1] + "[]" * bool(fields.get("arrayBounds"))
@@ -236,7 +234,9 @@ def named_type(fields: Node) -> PgType:
 
 
 def _length(target: PgType, fields: Node) -> tuple[int, ...]:
-    """The modifier of a type: `(10, 2)` of numeric, `(5)` of varchar and char. Raises Refusal."""
+    """The modifier of a type, () without one: `(10, 2)` of numeric, `(5)` of varchar and char. Raises
+    Refusal.
+    """
     at = location_in_clause(fields.get("location", 0))
     given = tuple(one.get("A_Const", {}).get("ival", {}).get("ival", 0) for one in fields.get("typmods", []))
     if not given:

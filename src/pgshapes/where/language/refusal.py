@@ -1,4 +1,4 @@
-"""Why a clause is not accepted, before it is known which field of the request it came from."""
+"""The reason why a clause, a parameter or a sort order is not accepted."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pgshapes.errors import RequestError
 
 
 class Refusal(Exception):
-    """A clause or a parameter that cannot be taken; `at` is a byte position in the user's text, None for
-    none.
+    """Not accepted. `at` is a byte position in the client's text, None without one; `field` that of the
+    request.
     """
 
     def __init__(self, text: str, *, at: int | None = None, field: str = "where") -> None:
@@ -17,6 +17,6 @@ class Refusal(Exception):
         self.field = field
 
     def as_request_error(self) -> RequestError:
-        """The 400, in the form of http-api §3 and semantics §2.1."""
+        """The error of the request, with the position in its text."""
         text = self.text if self.at is None else f"At location {self.at}: {self.text}"
         return RequestError.field(self.field, text)

@@ -1,6 +1,4 @@
-"""What the analysis of one kind of node may ask of the analysis of the whole clause, and the parameters'
-values and types that all its nodes share.
-"""
+"""What the analysis of a clause offers to that of its nodes, and the clause's parameters."""
 
 from __future__ import annotations
 
@@ -14,11 +12,11 @@ from pgshapes.where.language.tree import Expr
 from pgshapes.where.pg_catalog import PgType
 
 MAX_USED_BYTES: Final = 1_000_000
-"""All uses of all parameters together; each use puts the value into the SQL."""
+"""Of all uses of all parameters together: each use puts the value into the SQL."""
 
 
 class Parameters:
-    """Values by number, and what has been found out about their types. Lives as long as one analysis."""
+    """Values by number, and the types that their uses have given them. Belongs to one analysis."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self.values = _numbered(values)
@@ -26,7 +24,7 @@ class Parameters:
         self._used_bytes = 0
 
     def value(self, number: int, at: int) -> str:
-        """The value given for `$number`. Raises Refusal."""
+        """The value of `$number`. Raises Refusal."""
         value = self.values.get(number)
         if value is None:
             raise Refusal(f"parameter ${number} was not provided", at=at)
@@ -36,7 +34,7 @@ class Parameters:
         return value
 
     def decide(self, number: int, found: PgType, at: int) -> None:
-        """Note the type that a use gives. Raises Refusal when an earlier use gave another."""
+        """Record the type that a use gives `$number`. Raises Refusal when an earlier use gave another."""
         earlier = self.types.setdefault(number, found)
         if earlier != found:
             raise Refusal(f"type conflict for ${number}: {earlier.name} and {found.name}", at=at)
@@ -64,22 +62,22 @@ def _check_text(value: str) -> None:
 
 
 class Scope(Protocol):
-    """The clause being analysed. Every method raises Refusal for what cannot be taken."""
+    """The clause being analysed. Every method raises Refusal."""
 
     relation: Relation
     parameters: Parameters
     queryable: Collection[str] | None
-    """Names of the columns that may be used, None for all."""
+    """Names of the columns that the clause may use, None for all."""
 
     def expr(self, node: Node) -> Expr:
         """The typed tree of a node."""
 
     def boolean(self, node: Node, context: str) -> Expr:
-        """The typed tree of a node that must be a bool; `context` is how a message calls the place."""
+        """The typed tree of a node that must be boolean; `context` names the place in messages."""
 
     def cast(self, expr: Expr, target: PgType, at: int) -> Expr:
-        """A written cast of an expression."""
+        """The expression with a cast that the client wrote."""
 
 
 NodeReader = Callable[[Scope, Node, int], Expr]
-"""Reads one kind of node: its fields and its byte position in the user's text."""
+"""Types one kind of node, from its fields and its byte position in the client's text."""

@@ -1,7 +1,7 @@
-"""A client's `order_by` → the columns to sort by (http-api §7.2).
+"""A client's `order_by` → the columns to sort by.
 
-Plain columns only. Invariant: what leaves this module are names of the relation's columns and flags; no text
-of the client's. Pure.
+Only plain columns are accepted. Invariant: the result holds names of the relation's columns and flags, no
+text of the client's. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pgshapes.where.language.grammar import Node, location_in_sort_order, parse_
 from pgshapes.where.language.refusal import Refusal
 
 MAX_TERMS: Final = 100
-"""More than any order of use; Postgres itself sorts by at most 1,664 columns."""
+"""Postgres itself sorts by at most 1,664 columns."""
 
 _IS_DESCENDING: Final = {"SORTBY_DEFAULT": False, "SORTBY_ASC": False, "SORTBY_DESC": True}
 _NULLS_FIRST: Final = {"SORTBY_NULLS_FIRST": True, "SORTBY_NULLS_LAST": False}
@@ -26,7 +26,7 @@ class SortTerm(NamedTuple):
     column: str
     is_descending: bool
     nulls_first: bool | None
-    """None for the direction's default."""
+    """None for the default of the direction."""
 
 
 def parse_order_by(text: str, relation: Relation, *, queryable: Collection[str]) -> tuple[SortTerm, ...]:

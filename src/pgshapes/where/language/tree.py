@@ -1,7 +1,7 @@
-"""The typed tree of a clause: what the analysis makes, and what SQL text and Python source are made of.
+"""The typed tree of a clause: the result of the analysis, from which SQL and Python source are made.
 
-Every implicit cast is a node of its own, every literal has its type, every operator and function is the one
-overload that Postgres would take. Nodes are immutable; trees are compared by the SQL they deparse to.
+Every implicit cast is a node, every literal has its type, every operator and function is the overload that
+Postgres would choose. Nodes are immutable. Trees are compared by the SQL they deparse to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pgshapes.where.pg_catalog import PgType
 
 @dataclass(frozen=True, slots=True)
 class Expr:
-    """Any expression: its type and where it stands (byte position in the user's text)."""
+    """An expression: its type and its byte position in the client's text."""
 
     type: PgType
     at: int
@@ -30,14 +30,14 @@ class Expr:
 
 @dataclass(frozen=True, slots=True)
 class Const(Expr):
-    """A literal or a parameter's value as the type's output function writes it; None is NULL."""
+    """A literal or the value of a parameter, as the type's output function writes it; None is NULL."""
 
     text: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown(Expr):
-    """A string literal, NULL or parameter whose type is still open. Only inside the analysis."""
+    """A string literal, NULL or parameter whose type is not known yet. Occurs during the analysis only."""
 
     text: str | None
     parameter: int | None = None
@@ -255,7 +255,7 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 
 def map_children(expr: Expr, function: Callable[[Expr], Expr]) -> Expr:
-    """The node with each direct operand replaced; the node itself when nothing changes."""
+    """The node with `function` applied to each direct operand; the node itself if none changes."""
     if not expr.children:
         return expr
     names = _operand_fields(type(expr))
@@ -287,7 +287,7 @@ def _map(value: Any, function: Callable[[Expr], Expr]) -> Any:
 
 
 def plain_column(expr: Expr) -> ColumnRef | None:
-    """The column that an expression is, seen through casts that change nothing."""
+    """The column that an expression is, apart from casts that do not change the value; else None."""
     while isinstance(expr, CastTo) and expr.function == "relabel":
         expr = expr.arg
     return expr if isinstance(expr, ColumnRef) else None

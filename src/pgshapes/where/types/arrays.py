@@ -1,5 +1,5 @@
-"""Arrays: their text form, their values as dimensions and flat items, functions, operators, elements and
-slices (manual: Arrays; Array Functions and Operators).
+"""Arrays: their values, text, functions, operators, elements and slices (manual: Arrays; Array Functions and
+Operators).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _QUOTED: Final = frozenset('"\\{}, \t\n\v\f\r')
 
 
 class Array(NamedTuple):
-    """Sizes and lower bounds per dimension, and the items, last dimension fastest; None is NULL."""
+    """Sizes and lower bounds of the dimensions, and all items, the last dimension varying fastest; None is
+    NULL.
+    """
 
     sizes: tuple[int, ...]
     bounds: tuple[int, ...]
@@ -35,12 +37,12 @@ EMPTY: Final = Array((), (), ())
 
 
 def vector(items: tuple[Any, ...]) -> Array:
-    """A one-dimensional array from 1 on."""
+    """The one-dimensional array of the items, with lower bound 1; empty without items."""
     return Array((len(items),), (1,), items) if items else EMPTY
 
 
 def decode_array(text: str, decode: Callable[[str], Any]) -> Array:
-    """An array as the server writes it; `decode` makes an item of its text."""
+    """An array from the server's text; `decode` converts an item's text."""
     if text.startswith("{") and '"' not in text and text.find("{", 1) < 0 and text != "{}":
         items = text[1:-1].split(",")
         return vector(tuple(None if item == "NULL" else decode(item) for item in items))
@@ -48,7 +50,7 @@ def decode_array(text: str, decode: Callable[[str], Any]) -> Array:
 
 
 def read_array(text: str, decode: Callable[[str], Any]) -> Array:
-    """An array from a user's text. Raises BadLiteral."""
+    """An array from a client's text; `decode` converts an item's text. Raises BadLiteral."""
     bounds, body = _split_bounds(text.strip(SPACE))
     if not bounds and body.startswith("{") and body.endswith("}") and not body[1:-1].strip(SPACE):
         return EMPTY
@@ -65,7 +67,7 @@ def read_array(text: str, decode: Callable[[str], Any]) -> Array:
 
 
 def write_array(array: Array, write: Callable[[Any], str]) -> str:
-    """As `array_out` writes it; `write` makes an item's text."""
+    """The text that `array_out` writes; `write` makes an item's text."""
     if not array.sizes:
         return "{}"
     texts = ["NULL" if item is None else _quote(write(item)) for item in array.items]
@@ -108,7 +110,7 @@ class _Reader:
         self.items: list[Any] = []
 
     def read_level(self, depth: int) -> tuple[int, ...]:
-        """Read one brace and what is in it; its sizes, outermost first."""
+        """Read one pair of braces and its contents; the sizes, outermost first."""
         if depth >= MAX_DIMENSIONS or self._next() != "{":
             raise BadLiteral
         self.at += 1
@@ -181,12 +183,12 @@ def contained(left: Array, right: Array) -> bool:
 
 
 def overlaps(left: Array, right: Array) -> bool:
-    """`left && right`: they have an element in common that is not NULL."""
+    """`left && right`: an element that is not NULL is in both."""
     return any(item is not None for item in set(left.items).intersection(right.items))
 
 
 def concatenate(left: Array | None, right: Array | None) -> Array | None:
-    """`array_cat`: NULL counts as nothing to add. Raises RowError for dimensions that do not fit."""
+    """`array_cat`: a NULL array adds nothing. Raises RowError for dimensions that do not fit."""
     if left is None or right is None:
         return right if left is None else left
     if not left.sizes or not right.sizes:
@@ -231,12 +233,12 @@ def _require_vector(array: Array) -> None:
 
 
 def length(array: Array, dimension: int) -> int | None:
-    """`array_length`: NULL for a dimension that the array has not."""
+    """`array_length`: NULL for a dimension that the array does not have."""
     return array.sizes[dimension - 1] if 0 < dimension <= len(array.sizes) else None
 
 
 def array_order(array: Array) -> tuple[Any, ...]:
-    """What arrays are ordered by: items, of which NULL is the greatest, then number, dimensions, bounds."""
+    """The sort key: items, of which NULL is the greatest, then number of items, dimensions, bounds."""
     items = [(item is None, item) if item is not None else (True, 0) for item in array.items]
     return (items, len(array.items), len(array.sizes), array.sizes, array.bounds)
 
@@ -260,9 +262,7 @@ def slice_of(
     upper: tuple[int | None, ...],
     given: tuple[tuple[bool, bool], ...],
 ) -> Array | None:
-    """The part between the bounds, from 1 on; `given` says which bounds are written, the others are the
-    array's.
-    """
+    """The slice, with lower bounds 1. `given` says which bounds are written; the others are the array's."""
     bounds = [(low, high) for low, high in zip(lower, upper, strict=True)]
     pairs = zip(bounds, given, strict=True)
     if any((a and low is None) or (b and high is None) for (low, high), (a, b) in pairs):
@@ -290,7 +290,7 @@ def _cut(items: tuple[Any, ...], sizes: tuple[int, ...], spans: list[tuple[int, 
 
 
 def stack(arrays: tuple[Array | None, ...]) -> Array:
-    """An array of arrays. Raises RowError when their sizes differ."""
+    """The array whose elements are the arrays. Raises RowError when their sizes differ."""
     parts = [array for array in arrays if array is not None and array.sizes]
     if not parts:
         return EMPTY
@@ -304,7 +304,7 @@ def stack(arrays: tuple[Array | None, ...]) -> Array:
 
 
 def array_io(element: TypeIO) -> TypeIO:
-    """The conversions of an array whose items have these."""
+    """The conversions of an array, made of those of its elements."""
     return TypeIO(
         partial(decode_array, decode=element.decode),
         partial(read_array, decode=element.read),

@@ -1,7 +1,6 @@
 """bytea and uuid: their values, functions and comparisons (manual: Binary Data Types; UUID Type).
 
-Values are text: bytea in the server's hex form, uuid in its usual form. The order of both is that of the
-bytes.
+Values are texts as the server writes them: bytea in hex form. The order of the texts is that of the bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _OCTAL: Final = re.compile(rb"\\([0-3][0-7]{2}|\\)|\\")
 
 
 def read_uuid(text: str) -> str:
-    """A uuid in the server's form. Raises BadLiteral."""
+    """A uuid as the server writes it, from a client's text. Raises BadLiteral."""
     found = _UUID.fullmatch(text)
     if found is None or (text.startswith("{") != text.endswith("}")):
         raise BadLiteral
@@ -29,7 +28,7 @@ def read_uuid(text: str) -> str:
 
 
 def read_bytea(text: str) -> str:
-    """A bytea in hex form from hex or escape form. Raises BadLiteral."""
+    """A bytea in hex form, from a client's text in hex or escape form. Raises BadLiteral."""
     if text.startswith("\\x"):
         if _HEX.fullmatch(text, 2) is None:
             raise BadLiteral("invalid hexadecimal data")

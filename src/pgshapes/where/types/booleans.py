@@ -1,4 +1,4 @@
-"""bool: its values, comparisons, and casts."""
+"""bool: its values, comparisons and casts (manual: Boolean Type)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ _FALSE: Final = ("false", "no", "off", "0")
 
 
 def decode_bool(text: str) -> bool:
-    """A bool as the server writes it."""
+    """A bool from the server's text."""
     return text == "t"
 
 
 def read_bool(text: str) -> bool:
-    """A bool from a user's text: unique prefixes of true, false, yes, no, on, off. Raises BadLiteral."""
+    """A bool from a client's text: a unique prefix of true, false, yes, no, on, off, or 1, 0. Raises
+    BadLiteral.
+    """
     word = text.strip(SPACE).lower()
     if word == "o" or not word:
         raise BadLiteral
@@ -29,7 +31,7 @@ def read_bool(text: str) -> bool:
 
 
 def write_bool(value: bool) -> str:
-    """As `boolout` writes it."""
+    """The text that `boolout` writes."""
     return "t" if value else "f"
 
 

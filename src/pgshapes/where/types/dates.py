@@ -1,10 +1,11 @@
-"""date: its values, arithmetic and comparisons, and the calendar that timestamps share (manual: Date/Time
-Types; Date/Time Functions and Operators).
+"""date: its values, arithmetic and comparisons, and the calendar (manual: Date/Time Types; Date/Time
+Functions and Operators).
 
-A date is days since 2000-01-01 as Postgres stores it; infinities are the ends of the stored integer.
-Proleptic Gregorian calendar with BC years, far beyond Python's `datetime`. Sessions run with DateStyle ISO.
+A date is the number of days since 2000-01-01, as Postgres stores it; infinities are the ends of the stored
+integer. The calendar is proleptic Gregorian with BC years, beyond the range of Python's `datetime`. Sessions
+run with DateStyle ISO.
 
-Users may write ISO forms only: what `yesterday` or `01/02/03` means depends on clock and settings.
+Clients may write ISO forms only: the meaning of `yesterday` or `01/02/03` depends on clock and settings.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ DATE_INFINITY: Final = 2**31 - 1
 DATE_NEGATIVE_INFINITY: Final = -(2**31)
 _INFINITE_DATES: Final = (DATE_INFINITY, DATE_NEGATIVE_INFINITY)
 FIRST_DAY: Final = -2_451_545
-"""4714-11-24 BC, Julian day 0: nothing is before it (manual: Date/Time Types)."""
+"""4714-11-24 BC, Julian day 0, the first date (manual: Date/Time Types)."""
 LAST_DAY: Final = 2_145_031_948
 """5874897-12-31, the last date."""
 
@@ -51,21 +52,21 @@ def civil_from_days(days: int) -> tuple[int, int, int]:
 
 
 def days_in_month(year: int, month: int) -> int:
-    """28 to 31."""
+    """The number of days of a month, 28 to 31."""
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month in (4, 6, 9, 11) else 31
 
 
 def decode_date(text: str) -> int:
-    """A date as the server writes it."""
+    """A date from the server's text."""
     if len(text) == 10 and text[4] == "-":
         return date.fromisoformat(text).toordinal() - ORDINAL_2000
     return read_date(text)
 
 
 def read_date(text: str) -> int:
-    """A date from a user's ISO text. Raises BadLiteral."""
+    """A date from a client's ISO text. Raises BadLiteral."""
     special = special_word(text, DATE_INFINITY, DATE_NEGATIVE_INFINITY, -10_957)
     if special is not None:
         return special
@@ -79,7 +80,7 @@ def read_date(text: str) -> int:
 
 
 def write_date(days: int) -> str:
-    """As `date_out` writes it under DateStyle ISO."""
+    """The text that `date_out` writes under DateStyle ISO."""
     if days in (DATE_INFINITY, DATE_NEGATIVE_INFINITY):
         return "infinity" if days > 0 else "-infinity"
     day, era = civil_text(days)
@@ -105,14 +106,14 @@ def days_of(found: re.Match[str]) -> int:
 
 
 def civil_text(days: int) -> tuple[str, str]:
-    """A day as text: the date, and the era when it is BC."""
+    """The date of a day as text, and the era, "" unless it is BC."""
     year, month, day = civil_from_days(days)
     era = " BC" if year <= 0 else ""
     return f"{year if year > 0 else 1 - year:04d}-{month:02d}-{day:02d}", era
 
 
 def add_days(day: int, days: int) -> int:
-    """A date some days later. Raises RowError."""
+    """The date `days` later. Raises RowError."""
     if day in _INFINITE_DATES:
         return day
     if not FIRST_DAY <= day + days <= LAST_DAY:
@@ -121,7 +122,7 @@ def add_days(day: int, days: int) -> int:
 
 
 def subtract_dates(left: int, right: int) -> int:
-    """Days between two dates. Raises RowError."""
+    """The number of days between two dates. Raises RowError."""
     if left in _INFINITE_DATES or right in _INFINITE_DATES:
         raise RowError("cannot subtract infinite dates")
     return left - right

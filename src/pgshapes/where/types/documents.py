@@ -1,8 +1,8 @@
-"""jsonb: values, their text, and operators (manual: JSON Types; JSON Functions and Operators).
+"""jsonb: its values, text and operators (manual: JSON Types; JSON Functions and Operators).
 
-A document is a `Document`: a tag and content, so that `1` and `true` differ and equal documents are equal in
-Python. Numbers are numeric with their scale; objects have each key once, the shorter key first, as Postgres
-stores them. Postgres stores a scalar as an array of one; some operators show it, and so do these.
+A `Document` is a tag and content, so that `1` and `true` differ and equal documents are equal in Python.
+Numbers are numeric with their scale. Objects have each key once, shorter keys first, as Postgres stores
+them. Postgres stores a scalar as an array of one item; some operators depend on it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ NULL: Final = Document("null", None)
 
 
 def decode_document(text: str) -> Document:
-    """A jsonb as the server writes it. Raises RecursionError for one nested hundreds of levels deep."""
+    """A jsonb from the server's text. Raises RecursionError for one nested hundreds of levels deep."""
     return _document(json.loads(text, parse_int=Decimal, parse_float=Decimal))
 
 
 def read_document(text: str) -> Document:
-    """A jsonb from a user's text. Raises BadLiteral."""
+    """A jsonb from a client's text. Raises BadLiteral."""
     if len(text) > _MAX_LITERAL:
         raise BadLiteral("json literal is too long")
     try:
@@ -69,7 +69,7 @@ def _document(raw: Any) -> Document:
 
 
 def _checked(document: Document) -> Document:
-    """The document with its keys in Postgres's order. Raises BadLiteral for text that jsonb cannot hold."""
+    """The document with its keys in Postgres's order. Raises BadLiteral for text that jsonb cannot store."""
     kind, content = document
     if kind == "string":
         _check_text(content)
@@ -89,7 +89,7 @@ def _check_text(text: str) -> None:
 
 
 def write_document(document: Document) -> str:
-    """As `jsonb_out` writes it."""
+    """The text that `jsonb_out` writes."""
     kind, content = document
     if kind == "object":
         pairs = (f"{_quote(key)}: {write_document(value)}" for key, value in content.items())
@@ -125,7 +125,7 @@ def element(document: Document, index: int) -> Document | None:
 
 
 def as_text(document: Document | None) -> str | None:
-    """What `->>` makes of `->`: a string without quotes, JSON null as NULL."""
+    """The result of `->>` from that of `->`: a string without quotes, NULL for JSON null."""
     if document is None or document.kind == "null":
         return None
     return document.content if document.kind == "string" else write_document(document)

@@ -1,8 +1,9 @@
-"""float4 and float8: their values, IEEE arithmetic with an error where Postgres has one (overflow,
-underflow, division by zero), comparisons, and the casts between them and other numbers.
+"""float4 and float8: their values, arithmetic, comparisons, and the casts between them and other numbers
+(manual: Floating-Point Types).
 
-float4 values are floats that fit 32 bits; results are computed in float8 and rounded once, which is exact
-for `+ - * /` and sqrt. `^` is not here: its last digit depends on the server's mathematical library.
+Arithmetic is IEEE, with an error where Postgres has one: overflow, underflow, division by zero. float4
+values are floats that fit 32 bits; results are computed in float8 and rounded once, which is exact for `+ -
+* /` and sqrt. `^` is not supported: its last digit depends on the server's mathematical library.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ _FLOAT4: Final = struct.Struct("f")
 
 
 def decode_float8(text: str) -> Float:
-    """A float8 as the server writes it."""
+    """A float8 from the server's text."""
     return NAN if text == "NaN" else float(text)
 
 
 def decode_float4(text: str) -> Float:
-    """A float4 as the server writes it: the shortest text, for which rounding by way of float8 is exact."""
+    """A float4 from the server's text, which is the shortest, so that rounding by way of float8 is exact."""
     return NAN if text == "NaN" else pack_float4(float(text))
 
 
 def read_float8(text: str) -> Float:
-    """A float8 from a user's text. Raises BadLiteral, also where Postgres says out of range."""
+    """A float8 from a client's text. Raises BadLiteral, also for overflow and underflow."""
     return _read_float(text, "double precision", float)
 
 
 def read_float4(text: str) -> Float:
-    """A float4 from a user's text. Raises BadLiteral."""
+    """A float4 from a client's text. Raises BadLiteral, also for overflow and underflow."""
     return _read_float(text, "real", nearest_float4)
 
 
@@ -71,7 +72,7 @@ def _read_float(text: str, name: str, convert: Callable[[str], float]) -> Float:
 
 
 def pack_float4(value: float) -> float:
-    """A float8 rounded to float4, infinite when it is too large."""
+    """A float8 rounded to float4, infinity for one that is too large."""
     try:
         narrow: float = _FLOAT4.unpack(_FLOAT4.pack(value))[0]
     except OverflowError:
@@ -96,7 +97,7 @@ def nearest_float4(text: str) -> float:
 
 
 def round_to_float4(value: float) -> float:
-    """A float8 rounded to float4. Raises RowError where Postgres says overflow or underflow."""
+    """A float8 rounded to float4. Raises RowError on overflow and underflow."""
     if math.isinf(value):
         return value
     narrow = pack_float4(value)
@@ -108,7 +109,7 @@ def round_to_float4(value: float) -> float:
 
 
 def write_float(value: Float) -> str:
-    """A text that reads back as the same float; not always the very text that the server would write."""
+    """A text of the float; not always the one that the server would write."""
     if isinstance(value, NotANumber):
         return "NaN"
     if math.isinf(value):
@@ -179,17 +180,17 @@ def _arithmetic(sign: str, fit: Callable[[float], float]) -> Operation:
 
 
 def negate(value: Float) -> Float:
-    """Unary minus."""
+    """`- value`."""
     return value if isinstance(value, NotANumber) else -value
 
 
 def absolute(value: Float) -> Float:
-    """Without its sign."""
+    """`@ value`."""
     return value if isinstance(value, NotANumber) else abs(value)
 
 
 def square_root(value: Float) -> Float:
-    """Raises RowError for a negative number."""
+    """`|/ value`. Raises RowError for a negative number."""
     if isinstance(value, NotANumber):
         return value
     if value < 0:
@@ -198,7 +199,7 @@ def square_root(value: Float) -> Float:
 
 
 def float8_to_float4(value: Float) -> Float:
-    """Raises RowError on overflow and underflow."""
+    """`float8::float4`. Raises RowError on overflow and underflow."""
     return value if isinstance(value, NotANumber) else round_to_float4(value)
 
 
@@ -214,7 +215,7 @@ def _to_integer(size: int) -> Callable[[Float], int]:
 
 
 def numeric_to_float8(value: Numeric) -> Float:
-    """Raises RowError on overflow and underflow."""
+    """`numeric::float8`. Raises RowError on overflow and underflow."""
     if isinstance(value, NotANumber):
         return NAN
     wide = float(value)
@@ -224,7 +225,7 @@ def numeric_to_float8(value: Numeric) -> Float:
 
 
 def numeric_to_float4(value: Numeric) -> Float:
-    """Raises RowError on overflow and underflow."""
+    """`numeric::float4`. Raises RowError on overflow and underflow."""
     if isinstance(value, NotANumber):
         return NAN
     narrow = nearest_float4(str(value))
@@ -234,7 +235,7 @@ def numeric_to_float4(value: Numeric) -> Float:
 
 
 def float_to_numeric(value: Float, digits: int) -> Numeric:
-    """The float to 15 (float4: 6) significant digits, as Postgres has it."""
+    """The float rounded to significant digits, of which Postgres takes 15 for float8 and 6 for float4."""
     if isinstance(value, NotANumber):
         return NAN
     if value in (float("inf"), float("-inf")):

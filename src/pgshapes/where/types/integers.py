@@ -1,8 +1,8 @@
-"""int2, int4, int8: their values, arithmetic, comparisons and the casts to one of them from each other and
-from text.
+"""int2, int4, int8: their values, arithmetic, comparisons and the casts to them from each other and from
+text (manual: Integer Types).
 
-Results out of range are errors, division truncates, the remainder has the dividend's sign. From Postgres 16
-on the text of a number may have underscores and a prefix (`0x1F`), where text is cast to it.
+Results out of range are errors, division truncates, the remainder has the sign of the dividend. From
+Postgres 16 on, text that is cast to a number may have underscores and a prefix (`0x1F`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pgshapes.where.types.operation import (
 )
 
 SIZES: Final = {"int2": 2, "int4": 4, "int8": 8}
-"""In bytes."""
+"""The types and their sizes in bytes."""
 _RANGES: Final = {size: (-(2 ** (8 * size - 1)), 2 ** (8 * size - 1) - 1) for size in SIZES.values()}
 _SQL_NAMES: Final = {2: "smallint", 4: "integer", 8: "bigint"}
 
@@ -39,7 +39,7 @@ _UNDERSCORE: Final = re.compile(r"(?<=[0-9])_(?=[0-9])", re.ASCII)
 
 
 def read_integer(text: str, size: int) -> int:
-    """An int2, int4 or int8 (`size` in bytes) from a user's text. Raises BadLiteral."""
+    """An integer of `size` bytes from a client's text. Raises BadLiteral."""
     trimmed = text.strip(SPACE)
     if _INTEGER.fullmatch(trimmed) is None:
         raise BadLiteral
@@ -51,7 +51,7 @@ def read_integer(text: str, size: int) -> int:
 
 
 def plain_digits(text: str) -> str:
-    """A number with prefix and underscores as plain decimal digits; what is no such number stays as it is."""
+    """A number without its prefix and underscores, in decimal digits; any other text unchanged."""
     trimmed = text.strip(SPACE)
     found = _PREFIXED.fullmatch(trimmed)
     if found is None:
@@ -64,7 +64,7 @@ def plain_digits(text: str) -> str:
 
 
 def divide(left: int, right: int) -> int:
-    """The quotient, toward zero. Raises RowError."""
+    """The quotient, truncated toward zero. Raises RowError."""
     if right == 0:
         raise RowError("division by zero")
     quotient = abs(left) // abs(right)
@@ -80,7 +80,7 @@ def remainder(left: int, right: int) -> int:
 
 
 def in_range(size: int) -> Callable[[int], int]:
-    """A check that an integer fits `size` bytes; it returns it or raises RowError."""
+    """A function that returns an integer of at most `size` bytes, and raises RowError for others."""
     low, high = _RANGES[size]
 
     def check(value: int) -> int:
@@ -112,7 +112,7 @@ _ARITHMETIC: Final[dict[str, Callable[[int, int], int]]] = {
 
 
 def _between(left: str, right: str) -> Iterator[tuple[str, Operation]]:
-    """What two integer types do with each other; the larger one is the result's."""
+    """The operations between two integer types; the larger one is the type of the result."""
     size = SIZES[right]
     for sign, operation in _ARITHMETIC.items():
         yield f"{left} {sign} {right}", _checked(operation, max(SIZES[left], size))

@@ -1,8 +1,10 @@
-"""Intervals: (months, days, microseconds), never mixed, as Postgres stores them (manual: Date/Time Types),
-and their arithmetic after `timestamp.c`: fractions are passed down.
+"""interval: its values, arithmetic and comparisons (manual: Date/Time Types; Date/Time Functions and
+Operators).
 
-The server writes ISO 8601 with designators (`IntervalStyle = iso_8601`). Infinite intervals exist from
-Postgres 17 on and are the ends of the three integers. Users may write the ISO form and `quantity unit …`.
+An interval is months, days and microseconds, as Postgres stores it. Arithmetic follows `timestamp.c`: a
+fraction of a month becomes days, one of a day becomes microseconds. The server writes ISO 8601 with
+designators (`IntervalStyle = iso_8601`); clients may write that and `quantity unit …`. Infinite intervals
+exist from Postgres 17 on and are the ends of the three integers.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ _UNITS: Final = {
     **dict.fromkeys(("millisecond", "milliseconds", "ms", "msec"), ("second", 0, 0, 1_000)),
     **dict.fromkeys(("microsecond", "microseconds", "us", "usec"), ("second", 0, 0, 1)),
 }
-"""Per word: which unit it is, and how many months, days or microseconds."""
+"""Per word: the unit it names, and the unit in months, days and microseconds."""
 
 
 @total_ordering
 class Interval:
-    """An interval in its three parts. Compares as Postgres does: a month is 30 days, a day 24 hours."""
+    """An interval in its three parts. Compared as in Postgres: a month is 30 days, a day 24 hours."""
 
     __slots__ = ("days", "microseconds", "months", "span")
 
@@ -53,7 +55,7 @@ class Interval:
         self.days = days
         self.microseconds = microseconds
         self.span = (months * 30 + days) * DAY_US + microseconds
-        """All of it in microseconds."""
+        """The whole interval in microseconds."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Interval) and self.span == other.span
@@ -73,7 +75,7 @@ NEGATIVE_INFINITY: Final = Interval(-(2**31), -(2**31), -(2**63))
 
 
 def read_interval(text: str) -> Interval:
-    """An interval from a user's text. Raises BadLiteral."""
+    """An interval from a client's text, also from the server's. Raises BadLiteral."""
     word = text.strip(SPACE)
     if word.lower() in ("infinity", "-infinity"):
         return INFINITY if word[0] != "-" else NEGATIVE_INFINITY
@@ -84,7 +86,7 @@ def read_interval(text: str) -> Interval:
 
 
 def write_interval(value: Interval) -> str:
-    """As `interval_out` writes it under IntervalStyle iso_8601."""
+    """The text that `interval_out` writes under IntervalStyle iso_8601."""
     if value in (INFINITY, NEGATIVE_INFINITY):
         return "infinity" if value == INFINITY else "-infinity"
     years, months = _carry(value.months, 12)
@@ -109,7 +111,7 @@ def _from_iso(found: re.Match[str]) -> Interval:
 
 
 def _from_terms(text: str) -> Interval:
-    """`1 year 2 days 03:04:05`: fractions only below a day; no unit twice."""
+    """The interval of `1 year 2 days 03:04:05`. Fractions are accepted below a day only, each unit once."""
     months = days = microseconds = position = 0
     seen: set[str] = set()
     while position < len(text):
@@ -140,7 +142,7 @@ def _clock(found: re.Match[str]) -> int:
 
 
 def _term_of(found: re.Match[str]) -> tuple[set[str], tuple[int, int, int]]:
-    """The units that a term stands for, and what it adds."""
+    """The units that a term uses, and its months, days and microseconds."""
     unit = _UNITS.get(found[4].lower())
     if unit is None:
         raise BadLiteral
@@ -177,7 +179,9 @@ def _same(left: Interval, right: Interval) -> bool:
 
 
 def checked(months: int, days: int, microseconds: int) -> Interval:
-    """The interval, if its parts fit their types and it is not an infinity by accident. Raises RowError."""
+    """The interval. Raises RowError when a part does not fit its type, and when the parts would mean
+    infinity.
+    """
     fits = _INT32[0] <= months <= _INT32[1] and _INT32[0] <= days <= _INT32[1]
     if not fits or not _INT64[0] <= microseconds <= _INT64[1]:
         raise RowError("interval out of range")
@@ -188,14 +192,14 @@ def checked(months: int, days: int, microseconds: int) -> Interval:
 
 
 def negate(interval: Interval) -> Interval:
-    """Unary minus. Raises RowError."""
+    """`- interval`. Raises RowError."""
     if is_infinite(interval):
         return NEGATIVE_INFINITY if interval == INFINITY else INFINITY
     return checked(-interval.months, -interval.days, -interval.microseconds)
 
 
 def add(left: Interval, right: Interval) -> Interval:
-    """Part by part. Raises RowError."""
+    """`left + right`, part by part. Raises RowError."""
     if is_infinite(left) or is_infinite(right):
         if is_infinite(left) and is_infinite(right) and not _same(left, right):
             raise RowError("interval out of range")
@@ -204,7 +208,7 @@ def add(left: Interval, right: Interval) -> Interval:
 
 
 def subtract(left: Interval, right: Interval) -> Interval:
-    """Part by part. Raises RowError."""
+    """`left - right`, part by part. Raises RowError."""
     if is_infinite(left) or is_infinite(right):
         if is_infinite(left) and is_infinite(right) and _same(left, right):
             raise RowError("interval out of range")
@@ -213,7 +217,7 @@ def subtract(left: Interval, right: Interval) -> Interval:
 
 
 def multiply(interval: Interval, factor: float | NotANumber) -> Interval:
-    """Fractions of months become days of which 30 are a month, those of days hours. Raises RowError."""
+    """`interval * factor`: a fraction of a month becomes days, one of a day hours. Raises RowError."""
     if isinstance(factor, NotANumber):
         raise RowError("interval out of range")
     if is_infinite(interval):
@@ -226,7 +230,7 @@ def multiply(interval: Interval, factor: float | NotANumber) -> Interval:
 
 
 def divide(interval: Interval, factor: float | NotANumber) -> Interval:
-    """As `multiply`. Raises RowError."""
+    """`interval / factor`, with fractions as in `multiply`. Raises RowError."""
     if factor == 0:
         raise RowError("division by zero")
     if isinstance(factor, NotANumber):
@@ -239,21 +243,21 @@ def divide(interval: Interval, factor: float | NotANumber) -> Interval:
 
 
 def _times_infinity(interval: Interval, factor: float) -> Interval:
-    """From Postgres 17 on an interval that is not zero becomes infinite. Raises RowError."""
+    """The infinite result of Postgres 17 and newer. Raises RowError for an interval of zero."""
     if interval.span == 0:
         raise RowError("interval out of range")
     return INFINITY if (interval.span > 0) == (factor > 0) else NEGATIVE_INFINITY
 
 
 def multiply_finite(interval: Interval, factor: float | NotANumber) -> Interval:
-    """As `multiply`, before Postgres 17. Raises RowError."""
+    """`interval * factor` before Postgres 17. Raises RowError."""
     if isinstance(factor, NotANumber) or math.isinf(factor):
         raise RowError("interval out of range")
     return multiply(interval, factor)
 
 
 def _rounded(seconds: float) -> float:
-    """To microseconds (`TSROUND`)."""
+    """Seconds rounded to microseconds (`TSROUND`)."""
     return float(round(seconds * 1_000_000.0)) / 1_000_000.0
 
 
@@ -284,13 +288,13 @@ def _rint(value: float) -> float:
 
 
 def _carry(small: int, unit: int) -> tuple[int, int]:
-    """Whole units and the rest, toward zero."""
+    """Quotient and remainder, truncated toward zero."""
     whole = abs(small) // unit * (1 if small >= 0 else -1)
     return whole, small - whole * unit
 
 
 def justify_hours(interval: Interval) -> Interval:
-    """24 hours become a day. Raises RowError."""
+    """The interval with 24 hours as a day. Raises RowError."""
     if is_infinite(interval):
         return interval
     whole, microseconds = _carry(interval.microseconds, DAY_US)
@@ -300,7 +304,7 @@ def justify_hours(interval: Interval) -> Interval:
 
 
 def justify_days(interval: Interval) -> Interval:
-    """30 days become a month. Raises RowError."""
+    """The interval with 30 days as a month. Raises RowError."""
     if is_infinite(interval):
         return interval
     whole, days = _carry(interval.days, 30)
@@ -309,7 +313,7 @@ def justify_days(interval: Interval) -> Interval:
 
 
 def justify_interval(interval: Interval) -> Interval:
-    """Both, and all signs alike. Raises RowError."""
+    """The interval with both, and all parts of one sign. Raises RowError."""
     if is_infinite(interval):
         return interval
     whole_days, microseconds = _carry(interval.microseconds, DAY_US)

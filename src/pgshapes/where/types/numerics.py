@@ -1,8 +1,9 @@
-"""numeric: its values, arithmetic, comparisons, and the casts between it and integers or text.
+"""numeric: its values, arithmetic, comparisons, and the casts between it and integers or text (manual:
+Arbitrary Precision Numbers).
 
 Values are Decimals with the scale that Postgres keeps, and one NaN that sorts above all. Sums and products
-are exact, quotients have the scale that Postgres chooses (`select_div_scale()`). `^` is not here: its scale
-and last digit come from series of the server's own.
+are exact; quotients have the scale that Postgres chooses (`select_div_scale()`). `^` is not supported: its
+scale and last digit come from Postgres's own series.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pgshapes.where.types.operation import (
 )
 
 NUMERIC_CONTEXT: Final = Context(prec=200_000, Emax=999_999_999, Emin=-999_999_999)
-"""Wide enough that no operation on Postgres numerics rounds: 131,072 digits before and 16,383 after the
+"""No operation on Postgres numerics is rounded: they have at most 131,072 digits before and 16,383 after the
 point.
 """
 
@@ -44,7 +45,7 @@ _MAX_PRECISION: Final = 1_000
 
 @total_ordering
 class NotANumber:
-    """NaN of float4, float8 and numeric: equal to itself and greater than all else."""
+    """NaN of float4, float8 and numeric: equal to itself and greater than all other values."""
 
     __slots__ = ()
 
@@ -67,12 +68,12 @@ Numeric = Decimal | NotANumber
 
 
 def decode_numeric(text: str) -> Numeric:
-    """A numeric as the server writes it."""
+    """A numeric from the server's text."""
     return NAN if text == "NaN" else Decimal(text)
 
 
 def read_numeric(text: str) -> Numeric:
-    """A numeric from a user's text. Raises BadLiteral."""
+    """A numeric from a client's text. Raises BadLiteral."""
     trimmed = text.strip(SPACE)
     if trimmed.lower() == "nan":
         return NAN
@@ -89,8 +90,8 @@ def read_numeric(text: str) -> Numeric:
 
 
 def _positional(value: Decimal) -> Decimal:
-    """The value as Postgres stores it: no exponent above zero, no negative zero, within the limits of the
-    type.
+    """The value as Postgres stores it: without exponent and negative zero. Raises BadLiteral when it is out
+    of range.
     """
     exponent = int(value.as_tuple().exponent)
     if value and value.adjusted() >= _MAX_DIGITS:
@@ -103,29 +104,29 @@ def _positional(value: Decimal) -> Decimal:
 
 
 def write_numeric(value: Numeric) -> str:
-    """As `numeric_out` writes it."""
+    """The text that `numeric_out` writes."""
     if isinstance(value, NotANumber):
         return "NaN"
     return format(value, "f") if value.is_finite() else ("Infinity" if value > 0 else "-Infinity")
 
 
 def scale(value: Decimal) -> int:
-    """Digits after the point, as displayed."""
+    """The number of digits after the point."""
     return max(0, -int(value.as_tuple().exponent))
 
 
 def add(left: Numeric, right: Numeric) -> Numeric:
-    """Raises RowError on overflow."""
+    """`left + right`. Raises RowError on overflow."""
     return _computed(NUMERIC_CONTEXT.add, left, right)
 
 
 def subtract(left: Numeric, right: Numeric) -> Numeric:
-    """Raises RowError on overflow."""
+    """`left - right`. Raises RowError on overflow."""
     return _computed(NUMERIC_CONTEXT.subtract, left, right)
 
 
 def multiply(left: Numeric, right: Numeric) -> Numeric:
-    """Raises RowError on overflow."""
+    """`left * right`. Raises RowError on overflow."""
     return _computed(NUMERIC_CONTEXT.multiply, left, right)
 
 
@@ -155,12 +156,12 @@ def remainder(left: Numeric, right: Numeric) -> Numeric:
 
 
 def negate(value: Numeric) -> Numeric:
-    """Unary minus."""
+    """`- value`."""
     return value if isinstance(value, NotANumber) else _positive_zero(NUMERIC_CONTEXT.copy_negate(value))
 
 
 def absolute(value: Numeric) -> Numeric:
-    """Without its sign."""
+    """`@ value`."""
     return value if isinstance(value, NotANumber) else value.copy_abs()
 
 
@@ -187,7 +188,7 @@ def _positive_zero(value: Decimal) -> Decimal:
 
 
 def _leading(value: Decimal) -> tuple[int, int]:
-    """Weight and first digit in base 10,000, as Postgres stores it."""
+    """The weight and the first digit in base 10,000, as Postgres stores them."""
     if not value:
         return 0, 0
     weight = value.adjusted() // 4
@@ -195,14 +196,16 @@ def _leading(value: Decimal) -> tuple[int, int]:
 
 
 def _division_scale(left: Decimal, right: Decimal) -> int:
-    """Scale that gives 16 significant digits, within limits, and no less than either operand's."""
+    """The scale that gives 16 significant digits, within limits, and is not less than that of either
+    operand.
+    """
     (weight1, digit1), (weight2, digit2) = _leading(left), _leading(right)
     weight = weight1 - weight2 - (digit1 <= digit2)
     return min(max(_SIGNIFICANT_DIGITS - weight * 4, scale(left), scale(right), 0), _MAX_DIVISION_SCALE)
 
 
 def _quotient(left: Decimal, right: Decimal, digits: int) -> Decimal:
-    """In whole numbers, so that nothing is rounded twice."""
+    """The quotient to `digits` digits after the point, computed in integers so that it is rounded once."""
     exponent = scale(right) - scale(left) + digits
     numerator = int(NUMERIC_CONTEXT.scaleb(left, scale(left)))
     denominator = int(NUMERIC_CONTEXT.scaleb(right, scale(right)))
@@ -228,7 +231,7 @@ def _to_integer(size: int) -> Callable[[Numeric], int]:
 
 
 def _is_valid_modifier(modifier: tuple[int, ...]) -> bool:
-    """Precision and scale; scales below zero (Postgres 15) are not taken."""
+    """Whether it is a precision and a scale. Negative scales, new in Postgres 15, are not accepted."""
     precision, digits = (*modifier, 0)[:2]
     return len(modifier) <= 2 and 1 <= precision <= _MAX_PRECISION and 0 <= digits <= precision
 

@@ -1,7 +1,8 @@
-"""How the module of a type says what its values are and how its operators, functions and casts are carried
-out; and the errors of values.
+"""The declarations in the module of a type: how its values are converted, and what its operators, functions
+and casts do; and the errors of values.
 
-Each such module has `TYPES`, its types by name, and `OPERATIONS`, by signature; `registry.py` collects them.
+Each such module has `TYPES`, its types by name, and `OPERATIONS`, by signature: `text || text`, `- int4`,
+`lower(text)`, `int4::numeric`. `registry.py` collects them.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 SPACE: Final = " \t\n\v\f\r"
-"""What the input functions of most types skip around a value: C's `isspace()`."""
+"""The blanks that the input functions of most types skip before and after a value: C's `isspace()`."""
 
 _SIGNS: Final = {"=": "==", "<>": "!=", "<": "<", ">": ">", "<=": "<=", ">=": ">="}
-"""Postgres's sign of a comparison → Python's."""
+"""The comparison operators of Postgres, and Python's for them."""
 
 
 class RowError(Exception):
-    """Evaluating the clause on this row raises an error in Postgres: overflow, division by zero, bad cast."""
+    """Postgres raises an error for this row: overflow, division by zero, invalid text for a cast."""
 
 
 class BadLiteral(ValueError):
-    """Text that is no value of the type, or in a form that is not taken; `reason` replaces the usual
+    """Text that is not a value of the type, or in a form that is not accepted. `reason` replaces the usual
     message.
     """
 
@@ -31,7 +32,7 @@ class BadLiteral(ValueError):
 
 
 class Modifier(NamedTuple):
-    """What may stand in parentheses behind a type's name, and the conversion of values that it means."""
+    """The parameters in parentheses after a type's name, and the conversion of values that they mean."""
 
     is_valid: Callable[[tuple[int, ...]], bool]
     conversion: Callable[[tuple[int, ...]], Callable[[Any], Any]]
@@ -39,7 +40,9 @@ class Modifier(NamedTuple):
 
 
 class TypeIO(NamedTuple):
-    """A type's conversions. `read` raises BadLiteral; `decode` is only given what the server wrote."""
+    """The conversions of a type: `decode` from the server's text, `read` from a client's, `write` to the
+    server's form. `read` raises BadLiteral.
+    """
 
     decode: Callable[[str], Any]
     read: Callable[[str], Any]
@@ -50,8 +53,8 @@ class TypeIO(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """Either `template`, Python source with `{0}`, `{1}` for the operands, or `call`, a function of the
-    operands.
+    """What an operator, function or cast does: `template`, Python source with `{0}`, `{1}` for the operands,
+    or `call`, a function of the operands.
     """
 
     template: str = ""
@@ -61,28 +64,32 @@ class Operation(NamedTuple):
     equality: str = ""
     """`eq` or `ne` when it is `=` or `<>` and equal values are one key of a dictionary."""
     ordered_text: str = ""
-    """The sign, when the operation orders values whose text, in years of four digits, has the same order."""
+    """Python's operator, if it is a comparison of values whose texts have the same order in years 0001 to
+    9999.
+    """
     collation: str = ""
-    """What it needs of the collation: `equal` determinism, `order` byte order, `case` known folding."""
+    """What it needs of the collation: `equal` that it is deterministic, `order` the order of bytes, `case`
+    known case rules.
+    """
     older: tuple[int, Operation] | None = None
-    """What older servers do: the first `server_version_num` that does as this one, and the operation."""
+    """What servers do that are older than a `server_version_num`, if that is something else."""
 
     def before(self, version: int, operation: Operation) -> Operation:
-        """This operation, with another for servers before `version` (`server_version_num`)."""
+        """This operation, with another one for servers older than `version` (`server_version_num`)."""
         return self._replace(older=(version, operation))
 
     def for_server(self, version: int) -> Operation:
-        """What a server of `version` does (`server_version_num`, 0 for the newest)."""
+        """The operation on a server of `version` (`server_version_num`, 0 for the newest)."""
         return self.older[1] if self.older is not None and 0 < version < self.older[0] else self
 
 
 def inline(template: str, *, collation: str = "", equality: str = "") -> Operation:
-    """An operation that cannot raise, as source."""
+    """An operation that does not raise, as source."""
     return Operation(template=template, collation=collation, equality=equality)
 
 
 def calls(function: Callable[..., Any], *, collation: str = "") -> Operation:
-    """An operation that is a function and cannot raise."""
+    """An operation that is a function and does not raise."""
     return Operation(call=function, collation=collation)
 
 
@@ -92,7 +99,7 @@ def raises(function: Callable[..., Any], *, collation: str = "") -> Operation:
 
 
 def reads(read: Callable[[str], Any]) -> Operation:
-    """The cast of text to a type whose input function is `read`, which may raise BadLiteral."""
+    """The cast of text by `read`, which may raise BadLiteral."""
 
     def cast(text: str) -> Any:
         try:
@@ -112,10 +119,10 @@ def comparisons(
     is_collated: bool = False,
     has_ordered_text: bool = False,
 ) -> dict[str, Operation]:
-    """`=`, `<>`, `<`, `>`, `<=`, `>=` of two types by signature, as Python compares `operands`.
+    """The comparisons of two types by signature, as Python compares `operands`.
 
-    `is_keyed` says that values are equal exactly when they are one key of a dictionary, `has_ordered_text`
-    that texts in years of four digits have the order of the values.
+    `is_keyed`: values are equal exactly when they are the same key in a dictionary. `has_ordered_text`:
+    texts of values in years 0001 to 9999 have the order of the values.
     """
     made = {}
     for sign, ours in _SIGNS.items():

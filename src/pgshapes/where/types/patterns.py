@@ -1,7 +1,7 @@
 """LIKE and ILIKE (manual: Pattern Matching).
 
-A pattern is cut at its `%` into pieces of fixed length, which are looked for from left to right: no pattern
-can make that slow. ILIKE is LIKE after folding both sides with the collation's lower().
+A pattern is split at its `%` into pieces of fixed length, which are searched for from left to right without
+backtracking, so no pattern is slow. ILIKE is LIKE after lower() of both operands.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from pgshapes.where.types.operation import Operation, RowError, raises
 _DIFFERS: Final = 0
 _TEXT_ENDS: Final = -1
 _MAX_DEPTH: Final = 100
-"""Pieces between `%`; each is a level of recursion."""
+"""Pieces of a malformed pattern; each is a level of recursion."""
 
 
 def refute(text: str, pattern: str) -> bool:
-    """False, for a text that differs before the pattern's end is met. Raises RowError for all others."""
+    """The match of a pattern that ends with its escape character: False if Postgres finds a difference, or
+    the end of the text, before the end of the pattern. Raises RowError otherwise. Transcribes `MatchText()`
+    of `like_match.c`.
+    """
     if pattern.count("%") > _MAX_DEPTH:
         raise RowError("LIKE pattern must not end with escape character")
     _match_text(text, 0, pattern, 0)
@@ -43,7 +46,7 @@ def _match_text(text: str, at: int, pattern: str, place: int) -> int:
 
 
 def _scan(text: str, at: int, pattern: str, place: int) -> int:
-    """After a `%`: try the rest of the pattern at every place of the text."""
+    """Match what follows a `%` at each position of the text."""
     while pattern[place] in "%_":
         if pattern[place] == "_":
             if at >= len(text):
@@ -72,8 +75,8 @@ class Pattern(NamedTuple):
 
 
 def split_pattern(pattern: str) -> list[list[str]] | None:
-    """Pieces between `%`; a piece is a list of characters, "" standing for any one. None for a pattern that
-    ends with its escape character.
+    """The pieces between `%`, each a list of characters with "" for `_`. None for a pattern that ends with
+    its escape character.
     """
     pieces: list[list[str]] = [[]]
     characters = iter(pattern)
@@ -94,7 +97,7 @@ def split_pattern(pattern: str) -> list[list[str]] | None:
 
 @lru_cache(maxsize=4096)
 def compile_pattern(pattern: str) -> Pattern:
-    """The test that a pattern means."""
+    """The test of a pattern."""
     pieces = split_pattern(pattern)
     if pieces is None:
         return Pattern("malformed", pattern, None)
@@ -106,7 +109,7 @@ def compile_pattern(pattern: str) -> Pattern:
 
 
 def _without_wildcards(pieces: list[str]) -> Pattern | None:
-    """A test by a method of str, if one does."""
+    """A test by one method of str, None if that is not enough."""
     first, *middle = pieces
     if not middle:
         return Pattern("exact", first, None)
@@ -120,7 +123,9 @@ def _without_wildcards(pieces: list[str]) -> Pattern | None:
 
 
 def _regex(pieces: list[list[str]]) -> str:
-    """Each piece but the last is taken where it first occurs (atomic groups: no backtracking over it)."""
+    """The regular expression: each piece but the last matches where it first occurs (atomic groups prevent
+    backtracking).
+    """
     sources = ["".join(re.escape(character) if character else "." for character in piece) for piece in pieces]
     if len(sources) == 1:
         return sources[0]
@@ -149,7 +154,7 @@ def not_like(text: str, pattern: str) -> bool:
 
 
 def escaped_pattern(pattern: str, escape: str) -> str:
-    """`pattern ESCAPE escape` as a pattern with the usual escape character (`like_escape`). Raises
+    """`pattern ESCAPE escape` as a pattern with the default escape character (`like_escape`). Raises
     RowError.
     """
     if escape == "\\":

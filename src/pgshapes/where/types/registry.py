@@ -1,7 +1,7 @@
-"""All types that a clause can compute with, and all operations by their signatures. Immutable.
+"""All types that a clause can compute with, and all operations by signature. Immutable.
 
-A type that is not listed may stand in `IS NULL` only. A declared signature that Postgres has not is an error
-at import.
+A column of any other type may be used in `IS NULL` only. A declared signature that `pg_catalog` does not
+have is an error at import.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _MODULES: Final = (
     *(dates, timestamps, intervals, arrays, documents),
 )
 _NO_ARRAYS: Final = frozenset({BPCHAR, JSONB})
-"""Types whose items do not compare as their Python values do, or cannot be hashed."""
+"""Types whose arrays are not supported: their values are not compared as Python compares them, or have no
+hash.
+"""
 
 _SCALARS: Final[dict[int, TypeIO]] = {
     TYPES_BY_NAME[name].oid: io for module in _MODULES for name, io in getattr(module, "TYPES", {}).items()
@@ -40,7 +42,7 @@ _ENUM: Final = texts.TYPES["text"]
 
 
 def type_io(of: PgType) -> TypeIO | None:
-    """The conversions of a type, None if a clause cannot compute with it."""
+    """The conversions of a type, None if clauses cannot compute with it."""
     if of.element is not None:
         element = None if of.element.oid in _NO_ARRAYS else type_io(of.element)
         return None if element is None else arrays.array_io(element)
@@ -48,8 +50,8 @@ def type_io(of: PgType) -> TypeIO | None:
 
 
 def collect(*declared: Mapping[str, Operation]) -> dict[str, Operation]:
-    """All declared operations. Raises LookupError for a signature that Postgres has not, or that is declared
-    twice.
+    """All declared operations. Raises LookupError for a signature that `pg_catalog` does not have, or that
+    is declared twice.
     """
     found: dict[str, Operation] = {}
     for operations in declared:
@@ -66,10 +68,12 @@ OPERATIONS: Final = collect(*(module.OPERATIONS for module in _MODULES))
 
 
 def operation_of(signature: str, server_version: int) -> Operation:
-    """How a server of a version (`server_version_num`, 0 for the newest) carries it out."""
+    """The operation on a server of `server_version` (`server_version_num`, 0 for the newest)."""
     return OPERATIONS[signature].for_server(server_version)
 
 
 def cast_signature(function: str, target: PgType) -> str:
-    """The signature of a conversion not to text; reading text goes by the target alone."""
+    """The signature of a cast by `function`, as in `CastTo`; that of reading text depends on the target
+    alone.
+    """
     return f"text::{target.name}" if function == "io" else function

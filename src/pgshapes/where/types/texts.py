@@ -1,12 +1,11 @@
 """text, varchar, char, name and enums: their values, functions, comparisons and casts (manual: Character
 Types; String Functions and Operators). LIKE is in `patterns.py`.
 
-Values are str; blank-padded char loses its blanks when it is compared.
+Values are str. Comparisons of char ignore its trailing blanks.
 
-lower() and upper() are as the collation's library has them (manual: Collation Support, Locale Providers):
-libc and the builtin provider map character by character; ICU maps whole strings, so that ß becomes SS and
-a final Σ becomes ς; C maps ASCII only. Turkish, Azeri and Lithuanian have rules of their own and are
-refused before.
+lower() and upper() do what the collation's provider does (manual: Collation Support, Locale Providers): libc
+and builtin map character by character; ICU maps whole strings, so that ß becomes SS and a final Σ becomes ς;
+C maps ASCII only. They are not known for Turkish, Azeri and Lithuanian.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ _UNICODE_16_LOWER: Final = {
     **{0x1C89: 0x1C8A, 0xA7CB: 0x264, 0xA7CC: 0xA7CD, 0xA7DA: 0xA7DB, 0xA7DC: 0x19B},
     **{code: code + 32 for code in range(0x10D50, 0x10D66)},
 }
-"""Letters that have had case since Unicode 16, which Python and the builtin provider of Postgres 17 do not
-have.
+"""Letters that have case since Unicode 16, which Python and the builtin provider of Postgres 17 do not know.
 """
 _UNICODE_16_UPPER: Final = {lower: upper for upper, lower in _UNICODE_16_LOWER.items()}
 _BUILTIN_UNICODE_16: Final = 180_000
@@ -65,24 +63,24 @@ def _has_unicode_16(collation: Collation, server_version: int) -> bool:
 
 
 def lower_c(text: str) -> str:
-    """ASCII letters only."""
+    """The mapping of ASCII letters."""
     return text.lower() if text.isascii() else text.translate(_ASCII_LOWER)
 
 
 def upper_c(text: str) -> str:
-    """ASCII letters only."""
+    """The mapping of ASCII letters."""
     return text.upper() if text.isascii() else text.translate(_ASCII_UPPER)
 
 
 def lower_by_character(text: str) -> str:
-    """Each character by its simple mapping."""
+    """The simple mapping of each character."""
     if text.isascii() or not ("\u0130" in text or "\u03a3" in text):
         return text.lower()
     return "".join("i" if character == "\u0130" else character.lower() for character in text)
 
 
 def upper_by_character(text: str) -> str:
-    """Each character by its simple mapping."""
+    """The simple mapping of each character."""
     return text.upper() if text.isascii() else "".join(map(_simple_upper, text))
 
 
@@ -98,12 +96,12 @@ _MAX_CHARACTERS: Final = 10_485_760
 
 
 def read_text(text: str) -> str:
-    """Text is itself."""
+    """The text itself."""
     return text
 
 
 def read_name(text: str) -> str:
-    """A name, cut to 63 bytes as the server does."""
+    """A name, truncated to 63 bytes as in the server."""
     return text.encode()[:63].decode(errors="ignore")
 
 
@@ -122,12 +120,12 @@ def _padded(modifier: tuple[int, ...]) -> Callable[[str], str]:
 
 
 def concat(*parts: str | None) -> str:
-    """All parts that are not NULL, joined."""
+    """The concatenation of all parts that are not NULL."""
     return "".join(part for part in parts if part is not None)
 
 
 def _trim(method: str) -> Operation:
-    """No characters to trim trim nothing, where Python would trim blanks."""
+    """The trimming of given characters; without any nothing is trimmed, where Python would trim blanks."""
     return inline(f"({{0}}.{method}({{1}}) if {{1}} else {{0}})", collation="equal")
 
 

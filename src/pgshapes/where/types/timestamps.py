@@ -1,9 +1,9 @@
 """time, timestamp and timestamptz: their values, arithmetic, comparisons and casts (manual: Date/Time Types;
 Date/Time Functions and Operators).
 
-A timestamp is microseconds since 2000-01-01 00:00 (UTC for timestamptz), a time microseconds since midnight,
-as Postgres stores them; infinities are the ends of the stored integer. Sessions run with TimeZone UTC and
-DateStyle ISO, so timestamptz computes as timestamp does. Results beyond the types' ranges are errors.
+A timestamp is microseconds since 2000-01-01 00:00 (UTC for timestamptz), a time is microseconds since
+midnight, as Postgres stores them; infinities are the ends of the stored integer. Sessions run with TimeZone
+UTC and DateStyle ISO, so timestamptz is computed as timestamp. Results out of range are errors.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TIMESTAMP_NEGATIVE_INFINITY: Final = -(2**63)
 _INFINITE_TIMESTAMPS: Final = (TIMESTAMP_INFINITY, TIMESTAMP_NEGATIVE_INFINITY)
 FIRST_TIMESTAMP: Final = -211_813_488_000_000_000
 END_TIMESTAMP: Final = 9_223_371_331_200_000_000
-"""294277-01-01, the first instant that is too late."""
+"""294277-01-01, the first timestamp that is out of range."""
 
 _CLOCK: Final = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:\.(?P<fraction>\d{0,6}))?)?"
 _ZONE: Final = r" ?(?P<zone>Z|UTC|GMT|(?P<sign>[+-])(?P<zh>\d{1,2})(?::?(?P<zm>\d{2})(?::(?P<zs>\d{2}))?)?)"
@@ -60,7 +60,7 @@ _FIXED_ZONE: Final = re.compile(
 
 
 def read_time(text: str) -> int:
-    """A time of day from a user's text, also as the server writes it. Raises BadLiteral."""
+    """A time from a client's text, also from the server's. Raises BadLiteral."""
     found = _TIME_FORM.fullmatch(text.strip(SPACE))
     if found is None:
         raise BadLiteral
@@ -68,7 +68,7 @@ def read_time(text: str) -> int:
 
 
 def write_time(microseconds: int) -> str:
-    """As `time_out` writes it."""
+    """The text that `time_out` writes."""
     minutes, rest = divmod(microseconds, 60_000_000)
     seconds, fraction = divmod(rest, 1_000_000)
     digits = f".{fraction:06d}".rstrip("0") if fraction else ""
@@ -76,7 +76,7 @@ def write_time(microseconds: int) -> str:
 
 
 def decode_timestamp(text: str) -> int:
-    """A timestamp as the server writes it, and a timestamptz under TimeZone UTC."""
+    """A timestamp from the server's text, or a timestamptz under TimeZone UTC."""
     if len(text) > 18 and text[4] == "-" and text[13] == ":" and text[-1] != "C":
         days = date.fromisoformat(text[:10]).toordinal() - ORDINAL_2000
         seconds = int(text[11:13]) * 3600 + int(text[14:16]) * 60 + int(text[17:19])
@@ -86,17 +86,17 @@ def decode_timestamp(text: str) -> int:
 
 
 def read_timestamp(text: str) -> int:
-    """A timestamp from a user's ISO text; a zone is ignored, as Postgres does. Raises BadLiteral."""
+    """A timestamp from a client's ISO text; a zone is ignored, as in Postgres. Raises BadLiteral."""
     return _read_timestamp(text, is_zoned=False)
 
 
 def read_timestamptz(text: str) -> int:
-    """A timestamptz from a user's ISO text; without a zone it is UTC. Raises BadLiteral."""
+    """A timestamptz from a client's ISO text, in UTC if it has no zone. Raises BadLiteral."""
     return _read_timestamp(text, is_zoned=True)
 
 
 def write_timestamp(timestamp: int) -> str:
-    """As `timestamp_out` writes it under DateStyle ISO."""
+    """The text that `timestamp_out` writes under DateStyle ISO."""
     if timestamp in (TIMESTAMP_INFINITY, TIMESTAMP_NEGATIVE_INFINITY):
         return "infinity" if timestamp > 0 else "-infinity"
     days, clock = divmod(timestamp, DAY_US)
@@ -105,7 +105,7 @@ def write_timestamp(timestamp: int) -> str:
 
 
 def write_timestamptz(timestamp: int) -> str:
-    """As `timestamptz_out` writes it under DateStyle ISO and TimeZone UTC."""
+    """The text that `timestamptz_out` writes under DateStyle ISO and TimeZone UTC."""
     text = write_timestamp(timestamp)
     if text.endswith("infinity"):
         return text
@@ -137,7 +137,7 @@ def _clock(found: re.Match[str]) -> int:
 
 
 def _offset(found: re.Match[str]) -> int:
-    """Microseconds that the zone is ahead of UTC."""
+    """How many microseconds the zone is ahead of UTC."""
     if not found["sign"]:
         return 0
     hours, minutes, seconds = int(found["zh"]), int(found["zm"] or 0), int(found["zs"] or 0)
@@ -147,7 +147,7 @@ def _offset(found: re.Match[str]) -> int:
 
 
 def timestamp_of_date(days: int) -> int:
-    """A date as a timestamp to compare with: what is beyond timestamps stays below infinity."""
+    """A date as a timestamp for comparisons: dates beyond the range of timestamps stay less than infinity."""
     if days == DATE_INFINITY:
         return TIMESTAMP_INFINITY
     if days == DATE_NEGATIVE_INFINITY:
@@ -156,7 +156,7 @@ def timestamp_of_date(days: int) -> int:
 
 
 def date_to_timestamp(days: int) -> int:
-    """Midnight of a date. Raises RowError when timestamps do not reach it."""
+    """Midnight of a date. Raises RowError for a date beyond the range of timestamps."""
     timestamp = timestamp_of_date(days)
     if abs(days) < DATE_INFINITY and timestamp >= END_TIMESTAMP:
         raise RowError("date out of range for timestamp")
@@ -164,7 +164,7 @@ def date_to_timestamp(days: int) -> int:
 
 
 def timestamp_to_date(timestamp: int) -> int:
-    """The date of an instant, in UTC."""
+    """The date of a timestamp."""
     if timestamp == TIMESTAMP_INFINITY:
         return DATE_INFINITY
     if timestamp == TIMESTAMP_NEGATIVE_INFINITY:
@@ -173,7 +173,7 @@ def timestamp_to_date(timestamp: int) -> int:
 
 
 def add_to_timestamp(timestamp: int, interval: Interval) -> int:
-    """A timestamp and an interval: months first, then days, then the rest. Raises RowError."""
+    """`timestamp + interval`: months are added first, then days, then the rest. Raises RowError."""
     if intervals.is_infinite(interval):
         return _add_infinite(timestamp, interval)
     if timestamp in _INFINITE_TIMESTAMPS:
@@ -186,7 +186,7 @@ def add_to_timestamp(timestamp: int, interval: Interval) -> int:
 
 
 def subtract_from_timestamp(timestamp: int, interval: Interval) -> int:
-    """A timestamp less an interval. Raises RowError."""
+    """`timestamp - interval`. Raises RowError."""
     return add_to_timestamp(timestamp, intervals.negate(interval))
 
 
@@ -212,7 +212,7 @@ def _checked(timestamp: int) -> int:
 
 
 def subtract_timestamps(left: int, right: int) -> Interval:
-    """The interval between two timestamps, in days and less. Raises RowError."""
+    """`left - right`: days and less, no months. Raises RowError."""
     infinite = {TIMESTAMP_INFINITY: 1, TIMESTAMP_NEGATIVE_INFINITY: -1}
     sign = infinite.get(left, 0) - infinite.get(right, 0)
     if left in infinite or right in infinite:
@@ -223,7 +223,7 @@ def subtract_timestamps(left: int, right: int) -> Interval:
 
 
 def subtract_finite_timestamps(left: int, right: int) -> Interval:
-    """As `subtract_timestamps`, before Postgres 17: there is no infinite interval. Raises RowError."""
+    """`left - right` before Postgres 17, which has no infinite interval. Raises RowError."""
     if left in _INFINITE_TIMESTAMPS or right in _INFINITE_TIMESTAMPS:
         raise RowError("cannot subtract infinite timestamps")
     return subtract_timestamps(left, right)
@@ -236,24 +236,24 @@ def join_date_and_time(day: int, time: int) -> int:
 
 
 def add_to_time(time: int, interval: Interval) -> int:
-    """A time of day, round the clock. Raises RowError."""
+    """`time + interval`, modulo 24 hours. Raises RowError."""
     if intervals.is_infinite(interval):
         raise RowError("cannot add infinite interval to time")
     return (time + interval.microseconds) % DAY_US
 
 
 def subtract_from_time(time: int, interval: Interval) -> int:
-    """A time of day, round the clock. Raises RowError."""
+    """`time - interval`, modulo 24 hours. Raises RowError."""
     if intervals.is_infinite(interval):
         raise RowError("cannot subtract infinite interval from time")
     return (time - interval.microseconds) % DAY_US
 
 
 def zone_offset(zone: str) -> int:
-    """Microseconds that a zone is ahead of UTC, for UTC itself and fixed offsets. Raises RowError for all
-    else.
+    """How many microseconds a zone is ahead of UTC. Raises RowError for zones other than UTC and fixed
+    offsets.
 
-    As everywhere in `AT TIME ZONE`, offsets have POSIX signs: `+02` is west of Greenwich.
+    In `AT TIME ZONE`, offsets have POSIX signs: `+02` is west of Greenwich.
     """
     if zone.lower() in ("utc", "gmt", "z"):
         return 0
@@ -265,7 +265,7 @@ def zone_offset(zone: str) -> int:
 
 
 def is_fixed_zone(zone: str) -> bool:
-    """Whether a zone is one that `zone_offset` knows."""
+    """Whether `zone_offset` knows the zone."""
     try:
         zone_offset(zone)
     except RowError:
@@ -274,12 +274,12 @@ def is_fixed_zone(zone: str) -> bool:
 
 
 def to_zone(zone: str, timestamp: int) -> int:
-    """The local timestamp of an instant in a zone. Raises RowError."""
+    """`timestamptz AT TIME ZONE zone`. Raises RowError."""
     return _shifted(timestamp, zone_offset(zone))
 
 
 def from_zone(zone: str, timestamp: int) -> int:
-    """The instant of a local timestamp in a zone. Raises RowError."""
+    """`timestamp AT TIME ZONE zone`. Raises RowError."""
     return _shifted(timestamp, -zone_offset(zone))
 
 
@@ -288,7 +288,7 @@ def _shifted(timestamp: int, offset: int) -> int:
 
 
 def _of_timestamps(name: str) -> Iterator[tuple[str, Operation]]:
-    """What timestamp and timestamptz do alike."""
+    """The operations that timestamp and timestamptz have in common."""
     yield from comparisons(name, name, is_keyed=True, has_ordered_text=True).items()
     yield from comparisons(name, "date", operands=("{0}", "timestamp_of_date({1})")).items()
     yield from comparisons("date", name, operands=("timestamp_of_date({0})", "{1}")).items()
