@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pgshapes.where.codegen.call_source import fold_of
+from pgshapes.where.codegen.call_source import case_mapping
 from pgshapes.where.codegen.emission import Emission, is_canonical, is_match
 from pgshapes.where.language.tree import Apply, ArrayOf, Const, Quantified, Subscript, plain_column
 from pgshapes.where.types.arrays import Array, decode_array, element_at, slice_of, stack, vector
+from pgshapes.where.types.operation import CaseMapping
 from pgshapes.where.types.registry import OPERATIONS
 
 
@@ -54,15 +55,15 @@ def _element_test(emission: Emission, expr: Quantified) -> str:
         expr.type, expr.at, expr.operator, expr.signature, (expr.left, Const(element, expr.at, None)), True
     )
     if is_match(pair):
-        fold = fold_of(emission, pair)
+        mapping = case_mapping(emission, pair)
         call = operation.call
         assert call is not None
-        return emission.names.bind(call if fold is None else _folding(call, fold))
+        return emission.names.bind(call if mapping is None else _after_mapping(call, mapping))
     return f"(lambda a, b: {emission.names.applied(operation, ['a', 'b'])})"
 
 
-def _folding(call: Callable[..., Any], fold: Callable[[str], str]) -> Callable[[str, str], Any]:
-    return lambda text, pattern: call(fold(text), fold(pattern))
+def _after_mapping(call: Callable[..., Any], mapping: CaseMapping) -> Callable[[str, str], Any]:
+    return lambda text, pattern: call(mapping(text), mapping(pattern))
 
 
 def any_of(test: Callable[[Any, Any], bool], left: Any, array: Array | None) -> bool | None:

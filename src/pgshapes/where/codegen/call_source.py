@@ -13,22 +13,22 @@ from pgshapes.where.codegen.emission import Emission, Operand, is_canonical, is_
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Const, Expr, plain_column
 from pgshapes.where.pg_catalog import TEXT, PgType
-from pgshapes.where.types import texts
 from pgshapes.where.types.arrays import Array
+from pgshapes.where.types.operation import CaseMapping
 from pgshapes.where.types.patterns import compile_pattern, not_like
 from pgshapes.where.types.registry import OPERATIONS, cast_signature, type_io
-from pgshapes.where.types.texts import Fold, lower_of
 
 
-def fold_of(emission: Emission, expr: Apply) -> Fold | None:
-    """lower() of the call's collation, None for a match that is sensitive to case. Raises Refusal."""
-    if OPERATIONS[expr.signature].collation != "case":
+def case_mapping(emission: Emission, expr: Apply) -> CaseMapping | None:
+    """What the call applies to its operands, None if it is sensitive to case. Raises Refusal."""
+    mapping_of = OPERATIONS[expr.signature].case_mapping
+    if mapping_of is None:
         return None
     collation = emission.collation(expr)
-    fold = None if collation is None else lower_of(collation, emission.server_version)
-    if fold is None:
+    mapping = None if collation is None else mapping_of(collation, emission.server_version)
+    if mapping is None:
         raise Refusal("the case rules of the collation are not known", at=expr.at)
-    return fold
+    return mapping
 
 
 def match_source(emission: Emission, expr: Apply, subject: str, pattern: str) -> str:
@@ -37,15 +37,15 @@ def match_source(emission: Emission, expr: Apply, subject: str, pattern: str) ->
     """
     call = OPERATIONS[expr.signature].call
     assert call is not None
-    fold = fold_of(emission, expr)
-    if fold is not None:
-        folded = emission.names.bind(fold)
-        subject = f"{subject}.lower()" if fold is str.lower else f"{folded}({subject})"
+    mapping = case_mapping(emission, expr)
+    if mapping is not None:
+        bound = emission.names.bind(mapping)
+        subject = f"{subject}.lower()" if mapping is str.lower else f"{bound}({subject})"
     constant = expr.args[1]
     if not isinstance(constant, Const) or constant.text is None:
-        pattern = pattern if fold is None else f"{emission.names.bind(fold)}({pattern})"
+        pattern = pattern if mapping is None else f"{emission.names.bind(mapping)}({pattern})"
         return f"{emission.names.bind(call)}({subject}, {pattern})"
-    text = constant.text if fold is None else fold(constant.text)
+    text = constant.text if mapping is None else mapping(constant.text)
     test = _match_test(emission, expr, subject, text)
     return f"(not {test})" if call is not_like else test
 
@@ -62,9 +62,6 @@ def _match_test(emission: Emission, expr: Apply, subject: str, pattern: str) -> 
     if kind == "contains":
         return f"({wanted} in {subject})"
     return f"{subject}.{'startswith' if kind == 'prefix' else 'endswith'}({wanted})"
-
-
-_FOLDS = {"lower(text)": texts.lower_of, "upper(text)": texts.upper_of}
 
 
 def call_value(emission: Emission, expr: Apply) -> str:
@@ -150,19 +147,11 @@ def _strict(emission: Emission, expr: Apply) -> tuple[str, str]:
     uses = [operand.use for operand in operands]
     if is_match(expr):
         use = match_source(emission, expr, *uses)
-    elif expr.signature in _FOLDS:
-        use = f"{emission.names.bind(_fold(emission, expr))}({uses[0]})"
+    elif (mapping := case_mapping(emission, expr)) is not None:
+        use = f"{emission.names.bind(mapping)}({uses[0]})"
     else:
         use = emission.names.applied(emission.operation(expr.signature), uses)
     return join_guards(operands, expr.args), use
-
-
-def _fold(emission: Emission, expr: Apply) -> texts.Fold:
-    collation = emission.collation(expr)
-    fold = None if collation is None else _FOLDS[expr.signature](collation, emission.server_version)
-    if fold is None:
-        raise Refusal("the case rules of the collation are not known", at=expr.at)
-    return fold
 
 
 def _text_comparison(emission: Emission, expr: Apply, *, wanted: bool) -> str | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from pgshapes.where.collation import Collation
+
 SPACE: Final = " \t\n\v\f\r"
 """The blanks that the input functions of most types skip before and after a value: C's `isspace()`."""
 
@@ -29,6 +31,12 @@ class BadLiteral(ValueError):
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+CaseMapping = Callable[[str], str]
+"""lower() or upper()."""
+CaseMappingOf = Callable[[Collation, int], CaseMapping | None]
+"""The mapping of a collation on a server of a version, None if it is not known."""
 
 
 class Modifier(NamedTuple):
@@ -71,6 +79,8 @@ class Operation(NamedTuple):
     """What it needs of the collation: `equal` that it is deterministic, `order` the order of bytes, `case`
     known case rules.
     """
+    case_mapping: CaseMappingOf | None = None
+    """What is applied to the operands before it, or instead of it if it is a function of one operand."""
     older: tuple[int, Operation] | None = None
     """What servers do that are older than a `server_version_num`, if that is something else."""
 
@@ -88,14 +98,19 @@ def inline(template: str, *, collation: str = "", equality: str = "") -> Operati
     return Operation(template=template, collation=collation, equality=equality)
 
 
-def calls(function: Callable[..., Any], *, collation: str = "") -> Operation:
+def calls(
+    function: Callable[..., Any], *, collation: str = "", case_mapping: CaseMappingOf | None = None
+) -> Operation:
     """An operation that is a function and does not raise."""
-    return Operation(call=function, collation=collation)
+    need = collation if case_mapping is None else "case"
+    return Operation(call=function, collation=need, case_mapping=case_mapping)
 
 
-def raises(function: Callable[..., Any], *, collation: str = "") -> Operation:
+def raises(
+    function: Callable[..., Any], *, collation: str = "", case_mapping: CaseMappingOf | None = None
+) -> Operation:
     """An operation that is a function and may raise RowError."""
-    return Operation(call=function, can_raise=True, collation=collation)
+    return calls(function, collation=collation, case_mapping=case_mapping)._replace(can_raise=True)
 
 
 def reads(read: Callable[[str], Any]) -> Operation:

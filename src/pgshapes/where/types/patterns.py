@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pgshapes.where.types.operation import Operation, RowError, raises
+from pgshapes.where.types.texts import lower_of
 
 _DIFFERS: Final = 0
 _TEXT_ENDS: Final = -1
@@ -173,14 +174,20 @@ def escaped_pattern(pattern: str, escape: str) -> str:
     return "".join(made)
 
 
-def _matches() -> Iterator[tuple[str, Operation]]:
-    for kind in ("text", "name", "bpchar"):
-        for stars, need in (("", "equal"), ("*", "case")):
-            yield f"{kind} ~~{stars} text", raises(like, collation=need)
-            yield f"{kind} !~~{stars} text", raises(not_like, collation=need)
-    for kind in ("text", "name"):
-        yield f"like({kind}, text)", raises(like, collation="equal")
-        yield f"notlike({kind}, text)", raises(not_like, collation="equal")
+def _matches(kind: str) -> Iterator[tuple[str, Operation]]:
+    yield f"{kind} ~~ text", raises(like, collation="equal")
+    yield f"{kind} !~~ text", raises(not_like, collation="equal")
+    yield f"{kind} ~~* text", raises(like, case_mapping=lower_of)
+    yield f"{kind} !~~* text", raises(not_like, case_mapping=lower_of)
 
 
-OPERATIONS: Final = {**dict(_matches()), "like_escape(text, text)": raises(escaped_pattern)}
+OPERATIONS: Final = {
+    **dict(_matches("text")),
+    **dict(_matches("name")),
+    **dict(_matches("bpchar")),
+    "like(text, text)": raises(like, collation="equal"),
+    "like(name, text)": raises(like, collation="equal"),
+    "notlike(text, text)": raises(not_like, collation="equal"),
+    "notlike(name, text)": raises(not_like, collation="equal"),
+    "like_escape(text, text)": raises(escaped_pattern),
+}

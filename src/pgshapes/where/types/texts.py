@@ -11,12 +11,18 @@ C maps ASCII only. They are not known for Turkish, Azeri and Lithuanian.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from pgshapes.where.collation import Collation
-from pgshapes.where.types.operation import Modifier, Operation, TypeIO, calls, comparisons, inline
-
-Fold = Callable[[str], str]
+from pgshapes.where.types.operation import (
+    CaseMapping,
+    Modifier,
+    Operation,
+    TypeIO,
+    calls,
+    comparisons,
+    inline,
+)
 
 _ASCII_LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _ASCII_UPPER: Final = {code: code - 32 for code in range(ord("a"), ord("z") + 1)}
@@ -24,42 +30,9 @@ _UNICODE_16_LOWER: Final = {
     **{0x1C89: 0x1C8A, 0xA7CB: 0x264, 0xA7CC: 0xA7CD, 0xA7DA: 0xA7DB, 0xA7DC: 0x19B},
     **{code: code + 32 for code in range(0x10D50, 0x10D66)},
 }
-"""Letters that have case since Unicode 16, which Python and the builtin provider of Postgres 17 do not know.
-"""
+"""Letters that have case since Unicode 16. Python and the builtin provider of Postgres 17 do not know it."""
 _UNICODE_16_UPPER: Final = {lower: upper for upper, lower in _UNICODE_16_LOWER.items()}
 _BUILTIN_UNICODE_16: Final = 180_000
-
-
-def lower_of(collation: Collation, server_version: int) -> Fold | None:
-    """lower() of a collation, None if it is not known."""
-    if collation.is_plain_c:
-        return lower_c
-    if not collation.folds_ascii_plainly:
-        return None
-    fold = str.lower if _maps_strings(collation) else lower_by_character
-    if _has_unicode_16(collation, server_version):
-        return lambda text: fold(text).translate(_UNICODE_16_LOWER)
-    return fold
-
-
-def upper_of(collation: Collation, server_version: int) -> Fold | None:
-    """upper() of a collation, None if it is not known."""
-    if collation.is_plain_c:
-        return upper_c
-    if not collation.folds_ascii_plainly:
-        return None
-    fold = str.upper if _maps_strings(collation) else upper_by_character
-    if _has_unicode_16(collation, server_version):
-        return lambda text: fold(text).translate(_UNICODE_16_UPPER)
-    return fold
-
-
-def _maps_strings(collation: Collation) -> bool:
-    return collation.provider == "i" or collation.locale == "PG_UNICODE_FAST"
-
-
-def _has_unicode_16(collation: Collation, server_version: int) -> bool:
-    return collation.provider == "b" and (server_version or _BUILTIN_UNICODE_16) >= _BUILTIN_UNICODE_16
 
 
 def lower_c(text: str) -> str:
@@ -91,6 +64,39 @@ def _simple_upper(character: str) -> str:
     title = character.title()
     return title if len(title) == 1 else character
 
+
+class _Mappings(NamedTuple):
+    """lower() or upper() of the providers."""
+
+    of_ascii: CaseMapping
+    of_characters: CaseMapping
+    of_strings: CaseMapping
+    unicode_16: dict[int, int]
+
+    def of_collation(self, collation: Collation, server_version: int) -> CaseMapping | None:
+        """The mapping that a collation has, None if it is not known."""
+        if collation.is_plain_c:
+            return self.of_ascii
+        if not collation.folds_ascii_plainly:
+            return None
+        mapping = self.of_strings if _maps_strings(collation) else self.of_characters
+        if _has_unicode_16(collation, server_version):
+            return lambda text: mapping(text).translate(self.unicode_16)
+        return mapping
+
+
+def _maps_strings(collation: Collation) -> bool:
+    return collation.provider == "i" or collation.locale == "PG_UNICODE_FAST"
+
+
+def _has_unicode_16(collation: Collation, server_version: int) -> bool:
+    return collation.provider == "b" and (server_version or _BUILTIN_UNICODE_16) >= _BUILTIN_UNICODE_16
+
+
+lower_of: Final = _Mappings(lower_c, lower_by_character, str.lower, _UNICODE_16_LOWER).of_collation
+"""lower() of a collation and a server version, None if it is not known."""
+upper_of: Final = _Mappings(upper_c, upper_by_character, str.upper, _UNICODE_16_UPPER).of_collation
+"""upper() of a collation and a server version, None if it is not known."""
 
 _MAX_CHARACTERS: Final = 10_485_760
 
@@ -149,8 +155,8 @@ OPERATIONS: Final = {
     "anyenum = anyenum": inline("{0} == {1}", equality="eq"),
     "anyenum <> anyenum": inline("{0} != {1}", equality="ne"),
     "text || text": inline("({0} + {1})"),
-    "lower(text)": calls(str.lower, collation="case"),
-    "upper(text)": calls(str.upper, collation="case"),
+    "lower(text)": calls(str.lower, case_mapping=lower_of),
+    "upper(text)": calls(str.upper, case_mapping=upper_of),
     "length(text)": _LENGTH,
     "char_length(text)": _LENGTH,
     "character_length(text)": _LENGTH,
