@@ -17,7 +17,7 @@ from itertools import product
 from typing import Final
 
 from pgshapes.where.types.integers import SIZES, in_range
-from pgshapes.where.types.numerics import DECIMAL, INFINITE, NAN, NotANumber, Numeric, read_numeric
+from pgshapes.where.types.numerics import DECIMAL, NAN, NotANumber, Numeric, read_numeric, special_number
 from pgshapes.where.types.operation import (
     SPACE,
     BadLiteral,
@@ -57,11 +57,9 @@ def read_float4(text: str) -> Float:
 
 def _read_float(text: str, name: str, convert: Callable[[str], float]) -> Float:
     trimmed = text.strip(SPACE)
-    if trimmed.lower() == "nan":
-        return NAN
-    infinite = INFINITE.fullmatch(trimmed)
-    if infinite is not None:
-        return float(f"{infinite[1]}inf")
+    special = special_number(trimmed)
+    if special is not None:
+        return NAN if isinstance(special, NotANumber) else float(special)
     if DECIMAL.fullmatch(trimmed) is None:
         raise BadLiteral
     value = convert(trimmed)

@@ -34,7 +34,7 @@ point.
 """
 
 DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,5})?", re.ASCII)
-INFINITE: Final = re.compile(r"([+-]?)(?:inf|infinity)", re.ASCII | re.IGNORECASE)
+_INFINITE: Final = re.compile(r"([+-]?)(?:inf|infinity)", re.ASCII | re.IGNORECASE)
 
 _MAX_DIGITS: Final = 131_072
 _MAX_SCALE: Final = 16_383
@@ -72,14 +72,20 @@ def decode_numeric(text: str) -> Numeric:
     return NAN if text == "NaN" else Decimal(text)
 
 
+def special_number(text: str) -> Numeric | None:
+    """NaN or an infinity, None for any other text."""
+    if text.lower() == "nan":
+        return NAN
+    infinite = _INFINITE.fullmatch(text)
+    return None if infinite is None else Decimal(f"{infinite[1]}Infinity")
+
+
 def read_numeric(text: str) -> Numeric:
     """A numeric from a client's text. Raises BadLiteral."""
     trimmed = text.strip(SPACE)
-    if trimmed.lower() == "nan":
-        return NAN
-    infinite = INFINITE.fullmatch(trimmed)
-    if infinite is not None:
-        return Decimal(f"{infinite[1]}Infinity")
+    special = special_number(trimmed)
+    if special is not None:
+        return special
     if DECIMAL.fullmatch(trimmed) is None:
         raise BadLiteral
     try:
