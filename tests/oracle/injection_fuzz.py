@@ -1,9 +1,10 @@
-"""Hostile texts as clauses, parameters, table and column names: none may change a statement or our source.
+"""Hostile texts as clauses, parameters, table and column names: none may change a statement or the Python
+source.
 
-`python -m tests.oracle.injection_fuzz --strings 100000` runs it at length. For every text that is taken,
-Postgres's own grammar must read our SQL back as what we meant: one SELECT, one table of that name, as many
-columns as we asked for, each value one literal, also when backslashes escape; and the Python source must be
-made of our names only.
+`python -m tests.oracle.injection_fuzz --strings 100000` is a long run. For every text that is accepted,
+Postgres's own grammar must parse our SQL as intended: one SELECT, one table of that name, as many columns as
+were asked for, each value one literal, also where backslashes are escapes. The Python source must consist of
+known names only.
 """
 
 from __future__ import annotations
@@ -151,22 +152,22 @@ def parse_without_standard_strings(sql: str, *, standard: bool = False) -> bytes
 
 
 class Broken(AssertionError):
-    """A text that got further than it may."""
+    """A text changed a statement or source."""
 
 
 def hostile(pick: random.Random) -> str:
-    """A text of pieces that have hurt others."""
+    """A text made of pieces that are known from injection attacks."""
     return "".join(pick.choice(_PIECES) for _ in range(pick.randint(1, 9)))
 
 
 def relation(table: str, name: str) -> Relation:
-    """A table whose names are hostile."""
+    """A table with hostile names."""
     columns = (column(name, "text"), column("a", "text"), column("n", "int4"), column("ta", "_text"))
     return Relation(1, table, table, "r", columns, (), 1, database_collation="C")
 
 
 def templates(text: str, name: str) -> list[tuple[str, dict[str, str]]]:
-    """The ways in: the clause itself, a literal in it, a parameter, a column's name."""
+    """The ways a text gets in: the clause, a literal, a parameter, the name of a column."""
     literal = "'" + text.replace("'", "''") + "'"
     quoted = '"' + name.replace('"', '""') + '"'
     return [
@@ -179,7 +180,7 @@ def templates(text: str, name: str) -> list[tuple[str, dict[str, str]]]:
 
 
 def check_text(pick: random.Random, outcomes: Counter[str]) -> None:
-    """Two ways in for one text. Raises Broken."""
+    """Check one text in two of these ways. Raises Broken."""
     text, table = hostile(pick), hostile(pick)
     safe = "".join(mark for mark in table if mark != "\0" and not 0xD800 <= ord(mark) < 0xE000) or "x"
     over = relation(safe, safe[::-1])
@@ -194,7 +195,7 @@ def check_text(pick: random.Random, outcomes: Counter[str]) -> None:
 
 
 def check_taken(prepared: PreparedClause, over: Relation, params: dict[str, str]) -> None:
-    """A clause that was taken. Raises Broken."""
+    """Check a clause that was accepted. Raises Broken."""
     sql = prepared.authority_sql
     _check_statement(sql, over, len(prepared._described))
     if parse_without_standard_strings(sql) != parse_without_standard_strings(sql, standard=True):
@@ -270,7 +271,7 @@ def _check_source(source: str) -> None:
 
 
 def run(strings: int, seed: int) -> Counter[str]:
-    """Check that many texts. Raises Broken."""
+    """Check `strings` texts. Raises Broken."""
     pick = random.Random(seed)
     outcomes: Counter[str] = Counter()
     for _ in range(strings):
@@ -279,7 +280,7 @@ def run(strings: int, seed: int) -> Counter[str]:
 
 
 def main() -> None:
-    """Run at length."""
+    """Run with the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--strings", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)

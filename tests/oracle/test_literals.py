@@ -1,4 +1,4 @@
-"""Literals mean what they mean to the server: every edge value and every odd form, read and written."""
+"""Literals have the server's meaning: every edge value and every unusual form, read and written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ END $$
 """
 _SETTINGS = "SET DateStyle = 'ISO, DMY'; SET TimeZone = 'UTC'; SET IntervalStyle = 'iso_8601'"
 _MAY_BE_REFUSED = 0.75
-"""Share of literals that we must agree on; the others are in forms that need clocks or settings."""
+"""The share of literals that must be accepted; the others have forms that depend on clock or settings."""
 
 
 def _ours(kind: str, literal: str) -> str | None:
@@ -48,7 +48,7 @@ def _same(kind: str, ours: str, theirs: str) -> bool:
 
 @pytest.mark.parametrize("kind", [kind for kind in EDGES if kind not in ("mood", "age", "bpchar")])
 def test_literals_of_a_type(kind: str, sql: psycopg.Connection) -> None:
-    """What we take has the server's text; what the server refuses we refuse."""
+    """An accepted literal has the server's text; a literal that the server refuses is refused."""
     pick = random.Random(kind)
     literals = [*EDGES[kind], *ODD.get(kind, []), *(random_value(pick, kind) for _ in range(300))]
     of = TYPES_BY_NAME[kind]

@@ -1,4 +1,4 @@
-"""Overloads are chosen as the server chooses them: every operator over every pair of types."""
+"""Overloads are resolved as in the server: every operator over every pair of types."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ END $$
 
 
 def test_every_operator_over_all_pairs_of_types(sql: psycopg.Connection) -> None:
-    """We find the server's result type, or nothing where it finds none."""
+    """The result has the server's type, and there is none where the server finds no operator."""
     sql.execute("CREATE TYPE mood AS ENUM ('sad', 'happy')")
     sql.execute(_TYPE_OF)
     row = sql.execute("SELECT oid::int8 FROM pg_type WHERE typname = 'mood'").fetchone()

@@ -1,4 +1,6 @@
-"""The shipped `pg_catalog.tsv` is what its tool makes, and holds nothing that older servers lack."""
+"""The shipped `pg_catalog.tsv` is what `tools/update_pg_catalog.py` makes from Postgres 18, and from
+Postgres 16.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""20,000 seeded pairs of clause and row: we must answer as Postgres does, or have refused the clause."""
+"""20,000 seeded pairs of clause and row: evaluated as in Postgres, or refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIRST = int(os.environ.get("PGSHAPES_ORACLE_SEED", "1000"))
 
 @pytest.mark.parametrize("seed", range(_FIRST, _FIRST + 4))
 def test_random_clauses_over_random_rows(seed: int, sql: psycopg.Connection) -> None:
-    """No difference; and the language is wide enough that few valid clauses are refused."""
+    """There is no difference, and fewer than a fifth of the clauses are refused."""
     totals = Oracle(sql, seed).run(PAIRS)
     print(f"seed {seed}", totals.report())
     assert totals.pairs >= PAIRS

@@ -1,8 +1,7 @@
-"""Random clauses in the language that clients write: typed, but with untyped literals, parameters and
-implicit casts.
+"""Random clauses as clients write them: typed, but with untyped literals, parameters and implicit casts.
 
-Operators and functions are drawn from `pg_catalog` itself, also those that we refuse, so that the refusals
-are counted honestly.
+Operators and functions are drawn from `pg_catalog`, including those that are not supported, so that refusals
+are counted.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ _SYNTAX = {
 
 
 def _producers() -> dict[str, list[Operator | Function]]:
-    """What gives a value of a type, from operands of the types that the table has."""
+    """The operators and functions with a result of a type, and operands of the types that the table has."""
     found: dict[str, list[Operator | Function]] = {}
     every: list[Operator | Function] = [one for named in OPERATORS.values() for one in named]
     every += [one for named in FUNCTIONS.values() for one in named]
@@ -93,7 +92,7 @@ _PRODUCERS = _producers()
 
 @dataclass
 class GeneratedClause:
-    """A clause, its parameters, and the kinds of nodes that went into it."""
+    """A clause, its parameters, and the kinds of its nodes."""
 
     text: str
     params: list[str]
@@ -131,7 +130,7 @@ class ClauseWriter:
         self.kinds.add(name)
 
     def value(self, kind: str, depth: int) -> str:
-        """An expression of a type, or something that Postgres takes for one."""
+        """An expression of a type, or one that Postgres coerces to it."""
         roll = self.pick.random()
         if depth <= 0 or roll < 0.45:
             return self.pick.choice(COLUMNS[kind]) if self.pick.random() < 0.6 else self.literal(kind)
@@ -297,7 +296,7 @@ class ClauseWriter:
         return f"({self.value(source, depth - 1)})::{shown}"
 
     def _syntax(self, kind: str, depth: int) -> str:
-        """Forms that the grammar has for functions."""
+        """The forms that the grammar turns into function calls."""
         self._kind("function syntax")
         forms, first, other = _SYNTAX[kind]
         form = self.pick.choice(forms)

@@ -1,9 +1,9 @@
-"""The oracle of WHERE: what Postgres says of random clauses over random rows, against what we say.
+"""The oracle of WHERE: random clauses over random rows, evaluated by Postgres and by pgshapes.
 
-`python -m tests.oracle.where_oracle --pairs 1000000` runs it at length against the embedded server. A pair
-is one clause and one row. We must be True exactly where Postgres says TRUE; where it says FALSE, NULL, or
-raises an error for the row, we must be False. A clause that we refuse is not a pair; refusals are counted
-by reason.
+`python -m tests.oracle.where_oracle --pairs 1000000` is a long run against the embedded server. A pair is
+one clause and one row. The result must be True exactly where Postgres says TRUE, and False where it says
+FALSE or NULL or raises an error for the row. A clause that is refused is not a pair; refusals are counted by
+reason.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ SETTINGS = (
     "SET extra_float_digits = 1; SET IntervalStyle = 'iso_8601'"
 )
 ROWS = 40
-"""Rows that each clause is judged on."""
+"""Rows over which each clause is evaluated."""
 
 
 @dataclass
 class Totals:
-    """What came of a run."""
+    """The figures of a run."""
 
     clauses: int = 0
     pairs: int = 0
     true: int = 0
     errors: int = 0
     invalid: int = 0
-    """Clauses that the server refuses too."""
+    """Clauses that the server refuses as well."""
     refused: Counter[str] = field(default_factory=Counter)
     generated_kinds: Counter[str] = field(default_factory=Counter)
     refused_kinds: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
 
     def add(self, other: Totals) -> None:
-        """Take another run's figures in."""
+        """Add the figures of another run."""
         for name in ("clauses", "pairs", "true", "errors", "invalid"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.refused += other.refused
@@ -129,7 +129,7 @@ class Oracle:
         assert result.status == pq.ExecStatus.COMMAND_OK, result.error_message
 
     def run(self, pairs: int, until_s: float = float("inf")) -> Totals:
-        """Judge random clauses until there are that many pairs."""
+        """Evaluate random clauses until there are `pairs` pairs."""
         totals = Totals()
         while totals.pairs < pairs and time.monotonic() < until_s:
             for _ in range(200):
@@ -140,7 +140,7 @@ class Oracle:
         return totals
 
     def judge(self, made: GeneratedClause, totals: Totals) -> None:
-        """One clause over all rows."""
+        """Evaluate one clause over all rows."""
         totals.clauses += 1
         params = {str(index + 1): value for index, value in enumerate(made.params)}
         answers = self._ask(made.text, made.params)
@@ -227,7 +227,7 @@ class Oracle:
         return [described.ftype(index) for index in range(described.nfields)]
 
     def _ask(self, text: str, params: list[str]) -> list[str | None] | str:
-        """Postgres's answer for each row: t, f, None or an error; a text when it refuses the whole clause."""
+        """Postgres's answer for each row: t, f, None or an error. A text when it refuses the whole clause."""
         given = [value.encode() for value in params]
         statement = f"SELECT ({text}) FROM things ORDER BY id"
         result = self.connection.pgconn.exec_params(statement.encode(), given)
@@ -265,7 +265,7 @@ def _reason(refusal: RequestError) -> str:
 
 
 def main() -> int:
-    """Run at length and print what came of it."""
+    """Run with the arguments of the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)

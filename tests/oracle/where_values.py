@@ -1,6 +1,6 @@
-"""Values for the oracle, the dangerous ones first: what rows hold and what clauses compare with.
+"""Values for the oracle, edge cases first: for rows and for literals in clauses.
 
-Texts that every server from 14 on accepts, by type. Random ones are added so that no list is a comfort.
+Texts by type that every server from 14 on accepts; random ones are added.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ EDGES: dict[str, list[str]] = {
 
 
 def random_value(pick: random.Random, kind: str) -> str:
-    """An edge value mostly, now and then one that nobody thought of."""
+    """An edge value in most cases, a random value in the others."""
     make = _RANDOM.get(kind)
     if make is not None and pick.random() < 0.3:
         return make(pick)
@@ -485,7 +485,7 @@ ODD = {
 
 
 def odd_form(pick: random.Random, kind: str, text: str) -> str:
-    """A literal in a form that input functions may or may not take."""
+    """A literal in an unusual form, which input functions may refuse."""
     if kind in ODD and pick.random() < 0.8:
         return pick.choice(ODD[kind])
     return pick.choice(

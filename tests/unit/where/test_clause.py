@@ -1,4 +1,4 @@
-"""Clauses end to end: text in, truth for rows out; identity; what the server is asked."""
+"""Clauses from text to predicate; their identity; what the server is asked."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ TRUE = [
 
 @pytest.mark.parametrize("text", TRUE)
 def test_a_clause_that_is_true(text: str) -> None:
-    """Every form of the language once, also read back from its SQL."""
+    """Every form of the language, also after parsing its own SQL."""
     assert matches(text, **({"p1": "5"} if "$1" in text else {}))
 
 
@@ -113,7 +113,7 @@ NOT_TRUE = [
 
 @pytest.mark.parametrize("text", NOT_TRUE)
 def test_a_clause_that_is_false_or_null_or_an_error(text: str) -> None:
-    """FALSE, NULL and an error at run time all leave the row out."""
+    """FALSE, NULL and an error at run time: the row does not match."""
     assert not matches(text)
 
 
@@ -178,7 +178,7 @@ def test_parameters_that_are_refused(params: dict[str, str], reason: str) -> Non
 
 
 def test_a_parameter_has_the_type_of_its_first_use() -> None:
-    """And a later use of another type is a comparison of two types."""
+    """A later use with another type compares two types."""
     assert clause("i4 = $1 AND i8 = $1", p1="7").sql == "((\"i4\" = '7'::int4) AND (\"i8\" = '7'::int4))"
     with pytest.raises(RequestError) as caught:
         clause("$1 = $1 AND i4 = $1", p1="7")
@@ -186,7 +186,7 @@ def test_a_parameter_has_the_type_of_its_first_use() -> None:
 
 
 def test_equal_clauses_have_equal_sql() -> None:
-    """However literal, blank, case and parameter are written."""
+    """Whatever the form of literals, blanks, case and parameters."""
     texts = ["i4 = 5", "I4   = '5'", '"i4" = 5::int4', "(i4 = CAST(' 5 ' AS integer))", "i4 = $1"]
     assert {clause(text, **({"p1": "5"} if "$1" in text else {})).sql for text in texts} == {
         "(\"i4\" = '5'::int4)"
@@ -201,7 +201,7 @@ def test_only_queryable_columns_may_be_used() -> None:
 
 
 def test_the_server_is_asked_for_the_clause_its_columns_and_its_steps() -> None:
-    """And a type that it sees differently is refused."""
+    """A type that the server describes differently is refused."""
     prepared = prepare_clause("lower(t) = 'a' AND i4 + i8 > 5 AND age = 1", {}, RELATION)
     assert prepared.authority_sql.startswith('SELECT ((pg_catalog."lower"("t") = \'a\'::text) AND ')
     assert prepared.authority_sql.endswith(' FROM "public"."things"')
@@ -231,13 +231,13 @@ def test_the_server_is_asked_for_the_clause_its_columns_and_its_steps() -> None:
     ],
 )
 def test_what_is_too_long_or_too_deep_is_refused(text: str) -> None:
-    """With a 400, never an error of the interpreter."""
+    """With a RequestError, never an error of the interpreter."""
     with pytest.raises(RequestError):
         clause(text)
 
 
 def test_the_deepest_clause_that_is_taken_compiles() -> None:
-    """Python's own parser must take the source of what the limits let through."""
+    """Python's parser accepts the source of clauses at the limits."""
     sums = "i4" + " + i4" * 36 + " > 0"
     assert matches(sums)
     assert matches("NOT (" * 18 + "b IS TRUE" + ")" * 18)
@@ -246,7 +246,7 @@ def test_the_deepest_clause_that_is_taken_compiles() -> None:
 
 
 def test_a_row_too_deep_for_us_does_not_match_and_does_no_harm() -> None:
-    """As a row for which Postgres has an error."""
+    """As for a row for which Postgres raises an error."""
     judge = clause("j @> '[[1]]'").compile(RELATION)
     deep = row(j="[" * 5_000 + "]" * 5_000)
     fits = row(j="[[1, 2]]")

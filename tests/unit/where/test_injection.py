@@ -7,7 +7,7 @@ from tests.oracle.injection_fuzz import Broken, _check_source, _check_statement,
 
 
 def test_hostile_texts_change_neither_statement_nor_source() -> None:
-    """Taken or refused, each is read back as one value in one place."""
+    """An accepted text is one value in one place when it is parsed again."""
     outcomes = run(5_000, seed=11)
     print("seed 11", outcomes)
     assert outcomes["taken"] > 4_000
@@ -25,6 +25,6 @@ def test_the_check_of_statements_can_fail(sql: str) -> None:
 
 @pytest.mark.parametrize("source", ["print(1)", "k0.format(1)", "'text'", "import os"])
 def test_the_check_of_sources_can_fail(source: str) -> None:
-    """Names, attributes, texts and statements that are not ours."""
+    """Unknown names, attributes, texts and statements."""
     with pytest.raises(Broken):
         _check_source(source)

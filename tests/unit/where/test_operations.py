@@ -1,5 +1,5 @@
-"""Operations that are more than Python's own: patterns, folding, quotients, calendars, intervals, arrays,
-documents.
+"""Operations that differ from Python's: patterns, case mapping, quotients, dates and times, intervals,
+arrays, jsonb.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def test_like_is_what_its_regular_expression_says(text: str, pattern: str) -> No
 
 
 def test_no_pattern_is_slow() -> None:
-    """Where a backtracking expression would need ages."""
+    """A backtracking expression would take exponential time."""
     assert not like("a" * 5_000, "%a" * 40 + "%b")
     assert like("a" * 5_000, "%a" * 40 + "%")
 
@@ -49,7 +49,7 @@ def test_no_pattern_is_slow() -> None:
     ("text", "pattern"), [("b", "a\\"), ("", "a\\"), ("", "%\\"), ("ab", "_b_\\"), ("ab", "%c\\")]
 )
 def test_a_malformed_pattern_may_not_match_before_it_fails(text: str, pattern: str) -> None:
-    """Postgres answers FALSE when it sees a difference first."""
+    """Postgres says FALSE when it finds a difference first."""
     assert not like(text, pattern)
 
 
@@ -57,7 +57,7 @@ def test_a_malformed_pattern_may_not_match_before_it_fails(text: str, pattern: s
     ("text", "pattern"), [("a", "\\"), ("ab", "a\\"), ("ab", "%\\"), ("ab", "%b\\"), ("a", "%_\\")]
 )
 def test_a_malformed_pattern_may_fail(text: str, pattern: str) -> None:
-    """And an error when it does not."""
+    """Postgres raises an error when it finds no difference."""
     if pattern == "%b\\":
         assert not like(text, pattern)
         return
@@ -75,7 +75,7 @@ def test_escape_characters_are_rewritten() -> None:
 
 
 def test_letters_fold_by_the_rules_of_their_collation() -> None:
-    """C knows ASCII, libc single characters, ICU whole strings."""
+    """C maps ASCII, libc single characters, ICU whole strings."""
     c, libc, icu = Collation("C", "c"), Collation("en_US.UTF-8", "c"), Collation("en", "i")
     lower = {name: texts.lower_of(one, 0) for name, one in (("c", c), ("libc", libc), ("icu", icu))}
     assert all(lower.values())
@@ -89,7 +89,7 @@ def test_letters_fold_by_the_rules_of_their_collation() -> None:
 
 
 def test_the_builtin_provider_of_18_knows_unicode_16() -> None:
-    """The one of 17 does not."""
+    """That of 17 does not."""
     builtin = Collation("C.UTF-8", "b")
     for version, expected in ((180_000, "\ua7db"), (170_000, "\ua7da")):
         lower = texts.lower_of(builtin, version)
@@ -132,14 +132,14 @@ def test_numeric_errors() -> None:
     ],
 )
 def test_timestamps_and_intervals(stamp: str, span: str, expected: str) -> None:
-    """Months first, cut to the month's end, then days, then time."""
+    """Months first, to the last day of a shorter month, then days, then time."""
     assert (
         write_timestamp(timestamps.add_to_timestamp(read_timestamp(stamp), read_interval(span))) == expected
     )
 
 
 def test_calendars_end() -> None:
-    """And infinities do not subtract before Postgres 17."""
+    """Infinite timestamps cannot be subtracted before Postgres 17."""
     last = read_timestamp("294276-12-31 23:59:59.999999")
     with pytest.raises(RowError):
         timestamps.add_to_timestamp(last, Interval(0, 0, 1))
@@ -174,7 +174,7 @@ def test_zones_with_rules_are_not_known() -> None:
     ],
 )
 def test_intervals_are_scaled(span: str, factor: float, expected: str) -> None:
-    """Fractions are passed down, rounded to microseconds."""
+    """Fractions become smaller units, rounded to microseconds."""
     assert write_interval(intervals.multiply(read_interval(span), factor)) == expected
 
 

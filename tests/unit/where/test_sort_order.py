@@ -1,4 +1,4 @@
-"""`order_by`: plain columns in, names and flags out, everything else refused."""
+"""`order_by` becomes names and flags; all but plain columns is refused."""
 
 from __future__ import annotations
 

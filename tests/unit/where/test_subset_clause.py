@@ -1,4 +1,4 @@
-"""The clause of a subset: the language of shapes, less subqueries, plus what only Postgres does exactly."""
+"""The clause of a subset: that of a shape without subqueries, plus what only Postgres evaluates exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of types: text in, value, text out; and how values compare."""
+"""Values of types: how they are read, written and compared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST, LAST = dates.FIRST_DAY, dates.LAST_DAY
 
 @given(st.integers(FIRST, LAST))
 def test_dates_are_written_and_read(days: int) -> None:
-    """From 4714 BC to 5874897, both ways in."""
+    """From 4714 BC to 5874897, by both readers."""
     text = dates.write_date(days)
     assert dates.read_date(text) == dates.decode_date(text) == days
 
@@ -33,7 +33,7 @@ def test_timestamps_are_written_and_read(stamp: int) -> None:
 
 @given(st.integers(FIRST, LAST), st.integers(FIRST, LAST))
 def test_common_dates_are_ordered_by_their_text(left: int, right: int) -> None:
-    """In years of four digits after Christ: what range clauses rely on."""
+    """In years 0001 to 9999: range clauses rely on it."""
     texts = [dates.write_date(day) for day in (left, right)]
     if all(len(text) == 10 for text in texts):
         assert (texts[0] < texts[1]) == (left < right)
@@ -41,7 +41,7 @@ def test_common_dates_are_ordered_by_their_text(left: int, right: int) -> None:
 
 @pytest.mark.parametrize("text", ["infinity", "-infinity", "4713-01-01 BC", "10000-01-01"])
 def test_uncommon_dates_do_not_look_common(text: str) -> None:
-    """The test that guards the order by text."""
+    """The test that precedes the comparison by text."""
     assert not (text[4:5] == "-" and text[-1] != "C")
 
 
@@ -89,7 +89,7 @@ def test_arrays_keep_dimensions_and_bounds(text: str) -> None:
     "text", ["", "1", "{1", "{1}}", "{1,}", "{{1},{1,2}}", "[1:2]={1}", "[a]={1}", '{"a}', "{" * 9]
 )
 def test_malformed_arrays_are_refused(text: str) -> None:
-    """With the error for literals."""
+    """With BadLiteral."""
     with pytest.raises(BadLiteral):
         arrays.read_array(text, str)
 
@@ -121,7 +121,7 @@ def test_nan_is_equal_to_itself_and_above_all() -> None:
     ("text", "size"), [("32768", 2), ("-2147483649", 4), ("1" * 500, 8), ("", 4), ("1.0", 4)]
 )
 def test_integers_out_of_range_are_refused(text: str, size: int) -> None:
-    """And what is no integer."""
+    """So is text that is not an integer."""
     with pytest.raises(BadLiteral):
         integers.read_integer(text, size)
 
