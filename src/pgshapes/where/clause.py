@@ -25,6 +25,9 @@ from pgshapes.where.language.scope import Parameters
 from pgshapes.where.language.tree import Apply, CastTo, ColumnRef, Expr, walk
 from pgshapes.where.pg_catalog import BOOL, PgType
 
+_MAX_DESCRIBED: Final = 200
+"""How many expressions the server describes at most; the clause itself is always one of them."""
+
 
 class Predicate:
     """A compiled clause. Immutable. A row is the texts of all columns of the relation, in its order."""
@@ -42,10 +45,6 @@ class Predicate:
         self.sql = sql
         self.matches, self.source = compile_test(folded, rules)
         self.plan = index_plan(folded)
-
-
-_MAX_DESCRIBED: Final = 200
-"""How many expressions the server describes at most; the clause itself is always one of them."""
 
 
 class Clause:
