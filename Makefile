@@ -44,7 +44,7 @@ bench: $(READY)
 docs: $(READY)
 	@$(BIN)/python -m pgshapes.cli docs configuration > docs/configuration.md
 
-# What Postgres's catalogue says about types, operators, functions and casts; asks an embedded server.
+# Makes src/pgshapes/where/pg_catalog.tsv from the system catalogs of an embedded server.
 pg-catalog: $(READY)
 	@$(BIN)/python -m tools.update_pg_catalog
 

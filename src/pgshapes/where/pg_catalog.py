@@ -1,6 +1,6 @@
 """The part of Postgres's `pg_catalog` that decides which operator, function or cast a clause means.
 
-It is not the catalogue of the user's server: it has what every server from 14 on has, so that overloads are
+It is not read from the user's server: it has what every server from 14 on has, so that overloads are
 resolved here as there. The user's server confirms the result when a shape is created (`clause.py`). Read
 once from `pg_catalog.tsv`, which `make pg-catalog` makes; immutable.
 """

@@ -1,4 +1,4 @@
-"""Operations are declared by signatures, which Postgres's catalogue has to have."""
+"""Operations are declared by signatures, which `pg_catalog.tsv` has to have."""
 
 from __future__ import annotations
 
