@@ -13,7 +13,7 @@ from typing import Final
 
 import psycopg
 
-from pgshapes.postgres.embedded import EmbeddedPostgres
+from pgshapes.embedded.server import EmbeddedPostgres
 
 VERSION: Final = 18
 TARGET: Final = Path(__file__).resolve().parents[1] / "src/pgshapes/where/pg_catalog.tsv"

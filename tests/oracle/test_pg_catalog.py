@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from pgshapes.postgres.embedded import EmbeddedPostgres
 from tools.update_pg_catalog import TARGET, VERSION, catalog_lines
+
+from pgshapes.embedded.server import EmbeddedPostgres
 
 
 def made_by(version: int) -> list[str]:
