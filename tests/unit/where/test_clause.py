@@ -193,6 +193,13 @@ def test_equal_clauses_have_equal_sql() -> None:
     }
 
 
+def test_numbers_have_the_smallest_type_from_int4_on() -> None:
+    """Also the least int4, which the grammar gives as text."""
+    expected = {"-2147483648": "int4", "2147483648": "int8", "-9223372036854775809": "numeric"}
+    for number, kind in expected.items():
+        assert clause(f"i4 = {number}").sql.endswith(f"'{number}'::{kind})")
+
+
 def test_only_queryable_columns_may_be_used() -> None:
     """A column outside the list is unknown."""
     prepare_clause("i4 = 5", {}, RELATION, queryable={"i4"})

@@ -158,7 +158,10 @@ def constant(scope: Scope, fields: Node, at: int) -> Expr:
 
 
 def _wide_number(scope: Scope, text: str, at: int) -> Expr:
-    """A number that the grammar does not take for an int4: bigint if it fits, else numeric."""
+    """A number that the grammar does not take for an int4: the first of int4, int8 and numeric that it fits.
+
+    -2147483648 fits int4: the grammar negates the text of 2147483648 (`make_const()`).
+    """
     digits = text.replace("_", "").lower()
     if len(digits) > 1_000:
         raise Refusal("numbers of more than 1000 digits are not supported", at=at)
@@ -166,7 +169,8 @@ def _wide_number(scope: Scope, text: str, at: int) -> Expr:
         value = int(digits, 0 if digits.lstrip("-")[:2] in ("0x", "0o", "0b") else 10)
     except ValueError:
         return coerce(Unknown(UNKNOWN_TYPE, at, digits), TYPES[NUMERIC], scope.parameters)
-    kind = TYPES[INT8 if -(2**63) <= value < 2**63 else NUMERIC]
+    fitting = (oid for oid, bits in ((INT4, 31), (INT8, 63)) if -(2**bits) <= value < 2**bits)
+    kind = TYPES[next(fitting, NUMERIC)]
     return coerce(Unknown(UNKNOWN_TYPE, at, str(value)), kind, scope.parameters)
 
 
