@@ -23,9 +23,8 @@ import structlog
 
 from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaMoved
 from pgshapes.model.shape import ResolvedShape
-from pgshapes.owner.while_wanted import while_wanted
 from pgshapes.tables.creation_protocol import CallStep, next_call_step
-from pgshapes.tables.mailbox import CallContext
+from pgshapes.tables.mailbox import CallContext, while_wanted
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_places import FairPlaces

@@ -27,7 +27,6 @@ from pgshapes.owner.expiry import ShapeExpiry
 from pgshapes.owner.known_relations import KnownRelations
 from pgshapes.owner.resolver import ShapeResolver
 from pgshapes.owner.shape_status import ShapeStatus
-from pgshapes.owner.while_wanted import while_wanted
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
@@ -45,7 +44,7 @@ from pgshapes.tables.calls import (
     ResolveShape,
     Unseen,
 )
-from pgshapes.tables.mailbox import CallContext
+from pgshapes.tables.mailbox import CallContext, while_wanted
 from pgshapes.tables.tables import Tables
 from pgshapes.where.clause import clause_from_sql
 

@@ -13,9 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from typing import Final, TypeVar
 
-from pgshapes.errors import OwnerAway, PgShapesError
+from pgshapes.errors import NotNow, OwnerAway, PgShapesError
 from pgshapes.tables.calls import Call, Reply
+
+T = TypeVar("T")
+
+ABANDONED: Final = "Nobody waits for this any more"
 
 
 class CallContext:
@@ -43,6 +48,28 @@ class CallContext:
     def is_wanted(self) -> bool:
         """Whether somebody still waits for the answer: otherwise what has not begun need not begin."""
         return not self.is_cancelled and self.remaining_s > 0
+
+
+async def while_wanted(work: Awaitable[T], context: CallContext) -> T:
+    """The result of `work`, which is cancelled when the caller leaves first. Raises NotNow then; nobody hears
+    it.
+    """
+    task, left = asyncio.ensure_future(work), asyncio.ensure_future(context.cancelled.wait())
+    task.add_done_callback(_note_error)
+    try:
+        await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise NotNow(ABANDONED)
+        return await task
+    finally:
+        left.cancel()
+        task.cancel()
+
+
+def _note_error(task: asyncio.Future[T]) -> None:
+    """Mark the outcome as seen: the caller may leave in the moment in which it comes."""
+    if not task.cancelled():
+        task.exception()
 
 
 Handler = Callable[[Call, CallContext], Awaitable[Reply]]
