@@ -24,7 +24,7 @@ import structlog
 from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaMoved
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.tables.creation_protocol import CallStep, next_call_step
-from pgshapes.tables.mailbox import CallContext, while_wanted
+from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_places import FairPlaces
@@ -223,7 +223,7 @@ class Creations:
 
     async def _wait(self, creation: Creation, context: CallContext) -> str:
         try:
-            return await while_wanted(asyncio.shield(creation.outcome), context)
+            return await cancel_on_disconnect(asyncio.shield(creation.outcome), context)
         except asyncio.CancelledError:
             if creation.outcome.cancelled():
                 raise CreationFailed("Nobody waits for this shape any more") from None

@@ -44,7 +44,7 @@ from pgshapes.tables.calls import (
     ResolveShape,
     Unseen,
 )
-from pgshapes.tables.mailbox import CallContext, while_wanted
+from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
 from pgshapes.tables.tables import Tables
 from pgshapes.where.clause import clause_from_sql
 
@@ -164,7 +164,7 @@ class Owner:
                 return self.creations.create_or_wait(call.shape, context)
             return self._create_when_ready(call.shape, context)
         if isinstance(call, ResolveShape):
-            return while_wanted(self._resolver.resolve(call.raw), context)
+            return cancel_on_disconnect(self._resolver.resolve(call.raw), context)
         if isinstance(call, ListUnseen):
             return self._list_unseen()
         if isinstance(call, DoubtRelation):

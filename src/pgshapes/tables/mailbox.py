@@ -50,10 +50,8 @@ class CallContext:
         return not self.is_cancelled and self.remaining_s > 0
 
 
-async def while_wanted(work: Awaitable[T], context: CallContext) -> T:
-    """The result of `work`, which is cancelled when the caller leaves first. Raises NotNow then; nobody hears
-    it.
-    """
+async def cancel_on_disconnect(work: Awaitable[T], context: CallContext) -> T:
+    """Run work for a caller; cancel it when the caller disconnects. Raises NotNow then, which is not sent."""
     task, left = asyncio.ensure_future(work), asyncio.ensure_future(context.cancelled.wait())
     task.add_done_callback(_note_error)
     try:
@@ -67,7 +65,7 @@ async def while_wanted(work: Awaitable[T], context: CallContext) -> T:
 
 
 def _note_error(task: asyncio.Future[T]) -> None:
-    """Mark the outcome as seen: the caller may leave in the moment in which it comes."""
+    """Mark the outcome as seen: the caller may disconnect just when it comes."""
     if not task.cancelled():
         task.exception()
 
