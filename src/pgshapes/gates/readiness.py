@@ -27,7 +27,7 @@ from pgshapes.gates.conditions import (
 )
 from pgshapes.waiting import poll_wait
 from pgshapes.waiting.notice import Notice
-from pgshapes.waiting.release_gate import Turnstile
+from pgshapes.waiting.release_gate import ReleaseGate
 
 CONGESTED_FROM: Final = 1000
 """Parked waiters above which new ones poll (semantics §14)."""
@@ -69,7 +69,7 @@ class StatusMonitor:
         self._parked: dict[asyncio.Future[None], Level] = {}
         self._attendant: asyncio.Task[None] | None = None
         self._change = Notice()
-        self._turnstile = Turnstile(RELEASED_PER_TURN)
+        self._release_gate = ReleaseGate(RELEASED_PER_TURN)
         for row in (ASLEEP, *(condition.value for condition in Condition)):
             status.watch(row, lambda _: self._note_change())
 
@@ -105,7 +105,7 @@ class StatusMonitor:
         self.polling += 1
         try:
             await self._poll(lambda: _reaches(self.level(), level), timeout_s)
-            await self._turnstile.wait()
+            await self._release_gate.wait()
         finally:
             self.polling -= 1
 
