@@ -27,7 +27,7 @@ from pgshapes.tables.creation_protocol import CallStep, next_call_step
 from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import Tables
-from pgshapes.waiting.fair_places import FairPlaces
+from pgshapes.waiting.fair_semaphore import FairPlaces
 
 # One attempt a second, however many ask (design §6).
 FAILURE_LASTS_S: Final = 1.0

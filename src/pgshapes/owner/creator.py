@@ -28,7 +28,7 @@ from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import ShapeStore
-from pgshapes.waiting.fair_places import FairPlaces
+from pgshapes.waiting.fair_semaphore import FairPlaces
 from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.owner.known_relations import KnownRelations
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.routing.wire_relation import is_published
-from pgshapes.waiting.fair_places import FairPlaces
+from pgshapes.waiting.fair_semaphore import FairPlaces
 from pgshapes.where.clause import Clause, prepare_clause
 
 # First bytes of every comparable; grows when the meaning of a definition changes.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgshapes.waiting.fair_places import FairPlaces
+from pgshapes.waiting.fair_semaphore import FairPlaces
 
 
 async def turns(count: int = 5) -> None:
