@@ -27,7 +27,7 @@ from pgshapes.tables.creation_protocol import CallStep, next_call_step
 from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import Tables
-from pgshapes.waiting.fair_semaphore import FairPlaces
+from pgshapes.waiting.fair_semaphore import FairSemaphore
 
 # One attempt a second, however many ask (design §6).
 FAILURE_LASTS_S: Final = 1.0
@@ -76,41 +76,41 @@ class CreationTurn:
     """Use as `async with`. What it tells of the creation is seen in its lock row."""
 
     def __init__(
-        self, places: FairPlaces[int], locks: CreationLocks, shape: ResolvedShape, token: int
+        self, slots: FairSemaphore[int], locks: CreationLocks, shape: ResolvedShape, token: int
     ) -> None:
-        self._places = places
+        self._slots = slots
         self._locks = locks
         self._comparable = shape.comparable
         self._token = token
         self._table = shape.definition.relation_oid
-        self._has_place = False
+        self._has_slot = False
 
     async def __aenter__(self) -> CreationTurn:
-        await self._take()
+        await self._acquire()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._give_back()
+        self._release()
 
     def wait_for_table(self) -> None:
         """The creation waits for somebody's lock on the table."""
         self._locks.wait_for_table(self._comparable, self._token)
-        self._give_back()
+        self._release()
 
     async def go_on(self) -> None:
         """It has the table; to be awaited before more is done."""
-        await self._take()
+        await self._acquire()
         self._locks.go_on(self._comparable, self._token)
 
-    async def _take(self) -> None:
-        if not self._has_place:
-            await self._places.take(self._table)
-            self._has_place = True
+    async def _acquire(self) -> None:
+        if not self._has_slot:
+            await self._slots.acquire(self._table)
+            self._has_slot = True
 
-    def _give_back(self) -> None:
-        if self._has_place:
-            self._has_place = False
-            self._places.give_back(self._table)
+    def _release(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._slots.release(self._table)
 
 
 _log = structlog.get_logger(__name__)
@@ -169,7 +169,7 @@ class Creations:
         self._create = create
         self._running: dict[bytes, Creation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.places: FairPlaces[int] = FairPlaces(limit)
+        self.slots: FairSemaphore[int] = FairSemaphore(limit)
         self.counts = CreationCounts()
 
     @property
@@ -274,7 +274,7 @@ class Creations:
 
     async def _carry_out(self, creation: Creation) -> str:
         shape = creation.shape
-        turn = CreationTurn(self.places, self._locks, shape, creation.token)
+        turn = CreationTurn(self.slots, self._locks, shape, creation.token)
         async with turn:
             creation.has_begun = True
             return self.activated(shape.comparable) or await self._create(shape, turn)

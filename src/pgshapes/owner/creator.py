@@ -28,7 +28,7 @@ from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import ShapeStore
-from pgshapes.waiting.fair_semaphore import FairPlaces
+from pgshapes.waiting.fair_semaphore import FairSemaphore
 from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ class ShapeCreator:
 
     def __init__(self, parts: CreatorParts) -> None:
         self._parts = parts
-        self.turns: FairPlaces[int] = FairPlaces(parts.snapshots.connections)
+        self.slots: FairSemaphore[int] = FairSemaphore(parts.snapshots.connections)
         self.writings: dict[str, asyncio.Task[None]] = {}
         self.memberships: dict[str, int] = {}
         self.counts = CreatorCounts()
@@ -139,7 +139,7 @@ class ShapeCreator:
         self.memberships[handle] = membership
         parts.router.adopt_leaves(relation.oid, await self._leaves(relation))
         await self._confirm(handle, relation)
-        async with self.turns.place(relation.oid):
+        async with self.slots.slot(relation.oid):
             await self._start_snapshot(handle, shape, relation, membership)
         await parts.status.committed(handle)
         self._check_alive(handle)

@@ -56,10 +56,10 @@ def _creations(owner: Owner) -> list[Family]:
         gauge("creations_now", "Creations claimed and not ended.", creations.running),
         gauge(
             "creations_in_progress",
-            "Those that have a place among the working ones.",
-            creations.places.in_use,
+            "Those that hold a slot.",
+            creations.slots.in_use,
         ),
-        gauge("creations_queued", "Those that wait for a place.", creations.places.waiting),
+        gauge("creations_queued", "Those that wait for a slot.", creations.slots.waiting),
         counter("creation_calls", "Calls to create a shape or to wait for one.", counts.calls),
         counter("creation_calls_attached", "Those that found a creation under way.", counts.attached),
         counter("creation_calls_refused", "Those that the last failure answered.", counts.refused),
@@ -72,8 +72,8 @@ def _creations(owner: Owner) -> list[Family]:
 def _snapshots(owner: Owner) -> list[Family]:
     creator, counts = owner.creator, owner.creator.counts
     return [
-        gauge("snapshots_starting", "Snapshots that wait for their first row.", creator.turns.in_use),
-        gauge("snapshots_queued", "Creations that wait for a connection.", creator.turns.waiting),
+        gauge("snapshots_starting", "Snapshots that wait for their first row.", creator.slots.in_use),
+        gauge("snapshots_queued", "Creations that wait for a connection.", creator.slots.waiting),
         gauge("snapshots_writing", "Snapshots being written.", len(creator.writings)),
         counter("snapshots", "Snapshots taken for shapes.", counts.snapshots),
         counter("snapshot_retakes", "Snapshots thrown away because they did not see enough.", counts.retakes),

@@ -17,7 +17,7 @@ from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.owner.known_relations import KnownRelations
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.routing.wire_relation import is_published
-from pgshapes.waiting.fair_semaphore import FairPlaces
+from pgshapes.waiting.fair_semaphore import FairSemaphore
 from pgshapes.where.clause import Clause, prepare_clause
 
 # First bytes of every comparable; grows when the meaning of a definition changes.
@@ -50,7 +50,7 @@ class ShapeResolver:
     def __init__(self, inspector: Inspects, known: KnownRelations) -> None:
         self._inspector = inspector
         self._known = known
-        self._turns: FairPlaces[int] = FairPlaces(inspector.connections)
+        self._slots: FairSemaphore[int] = FairSemaphore(inspector.connections)
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
         """What a definition means. Raises RequestError with the texts of http-api §3, NotNow without a
@@ -80,7 +80,7 @@ class ShapeResolver:
             return None
         prepared = prepare_clause(raw.where, dict(raw.params), relation)
         try:
-            async with self._turns.place(relation.oid):
+            async with self._slots.slot(relation.oid):
                 described = await self._inspector.describe(prepared.authority_sql)
         except RequestError as error:
             if error.details.get("sqlstate") not in _UNDEFINED:

@@ -1,9 +1,15 @@
-"""A bounded number of places that one key cannot use up.
+"""A bounded number of slots of which no key can hold all.
 
-A key may hold no more places than it leaves free: of 64 the first gets 32, a second that wants as many 16,
-and so on (the dynamic threshold of Choudhury and Hahne, as switches share their buffers). So whoever is held
-up, by a locked table for one, holds up itself and leaves room for others. Keys that wait are served in turn.
-State: who holds and who waits, in one event loop.
+Race: many tasks of one key, a table that somebody has locked for one, arrive before those of other keys and
+do not finish. With a plain semaphore they would hold every slot, and tasks of all other keys would wait for a
+lock that does not concern them.
+
+A key may hold no more slots than it leaves free: of 64 the first gets 32, a second that wants as many 16, and
+so on (the dynamic threshold of Choudhury and Hahne, as switches share their buffers). Keys that wait are
+served in turn.
+
+Invariant: held and free slots add up to `limit`; a task that is cancelled while it waits holds no slot.
+State: who holds and who waits belongs to one `FairSemaphore`, in one event loop.
 """
 
 from __future__ import annotations
@@ -17,8 +23,8 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 
-class FairPlaces(Generic[K]):
-    """At most `limit` holders."""
+class FairSemaphore(Generic[K]):
+    """At most `limit` slots are held, by each key no more than it leaves free."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -28,70 +34,70 @@ class FairPlaces(Generic[K]):
 
     @property
     def in_use(self) -> int:
-        """Places that are taken."""
+        """Slots that are held."""
         return self.limit - self._free
 
     @property
     def waiting(self) -> int:
-        """How many wait for one."""
+        """How many tasks wait for one."""
         return sum(map(len, self._waiting.values()))
 
     @asynccontextmanager
-    async def place(self, key: K) -> AsyncIterator[None]:
-        """A place for as long as the block lasts."""
-        await self.take(key)
+    async def slot(self, key: K) -> AsyncIterator[None]:
+        """A slot for as long as the block lasts."""
+        await self.acquire(key)
         try:
             yield
         finally:
-            self.give_back(key)
+            self.release(key)
 
-    async def take(self, key: K) -> None:
-        """Wait for a place; it is the caller's until `give_back`."""
-        if self._may_enter(key) and key not in self._waiting:
-            self._enter(key)
+    async def acquire(self, key: K) -> None:
+        """Wait for a slot; it is the caller's until `release`."""
+        if self._is_allowed(key) and key not in self._waiting:
+            self._grant(key)
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, deque()).append(turn)
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, deque()).append(granted)
         try:
-            await turn
+            await granted
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give_back(key)
+            if granted.done() and not granted.cancelled():
+                self.release(key)
             else:
-                self._leave(key, turn)
+                self._leave(key, granted)
             raise
 
-    def give_back(self, key: K) -> None:
-        """Leave a place to others."""
+    def release(self, key: K) -> None:
+        """Return a slot and grant those that are free."""
         self._free += 1
         self._held[key] -= 1
         if not self._held[key]:
             del self._held[key]
-        self._admit()
+        self._grant_free()
 
-    def _may_enter(self, key: K) -> bool:
+    def _is_allowed(self, key: K) -> bool:
         return self._held[key] < self._free
 
-    def _enter(self, key: K) -> None:
+    def _grant(self, key: K) -> None:
         self._free -= 1
         self._held[key] += 1
 
-    def _leave(self, key: K, turn: asyncio.Future[None]) -> None:
+    def _leave(self, key: K, granted: asyncio.Future[None]) -> None:
         queue = self._waiting.get(key)
-        if queue is not None and turn in queue:
-            queue.remove(turn)
+        if queue is not None and granted in queue:
+            queue.remove(granted)
             if not queue:
                 del self._waiting[key]
 
-    def _admit(self) -> None:
-        """Let in who may, one of each key in turn."""
-        while (key := next(filter(self._may_enter, self._waiting), None)) is not None:
+    def _grant_free(self) -> None:
+        """Grant slots to those that may have one, one of each key in turn."""
+        while (key := next(filter(self._is_allowed, self._waiting), None)) is not None:
             queue = self._waiting[key]
-            turn = queue.popleft()
+            granted = queue.popleft()
             if queue:
                 self._waiting.move_to_end(key)
             else:
                 del self._waiting[key]
-            if not turn.done():
-                self._enter(key)
-                turn.set_result(None)
+            if not granted.done():
+                self._grant(key)
+                granted.set_result(None)

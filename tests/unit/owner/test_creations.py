@@ -140,7 +140,7 @@ async def test_what_all_have_left_before_it_began_is_not_begun() -> None:
         context.cancelled.set()
     await turns()
     assert owner.lock("second") is None
-    assert (owner.creations.places.waiting, owner.creations.counts.skipped) == (0, 1)
+    assert (owner.creations.slots.waiting, owner.creations.counts.skipped) == (0, 1)
     owner.gate("first").set_result(None)
     await turns()
     assert owner.made == ["first"]
@@ -188,22 +188,22 @@ async def test_a_call_after_all_have_left_claims_afresh() -> None:
     assert await again == "second-2"
 
 
-async def test_who_waits_for_old_writers_leaves_the_place_to_others() -> None:
+async def test_who_waits_for_old_writers_leaves_the_slot_to_others() -> None:
     owner = Owner(limit=2)
     for number in range(20):
         owner.held_by_writers[f"held{number}"] = asyncio.Event()
         owner.call(f"held{number}")
     await turns()
-    assert owner.creations.places.in_use == 0
+    assert owner.creations.slots.in_use == 0
     assert owner.lock("held0") is CreationState.WAITING_FOR_TABLE_LOCK
     owner.gate("items").set_result(None)
     assert (await owner.call("items", oid=2)[0]).startswith("items-")
     owner.held_by_writers["held0"].set()
     await turns()
     assert owner.lock("held0") is CreationState.IN_PROGRESS
-    assert owner.creations.places.in_use == 1
+    assert owner.creations.slots.in_use == 1
     await owner.creations.close()
-    assert owner.creations.places.in_use == 0
+    assert owner.creations.slots.in_use == 0
 
 
 async def test_closing_ends_all_and_leaves_no_lock() -> None:

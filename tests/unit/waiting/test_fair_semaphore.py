@@ -1,4 +1,4 @@
-"""Places that one key cannot use up."""
+"""Slots of which no key can hold all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgshapes.waiting.fair_semaphore import FairPlaces
+from pgshapes.waiting.fair_semaphore import FairSemaphore
 
 
 async def turns(count: int = 5) -> None:
@@ -18,10 +18,10 @@ async def turns(count: int = 5) -> None:
 
 
 class House:
-    """Tasks that hold places until they are told to leave."""
+    """Tasks that hold slots until they are told to leave."""
 
     def __init__(self, limit: int) -> None:
-        self.places: FairPlaces[str] = FairPlaces(limit)
+        self.slots: FairSemaphore[str] = FairSemaphore(limit)
         self.inside: Counter[str] = Counter()
         self.entered: list[str] = []
         self._leave = {key: asyncio.Event() for key in "abcdefgh"}
@@ -33,7 +33,7 @@ class House:
         return sent
 
     async def _visit(self, key: str) -> None:
-        async with self.places.place(key):
+        async with self.slots.slot(key):
             self.inside[key] += 1
             self.entered.append(key)
             try:
@@ -51,9 +51,9 @@ async def test_one_key_gets_half(limit: int, held: int) -> None:
     house = House(limit)
     house.send("a", 100)
     await turns()
-    assert (house.inside["a"], house.places.in_use, house.places.waiting) == (held, held, 100 - held)
+    assert (house.inside["a"], house.slots.in_use, house.slots.waiting) == (held, held, 100 - held)
     await house.end("a")
-    assert (house.places.in_use, house.places.waiting) == (0, 0)
+    assert (house.slots.in_use, house.slots.waiting) == (0, 0)
 
 
 async def test_each_further_key_that_is_held_up_gets_half_of_the_rest() -> None:
@@ -93,31 +93,31 @@ async def test_keys_are_served_in_turn() -> None:
     assert Counter(house.entered) == {"a": 1, "b": 1, "c": 3, "d": 3}
 
 
-async def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
+async def test_who_is_cancelled_while_waiting_takes_no_slot() -> None:
     house = House(2)
     house.send("a")
     (waiting,) = house.send("a")
     await turns()
     waiting.cancel()
     await turns()
-    assert (house.places.in_use, house.places.waiting) == (1, 0)
+    assert (house.slots.in_use, house.slots.waiting) == (1, 0)
 
 
-async def test_who_is_cancelled_in_the_moment_of_entering_gives_the_place_back() -> None:
+async def test_who_is_cancelled_in_the_moment_of_entering_returns_the_slot() -> None:
     house = House(1)
     house.send("a")
     (waiting,) = house.send("b")
     await turns()
     house._leave["a"].set()
-    while house.places.waiting:
+    while house.slots.waiting:
         await asyncio.sleep(0)
     waiting.cancel()
     await turns()
-    assert (house.places.in_use, house.places.waiting) == (0, 0)
+    assert (house.slots.in_use, house.slots.waiting) == (0, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=80), st.integers(1, 8))
-async def test_no_place_is_lost_or_given_twice(steps: list[tuple[str, bool]], limit: int) -> None:
+async def test_no_slot_is_lost_or_given_twice(steps: list[tuple[str, bool]], limit: int) -> None:
     house = House(limit)
     for key, is_arrival in steps:
         if is_arrival:
@@ -127,9 +127,9 @@ async def test_no_place_is_lost_or_given_twice(steps: list[tuple[str, bool]], li
             if present:
                 present[len(present) // 2].cancel()
         await asyncio.sleep(0)
-        assert house.places.in_use <= limit
+        assert house.slots.in_use <= limit
     for key in "abcd":
         await house.end(key)
     await turns(200)
     assert all(task.done() for task in house.tasks)
-    assert (house.places.in_use, house.places.waiting) == (0, 0)
+    assert (house.slots.in_use, house.slots.waiting) == (0, 0)
