@@ -26,7 +26,7 @@ from pgshapes.postgres.connection import Connection, ConnectionPool
 from pgshapes.postgres.publication_sql import TableState
 from pgshapes.postgres.refusals import known_refusal, refuse_snapshot
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
-from pgshapes.waiting.batch import CoalescedRead
+from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.shared_look_ups import SharedLookUps
 
 WRITERS_TIMEOUT_S: Final = 600.0
@@ -71,7 +71,7 @@ class Publication:
         self.name = name
         self._pool = pool
         self._is_manual = is_manual
-        self._states = CoalescedRead(self._read_states)
+        self._states = BatchQueue(self._read_states)
         self._alterations = SharedLookUps(self._make_ready, keep=False, failure_ttl_s=0.0)
         self._turns: dict[int, asyncio.Lock] = {}
         self._listeners: dict[int, set[OnWaiting]] = {}
@@ -81,7 +81,7 @@ class Publication:
     @property
     def catalogue_reads(self) -> int:
         """How often the catalogue was read for all who asked."""
-        return self._states.made
+        return self._states.begun
 
     @property
     def waiting_tables(self) -> int:
@@ -221,7 +221,7 @@ class Publication:
         return [Blocker(*row) for row in rows], timeout[0] if timeout else 0
 
     async def _state(self, oid: int) -> TableState:
-        state = await self._states.get(oid)
+        state = await self._states.request(oid)
         if state is None:
             raise SchemaMoved(f"there is no table with the oid {oid}")
         return state

@@ -27,7 +27,7 @@ from pgshapes.postgres import refusals
 from pgshapes.postgres.subset import SubsetQuery, SubsetSelection, SubsetSource, TakenSubset
 from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import OwnerLink
-from pgshapes.waiting.batch import CoalescedRead
+from pgshapes.waiting.batch import BatchQueue
 from pgshapes.where.clause import PreparedClause, prepare_subset_clause
 from pgshapes.where.language.sort_order import parse_order_by
 
@@ -56,8 +56,8 @@ class SubsetSnapshots:
     def __init__(self, link: OwnerLink, source: SubsetSource) -> None:
         self._link = link
         self._source = source
-        self._unseen: CoalescedRead[None, Unseen] = CoalescedRead(self._list_unseen)
-        self._doubts: CoalescedRead[int, None] = CoalescedRead(self._doubt)
+        self._unseen: BatchQueue[None, Unseen] = BatchQueue(self._list_unseen)
+        self._doubts: BatchQueue[int, None] = BatchQueue(self._doubt)
         self.retakes = 0
 
     async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
@@ -71,7 +71,7 @@ class SubsetSnapshots:
         except RequestError as refusal:
             raise RequestError(errors={"subset": refusal.errors}) from refusal
         except SchemaMoved:
-            await self._doubts.get(relation.oid)
+            await self._doubts.request(relation.oid)
             raise
 
     async def close(self) -> None:
@@ -110,7 +110,7 @@ class SubsetSnapshots:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CATCH_UP_TIMEOUT_S
         while True:
-            unseen = await self._unseen.get(None)
+            unseen = await self._unseen.request(None)
             assert unseen is not None
             if unseen.delivered_lsn >= until or loop.time() >= deadline:
                 return tuple(xid for xid, commit_lsn in unseen.transactions if commit_lsn <= until)

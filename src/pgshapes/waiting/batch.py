@@ -1,55 +1,79 @@
-"""One read for all keys that are wanted at a time. Knows nothing of Postgres.
+"""Requests that arrive while a batch runs form the next batch.
 
-Who asks while a read is under way is answered by the next one: an answer was always read after it was asked
-for. State: the keys that wait for the next read belong to this object.
+Race: a request arrives while the work that could have served it is already under way: a read that has taken
+its snapshot, a sync that has listed its files, a commit that has begun. If the request were answered by that
+work, a caller would get an answer from before its question, or be told that a write is durable which is not.
+If each request had work of its own instead, a burst of a thousand would be a thousand queries or disk syncs.
+
+Invariant: the batch that answers a request begins after the request was made; batches run one at a time;
+every request is served, also when the one who made it has left. State: the requests that no batch has taken
+yet belong to one `BatchQueue`, in one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Generic, TypeVar
 
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class CoalescedRead(Generic[K, V]):
-    """Answers of `read`, which gets many keys and gives what it found for them."""
+class BatchQueue(Generic[K, V]):
+    """Runs batches of requests, one at a time.
 
-    def __init__(self, read: Callable[[tuple[K, ...]], Coroutine[Any, Any, Mapping[K, V]]]) -> None:
-        self._read = read
-        self._next: dict[K, asyncio.Future[V | None]] = {}
-        self._reader: asyncio.Task[None] | None = None
-        self.made = 0
-        """Reads begun."""
+    `run` gets each different request of a batch once, in the order of their arrival; it returns results by
+    request, or none where none are needed. What it raises is the outcome of every request of that batch, and
+    of no other.
+    """
 
-    async def get(self, key: K) -> V | None:
-        """What a fresh read finds for `key`. Raises what `read` raises."""
-        answer = self._next.get(key)
-        if answer is None:
-            answer = self._next[key] = asyncio.get_running_loop().create_future()
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._answer_all())
-        await asyncio.wait([answer])
-        return answer.result()
+    def __init__(self, run: Callable[[tuple[K, ...]], Awaitable[Mapping[K, V]]]) -> None:
+        self._run = run
+        self._waiting: list[tuple[K, asyncio.Future[V | None]]] = []
+        self._serving: asyncio.Task[None] | None = None
+        self.begun = 0
+        """Batches so far."""
 
-    async def _answer_all(self) -> None:
+    def request(self, request: K) -> asyncio.Future[V | None]:
+        """The result for `request`, None if `run` returned none. To cancel it leaves the batch running."""
+        answer: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, answer))
+        if self._serving is None:
+            self._serving = asyncio.create_task(self._serve())
+        return answer
+
+    async def idle(self) -> None:
+        """Wait until no request is left unanswered."""
+        if self._serving is not None:
+            await asyncio.wait({self._serving})
+
+    async def _serve(self) -> None:
+        batch: list[tuple[K, asyncio.Future[V | None]]] = []
         try:
-            while self._next:
-                asked, self._next = self._next, {}
-                self.made += 1
-                await self._answer(asked)
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                self.begun += 1
+                await self._answer(batch)
         finally:
-            self._reader = None
+            self._serving = None
+            unanswered, self._waiting = batch + self._waiting, []
+            for _, answer in unanswered:
+                answer.cancel()
 
-    async def _answer(self, asked: dict[K, asyncio.Future[V | None]]) -> None:
+    async def _answer(self, batch: list[tuple[K, asyncio.Future[V | None]]]) -> None:
         try:
-            found = await self._read(tuple(asked))
+            results = await self._run(tuple(dict.fromkeys(request for request, _ in batch)))
         except Exception as error:
-            for answer in asked.values():
-                answer.set_exception(error)
-                answer.exception()  # seen, also when its askers have left
-            return
-        for key, answer in asked.items():
-            answer.set_result(found.get(key))
+            for _, answer in batch:
+                _fail(answer, error)
+        else:
+            for request, answer in batch:
+                if not answer.done():
+                    answer.set_result(results.get(request))
+
+
+def _fail(answer: asyncio.Future[V | None], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+        answer.exception()  # seen, also when nobody waits for it any more
