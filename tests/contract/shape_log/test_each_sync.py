@@ -281,6 +281,28 @@ async def test_what_a_running_sync_has_taken_is_waited_for(machine: Machine) -> 
     await asyncio.gather(first, second)
 
 
+class CountingFiles(ForgetfulFiles):
+    """Notes the names of the shapes whose files each sync was asked for."""
+
+    syncs: list[set[str]]
+
+    def sync_files(self, paths: Sequence[str]) -> dict[str, OSError]:
+        self.syncs.append({Path(path).parent.name for path in paths})
+        return super().sync_files(paths)
+
+
+async def test_one_request_for_all_makes_a_sync_one_of_all(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs: list[set[str]] = []
+    monkeypatch.setattr(CountingFiles, "syncs", syncs, raising=False)
+    store = machine.start(CountingFiles)
+    for handle in (ONE, OTHER, ELSEWHERE):
+        _snapshot(store, handle)
+    await asyncio.gather(store.sync_shape(ONE), store.sync())
+    assert syncs == [{ONE, OTHER, ELSEWHERE}]
+
+
 class FailingFiles(ForgetfulFiles):
     """Cannot sync paths with a name from `failing`."""
 

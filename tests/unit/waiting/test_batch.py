@@ -1,4 +1,4 @@
-"""One read for many, and always one that began after it was asked for."""
+"""One batch for many requests, and always one that began after they were made."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from pgshapes.errors import StorageError
 from pgshapes.waiting.batch import BatchQueue
 
 
@@ -105,3 +106,73 @@ async def test_idle_waits_for_every_request() -> None:
     catalogue.may_answer.set()
     await idle
     assert (first.result(), second.result()) == (0, 1)
+
+
+class Syncs:
+    """Syncs that were asked for, without any result; each waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.gates: list[asyncio.Future[None]] = []
+        self.queue: BatchQueue[str, None] = BatchQueue(self._sync)
+
+    async def _sync(self, handles: tuple[str, ...]) -> dict[str, None]:
+        self.asked.append(handles)
+        self.gates.append(asyncio.get_running_loop().create_future())
+        await self.gates[-1]
+        return {}
+
+
+async def test_requests_during_a_sync_share_the_next() -> None:
+    syncs = Syncs()
+    first = syncs.queue.request("a")
+    await turns()
+    others = [syncs.queue.request(handle) for handle in ("b", "c", "b")]
+    await turns()
+    assert syncs.asked == [("a",)]
+    syncs.gates[0].set_result(None)
+    await first
+    await turns()
+    assert syncs.asked == [("a",), ("b", "c")]
+    assert not any(other.done() for other in others)
+    syncs.gates[1].set_result(None)
+    await asyncio.gather(*others)
+    await syncs.queue.idle()
+
+
+async def test_a_cancelled_request_leaves_the_sync_running() -> None:
+    syncs = Syncs()
+    leaver, stayer = (syncs.queue.request(handle) for handle in "ab")
+    await turns()
+    leaver.cancel()
+    await turns()
+    assert leaver.cancelled() and not stayer.done()
+    syncs.gates[0].set_result(None)
+    await stayer
+
+
+async def test_a_request_that_is_cancelled_before_its_sync_is_served() -> None:
+    syncs = Syncs()
+    first = syncs.queue.request("a")
+    await turns()
+    syncs.queue.request("b").cancel()
+    syncs.gates[0].set_result(None)
+    await first
+    await turns()
+    assert syncs.asked == [("a",), ("b",)]
+    syncs.gates[1].set_result(None)
+    await syncs.queue.idle()
+
+
+async def test_a_failure_reaches_who_asked_and_no_one_else() -> None:
+    syncs = Syncs()
+    first = syncs.queue.request("a")
+    await turns()
+    second = syncs.queue.request("b")
+    await turns()
+    syncs.gates[0].set_exception(StorageError("no"))
+    with pytest.raises(StorageError):
+        await first
+    await turns()
+    syncs.gates[1].set_result(None)
+    await second

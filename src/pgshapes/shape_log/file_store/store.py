@@ -25,8 +25,8 @@ from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout, is_handle
 from pgshapes.shape_log.file_store.log import FileShapeLog, LogContext
 from pgshapes.shape_log.file_store.open_logs import OpenLogs
 from pgshapes.shape_log.file_store.recovery import Survey, survey
-from pgshapes.shape_log.file_store.sync_queue import SyncQueue
 from pgshapes.shape_log.file_store.unsynced import Unsynced
+from pgshapes.waiting.batch import BatchQueue
 
 
 class FileShapeStore:
@@ -48,7 +48,7 @@ class FileShapeStore:
         self._context = LogContext(self._files, layout, self._unsynced, self._open_logs, chunk_bytes)
         self._logs: dict[str, FileShapeLog] = {}
         self._lost: dict[str, StorageError] = {}
-        self._syncs = SyncQueue(self._sync_shapes)
+        self._syncs: BatchQueue[str | None, None] = BatchQueue(self._sync_requested)
         self._make_root()
 
     def create(self, handle: str) -> FileShapeLog:
@@ -107,6 +107,11 @@ class FileShapeStore:
         for directory in (layout.root, layout.shapes, layout.trash):
             files.make_directory(directory)
         _check(files.sync_directories([str(Path(layout.root).parent), layout.root, layout.shapes]))
+
+    async def _sync_requested(self, requests: tuple[str | None, ...]) -> dict[str | None, None]:
+        """One sync for a batch of requests, of handles and of all shapes (None)."""
+        await self._sync_shapes(None if None in requests else [handle for handle in requests if handle])
+        return {}
 
     async def _sync_shapes(self, handles: Iterable[str] | None) -> None:
         batch = self._unsynced.take(handles)
