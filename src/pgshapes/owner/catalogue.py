@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -22,6 +23,7 @@ from pgshapes.errors import ConfigError, StorageError
 from pgshapes.model.relation import RelationData
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.waiting.batch import BatchQueue
 
 # Grows with every incompatible change of what is stored, the comparable included: older files are not read.
 CATALOGUE_VERSION: Final = 1
@@ -174,57 +176,32 @@ class CommitsStatements(Protocol):
         """Make all durable, or none."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Write:
+    """Statements that one caller put; two writes of the same statements are two writes."""
+
+    statements: tuple[Statement, ...]
+
+
 class WriteBuffer:
     """Statements on their way to the disk, in order."""
 
     def __init__(self, catalogue: CommitsStatements) -> None:
         self._catalogue = catalogue
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
-        self._waiting: list[tuple[Statement, asyncio.Future[None]]] = []
-        self._committer: asyncio.Task[None] | None = None
-        self.commits = 0
+        self._writes: BatchQueue[_Write, None] = BatchQueue(self._commit)
 
     def put(self, *statements: Statement) -> asyncio.Future[None]:
-        """Queue writes; the future is done when the last of them is durable, or fails with StorageError."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        future.add_done_callback(_retrieve)
-        for statement in statements[:-1]:
-            queued: asyncio.Future[None] = loop.create_future()
-            queued.add_done_callback(_retrieve)
-            self._waiting.append((statement, queued))
-        self._waiting.append((statements[-1], future))
-        if self._committer is None:
-            self._committer = loop.create_task(self._commit_all())
-        return future
+        """Queue writes; the future is done when all of them are durable, or fails with StorageError."""
+        return self._writes.request(_Write(statements))
 
     async def close(self) -> None:
         """Commit what is queued and end the thread."""
-        if self._committer is not None:
-            await self._committer
+        await self._writes.idle()
         self._thread.shutdown()
 
-    async def _commit_all(self) -> None:
+    async def _commit(self, writes: tuple[_Write, ...]) -> dict[_Write, None]:
+        statements = [statement for write in writes for statement in write.statements]
         loop = asyncio.get_running_loop()
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                statements = [statement for statement, _ in batch]
-                try:
-                    await loop.run_in_executor(self._thread, self._catalogue.commit, statements)
-                except Exception as error:
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_exception(error)
-                else:
-                    self.commits += 1
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_result(None)
-        finally:
-            self._committer = None
-
-
-def _retrieve(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()
+        await loop.run_in_executor(self._thread, self._catalogue.commit, statements)
+        return {}
