@@ -25,12 +25,10 @@ from pgshapes.owner.change_path import LogPublisher
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
 from pgshapes.shape_log.store import ShapeStore
+from pgshapes.waiting.retake import retake
 
-# A transaction is usually visible microseconds after it was delivered; with a synchronous standby that is
-# away it may take for ever, and then the creation has to fail rather than wait for ever.
-RETAKE_FIRST_S: Final = 0.001
-RETAKE_CAP_S: Final = 0.25
 RETAKE_TIMEOUT_S: Final = 60.0
+"""With a synchronous standby that is away a transaction may never become visible; then the creation fails."""
 
 
 class TakenSnapshot:
@@ -60,23 +58,23 @@ async def take_snapshot(
     """A snapshot that the check accepts which was prepared before it was asked for. Raises CreationFailed
     when none was in time, NotNow, SourceError.
     """
-    loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + RETAKE_TIMEOUT_S, RETAKE_FIRST_S
     async with AsyncExitStack() as stack:
         snapshot = await stack.enter_async_context(
             source.open(relation, definition.columns, definition.where, definition.log)
         )
-        while True:
+
+        async def take() -> SnapshotVisibility | None:
             is_complete = prepare_check()
             visibility = await snapshot.take()
             if is_complete(visibility):
-                return TakenSnapshot(snapshot, visibility, stack.pop_all())
+                return visibility
             await snapshot.discard()
-            on_retake()
-            if loop.time() >= deadline:
-                raise CreationFailed("a committed transaction does not become visible (synchronous standby?)")
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, RETAKE_CAP_S)
+            return None
+
+        visibility = await retake(take, RETAKE_TIMEOUT_S, on_retake)
+        if visibility is None:
+            raise CreationFailed("a committed transaction does not become visible (synchronous standby?)")
+        return TakenSnapshot(snapshot, visibility, stack.pop_all())
 
 
 class SnapshotWriting:

@@ -28,14 +28,12 @@ from pgshapes.postgres.subset import SubsetQuery, SubsetSelection, SubsetSource,
 from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import OwnerLink
 from pgshapes.waiting.batch import BatchQueue
+from pgshapes.waiting.retake import retake
 from pgshapes.where.clause import PreparedClause, prepare_subset_clause
 from pgshapes.where.language.sort_order import parse_order_by
 
-# A transaction is usually visible microseconds after it was delivered; with a synchronous standby that is
-# away it may take for ever.
-RETAKE_FIRST_S: Final = 0.001
-RETAKE_CAP_S: Final = 0.25
 RETAKE_TIMEOUT_S: Final = 10.0
+"""With a synchronous standby that is away a transaction may never become visible; then the request fails."""
 # As long as a request for the log waits for an owner that has restarted to catch up with its offset.
 CATCH_UP_TIMEOUT_S: Final = 10.0
 _CATCH_UP_POLL_S: Final = 0.1
@@ -88,18 +86,21 @@ class SubsetSnapshots:
     async def _answer(self, plan: _Plan, until: Lsn) -> bytes:
         # Asked before the snapshot is taken: what the owner has forgotten by then, some earlier snapshot saw.
         unseen = await self._delivered(until) if until else ()
-        loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + RETAKE_TIMEOUT_S, RETAKE_FIRST_S
-        while True:
+
+        async def take() -> bytes | None:
             async with self._source.open(plan.selection.relation) as query:
                 taken = await query.take()
                 if all(taken.visibility.sees_xid(xid) for xid in unseen):
                     return await _read(query, plan, taken)
-            self.retakes += 1
-            if loop.time() >= deadline:
-                raise refusals.not_yet_visible()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, RETAKE_CAP_S)
+            return None
+
+        body = await retake(take, RETAKE_TIMEOUT_S, self._count_retake)
+        if body is None:
+            raise refusals.not_yet_visible()
+        return body
+
+    def _count_retake(self) -> None:
+        self.retakes += 1
 
     async def _delivered(self, until: Lsn) -> tuple[int, ...]:
         """The xids of delivered transactions up to `until` that no snapshot is known to have seen.
