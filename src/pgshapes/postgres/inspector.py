@@ -22,7 +22,7 @@ from pgshapes.model.relation import Column, Relation
 from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
 from pgshapes.postgres.sqlstate import from_sqlstate
-from pgshapes.waiting.shared_look_ups import SharedLookUps
+from pgshapes.waiting.single_flight import SharedLookUps
 
 _PUBLISHES_GENERATED: Final = 180000
 

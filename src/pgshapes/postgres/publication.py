@@ -27,7 +27,7 @@ from pgshapes.postgres.publication_sql import TableState
 from pgshapes.postgres.refusals import known_refusal, refuse_snapshot
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 from pgshapes.waiting.batch import BatchQueue
-from pgshapes.waiting.shared_look_ups import SharedLookUps
+from pgshapes.waiting.single_flight import SharedLookUps
 
 WRITERS_TIMEOUT_S: Final = 600.0
 """For how long a creation waits for old writers (design §7)."""

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pgshapes.errors import NotNow, RequestError
-from pgshapes.waiting.shared_look_ups import SharedLookUps
+from pgshapes.waiting.single_flight import SharedLookUps
 
 
 class Catalogue:
