@@ -14,7 +14,7 @@ from pgshapes.errors import NotNow, OwnerAway
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.tables.calls import ResolveShape
 from pgshapes.tables.link import OwnerLink
-from pgshapes.waiting.single_flight import Flights
+from pgshapes.waiting.single_flight import SingleFlight
 
 RESOLVE_TIMEOUT_S: Final = 10.0
 OWNER_RETURNS_S: Final = 5.0
@@ -29,7 +29,7 @@ class Definitions:
     def __init__(self, link: OwnerLink) -> None:
         self._link = link
         self._known: dict[RawShape, ResolvedShape] = {}
-        self.flights: Flights[RawShape, ResolvedShape] = Flights()
+        self.flights: SingleFlight[RawShape, ResolvedShape] = SingleFlight()
         self.calls = 0
         """Calls to the owner to look a definition up."""
 

@@ -30,7 +30,7 @@ from pgshapes.tables.link import OwnerLink
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import LAST_SEEN_LSN
 from pgshapes.waiting import poll_wait
-from pgshapes.waiting.single_flight import Flights
+from pgshapes.waiting.single_flight import SingleFlight
 
 CREATION_TIMEOUT_S: Final = 30.0
 POLL_INITIAL_S: Final = 0.005
@@ -87,7 +87,7 @@ class ShapeCache:
         self._link = link
         self._poll = poll
         self.definitions = Definitions(link)
-        self.flights: Flights[bytes, tuple[str, Tail]] = Flights()
+        self.flights: SingleFlight[bytes, tuple[str, Tail]] = SingleFlight()
         self.counts = ShapeCacheCounts()
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:

@@ -1,15 +1,14 @@
 """One piece of work that many wait for: a task without a deadline, and waiters that have one each.
 
-Cancelling a waiter ends its wait and nothing else; when the last one leaves, the work is cancelled. Waiters
-are released a few per loop turn, so that the end of one creation is not two thousand answers in one turn.
-State: the flights and their waiters belong to one `Flights`, in one event loop.
+Race: requests for the same thing arrive while the first of them is still being worked on. Without single
+flight each would begin the work again, and a herd of two thousand would be two thousand calls to the owner or
+queries. With a lock around the work, a waiter that leaves or is late would take the result from all others.
 
-Look-ups that many ask for at once and one makes. Knows nothing of Postgres.
-
-One look-up per key is in flight; who asks meanwhile shares it. A waiter that is cancelled leaves; when all
-have left, the look-up is cancelled, too, so one that still waits for its turn is never made. A failure
-answers everybody for a short time. `forget` detaches what is in flight: its waiters get their answer, nobody
-joins it any more, and it is not kept. State: flights and kept answers belong to this object.
+Invariants: there is at most one flight for a key that can be joined. A waiter that leaves, or whose deadline
+passes, ends its own wait only; the last one to leave ends the work, unless the flight says otherwise. Waiters
+are released a few per loop turn, in the order of their arrival, so that the end of one creation is not two
+thousand responses in one turn. State: the flights and their waiters belong to one `SingleFlight`, the kept
+answers to one `SharedLookUps`, each in one event loop.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import copy
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from pgshapes.errors import NotNow, PgShapesError
@@ -33,11 +33,22 @@ RELEASED_PER_TURN: Final = 50
 STOPPING: Final = "The service is stopping"
 
 
+def _always() -> bool:
+    return True
+
+
 class Flight(Generic[T]):
     """One piece of work under way, and its waiters in the order of their arrival."""
 
-    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+    def __init__(
+        self,
+        work: Coroutine[Any, Any, T],
+        forget: Callable[[Flight[T]], None],
+        may_cancel: Callable[[], bool],
+    ) -> None:
         self.task = asyncio.ensure_future(work)
+        self._forget = forget
+        self._may_cancel = may_cancel
         self._waiters: OrderedDict[asyncio.Future[T], None] = OrderedDict()
         self.task.add_done_callback(self._land)
 
@@ -46,28 +57,33 @@ class Flight(Generic[T]):
         """How many wait."""
         return len(self._waiters)
 
-    async def wait(self, timeout_s: float) -> T:
-        """The result. Raises what the work raised, TimeoutError, NotNow when the work was cancelled."""
+    def join(self, timeout_s: float | None = None) -> asyncio.Future[T]:
+        """A waiter, counted from now on; cancelling it is leaving.
+
+        It gets the result, or fails with what the work raised, with TimeoutError, or with NotNow when the
+        work was cancelled.
+        """
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
-        timer = loop.call_later(timeout_s, _expire, waiter)
+        timer = None if timeout_s is None else loop.call_later(max(0.0, timeout_s), _expire, waiter)
+        waiter.add_done_callback(partial(self._leave, timer))
         self._waiters[waiter] = None
-        try:
-            return await waiter
-        finally:
-            timer.cancel()
-            self._leave(waiter)
+        return waiter
 
-    def _leave(self, waiter: asyncio.Future[T]) -> None:
+    def _leave(self, timer: asyncio.TimerHandle | None, waiter: asyncio.Future[T]) -> None:
+        if timer is not None:
+            timer.cancel()
         self._waiters.pop(waiter, None)
-        if waiter.done() and not waiter.cancelled():
-            waiter.exception()
-        if not self._waiters and not self.task.done():
+        if not waiter.cancelled():
+            waiter.exception()  # seen, also when nobody awaits it
+        if not self._waiters and not self.task.done() and self._may_cancel():
+            self._forget(self)
             self.task.cancel()
 
     def _land(self, task: asyncio.Task[T]) -> None:
+        self._forget(self)
         if not task.cancelled():
-            task.exception()
+            task.exception()  # seen, also when all waiters have left
         self._release()
 
     def _release(self) -> None:
@@ -79,11 +95,12 @@ class Flight(Generic[T]):
             asyncio.get_running_loop().call_soon(self._release)
 
 
-class Flights(Generic[K, T]):
+class SingleFlight(Generic[K, T]):
     """At most one flight for each key."""
 
     def __init__(self) -> None:
         self._flights: dict[K, Flight[T]] = {}
+        self._tasks: set[asyncio.Task[T]] = set()
         self.begun = 0
         """Flights so far."""
         self.joined = 0
@@ -91,7 +108,7 @@ class Flights(Generic[K, T]):
 
     @property
     def under_way(self) -> int:
-        """Flights now."""
+        """Flights that can be joined now."""
         return len(self._flights)
 
     @property
@@ -99,24 +116,44 @@ class Flights(Generic[K, T]):
         """How many wait for a flight that has not landed."""
         return sum(flight.waiters for flight in self._flights.values())
 
-    async def wait(self, key: K, work: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> T:
-        """The result of the flight for `key`, which is begun with `work` unless one is under way."""
+    def get(self, key: K) -> Flight[T] | None:
+        """The flight for `key` that is under way."""
+        return self._flights.get(key)
+
+    def begin(
+        self, key: K, work: Coroutine[Any, Any, T], *, may_cancel: Callable[[], bool] = _always
+    ) -> Flight[T]:
+        """A new flight, which takes the place of any other for `key`.
+
+        `may_cancel` is called when the last waiter has left: whether the work is cancelled then, or goes on.
+        """
+        self.begun += 1
+        flight = self._flights[key] = Flight(work, partial(self._forget, key), may_cancel)
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(self._tasks.discard)
+        return flight
+
+    def wait(
+        self, key: K, work: Callable[[], Coroutine[Any, Any, T]], timeout_s: float | None = None
+    ) -> asyncio.Future[T]:
+        """A waiter on the flight for `key`, which is begun with `work` unless one is under way."""
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._begin(key, work())
+            flight = self.begin(key, work())
         else:
             self.joined += 1
-        try:
-            return await flight.wait(timeout_s)
-        finally:
-            if not flight.waiters:
-                self._forget(key, flight)
+        return flight.join(timeout_s)
 
-    def _begin(self, key: K, work: Coroutine[Any, Any, T]) -> Flight[T]:
-        self.begun += 1
-        flight = self._flights[key] = Flight(work)
-        flight.task.add_done_callback(lambda _: self._forget(key, flight))
-        return flight
+    def detach(self) -> None:
+        """Let nobody join what is under way; those who wait for it get its result."""
+        self._flights.clear()
+
+    async def close(self) -> None:
+        """Cancel all work, detached or not; those who wait for it get NotNow."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _forget(self, key: K, flight: Flight[T]) -> None:
         if self._flights.get(key) is flight:
@@ -143,18 +180,14 @@ _FAILURES_KEPT: Final = 1000
 """Keys can be client text: past this many, those that have expired are swept."""
 
 
-class _LookUp(Generic[V]):
-    """One look-up under way."""
-
-    def __init__(self, look_up: Coroutine[Any, Any, V]) -> None:
-        self.task = asyncio.create_task(look_up)
-        self.task.add_done_callback(_note_error)
-        self.waiters = 0
-        self.is_stale = False
-
-
 class SharedLookUps(Generic[K, V]):
-    """Answers of `look_up` by key; `keep` says whether a success is remembered until it is forgotten."""
+    """Answers of `look_up` by key, one look-up in flight for each; `keep` says whether a success is kept.
+
+    Race: what is looked up changes while a look-up is in flight. `forget` detaches it: its waiters, who asked
+    before, get its answer, but nobody joins it and it is not kept; otherwise the old answer would be kept
+    indefinitely. A failure of ours answers every request for a short time, so that a client that repeats a
+    wrong request does not cause a query each time.
+    """
 
     def __init__(
         self,
@@ -168,78 +201,55 @@ class SharedLookUps(Generic[K, V]):
         self._keep = keep
         self._failure_ttl_s = failure_ttl_s
         self._clock = clock
-        self._flights: dict[K, _LookUp[V]] = {}
+        self._flights: SingleFlight[K, V] = SingleFlight()
+        self._generation = 0
+        """Grows with each `forget`: an answer of an older generation is not kept."""
         self._kept: dict[K, V] = {}
         self._failures: dict[K, tuple[float, PgShapesError]] = {}
-        self.made = 0
+
+    @property
+    def made(self) -> int:
         """Look-ups begun."""
-        self.shared = 0
+        return self._flights.begun
+
+    @property
+    def shared(self) -> int:
         """Requests that joined a look-up in flight."""
+        return self._flights.joined
 
     @property
     def in_flight(self) -> int:
         """How many look-ups are under way and can be joined."""
-        return len(self._flights)
-
-    def known(self, key: K) -> V | None:
-        """The kept answer, without any look-up."""
-        return self._kept.get(key)
+        return self._flights.under_way
 
     async def get(self, key: K) -> V:
-        """The answer for `key`. Raises what the look-up raised."""
+        """The answer for `key`. Raises what the look-up raised, NotNow when it was cancelled by `close`."""
         if key in self._kept:
             return self._kept[key]
         self._raise_recent_failure(key)
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = _LookUp(self._look_up(key))
-            flight.task.add_done_callback(lambda _task: self._land(key, flight))
-            self.made += 1
-        else:
-            self.shared += 1
-        return await self._wait_for(key, flight)
+        return await self._flights.wait(key, lambda: self._make(key, self._generation))
 
     def forget(self, matches: Callable[[K, V], bool] | None = None) -> None:
-        """Drop the kept answers that match (default: all), and all failures; detach all flights."""
-        for flight in self._flights.values():
-            flight.is_stale = True
-        self._flights.clear()
+        """Drop the kept answers that match (default: all), and all failures; detach all look-ups."""
+        self._generation += 1
+        self._flights.detach()
         self._failures.clear()
         self._kept = {key: value for key, value in self._kept.items() if matches and not matches(key, value)}
 
     async def close(self) -> None:
         """Cancel what is in flight."""
-        tasks = [flight.task for flight in self._flights.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flights.close()
 
-    async def _wait_for(self, key: K, flight: _LookUp[V]) -> V:
-        flight.waiters += 1
+    async def _make(self, key: K, generation: int) -> V:
         try:
-            await asyncio.wait([flight.task])
-        finally:
-            flight.waiters -= 1
-            if not flight.waiters and not flight.task.done():
-                self._detach(key, flight)
-                flight.task.cancel()
-        if flight.task.cancelled():
-            raise NotNow("The service is stopping")
-        return flight.task.result()
-
-    def _land(self, key: K, flight: _LookUp[V]) -> None:
-        self._detach(key, flight)
-        if flight.task.cancelled() or flight.is_stale:
-            return
-        error = flight.task.exception()
-        if error is None and self._keep:
-            self._kept[key] = flight.task.result()
-        elif isinstance(error, PgShapesError):
-            self._remember_failure(key, error)
-
-    def _detach(self, key: K, flight: _LookUp[V]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+            answer = await self._look_up(key)
+        except PgShapesError as error:
+            if generation == self._generation:
+                self._remember_failure(key, error)
+            raise
+        if self._keep and generation == self._generation:
+            self._kept[key] = answer
+        return answer
 
     def _raise_recent_failure(self, key: K) -> None:
         until, error = self._failures.get(key, (0.0, None))
@@ -254,9 +264,3 @@ class SharedLookUps(Generic[K, V]):
         if len(self._failures) >= _FAILURES_KEPT:
             self._failures = {key: kept for key, kept in self._failures.items() if kept[0] > now}
         self._failures[key] = (now + self._failure_ttl_s, error)
-
-
-def _note_error(task: asyncio.Task[Any]) -> None:
-    """Mark the outcome as seen: waiters may all have left before it came."""
-    if not task.cancelled():
-        task.exception()

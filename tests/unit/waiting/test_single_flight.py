@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from pgshapes.errors import CreationFailed, NotNow
-from pgshapes.waiting.single_flight import RELEASED_PER_TURN, Flights
+from pgshapes.waiting.single_flight import RELEASED_PER_TURN, SingleFlight
 
 
 class Work:
@@ -35,13 +35,16 @@ async def turns(count: int = 5) -> None:
 
 
 def board(
-    flights: Flights[str, str], work: Work, count: int, timeout_s: float = 60
+    flights: SingleFlight[str, str], work: Work, count: int, timeout_s: float = 60
 ) -> list[asyncio.Task[str]]:
-    return [asyncio.create_task(flights.wait("k", work, timeout_s)) for _ in range(count)]
+    async def wait() -> str:
+        return await flights.wait("k", work, timeout_s)
+
+    return [asyncio.create_task(wait()) for _ in range(count)]
 
 
 async def test_all_get_the_result_of_one_piece_of_work() -> None:
-    flights, work = Flights[str, str](), Work()
+    flights, work = SingleFlight[str, str](), Work()
     waiters = board(flights, work, 500)
     await turns()
     assert (work.begun, flights.begun, flights.joined, flights.waiters) == (1, 1, 499, 500)
@@ -51,7 +54,7 @@ async def test_all_get_the_result_of_one_piece_of_work() -> None:
 
 
 async def test_all_hear_why_it_failed() -> None:
-    flights, work = Flights[str, str](), Work()
+    flights, work = SingleFlight[str, str](), Work()
     waiters = board(flights, work, 100)
     await turns()
     work.gate.set_exception(CreationFailed("no"))
@@ -60,7 +63,7 @@ async def test_all_hear_why_it_failed() -> None:
 
 
 async def test_waiters_are_released_a_few_per_turn() -> None:
-    flights, work = Flights[str, str](), Work()
+    flights, work = SingleFlight[str, str](), Work()
     waiters = board(flights, work, 500)
     await turns()
     work.gate.set_result("handle")
@@ -73,7 +76,7 @@ async def test_waiters_are_released_a_few_per_turn() -> None:
 
 
 async def test_a_deadline_ends_one_wait_and_not_the_work() -> None:
-    flights, work = Flights[str, str](), Work()
+    flights, work = SingleFlight[str, str](), Work()
     patient = board(flights, work, 1)
     hasty = board(flights, work, 1, timeout_s=0.001)
     with pytest.raises(TimeoutError):
@@ -84,7 +87,7 @@ async def test_a_deadline_ends_one_wait_and_not_the_work() -> None:
 
 
 async def test_who_leaves_ends_his_wait_and_the_last_one_the_work() -> None:
-    flights, work = Flights[str, str](), Work()
+    flights, work = SingleFlight[str, str](), Work()
     waiters = board(flights, work, 3)
     await turns()
     for waiter in waiters[:2]:
@@ -97,7 +100,7 @@ async def test_who_leaves_ends_his_wait_and_the_last_one_the_work() -> None:
 
 
 async def test_who_comes_after_all_have_left_begins_anew() -> None:
-    flights, work = Flights[str, str](), Work()
+    flights, work = SingleFlight[str, str](), Work()
     (leaving,) = board(flights, work, 1)
     await turns()
     leaving.cancel()
@@ -109,7 +112,7 @@ async def test_who_comes_after_all_have_left_begins_anew() -> None:
 
 
 async def test_a_deadline_in_the_last_wait_ends_the_work() -> None:
-    flights, work = Flights[str, str](), Work()
+    flights, work = SingleFlight[str, str](), Work()
     with pytest.raises(TimeoutError):
         await board(flights, work, 1, timeout_s=0.001)[0]
     await turns()
@@ -117,7 +120,7 @@ async def test_a_deadline_in_the_last_wait_ends_the_work() -> None:
 
 
 async def test_work_that_is_cancelled_from_elsewhere_is_a_refusal() -> None:
-    flights, work = Flights[str, str](), Work()
+    flights, work = SingleFlight[str, str](), Work()
     waiters = board(flights, work, 2)
     await turns()
     work.gate.cancel()
@@ -126,7 +129,7 @@ async def test_work_that_is_cancelled_from_elsewhere_is_a_refusal() -> None:
 
 
 async def test_leaving_frees_the_memory_of_a_wait() -> None:
-    flights, work = Flights[str, str](), Work()
+    flights, work = SingleFlight[str, str](), Work()
     (staying,) = board(flights, work, 1)
     waiters = board(flights, work, 200)
     await turns()
@@ -140,3 +143,80 @@ async def test_leaving_frees_the_memory_of_a_wait() -> None:
     assert flights.waiters == 1
     work.gate.set_result("handle")
     await staying
+
+
+async def test_a_waiter_is_counted_before_it_is_awaited() -> None:
+    flights, work = SingleFlight[str, str](), Work()
+    leaving = flights.wait("k", work)
+    staying = flights.wait("k", work)
+    leaving.cancel()
+    await turns()
+    assert (work.cancelled, flights.waiters) == (0, 1)
+    work.gate.set_result("handle")
+    assert await staying == "handle"
+
+
+async def test_who_joins_in_the_turn_in_which_the_last_one_leaves_keeps_the_work() -> None:
+    flights, work = SingleFlight[str, str](), Work()
+    leaving = flights.wait("k", work)
+    await turns()
+    leaving.cancel()
+    staying = flights.wait("k", work)
+    await turns()
+    work.gate.set_result("handle")
+    assert await staying == "handle"
+    assert (work.begun, work.cancelled) == (1, 0)
+
+
+async def test_who_waits_without_a_deadline_waits_for_the_end() -> None:
+    flights, work = SingleFlight[str, str](), Work()
+    waiter = flights.wait("k", work)
+    await turns()
+    work.gate.set_exception(CreationFailed("no"))
+    with pytest.raises(CreationFailed):
+        await waiter
+
+
+async def test_work_that_may_not_be_cancelled_goes_on_when_all_have_left() -> None:
+    flights, work = SingleFlight[str, str](), Work()
+    asked: list[int] = []
+
+    def may_cancel() -> bool:
+        asked.append(flights.waiters)
+        return len(asked) == 2
+
+    first = flights.begin("k", work(), may_cancel=may_cancel).join()
+    await turns()
+    first.cancel()
+    await turns()
+    assert (asked, work.cancelled, flights.under_way) == ([0], 0, 1)
+    second = flights.wait("k", work)
+    second.cancel()
+    await turns()
+    assert (asked, work.cancelled, flights.under_way) == ([0, 0], 1, 0)
+    assert (flights.begun, flights.joined) == (1, 1)
+
+
+async def test_what_is_detached_is_not_joined_and_answers_its_waiters() -> None:
+    flights, work = SingleFlight[str, str](), Work()
+    before = flights.wait("k", work)
+    await turns()
+    flights.detach()
+    after = flights.wait("k", work)
+    await turns()
+    assert (work.begun, flights.under_way) == (2, 1)
+    work.gate.set_result("handle")
+    assert await asyncio.gather(before, after) == ["handle"] * 2
+    assert flights.under_way == 0
+
+
+async def test_closing_cancels_all_work_and_refuses_its_waiters() -> None:
+    flights, work = SingleFlight[str, str](), Work()
+    waiters = [flights.wait("k", work)]
+    flights.detach()
+    waiters.append(flights.wait("k", work))
+    await turns()
+    await flights.close()
+    results = await asyncio.gather(*waiters, return_exceptions=True)
+    assert {type(result) for result in results} == {NotNow}
+    assert work.cancelled == 2
