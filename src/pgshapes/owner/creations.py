@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -28,6 +28,7 @@ from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_semaphore import FairSemaphore
+from pgshapes.waiting.single_flight import Flight, SingleFlight
 
 # One attempt a second, however many ask (design §6).
 FAILURE_LASTS_S: Final = 1.0
@@ -127,15 +128,7 @@ class Creation:
 
     shape: ResolvedShape
     token: int
-    outcome: asyncio.Future[str]
-    callers: list[CallContext] = field(default_factory=list)
     has_begun: bool = False
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether somebody still waits for it."""
-        return any(caller.is_wanted for caller in self.callers)
 
 
 @dataclass(slots=True)
@@ -154,7 +147,11 @@ class CreationCounts:
 
 
 class Creations:
-    """`create` makes a shape and returns its handle; it is run once per claim."""
+    """`create` makes a shape and returns its handle; it is run once per claim.
+
+    Race: a call arrives while the shape that it asks for is being created. It joins the flight of that
+    creation; otherwise there would be two shapes of one definition, of which one is never found again.
+    """
 
     def __init__(
         self,
@@ -167,15 +164,14 @@ class Creations:
         self._tables = tables
         self._locks = locks
         self._create = create
-        self._running: dict[bytes, Creation] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._flights: SingleFlight[bytes, str] = SingleFlight()
         self.slots: FairSemaphore[int] = FairSemaphore(limit)
         self.counts = CreationCounts()
 
     @property
     def running(self) -> int:
         """Creations that have been claimed and have not ended."""
-        return len(self._running)
+        return self._flights.under_way
 
     def create_or_wait(self, shape: ResolvedShape, context: CallContext) -> Awaitable[str]:
         """The handle of a shape that is activated, or what made its creation fail.
@@ -185,9 +181,9 @@ class Creations:
         """
         self.counts.calls += 1
         comparable = shape.comparable
-        handle, creation = self.activated(comparable), self._running.get(comparable)
+        handle, flight = self.activated(comparable), self._flights.get(comparable)
         lock = self._tables.creation_locks.get(comparable)
-        step = next_call_step(is_activated=handle is not None, is_running=creation is not None, lock=lock)
+        step = next_call_step(is_activated=handle is not None, is_running=flight is not None, lock=lock)
         if step is CallStep.ANSWER and handle is not None:
             return _value(handle)
         if step is CallStep.REFUSE and lock is not None:
@@ -195,9 +191,7 @@ class Creations:
             return _failure(lock.error())
         if step is CallStep.ATTACH:
             self.counts.attached += 1
-        creation = creation or self._claim(shape)
-        creation.callers.append(context)
-        return self._wait(creation, context)
+        return cancel_on_disconnect((flight or self._claim(shape)).join(), context)
 
     def activated(self, comparable: bytes) -> str | None:
         """The handle of a definition whose shape is ready."""
@@ -207,70 +201,47 @@ class Creations:
 
     async def close(self) -> None:
         """End all creations."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._flights.close()
 
-    def _claim(self, shape: ResolvedShape) -> Creation:
-        loop = asyncio.get_running_loop()
-        creation = Creation(shape, self._locks.claim(shape.comparable), loop.create_future())
-        creation.outcome.add_done_callback(_retrieve)
-        self._running[shape.comparable] = creation
-        creation.task = loop.create_task(self._run(creation))
-        self._tasks.add(creation.task)
-        creation.task.add_done_callback(self._tasks.discard)
-        return creation
+    def _claim(self, shape: ResolvedShape) -> Flight[str]:
+        creation = Creation(shape, self._locks.claim(shape.comparable))
+        return self._flights.begin(
+            shape.comparable, self._run(creation), on_abandoned=lambda: self._skip(creation)
+        )
 
-    async def _wait(self, creation: Creation, context: CallContext) -> str:
-        try:
-            return await cancel_on_disconnect(asyncio.shield(creation.outcome), context)
-        except asyncio.CancelledError:
-            if creation.outcome.cancelled():
-                raise CreationFailed("Nobody waits for this shape any more") from None
-            raise
-        finally:
-            creation.callers.remove(context)
-            if not creation.has_begun and not creation.is_wanted:
-                self._skip(creation)
+    def _skip(self, creation: Creation) -> bool:
+        """Whether a creation that its last caller has left is skipped, which it is unless it has begun.
 
-    def _skip(self, creation: Creation) -> None:
-        """Forget a creation that has not begun, in the turn in which the last caller left: the next claims
-        afresh.
+        Its row is removed in the same turn: the next call makes a claim of its own.
         """
-        if self._end(creation) and creation.task is not None:
-            self.counts.skipped += 1
-            self._locks.clear(creation.shape.comparable, creation.token)
-            creation.task.cancel()
-
-    def _end(self, creation: Creation) -> bool:
-        """Take it out of the running ones; False when it was not among them any more."""
-        comparable = creation.shape.comparable
-        if self._running.get(comparable) is not creation:
+        if creation.has_begun:
             return False
-        del self._running[comparable]
+        self.counts.skipped += 1
+        self._locks.clear(creation.shape.comparable, creation.token)
         return True
 
-    async def _run(self, creation: Creation) -> None:
+    async def _run(self, creation: Creation) -> str:
+        """The handle. The lock row is removed, or says what failed, before any caller is answered."""
         comparable, token = creation.shape.comparable, creation.token
-        failure: PgShapesError | None = None
         try:
             handle = await self._carry_out(creation)
-            self.counts.created += 1
-            creation.outcome.set_result(handle)
+        except asyncio.CancelledError:
+            self._locks.clear(comparable, token)
+            raise CreationFailed("Nobody waits for this shape any more") from None
         except PgShapesError as error:
-            failure = _as_failure(error)
+            raise self._fail(creation, _as_failure(error)) from None
         except Exception as error:
             _log.exception("a creation failed unexpectedly")
             failure = CreationFailed(f"Failed to create shape: {error}", retry_after_s=1)
-        finally:
-            self._end(creation)
-            if failure is None:
-                self._locks.clear(comparable, token)
-                creation.outcome.cancel()
-            else:
-                self.counts.failed += 1
-                self._locks.fail(comparable, token, failure)
-                creation.outcome.set_exception(failure)
+            raise self._fail(creation, failure) from None
+        self.counts.created += 1
+        self._locks.clear(comparable, token)
+        return handle
+
+    def _fail(self, creation: Creation, failure: PgShapesError) -> PgShapesError:
+        self.counts.failed += 1
+        self._locks.fail(creation.shape.comparable, creation.token, failure)
+        return failure
 
     async def _carry_out(self, creation: Creation) -> str:
         shape = creation.shape
@@ -294,8 +265,3 @@ async def _value(handle: str) -> str:
 
 async def _failure(error: PgShapesError) -> str:
     raise error
-
-
-def _retrieve(outcome: asyncio.Future[str]) -> None:
-    if not outcome.cancelled():
-        outcome.exception()

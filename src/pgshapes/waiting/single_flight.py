@@ -44,11 +44,11 @@ class Flight(Generic[T]):
         self,
         work: Coroutine[Any, Any, T],
         forget: Callable[[Flight[T]], None],
-        may_cancel: Callable[[], bool],
+        on_abandoned: Callable[[], bool],
     ) -> None:
         self.task = asyncio.ensure_future(work)
         self._forget = forget
-        self._may_cancel = may_cancel
+        self._on_abandoned = on_abandoned
         self._waiters: OrderedDict[asyncio.Future[T], None] = OrderedDict()
         self.task.add_done_callback(self._land)
 
@@ -76,7 +76,7 @@ class Flight(Generic[T]):
         self._waiters.pop(waiter, None)
         if not waiter.cancelled():
             waiter.exception()  # seen, also when nobody awaits it
-        if not self._waiters and not self.task.done() and self._may_cancel():
+        if not self._waiters and not self.task.done() and self._on_abandoned():
             self._forget(self)
             self.task.cancel()
 
@@ -121,14 +121,14 @@ class SingleFlight(Generic[K, T]):
         return self._flights.get(key)
 
     def begin(
-        self, key: K, work: Coroutine[Any, Any, T], *, may_cancel: Callable[[], bool] = _always
+        self, key: K, work: Coroutine[Any, Any, T], *, on_abandoned: Callable[[], bool] = _always
     ) -> Flight[T]:
         """A new flight, which takes the place of any other for `key`.
 
-        `may_cancel` is called when the last waiter has left: whether the work is cancelled then, or goes on.
+        `on_abandoned` is called when the last waiter has left: True if the work is to be cancelled then.
         """
         self.begun += 1
-        flight = self._flights[key] = Flight(work, partial(self._forget, key), may_cancel)
+        flight = self._flights[key] = Flight(work, partial(self._forget, key), on_abandoned)
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
         return flight

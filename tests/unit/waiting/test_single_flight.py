@@ -181,11 +181,11 @@ async def test_work_that_may_not_be_cancelled_goes_on_when_all_have_left() -> No
     flights, work = SingleFlight[str, str](), Work()
     asked: list[int] = []
 
-    def may_cancel() -> bool:
+    def on_abandoned() -> bool:
         asked.append(flights.waiters)
         return len(asked) == 2
 
-    first = flights.begin("k", work(), may_cancel=may_cancel).join()
+    first = flights.begin("k", work(), on_abandoned=on_abandoned).join()
     await turns()
     first.cancel()
     await turns()
