@@ -1,7 +1,13 @@
 """A one-shot event that any number of tasks may await and leave.
 
+Race: a change happens between the moment in which a task looks and the one in which it begins to wait. A task
+takes the notice before it looks; a notice that was given in between ends the wait at once. With an event that
+is set and cleared again, or a condition that wakes only those who wait already, that change would be lost and
+the task would wait until its deadline.
+
 It is not an `asyncio.Future`: cancelling one waiter cancels that wait alone, leaving costs the same however
-many wait, and nothing refers to a notice that nobody holds. Invariant: once given it stays given.
+many wait, and nothing refers to a notice that nobody holds. Invariant: once given it stays given. State: the
+waiters belong to the notice, in one event loop; whoever makes a notice gives it.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ from collections.abc import Generator
 
 
 class Notice:
-    """Awaiting it is over when `give` is called; at once if it was called before."""
+    """Awaiting it ends when `give` is called; at once if it was called before."""
 
     __slots__ = ("__weakref__", "_futures", "_is_given")
 

@@ -1,8 +1,12 @@
-"""Waiting for something by looking again and again, less and less often, until a deadline.
+"""Waits for a condition by checking it repeatedly, at growing intervals, until a deadline.
 
-Not an event: a notice may end a sleep early, but what is waited for is found by looking, so late and lost
-notices only cost time. Invariants: it looks before it considers the deadline; no sleep ends after the
-deadline and none is shorter than 1 ms; every setting is the call's own and nothing is kept between calls.
+Race: what is waited for is written by another process, which may die, restart or reconnect between its write
+and its notification. With notifications alone a lost one would leave the caller waiting until its deadline,
+although what it waits for is there. So the condition is found by checking it: a notice may end a sleep early,
+and a late or lost one costs time only.
+
+Invariants: it checks before it considers the deadline; no sleep ends after the deadline and none is shorter
+than 1 ms. Every setting is the call's own; no state is kept between calls.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ async def until(
     """The first truthy result of `check`. Raises TimeoutError when there was none by the deadline.
 
     Sleeps `initial_s`, then `factor` times as long each time up to `cap_s`, up to `jitter` more or less.
-    `notice()` is asked for before each look; what it returns is awaited beside the sleep, or dropped: a
+    `notice()` is called before each check; what it returns is awaited beside the sleep, or dropped: a
     `Notice`, not a coroutine.
     """
     deadline = clock() + timeout_s

@@ -5,8 +5,8 @@ snapshot that is taken in between lacks its rows, and they are not delivered aga
 lack them indefinitely, and a subset would be older than what its client has. So each snapshot is checked, and
 taken again if it does not see enough.
 
-Invariant: one attempt at a time; at least one is made, and each failed attempt is counted before the deadline
-is considered. No state is kept between calls.
+Invariant: at least one attempt is made, one at a time, and each that failed is counted before the deadline is
+considered. No state is kept between calls.
 """
 
 from __future__ import annotations
