@@ -197,7 +197,7 @@ class Creations:
         """The handle of a definition whose shape is ready."""
         handle = self._tables.handles.get(comparable)
         row = self._tables.shapes.get(handle) if handle else None
-        return handle if row is not None and row.last_used is not None and not row.is_retiring else None
+        return handle if row is not None and row.state.is_live else None
 
     async def close(self) -> None:
         """End all creations."""

@@ -152,7 +152,6 @@ class ShapeCreator:
         """Take it and write it; returns with its first row."""
         parts = self._parts
         taken = await self._take(handle, shape, relation)
-        parts.status.start_snapshot(handle)
         parts.publisher.publish(parts.router.release(handle, taken.visibility))
         writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, membership)
         self._write(handle, writing)

@@ -47,11 +47,7 @@ class ShapeExpiry:
 
     def expire(self) -> list[str]:
         """Remove what is too much now; the handles that go."""
-        live = [
-            handle
-            for handle, row in self._tables.shapes.items()
-            if row.last_used is not None and not row.is_retiring
-        ]
+        live = [handle for handle, row in self._tables.shapes.items() if row.state.is_live]
         known = set(live)
         self._last_used = {handle: used for handle, used in self._last_used.items() if handle in known}
         # A shape first met here was created or restored since the last look: that counts as a use.

@@ -83,4 +83,4 @@ class Housekeeping:
             self._owner.cleaner.end(handles, reason)
 
     def _relations(self) -> set[int]:
-        return {row.relation_oid for _, row in self._tables.shapes.items() if not row.is_retiring}
+        return {row.relation_oid for _, row in self._tables.shapes.items() if row.state.is_in_use}

@@ -1,18 +1,18 @@
-"""Which shapes there are, and how far each has come: the one writer of `handles` and `shapes` and of their
-catalogue rows.
+"""Which shapes there are and the state of each: the only writer of `handles`, `shapes` and of catalogue rows.
 
-Look-ups by callers are reads of the same tables (`shape_cache`). Owned by the replicator's loop.
+It decides neither when a shape is created nor when it is removed. Invariant: a row changes by the moves of
+`model/shape_state.py` only. State is owned by the replicator's event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from pgshapes.model.relation import RelationData
 from pgshapes.model.shape import ResolvedShape
+from pgshapes.model.shape_state import MOVES, ShapeMove, ShapeState, state_after
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner import catalogue
 from pgshapes.owner.catalogue import Statement, StoredShape
@@ -28,21 +28,20 @@ class QueuesStatements(Protocol):
 
 
 class ShapeStatus:
-    """Rows of `handles`, `shapes` and the catalogue, kept in step."""
+    """Rows of `handles`, `shapes` and the catalogue, changed together.
 
-    def __init__(
-        self, tables: Tables, buffer: QueuesStatements, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    A move that is illegal in the state of the shape raises IllegalMove and leaves that shape as it is.
+    """
+
+    def __init__(self, tables: Tables, buffer: QueuesStatements) -> None:
         self._tables = tables
         self._buffer = buffer
-        self._clock = clock
-        self._generation = 0
         self._committed: dict[str, asyncio.Future[None]] = {}
 
     def add_shape(self, handle: str, shape: ResolvedShape, relation: RelationData) -> None:
-        """Make a shape known that is being created; it may not be handed out before `activate`."""
-        self._generation += 1
-        row = ShapeRow(shape.comparable, shape.definition.relation_oid, generation=self._generation)
+        """Add the row of a shape that is being created. Its handle must not be returned before `activate`."""
+        state = self._after(handle, ShapeMove.ADD)
+        row = ShapeRow(shape.comparable, shape.definition.relation_oid, state)
         with self._tables.transaction():
             self._tables.shapes.put(handle, row)
             self._tables.handles.put(shape.comparable, handle)
@@ -51,26 +50,25 @@ class ShapeStatus:
         )
 
     def restore(self, stored: Iterable[StoredShape]) -> None:
-        """Make the shapes of an earlier run known, activated."""
-        now = self._clock()
+        """Add the rows of shapes of an earlier run. They are live at once."""
         for shape in stored:
-            row = ShapeRow(shape.comparable, shape.relation.oid, is_snapshot_started=True, last_used=now)
+            state = self._after(shape.handle, ShapeMove.RESTORE)
+            row = ShapeRow(shape.comparable, shape.relation.oid, state)
             self._tables.shapes.put(shape.handle, row)
             self._tables.handles.put(shape.comparable, shape.handle)
 
     async def committed(self, handle: str) -> None:
-        """Wait until the shape's row is on disk. No handle leaves the house before. Raises StorageError."""
+        """Wait until the shape's catalogue row is durable. Raises StorageError.
+
+        A handle is never returned before its row is committed.
+        """
         future = self._committed.pop(handle, None)
         if future is not None:
             await future
 
-    def start_snapshot(self, handle: str) -> None:
-        """Note that the snapshot has been taken and its query runs."""
-        self._replace(handle, is_snapshot_started=True)
-
     def activate(self, handle: str) -> None:
-        """The last step of a creation: from here the handle may be handed out."""
-        self._replace(handle, last_used=self._clock())
+        """Make a shape live: the last step of a creation. Its handle may be returned from here on."""
+        self._move(handle, ShapeMove.ACTIVATE)
 
     def complete_snapshot(
         self, handle: str, visibility: SnapshotVisibility, membership_oid: int | None
@@ -79,16 +77,19 @@ class ShapeStatus:
         return self._buffer.put(catalogue.complete_snapshot(handle, visibility, membership_oid))
 
     def retire(self, handles: Iterable[str]) -> list[str]:
-        """Take shapes out of use everywhere, before they are gone; returns those that were in use."""
+        """Begin the removal of shapes; returns those whose removal had not begun before.
+
+        A shape may be retired for two causes at once; the second one finds nothing to do.
+        """
         retired = []
         with self._tables.transaction():
             for handle in handles:
                 row = self._tables.shapes.get(handle)
-                if row is None or row.is_retiring:
+                if row is None or (row.state, ShapeMove.RETIRE) not in MOVES:
                     continue
                 if self._tables.handles.get(row.comparable) == handle:
                     self._tables.handles.remove(row.comparable)
-                self._tables.shapes.put(handle, row._replace(is_retiring=True))
+                self._move(handle, ShapeMove.RETIRE)
                 retired.append(handle)
         return retired
 
@@ -98,16 +99,18 @@ class ShapeStatus:
         return self._buffer.put(*statements) if statements else None
 
     def remove(self, handles: Iterable[str]) -> None:
-        """The end: the rows go, and with them every wait for these shapes."""
+        """Remove the rows of retiring shapes, which ends every wait for them."""
         with self._tables.transaction():
             for handle in handles:
+                self._after(handle, ShapeMove.REMOVE)
                 self._committed.pop(handle, None)
-                if handle in self._tables.shapes:
-                    self._tables.shapes.remove(handle)
-                if handle in self._tables.tails:
-                    self._tables.tails.remove(handle)
+                self._tables.shapes.remove(handle)
+                self._tables.tails.remove(handle)
 
-    def _replace(self, handle: str, **changes: object) -> None:
+    def _move(self, handle: str, move: ShapeMove) -> None:
+        state = self._after(handle, move)
+        self._tables.shapes.put(handle, self._tables.shapes[handle]._replace(state=state))
+
+    def _after(self, handle: str, move: ShapeMove) -> ShapeState:
         row = self._tables.shapes.get(handle)
-        if row is not None:
-            self._tables.shapes.put(handle, row._replace(**changes))  # type: ignore[arg-type]
+        return state_after(ShapeState.ABSENT if row is None else row.state, move)

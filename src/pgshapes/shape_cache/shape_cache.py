@@ -127,7 +127,7 @@ class ShapeCache:
     def is_known(self, handle: str) -> bool:
         """Whether this process's tables have the handle in use."""
         row = self._link.tables.shapes.get(handle)
-        return row is not None and not row.is_retiring
+        return row is not None and row.state.is_in_use
 
     async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
         """Whether the handle lives and stands for this definition; the owner is asked before the answer is
@@ -140,19 +140,14 @@ class ShapeCache:
 
     def _stands_for(self, handle: str, shape: ResolvedShape) -> bool:
         row = self._link.tables.shapes.get(handle)
-        return (
-            row is not None
-            and row.comparable == shape.comparable
-            and row.last_used is not None
-            and not row.is_retiring
-        )
+        return row is not None and row.state.is_live and row.comparable == shape.comparable
 
     # --- tails
 
     def tail(self, handle: str) -> Tail | None:
         """The readable end of a log, None when the shape is gone or retiring."""
         row = self._link.tables.shapes.get(handle)
-        if row is None or row.is_retiring:
+        if row is None or not row.state.is_in_use:
             return None
         return self._link.tables.tails.get(handle)
 
@@ -189,7 +184,7 @@ class ShapeCache:
         if handle is None:
             return None
         row = tables.shapes.get(handle)
-        if row is None or row.last_used is None or row.is_retiring:
+        if row is None or not row.state.is_live:
             return None
         tail = tables.tails.get(handle)
         return None if tail is None else (handle, tail)

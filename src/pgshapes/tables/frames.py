@@ -16,7 +16,7 @@ from pgshapes.errors import PgShapesError, WireError
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.deltas import Rows
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Both ends are the same release; the number tells a stray process from ours."""
 MAX_FRAME_BYTES: Final = 64 * 2**20
 """Four times what may wait unsent on a link (design §5): a longer frame cannot be one of ours."""

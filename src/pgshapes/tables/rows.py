@@ -6,6 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved
+from pgshapes.model.shape_state import ShapeState
 
 
 class ShapeRow(NamedTuple):
@@ -13,12 +14,7 @@ class ShapeRow(NamedTuple):
 
     comparable: bytes
     relation_oid: int
-    is_snapshot_started: bool = False
-    last_used: float | None = None
-    """Unix time of the activation or the last use; None until the creation has fully succeeded."""
-    generation: int = 0
-    is_retiring: bool = False
-    """The shape is being removed: nobody may serve it any more, its 409s go out when the row is gone."""
+    state: ShapeState
 
 
 class CreationState(Enum):

@@ -13,6 +13,7 @@ from tests.support.seams.links import Pair, Script, connecting, eventually, list
 
 from pgshapes.errors import ConfigError, OwnerAway
 from pgshapes.model.offset import Offset
+from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
 from pgshapes.tables import frames
 from pgshapes.tables.calls import DeleteShape, Reply
@@ -72,7 +73,7 @@ def fill(tables: Tables, shapes: int) -> None:
     for number in range(shapes):
         handle, comparable = f"handle-{number}", f"comparable {number}".encode() * 10
         tables.handles.put(comparable, handle)
-        tables.shapes.put(handle, ShapeRow(comparable, 1, True, 1.0))
+        tables.shapes.put(handle, ShapeRow(comparable, 1, ShapeState.LIVE))
         tables.tails.put(handle, Tail(Offset(number, 0), position=(number,)))
 
 
@@ -190,7 +191,7 @@ async def test_a_reader_that_stops_reading_is_cut_and_nobody_else(unix_pair: Pai
     async with raw_caller(socket_path) as stopped:
         await stopped.follow()
         await eventually(lambda: all(feed.acknowledged >= 0 for feed in unix_pair.owner._connections))
-        tables.shapes.put("h", ShapeRow(b"c", 1))
+        tables.shapes.put("h", ShapeRow(b"c", 1, ShapeState.CREATING))
         tables.shapes.remove("h")
         await tables.acknowledged()
         assert tables.broadcast.cut_feeds == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pgshapes.errors import StorageError
+from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner import cleaner as cleaner_module
 from pgshapes.owner.catalogue import Statement
 from pgshapes.owner.cleaner import ShapeCleaner
@@ -45,7 +46,7 @@ class Scene:
         self.tables = Tables()
         self.disk = Disk()
         self.boundary = FlushBoundary(100)
-        self.tables.shapes.put("1", ShapeRow(b"c", 7, last_used=1.0))
+        self.tables.shapes.put("1", ShapeRow(b"c", 7, ShapeState.LIVE))
         self.tables.handles.put(b"c", "1")
         self.cleaner = ShapeCleaner(
             self.tables,
@@ -91,7 +92,7 @@ async def test_nobody_is_told_before_it_is_durable() -> None:
     for waiting in (scene.disk.removals, scene.disk.commits):
         await settle()
         row = scene.tables.shapes.get("1")
-        assert row is not None and row.is_retiring
+        assert row is not None and row.state is ShapeState.RETIRING
         waiting[0].set_result(None)
     await removal
     assert "1" not in scene.tables.shapes

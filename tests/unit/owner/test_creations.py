@@ -10,6 +10,7 @@ from tests.unit.shape_cache.definitions_of import shape_of
 
 from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved, SourceError
 from pgshapes.model.shape import ResolvedShape
+from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner import creations
 from pgshapes.owner.creations import CreationLocks, Creations, CreationTurn
 from pgshapes.tables.mailbox import CallContext
@@ -41,7 +42,7 @@ class Owner:
             await turn.go_on()
         await self.gate(table)
         with self.tables.transaction():
-            self.tables.shapes.put(handle, ShapeRow(shape.comparable, 1, last_used=1.0))
+            self.tables.shapes.put(handle, ShapeRow(shape.comparable, 1, ShapeState.LIVE))
             self.tables.handles.put(shape.comparable, handle)
         return handle
 

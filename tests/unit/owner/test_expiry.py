@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner.expiry import ShapeExpiry
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
@@ -30,10 +31,8 @@ class Clock:
         return self.now
 
 
-def put_shape(
-    tables: Tables, handle: str, *, last_used: float | None = 1.0, is_retiring: bool = False
-) -> None:
-    tables.shapes.put(handle, ShapeRow(handle.encode(), 1, last_used=last_used, is_retiring=is_retiring))
+def put_shape(tables: Tables, handle: str, state: ShapeState = ShapeState.LIVE) -> None:
+    tables.shapes.put(handle, ShapeRow(handle.encode(), 1, state))
 
 
 @pytest.fixture
@@ -65,6 +64,6 @@ async def test_shapes_within_the_limit_stay(tables: Tables) -> None:
 async def test_a_shape_that_is_being_created_or_removed_does_not_count(tables: Tables) -> None:
     ended = Ended()
     put_shape(tables, "a")
-    put_shape(tables, "new", last_used=None)
-    put_shape(tables, "gone", is_retiring=True)
+    put_shape(tables, "new", ShapeState.CREATING)
+    put_shape(tables, "gone", ShapeState.RETIRING)
     assert ShapeExpiry(tables, ended, 1).expire() == []  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from tests.unit.shape_cache.definitions_of import shape_of
 
 from pgshapes.errors import CreationFailed, NotNow, OwnerAway
 from pgshapes.model.shape import RawShape
+from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
 from pgshapes.owner.creations import CreationLocks
 from pgshapes.shape_cache import definitions
@@ -60,7 +61,7 @@ class Link:
         """Have the shape ready."""
         with self.tables.transaction():
             self.tables.tails.put(handle, Tail())
-            self.tables.shapes.put(handle, ShapeRow(KEY, 1, last_used=1.0))
+            self.tables.shapes.put(handle, ShapeRow(KEY, 1, ShapeState.LIVE))
             self.tables.handles.put(KEY, handle)
 
     async def made(self, call: Call) -> Reply:

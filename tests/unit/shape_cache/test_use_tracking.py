@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
+from pgshapes.model.shape_state import ShapeState
 from pgshapes.shape_cache.use_tracking import UseTracking
 from pgshapes.tables.calls import Call, NoteUse, Reply
 from pgshapes.tables.link import InProcessLink
@@ -24,7 +25,7 @@ async def test_callers_tell_the_owner_what_they_read() -> None:
 
     link = InProcessLink(tables, handle)
     cache = UseTracking(link)
-    tables.shapes.put("a", ShapeRow(b"a", 1, last_used=1.0))
+    tables.shapes.put("a", ShapeRow(b"a", 1, ShapeState.LIVE))
     cache.tail("a")
     cache.tail("a")
     reporting = asyncio.create_task(cache.report_for_ever(interval_s=0.001))

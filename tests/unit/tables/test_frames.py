@@ -15,6 +15,7 @@ from pgshapes.errors import PgShapesError, RequestError, WireError
 from pgshapes.model.offset import Offset
 from pgshapes.model.relation import Column, Relation
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
+from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
 from pgshapes.tables import frames
 from pgshapes.tables.calls import (
@@ -38,7 +39,7 @@ ROWS = Rows(
         (("a", "b"), None),
     ],
     handles=[(b"\x00\xff", "h"), (b"", None)],
-    shapes=[("h", ShapeRow(b"\xff", 1, True, 1.5, 2, True))],
+    shapes=[("h", ShapeRow(b"\xff", 1, ShapeState.RETIRING))],
     tails=[("h", Tail(Offset(2**64 - 1, 2**63 - 1), Offset(-1, 0), 2, True, (5, 1))), ("i", None)],
     creation_locks=[(b"c", CreationLock(CreationState.WAITING_FOR_TABLE_LOCK, 1))],
     status=[("s", ConditionRow(False, "x"))],
