@@ -29,7 +29,8 @@ from pgshapes.routing.assembler import RelationAnnounced, TransactionAssembler
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Append, Routed, Router
 from pgshapes.shape_log.store import ShapeStore
-from pgshapes.tables.tables import LAST_SEEN_LSN, Tables
+from pgshapes.tables.tables import Tables
+from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 
 
 class LogPublisher:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pgshapes.metrics.family import COUNTER, GAUGE, Family, counter, gauge, labelled
 from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.replicator import Replicator
-from pgshapes.tables.deltas import TABLE_NAMES
 from pgshapes.tables.mailbox import Mailbox, Outcome
 from pgshapes.tables.tables import Tables
+from pgshapes.tables.tables_reader import TABLES
 
 
 def owner_families(replicator: Replicator, mailbox: Mailbox, tables: Tables) -> list[Family]:
@@ -29,7 +29,7 @@ def _mailbox(mailbox: Mailbox) -> list[Family]:
 
 
 def _tables(tables: Tables) -> list[Family]:
-    rows = {name: len(getattr(tables, name)) for name in TABLE_NAMES}
+    rows = {name: len(getattr(tables, name)) for name in TABLES}
     cut = tables.broadcast.cut_feeds
     return [
         labelled(GAUGE, "table_rows", "Rows of each table.", "table", rows),

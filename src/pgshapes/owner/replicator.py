@@ -39,7 +39,8 @@ from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.mailbox import CallContext
-from pgshapes.tables.tables import LAST_SEEN_LSN, Tables
+from pgshapes.tables.tables import Tables
+from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 
 _log = structlog.get_logger(__name__)
 

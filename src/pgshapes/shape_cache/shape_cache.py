@@ -28,7 +28,7 @@ from pgshapes.tables.creation_protocol import (
 )
 from pgshapes.tables.link import OwnerLink
 from pgshapes.tables.rows import CreationLock, CreationState
-from pgshapes.tables.tables import LAST_SEEN_LSN
+from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting import poll_wait
 from pgshapes.waiting.single_flight import SingleFlight
 

@@ -14,7 +14,8 @@ from typing import Protocol
 from pgshapes.errors import PgShapesError
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.mailbox import Answerer, CallContext, Handler, Mailbox
-from pgshapes.tables.tables import Tables, TablesReader
+from pgshapes.tables.tables import Tables
+from pgshapes.tables.tables_reader import TablesReader
 
 __all__ = ["CallContext", "Handler", "InProcessLink", "OwnerLink"]
 

@@ -14,10 +14,11 @@ from typing import Any, Final, cast
 from pgshapes.errors import PgShapesError, WireError
 from pgshapes.tables import frames
 from pgshapes.tables.calls import Reply
-from pgshapes.tables.deltas import TABLE_NAMES, Rows
+from pgshapes.tables.deltas import Rows
 from pgshapes.tables.mailbox import CallContext, Mailbox
 from pgshapes.tables.table import TableReader
 from pgshapes.tables.tables import Tables
+from pgshapes.tables.tables_reader import TABLES
 
 MAX_UNSENT_BYTES: Final = 16 * 2**20
 """Design §5: a reader that far behind is cheaper to send the whole to."""
@@ -158,7 +159,7 @@ class OwnerConnection(asyncio.Protocol):
 
 def state_slices(tables: Tables) -> Iterator[Rows]:
     """All rows in bounded pieces, each read when it is taken; deltas sent meanwhile complete them."""
-    for name in TABLE_NAMES:
+    for name in TABLES:
         table: TableReader[Any, Any] = getattr(tables, name)
         keys = [key for key, _ in table.items()]
         for start in range(0, len(keys), SLICE_ROWS):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from pgshapes.errors import WireError
-from pgshapes.tables.deltas import TABLE_NAMES, Rows
+from pgshapes.tables.deltas import Rows
 from pgshapes.tables.table import TableReplica, apply_changes
-from pgshapes.tables.tables import TablesReader
+from pgshapes.tables.tables_reader import TABLES, TablesReader
 
 
 class TablesReplica(TablesReader):
@@ -20,7 +20,7 @@ class TablesReplica(TablesReader):
     def __init__(self, *, has_notices: bool = True) -> None:
         self.epoch = ""
         self._tables: dict[str, TableReplica[Any, Any]] = {}
-        for name in TABLE_NAMES:
+        for name in TABLES:
             self._tables[name] = TableReplica(has_notices=has_notices)
             setattr(self, name, self._tables[name])
         self._arriving: dict[str, dict[Any, Any]] | None = None
@@ -28,7 +28,7 @@ class TablesReplica(TablesReader):
 
     def begin(self, number: int) -> None:
         """A whole state is about to arrive; deltas after frame `number` belong to it."""
-        self._arriving = {name: {} for name in TABLE_NAMES}
+        self._arriving = {name: {} for name in TABLES}
         self._number = number
 
     def take_slice(self, rows: Rows) -> None:

@@ -1,17 +1,18 @@
-"""One owner-written map and the face of it that callers read.
+"""One table: a map that one process writes and every process reads.
 
-`TableReader` is what callers hold; `Table` is the owner's side; `TableReplica` is another process's copy,
-written by its link alone. None of them knows of processes or bytes.
+`TableReader` is what callers hold, `Table` is the owner's side, and `TableReplica` is the copy in another
+process. None of them knows processes or bytes. `TableOf` declares a table.
 
-Invariant: a change is in the rows before anyone hears of it, and everyone who asked for a key before its
-change is woken by it. The rows have one writer: the owner, or the link that fills the replica.
+Invariant: a change is in the rows before anyone is notified of it, and everyone who asked for a key before
+its change is woken by the change. The rows have one writer: the owner, or the link that fills the replica.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, ItemsView, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 from weakref import ref
 
 from pgshapes.waiting.notice import Notice
@@ -148,3 +149,33 @@ def apply_changes(rows: dict[K, V], changes: Iterable[tuple[K, V | None]]) -> No
             rows.pop(key, None)
         else:
             rows[key] = row
+
+
+class WritesTables(Protocol):
+    """The owner's side of all tables, recognised by its transactions."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Changes made inside are seen together."""
+
+
+class TableOf(Generic[K, V]):
+    """Declares a table in a class body: its name, and the types of its keys and rows.
+
+    The attribute is a `Table` where tables are written and a `TableReader` elsewhere. Instances hold their
+    tables in `__dict__`, which precedes a descriptor without `__set__`: reading one calls nothing here.
+    """
+
+    def __init__(self, key_type: type[K], row_type: type[V]) -> None:
+        self.key_type: Any = key_type
+        self.row_type: Any = row_type
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: WritesTables, owner: type) -> Table[K, V]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> TableReader[K, V]: ...
+    def __get__(self, instance: object, owner: type) -> TableReader[K, V]:
+        raise AttributeError(f"{owner.__name__} has not set its table {self._name}")

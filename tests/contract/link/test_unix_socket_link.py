@@ -17,10 +17,12 @@ from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
 from pgshapes.tables import frames
 from pgshapes.tables.calls import DeleteShape, Reply
+from pgshapes.tables.deltas import Rows
 from pgshapes.tables.link import CallContext
 from pgshapes.tables.owner_connection import MAX_UNSENT_BYTES, SLICE_ROWS, state_slices
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
+from pgshapes.tables.tables_reader import TABLES
 from pgshapes.tables.unix_link import UnixSocketOwner
 
 
@@ -78,8 +80,7 @@ def fill(tables: Tables, shapes: int) -> None:
 
 
 def content(tables: object) -> dict[str, dict[object, object]]:
-    names = ("relations", "handles", "shapes", "tails", "creation_locks", "status", "progress")
-    return {name: dict(getattr(tables, name).items()) for name in names}
+    return {name: dict(getattr(tables, name).items()) for name in TABLES}
 
 
 # --- reaching the owner
@@ -301,8 +302,8 @@ async def test_an_owner_that_sends_garbage_is_left_until_there_is_a_better_one(s
     openings = [
         b"\xff" * 100,
         frames.encode(frames.Welcome(frames.VERSION + 1, "e")),
-        frames.encode(frames.Welcome(frames.VERSION, "e")) + frames.encode(frames.StateSlice(frames.Rows())),
-        frames.encode(frames.Welcome(frames.VERSION, "e")) + frames.encode(frames.Deltas(7, frames.Rows())),
+        frames.encode(frames.Welcome(frames.VERSION, "e")) + frames.encode(frames.StateSlice(Rows())),
+        frames.encode(frames.Welcome(frames.VERSION, "e")) + frames.encode(frames.Deltas(7, Rows())),
     ]
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
