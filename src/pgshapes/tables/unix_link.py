@@ -1,9 +1,10 @@
 """The link between processes of one machine: frames over a Unix domain socket.
 
-`UnixSocketOwner` listens, `UnixSocketLink` connects and keeps connected. Neither knows what calls mean.
-Invariants: the owner waits for nobody; a caller's replica always holds one whole state of one epoch; a
-silent owner is told from a lost one by asking on a second connection, so that an owner that was merely busy
-loses neither calls nor links.
+`UnixSocketOwner` listens, `UnixSocketLink` connects and reconnects. Neither knows what calls mean.
+
+Invariants: the owner waits for no caller. A replica always holds one whole state of one epoch. An owner that
+is silent counts as not connected, but keeps its connection and the calls on it: it is busy or stopped, and no
+other owner can exist before its process ends (`owner/storage_dir.py`), which ends the connection.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from pgshapes.waiting.notice import Notice
 
 HEARTBEAT_S: Final = 0.25
 SILENT_AFTER_BEATS: Final = 4
-"""A replica that hears nothing for 1 s asks elsewhere. Counted in beats of this process's own loop, so that a
-caller that was busy itself does not take its own delay for the owner's."""
+"""An owner is silent after 1 s without a byte. Counted in beats of this process's own loop, so that a caller
+that was busy itself does not take its own delay for the owner's."""
 FIRST_RETRY_S: Final = 0.01
 LAST_RETRY_S: Final = 0.5
 _BACKLOG: Final = 64
@@ -180,11 +181,10 @@ class UnixSocketLink:
 
     async def _connect_and_follow(self) -> None:
         try:
-            connection: CallerConnection | None = await self._open()
+            connection = await self._open()
         except (OSError, OwnerAway):
             return
-        while connection is not None:
-            connection = await self._follow(connection)
+        await self._follow(connection)
 
     async def _open(self) -> CallerConnection:
         """A connection on which an owner has spoken. Raises OSError, OwnerAway."""
@@ -206,50 +206,27 @@ class UnixSocketLink:
         self.syncs += 1
         self._tell()
 
-    async def _follow(self, connection: CallerConnection) -> CallerConnection | None:
-        """Keep the replica on `connection` until it is lost; or return the one to follow instead."""
+    async def _follow(self, connection: CallerConnection) -> None:
+        """Keep the replica on `connection` until it is lost."""
         self._connection = connection
         connection.subscribe()
         try:
             while not connection.is_lost:
                 await _silence(connection)
-                other = None if connection.is_lost else await self._ask_elsewhere(connection)
-                if other is not None:
-                    return other
-            return None
+                await self._wait_until_heard(connection)
         finally:
             self._connection = None
             connection.abort()
             self._tell()
 
-    async def _ask_elsewhere(self, silent: CallerConnection) -> CallerConnection | None:
-        """A connection on which an owner speaks while `silent` does not; None if that one was heard."""
-        heard = silent.next_heard()
+    async def _wait_until_heard(self, silent: CallerConnection) -> None:
+        """Count as not connected until the owner is heard again or the connection is lost."""
         self._is_silent = True
         try:
-            while not heard.is_given:
-                other = await self._open_unless(heard)
-                if other is not None:
-                    return other
-            return None
+            await silent.next_heard()
         finally:
             self._is_silent = False
             self._tell()
-
-    async def _open_unless(self, heard: Notice) -> CallerConnection | None:
-        """Try once to find an owner, and give the silent connection a beat's time to be heard after all."""
-        opening, hearing = asyncio.create_task(self._open()), asyncio.ensure_future(heard)
-        chosen = None
-        try:
-            await asyncio.wait({opening, hearing}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({hearing}, timeout=HEARTBEAT_S)
-            if not heard.is_given and opening.exception() is None:
-                chosen = opening.result()
-            return chosen
-        finally:
-            hearing.cancel()
-            opening.cancel()
-            opening.add_done_callback(lambda task: _drop_unless(chosen, task))
 
 
 async def _silence(connection: CallerConnection) -> None:
@@ -261,9 +238,3 @@ async def _silence(connection: CallerConnection) -> None:
                 await connection.lost
         missed = missed + 1 if connection.reads == reads else 0
         reads = connection.reads
-
-
-def _drop_unless(chosen: CallerConnection | None, opening: asyncio.Task[CallerConnection]) -> None:
-    """End the connection that `opening` has made, if it has made one and it was not chosen."""
-    if not opening.cancelled() and opening.exception() is None and opening.result() is not chosen:
-        opening.result().abort()

@@ -49,6 +49,23 @@ async def test_a_stopped_owner_is_away_and_comes_back_as_if_nothing_had_been(soc
             assert link.tables.progress["begun"] == 1
 
 
+async def test_a_stopped_owner_that_is_killed_is_replaced_by_the_next_one(socket_path: Path) -> None:
+    async with connecting(socket_path) as link, asyncio.timeout(60):
+        with owner_process(socket_path) as first:
+            await link.connected()
+            epoch = link.epoch
+            first.send_signal(signal.SIGSTOP)
+            call = asyncio.create_task(link.call(DeleteShape("late"), timeout_s=60))
+            await eventually(lambda: not link.is_connected, 30)
+            first.send_signal(signal.SIGKILL)
+            with pytest.raises(OwnerAway):
+                await call
+        with owner_process(socket_path) as second:
+            await eventually(lambda: link.epoch != epoch, 30)
+            assert link.tables.progress["pid"] == second.pid
+            assert await link.call(DeleteShape("x"), timeout_s=60) == "x"
+
+
 async def test_an_owner_that_is_busy_for_long_begins_each_call_once(socket_path: Path) -> None:
     async with connecting(socket_path) as link, asyncio.timeout(60):
         with owner_process(socket_path):

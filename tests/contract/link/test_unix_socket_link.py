@@ -321,52 +321,64 @@ async def test_an_owner_that_sends_garbage_is_left_until_there_is_a_better_one(s
             await link.connected()
 
 
-# --- an owner that falls silent on one connection
+# --- an owner that falls silent
 
 
-async def test_an_owner_that_speaks_on_a_new_connection_only_is_followed_there(socket_path: Path) -> None:
-    visits: list[asyncio.StreamWriter] = []
+class SilentOwner:
+    """Sends each caller an empty state of a new epoch, and then nothing of itself."""
 
-    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        visits.append(writer)
-        writer.write(frames.encode(frames.Welcome(frames.VERSION, f"epoch {len(visits)}")))
+    def __init__(self, path: Path) -> None:
+        self.visits: list[asyncio.StreamWriter] = []
+        self._path = path
+
+    async def __aenter__(self) -> SilentOwner:
+        self.server = await asyncio.start_unix_server(self._visit, path=str(self._path))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+        for writer in self.visits:
+            writer.close()
+
+    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.visits.append(writer)
+        writer.write(frames.encode(frames.Welcome(frames.VERSION, f"epoch {len(self.visits)}")))
         await reader.read(1000)
         writer.write(frames.encode(frames.StateBegin(0)) + frames.encode(frames.StateEnd(0)))
 
-    server = await asyncio.start_unix_server(visit, path=str(socket_path))
-    async with connecting(socket_path) as link, asyncio.timeout(30):
+
+async def test_a_silent_owner_is_not_connected_until_it_is_heard_again(socket_path: Path) -> None:
+    async with SilentOwner(socket_path) as owner, connecting(socket_path) as link, asyncio.timeout(30):
         await link.connected()
         call = asyncio.create_task(link.call(DeleteShape("h"), timeout_s=60))
-        await eventually(lambda: link.epoch == "epoch 2")
-        with pytest.raises(OwnerAway):
-            await call
-        assert link.syncs == 2
-    server.close()
-    for writer in visits:
-        writer.close()
-
-
-async def test_a_silent_owner_that_cannot_be_found_elsewhere_stays_away(socket_path: Path) -> None:
-    visits: list[asyncio.StreamWriter] = []
-
-    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        visits.append(writer)
-        writer.write(frames.encode(frames.Welcome(frames.VERSION, "e")))
-        writer.write(frames.encode(frames.StateBegin(0)) + frames.encode(frames.StateEnd(0)))
-
-    server = await asyncio.start_unix_server(visit, path=str(socket_path))
-    async with connecting(socket_path) as link, asyncio.timeout(30):
-        await link.connected()
-        server.close()
         await eventually(lambda: not link.is_connected)
         for _ in range(50):
             assert not link.is_connected
             await asyncio.sleep(0.01)
-        visits[0].write(frames.encode(frames.Heartbeat()))
+        with pytest.raises(OwnerAway):
+            await link.call(DeleteShape("h"), timeout_s=60)
+        assert not call.done()
+        owner.visits[0].write(frames.encode(frames.Heartbeat()))
         await link.connected()
         assert link.syncs == 1
-    for writer in visits:
-        writer.close()
+        owner.visits[0].write(frames.encode(frames.Answer(1, True)))
+        assert await call is True
+        assert len(owner.visits) == 1
+
+
+async def test_a_silent_owner_that_is_lost_is_replaced_by_the_next_one(socket_path: Path) -> None:
+    async with SilentOwner(socket_path) as owner, connecting(socket_path) as link, asyncio.timeout(30):
+        await link.connected()
+        call = asyncio.create_task(link.call(DeleteShape("h"), timeout_s=60))
+        await eventually(lambda: not link.is_connected)
+        assert (link.epoch, len(owner.visits)) == ("epoch 1", 1)
+        assert not call.done()
+        owner.visits[0].close()
+        with pytest.raises(OwnerAway):
+            await call
+        await eventually(lambda: link.epoch == "epoch 2")
+        assert link.syncs == 2
+        assert link.is_connected
 
 
 # --- many at once
