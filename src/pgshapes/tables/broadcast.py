@@ -38,7 +38,7 @@ class Feed(Protocol):
     def send(self, frame: bytes) -> None:
         """Pass an encoded frame on without waiting; may detach itself instead."""
 
-    def cut(self, reason: str) -> None:
+    def cut(self) -> None:
         """End the link now and detach; the other side comes back and gets the whole."""
 
 
@@ -142,7 +142,7 @@ class Broadcast:
         except TimeoutError:
             for feed in self._still_behind(behind, number):
                 self.cut_feeds += 1
-                feed.cut("acknowledged too late")
+                feed.cut()
 
     def _still_behind(self, feeds: set[Feed], number: int) -> set[Feed]:
         return {feed for feed in feeds if feed in self._feeds and feed.acknowledged < number}

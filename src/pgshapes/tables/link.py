@@ -13,11 +13,9 @@ from typing import Protocol
 
 from pgshapes.errors import PgShapesError
 from pgshapes.tables.calls import Call, Reply
-from pgshapes.tables.mailbox import Answerer, CallContext, Handler, Mailbox
+from pgshapes.tables.mailbox import Answerer, Handler, Mailbox
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import TablesReader
-
-__all__ = ["CallContext", "Handler", "InProcessLink", "OwnerLink"]
 
 
 class OwnerLink(Protocol):

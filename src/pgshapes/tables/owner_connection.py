@@ -33,7 +33,6 @@ class OwnerConnection(asyncio.Protocol):
     def __init__(self, tables: Tables, mailbox: Mailbox, connections: set[OwnerConnection]) -> None:
         self.is_live = False
         self.acknowledged = -1
-        self.cut_reason: str | None = None
         self._tables = tables
         self._mailbox = mailbox
         self._connections = connections
@@ -60,8 +59,8 @@ class OwnerConnection(asyncio.Protocol):
         try:
             for payload in self._splitter.feed(data):
                 self._take(frames.decode_caller_frame(payload))
-        except WireError as error:
-            self.cut(error.message)
+        except WireError:
+            self.cut()
 
     def pause_writing(self) -> None:
         """The other side does not read as fast as we send."""
@@ -78,12 +77,11 @@ class OwnerConnection(asyncio.Protocol):
             return
         self._transport.write(frame)
         if self._is_paused and self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            self.cut("too much unsent")
+            self.cut()
 
-    def cut(self, reason: str) -> None:
+    def cut(self) -> None:
         """End the connection at once, unsent bytes included."""
         transport = self._transport
-        self.cut_reason = reason
         self._leave()
         if transport is not None:
             transport.abort()

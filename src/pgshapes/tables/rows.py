@@ -35,13 +35,12 @@ class CreationLock(NamedTuple):
     """Why it failed, as the client is told."""
     code: str = ""
     """Stable code of the error (`errors.py`)."""
-    retry_after_s: int = 1
 
     def error(self) -> PgShapesError:
         """The error that a failed row stands for."""
         if self.code == SchemaMoved.code:
             return SchemaMoved(self.reason)
-        return CreationFailed(self.reason, retry_after_s=self.retry_after_s, known=True)
+        return CreationFailed(self.reason, known=True)
 
 
 class ConditionRow(NamedTuple):

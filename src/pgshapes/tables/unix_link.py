@@ -48,11 +48,6 @@ class UnixSocketOwner:
         self._server: asyncio.Server | None = None
         self._beat: asyncio.TimerHandle | None = None
 
-    @property
-    def links(self) -> int:
-        """How many callers' processes are connected."""
-        return len(self._connections)
-
     async def start(self) -> None:
         """Listen, in place of an owner that is gone. Raises ConfigError when the path cannot be bound."""
         loop = asyncio.get_running_loop()
@@ -76,7 +71,7 @@ class UnixSocketOwner:
         if self._server is not None:
             self._server.close()
         for connection in tuple(self._connections):
-            connection.cut("the owner stops")
+            connection.cut()
         self._remove_socket()
         await self.mailbox.close()
 

@@ -18,8 +18,7 @@ from pgshapes.errors import (
 )
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.tables.calls import Call, Reply, ResolveShape
-from pgshapes.tables.link import CallContext
-from pgshapes.tables.mailbox import Outcome
+from pgshapes.tables.mailbox import CallContext, Outcome
 
 RAW = RawShape("public", "items", "a = $1", (("1", "x"),), ("id",))
 RESOLVED = ResolvedShape(

@@ -23,7 +23,7 @@ async def test_every_kind_of_row_arrives_as_it_was_written(pair: Pair) -> None:
         pair.tables.handles.put(b"\x00comparable\xff", "h1")
         pair.tables.shapes.put("h1", ShapeRow(b"\x00comparable\xff", 16384, ShapeState.RETIRING))
         pair.tables.tails.put("h1", Tail(Offset(2**64 - 1, 2**63 - 1), position=(12,)))
-        pair.tables.creation_locks.put(b"c", CreationLock(CreationState.FAILED, 7, "no", "x", 3))
+        pair.tables.creation_locks.put(b"c", CreationLock(CreationState.FAILED, 7, "no", "x"))
         pair.tables.status.put("lock", ConditionRow(False, "späte Fehler"))
         pair.tables.progress.put("last_seen_lsn", 2**64 - 1)
     await pair.link.barrier()
@@ -36,7 +36,7 @@ async def test_every_kind_of_row_arrives_as_it_was_written(pair: Pair) -> None:
     tail = seen.tails["h1"]
     assert isinstance(tail, Tail) and isinstance(tail.latest, Offset)
     assert tail == Tail(Offset(2**64 - 1, 2**63 - 1), position=(12,))
-    assert seen.creation_locks[b"c"] == CreationLock(CreationState.FAILED, 7, "no", "x", 3)
+    assert seen.creation_locks[b"c"] == CreationLock(CreationState.FAILED, 7, "no", "x")
     assert seen.status["lock"] == ConditionRow(False, "späte Fehler")
     assert seen.progress["last_seen_lsn"] == 2**64 - 1
 

@@ -26,7 +26,8 @@ from pgshapes.postgres.subset import SubsetSource
 from pgshapes.shape_cache import subsets as subsets_module
 from pgshapes.shape_cache.subsets import SubsetSnapshots
 from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
-from pgshapes.tables.link import CallContext, InProcessLink
+from pgshapes.tables.link import InProcessLink
+from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
 
 ITEMS = RawShape("public", "items")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgshapes.tables.calls import Call, DeleteShape, Reply
-from pgshapes.tables.link import CallContext, InProcessLink, OwnerLink
-from pgshapes.tables.mailbox import Mailbox
+from pgshapes.tables.link import InProcessLink, OwnerLink
+from pgshapes.tables.mailbox import CallContext, Mailbox
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
 

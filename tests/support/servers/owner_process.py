@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pgshapes.tables.calls import Call, DeleteShape, Reply
-from pgshapes.tables.link import CallContext
+from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.unix_link import UnixSocketOwner
 
