@@ -37,7 +37,7 @@ from pgshapes.tables.calls import (
     Call,
     CreateOrWaitShapeHandle,
     DeleteShape,
-    DoubtRelation,
+    InvalidateRelation,
     ListUnseen,
     NoteUse,
     Reply,
@@ -167,8 +167,8 @@ class Owner:
             return cancel_on_disconnect(self._resolver.resolve(call.raw), context)
         if isinstance(call, ListUnseen):
             return self._list_unseen()
-        if isinstance(call, DoubtRelation):
-            return self._doubt(call)
+        if isinstance(call, InvalidateRelation):
+            return self._invalidate(call)
         if isinstance(call, NoteUse):
             return self._note_use(call)
         return self._delete(call)
@@ -177,7 +177,7 @@ class Owner:
         if self.expiry is not None:
             self.expiry.note_use(call.handles)
 
-    async def _doubt(self, call: DoubtRelation) -> None:
+    async def _invalidate(self, call: InvalidateRelation) -> None:
         self.known_relations.forget(call.oid)
 
     async def _list_unseen(self) -> Unseen:

@@ -25,7 +25,7 @@ from pgshapes.model.subset import Subset
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals
 from pgshapes.postgres.subset import SubsetQuery, SubsetSelection, SubsetSource, TakenSubset
-from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
+from pgshapes.tables.calls import Call, InvalidateRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import OwnerLink
 from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.retake import retake
@@ -124,7 +124,7 @@ class SubsetSnapshots:
 
     async def _doubt(self, oids: tuple[int, ...]) -> Mapping[int, None]:
         for oid in oids:
-            await self._ask_owner(DoubtRelation(oid))
+            await self._ask_owner(InvalidateRelation(oid))
         return {}
 
     async def _ask_owner(self, call: Call) -> Reply:

@@ -38,8 +38,8 @@ class Unseen(msgspec.Struct, tag="unseen", frozen=True):
     """xid and commit LSN of each."""
 
 
-class DoubtRelation(msgspec.Struct, tag="doubt_relation", frozen=True):
-    """A table was found not to be what `relations` says: look it up again when it is next asked for."""
+class InvalidateRelation(msgspec.Struct, tag="invalidate_relation", frozen=True):
+    """Forget a relation whose table is not what `relations` says; it is looked up again when it is needed."""
 
     oid: int
 
@@ -50,5 +50,5 @@ class NoteUse(msgspec.Struct, tag="note_use", frozen=True):
     handles: tuple[str, ...]
 
 
-Call = ResolveShape | CreateOrWaitShapeHandle | DeleteShape | ListUnseen | DoubtRelation | NoteUse
+Call = ResolveShape | CreateOrWaitShapeHandle | DeleteShape | ListUnseen | InvalidateRelation | NoteUse
 Reply = ResolvedShape | Unseen | str | bool | None

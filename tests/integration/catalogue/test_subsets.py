@@ -25,7 +25,7 @@ from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.subset import SubsetSource
 from pgshapes.shape_cache import subsets as subsets_module
 from pgshapes.shape_cache.subsets import SubsetSnapshots
-from pgshapes.tables.calls import Call, DoubtRelation, ListUnseen, Reply, Unseen
+from pgshapes.tables.calls import Call, InvalidateRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import InProcessLink
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
@@ -44,12 +44,12 @@ class House:
     error: OwnerAway | None = None
     asked: int = 0
     held: asyncio.Event | None = None
-    doubted: list[int] = field(default_factory=list)
+    invalidated: list[int] = field(default_factory=list)
     subsets: SubsetSnapshots = field(init=False)
 
     async def answer(self, call: Call, context: CallContext) -> Reply:
-        if isinstance(call, DoubtRelation):
-            self.doubted.append(call.oid)
+        if isinstance(call, InvalidateRelation):
+            self.invalidated.append(call.oid)
             return None
         assert isinstance(call, ListUnseen)
         self.asked += 1
@@ -340,4 +340,4 @@ async def test_a_table_that_changed_without_a_word(db: Connection, house: House)
     await db.execute("INSERT INTO items VALUES (1, 'x')")
     with pytest.raises(SchemaMoved):
         await house.subsets.subset(ITEMS, shape, Subset(where="id = 1"), FIRST_SNAPSHOT_CHUNK)
-    assert house.doubted == [shape.definition.relation_oid]
+    assert house.invalidated == [shape.definition.relation_oid]

@@ -21,7 +21,7 @@ from pgshapes.tables import frames
 from pgshapes.tables.calls import (
     CreateOrWaitShapeHandle,
     DeleteShape,
-    DoubtRelation,
+    InvalidateRelation,
     ListUnseen,
     ResolveShape,
     Unseen,
@@ -67,7 +67,7 @@ CALLER_FRAMES = [
     frames.CallFrame(2, 0.0, CreateOrWaitShapeHandle(RESOLVED)),
     frames.CallFrame(3, 1.0, DeleteShape("h")),
     frames.CallFrame(4, 1.0, ListUnseen()),
-    frames.CallFrame(5, 1.0, DoubtRelation(2**32 - 1)),
+    frames.CallFrame(5, 1.0, InvalidateRelation(2**32 - 1)),
     frames.Cancel(4),
     frames.Barrier(5),
     frames.Acknowledge(6),
