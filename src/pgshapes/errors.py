@@ -91,10 +91,10 @@ class SourceError(PgShapesError):
         self.action = action
 
 
-class OwnerAway(SourceError):
+class OwnerUnavailable(SourceError):
     """The process that owns the tables cannot be reached now."""
 
-    code = "owner_away"
+    code = "owner_unavailable"
 
 
 class ReplicaIdentityNotFull(SourceError):

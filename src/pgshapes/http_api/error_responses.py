@@ -105,7 +105,7 @@ def _replica_identity(error: errors.ReplicaIdentityNotFull) -> _Answer:
     return _Answer(503, {"message": error.message}, SOURCE_RETRY_S, is_known=True)
 
 
-def _owner_away(error: errors.OwnerAway) -> _Answer:
+def _owner_unavailable(error: errors.OwnerUnavailable) -> _Answer:
     return _Answer(503, {"message": error.message}, retry_after_s=1)
 
 
@@ -130,7 +130,7 @@ ANSWERS: Final[dict[type[BaseException], Callable[[Any], _Answer]]] = {
     errors.CreationFailed: _not_now,
     errors.SchemaMoved: _refetch,
     errors.SourceError: _source,
-    errors.OwnerAway: _owner_away,
+    errors.OwnerUnavailable: _owner_unavailable,
     errors.ReplicaIdentityNotFull: _replica_identity,
     errors.WireError: _internal,
     errors.StorageError: _storage,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Hashable
 from typing import Final, TypeVar
 
-from pgshapes.errors import NotNow, OwnerAway, SourceError
+from pgshapes.errors import NotNow, OwnerUnavailable, SourceError
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.decide import AskOwner, MustRefetch, ServeHandle, decide_identity
 from pgshapes.http_api.params import ShapeRequest
@@ -36,7 +36,7 @@ class Lookup:
         """The checked definition. Raises RequestError, NotNow, SchemaMoved."""
         try:
             return await self._lead_or_join(raw, self._shapes.resolve(raw), permit)
-        except OwnerAway:
+        except OwnerUnavailable:
             raise
         except SourceError as error:
             raise NotNow(UNVERIFIED, retry_after_s=1) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from pgshapes.errors import NotNow, OwnerAway
+from pgshapes.errors import NotNow, OwnerUnavailable
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.tables.calls import ResolveShape
 from pgshapes.tables.link import OwnerLink
@@ -34,7 +34,7 @@ class Definitions:
         """Calls to the owner to look a definition up."""
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """What a definition means. Raises RequestError, NotNow, OwnerAway."""
+        """What a definition means. Raises RequestError, NotNow, OwnerUnavailable."""
         known = self._known.get(raw)
         if known is not None:
             relation = self._link.tables.relations.get((raw.schema, raw.table))
@@ -48,7 +48,7 @@ class Definitions:
     async def _resolve(self, raw: RawShape) -> ResolvedShape:
         try:
             shape = await self._ask(raw)
-        except OwnerAway:
+        except OwnerUnavailable:
             await self._owner_returns()
             shape = await self._ask(raw)
         if len(self._known) >= _KEPT:
@@ -67,4 +67,4 @@ class Definitions:
             async with asyncio.timeout(OWNER_RETURNS_S):
                 await self._link.connected()
         except TimeoutError:
-            raise OwnerAway("the owner cannot be reached") from None
+            raise OwnerUnavailable("the owner cannot be reached") from None

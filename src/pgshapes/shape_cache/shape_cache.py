@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from pgshapes.errors import NotNow, OwnerAway, PgShapesError
+from pgshapes.errors import NotNow, OwnerUnavailable, PgShapesError
 from pgshapes.metrics.distribution import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.tail import Tail
@@ -91,7 +91,7 @@ class ShapeCache:
         self.counts = ShapeCacheCounts()
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """Check a definition. Raises RequestError, NotNow, OwnerAway."""
+        """Check a definition. Raises RequestError, NotNow, OwnerUnavailable."""
         return await self.definitions.resolve(raw)
 
     # --- handles
@@ -227,7 +227,7 @@ class ShapeCache:
         self.counts.owner_calls += 1
         try:
             await self._link.call(CreateOrWaitShapeHandle(shape), timeout_s=_FLIGHT_TIMEOUT_S)
-        except OwnerAway:
+        except OwnerUnavailable:
             # In its next life, or over a new link to the same one, the tables tell what to do.
             self.counts.owner_losses += 1
             async with asyncio.timeout(_FLIGHT_TIMEOUT_S):

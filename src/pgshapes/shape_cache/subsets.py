@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from pgshapes.errors import OwnerAway, RequestError, SchemaMoved
+from pgshapes.errors import OwnerUnavailable, RequestError, SchemaMoved
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.offset import Offset
 from pgshapes.model.relation import Relation
@@ -131,7 +131,7 @@ class SubsetSnapshots:
         try:
             return await self._link.call(call, timeout_s=OWNER_TIMEOUT_S)
         except TimeoutError:
-            raise OwnerAway("the owner does not answer") from None
+            raise OwnerUnavailable("the owner does not answer") from None
 
 
 def _plan(raw: RawShape, shape: ResolvedShape, relation: Relation, subset: Subset) -> _Plan:

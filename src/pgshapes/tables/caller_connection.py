@@ -1,7 +1,7 @@
 """The caller's end of one connection: fills the replica, carries calls.
 
 It does not reconnect; `unix_link` does. Invariants: frames are applied in the loop turn in which they
-arrive, in order; when the connection is lost every wait on it ends, calls with OwnerAway. A frame that
+arrive, in order; when the connection is lost every wait on it ends, calls with OwnerUnavailable. A frame that
 cannot be read ends the connection and nothing else.
 """
 
@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from pgshapes.errors import OwnerAway, WireError
+from pgshapes.errors import OwnerUnavailable, WireError
 from pgshapes.tables import frames
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.replica import TablesReplica
@@ -53,7 +53,7 @@ class CallerConnection(asyncio.Protocol):
         pending, self._pending = self._pending, {}
         for future in pending.values():
             if not future.done():
-                future.set_exception(OwnerAway("the owner went away during a call"))
+                future.set_exception(OwnerUnavailable("the owner went away during a call"))
         for notice in (self.welcomed, self.settled, self._heard, self.lost):
             notice.give()
 
@@ -83,16 +83,16 @@ class CallerConnection(asyncio.Protocol):
         self._send(frames.Subscribe())
 
     async def call(self, call: Call, deadline: float) -> Reply:
-        """The owner's reply. Raises what the owner raised, or OwnerAway."""
+        """The owner's reply. Raises what the owner raised, or OwnerUnavailable."""
         return cast(Reply, await self._ask(lambda call_id: frames.CallFrame(call_id, deadline, call)))
 
     async def barrier(self) -> None:
-        """Wait until all that the owner wrote before it read this has arrived. Raises OwnerAway."""
+        """Wait until all that the owner wrote before it read this has arrived. Raises OwnerUnavailable."""
         await self._ask(frames.Barrier)
 
     async def _ask(self, question: Callable[[int], frames.CallerFrame]) -> Any:
         if self.is_lost:
-            raise OwnerAway("the owner cannot be reached")
+            raise OwnerUnavailable("the owner cannot be reached")
         self._last_call_id += 1
         call_id = self._last_call_id
         future = self._pending[call_id] = asyncio.get_running_loop().create_future()

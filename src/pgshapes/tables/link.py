@@ -39,12 +39,12 @@ class OwnerLink(Protocol):
     async def call(self, call: Call, *, timeout_s: float) -> Reply:
         """Have the owner do something.
 
-        Raises what the owner raised, TimeoutError after `timeout_s`, OwnerAway when the owner cannot be
-        reached or is lost before it has answered. Cancelling the calling task cancels the call.
+        Raises what the owner raised, TimeoutError after `timeout_s`, and OwnerUnavailable when the owner
+        cannot be reached or is lost before it has answered. Cancelling the calling task cancels the call.
         """
 
     async def barrier(self) -> None:
-        """Wait until the tables are at least as new as the owner's are now. Raises OwnerAway."""
+        """Wait until the tables are at least as new as the owner's are now. Raises OwnerUnavailable."""
 
 
 class InProcessLink:

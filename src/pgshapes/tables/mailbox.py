@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final, TypeVar
 
-from pgshapes.errors import NotNow, OwnerAway, PgShapesError
+from pgshapes.errors import NotNow, OwnerUnavailable, PgShapesError
 from pgshapes.tables.calls import Call, Reply
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ class Mailbox:
 
     async def _carry_out(self, work: Awaitable[Reply], context: CallContext, answer: Answerer) -> None:
         outcome = Outcome.ABANDONED
-        result: Reply | PgShapesError = OwnerAway("the owner has stopped")
+        result: Reply | PgShapesError = OwnerUnavailable("the owner has stopped")
         try:
             outcome, result = await _result_of(work)
         finally:
@@ -142,7 +142,7 @@ class Mailbox:
             self.outcomes[outcome] += 1
 
     async def close(self) -> None:
-        """Cancel what is under way; its callers hear OwnerAway."""
+        """Cancel what is under way; its callers hear OwnerUnavailable."""
         await asyncio.sleep(0)
         tasks = tuple(self._tasks)
         for task in tasks:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from pgshapes.errors import ConfigError, OwnerAway
+from pgshapes.errors import ConfigError, OwnerUnavailable
 from pgshapes.tables.caller_connection import CallerConnection
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.frames import Heartbeat, encode
@@ -138,7 +138,7 @@ class UnixSocketLink:
         self._task = asyncio.get_running_loop().create_task(self._stay_connected())
 
     async def close(self) -> None:
-        """End the connection; calls under way hear OwnerAway."""
+        """End the connection; calls under way hear OwnerUnavailable."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -158,7 +158,7 @@ class UnixSocketLink:
     async def _following(self) -> CallerConnection:
         connection = self._connection
         if connection is None or self._is_silent:
-            raise OwnerAway("the owner cannot be reached")
+            raise OwnerUnavailable("the owner cannot be reached")
         await connection.settled
         return connection
 
@@ -177,18 +177,18 @@ class UnixSocketLink:
     async def _connect_and_follow(self) -> None:
         try:
             connection = await self._open()
-        except (OSError, OwnerAway):
+        except (OSError, OwnerUnavailable):
             return
         await self._follow(connection)
 
     async def _open(self) -> CallerConnection:
-        """A connection on which an owner has spoken. Raises OSError, OwnerAway."""
+        """A connection on which an owner has spoken. Raises OSError, OwnerUnavailable."""
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_unix_connection(self._new_connection, self._path)
         try:
             await connection.welcomed
             if connection.welcome is None:
-                raise OwnerAway("the owner closed the connection at once")
+                raise OwnerUnavailable("the owner closed the connection at once")
         except BaseException:
             connection.abort()
             raise

@@ -10,7 +10,7 @@ from tests.support.seams.links import Pair, turns
 from pgshapes.errors import (
     CreationFailed,
     Overloaded,
-    OwnerAway,
+    OwnerUnavailable,
     PgShapesError,
     RequestError,
     SchemaMoved,
@@ -64,7 +64,7 @@ ERRORS = [
     Overloaded("too many", retry_after_s=9, known=True),
     SchemaMoved("moved", oid=7),
     SourceError("gone", sqlstate="42P01", action="invalidate"),
-    OwnerAway("replication is away"),
+    OwnerUnavailable("replication is away"),
 ]
 
 

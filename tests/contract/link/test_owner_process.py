@@ -10,7 +10,7 @@ import pytest
 from tests.support.seams.links import connecting, eventually
 from tests.support.servers.owner_process import owner_process
 
-from pgshapes.errors import OwnerAway
+from pgshapes.errors import OwnerUnavailable
 from pgshapes.tables.calls import DeleteShape
 
 
@@ -23,7 +23,7 @@ async def test_a_killed_owner_is_replaced_by_the_next_one(socket_path: Path) -> 
             call = asyncio.create_task(link.call(DeleteShape("hang"), timeout_s=60))
             await eventually(lambda: link.tables.progress.get("begun") == 1)
             first.send_signal(signal.SIGKILL)
-            with pytest.raises(OwnerAway):
+            with pytest.raises(OwnerUnavailable):
                 await call
         with owner_process(socket_path) as second:
             await eventually(lambda: link.epoch != epoch, 30)
@@ -39,7 +39,7 @@ async def test_a_stopped_owner_is_away_and_comes_back_as_if_nothing_had_been(soc
             owner.send_signal(signal.SIGSTOP)
             call = asyncio.create_task(link.call(DeleteShape("late"), timeout_s=60))
             await eventually(lambda: not link.is_connected, 30)
-            with pytest.raises(OwnerAway):
+            with pytest.raises(OwnerUnavailable):
                 await link.call(DeleteShape("x"), timeout_s=60)
             assert not call.done()
             owner.send_signal(signal.SIGCONT)
@@ -58,7 +58,7 @@ async def test_a_stopped_owner_that_is_killed_is_replaced_by_the_next_one(socket
             call = asyncio.create_task(link.call(DeleteShape("late"), timeout_s=60))
             await eventually(lambda: not link.is_connected, 30)
             first.send_signal(signal.SIGKILL)
-            with pytest.raises(OwnerAway):
+            with pytest.raises(OwnerUnavailable):
                 await call
         with owner_process(socket_path) as second:
             await eventually(lambda: link.epoch != epoch, 30)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.seams.links import Pair, Script, connecting, eventually, listening, turns
 
-from pgshapes.errors import ConfigError, OwnerAway
+from pgshapes.errors import ConfigError, OwnerUnavailable
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
@@ -116,9 +116,9 @@ async def test_a_caller_may_come_before_its_owner(socket_path: Path) -> None:
     async with connecting(socket_path) as link:
         await turns()
         assert not link.is_connected and link.epoch == ""
-        with pytest.raises(OwnerAway):
+        with pytest.raises(OwnerUnavailable):
             await link.call(DeleteShape("h"), timeout_s=60)
-        with pytest.raises(OwnerAway):
+        with pytest.raises(OwnerUnavailable):
             await link.barrier()
         async with listening(socket_path, tables, Script()):
             async with asyncio.timeout(10):
@@ -254,11 +254,11 @@ async def test_calls_in_flight_end_when_the_owner_does(socket_path: Path) -> Non
             calls = [asyncio.create_task(link.call(DeleteShape("h"), timeout_s=60)) for _ in range(3)]
             await eventually(lambda: len(script.contexts) == 3)
         for call in calls:
-            with pytest.raises(OwnerAway):
+            with pytest.raises(OwnerUnavailable):
                 await call
         assert all(context.is_cancelled for context in script.contexts)
         await eventually(lambda: not link.is_connected)
-        with pytest.raises(OwnerAway):
+        with pytest.raises(OwnerUnavailable):
             await link.call(DeleteShape("h"), timeout_s=60)
 
 
@@ -355,7 +355,7 @@ async def test_a_silent_owner_is_not_connected_until_it_is_heard_again(socket_pa
         for _ in range(50):
             assert not link.is_connected
             await asyncio.sleep(0.01)
-        with pytest.raises(OwnerAway):
+        with pytest.raises(OwnerUnavailable):
             await link.call(DeleteShape("h"), timeout_s=60)
         assert not call.done()
         owner.visits[0].write(frames.encode(frames.Heartbeat()))
@@ -374,7 +374,7 @@ async def test_a_silent_owner_that_is_lost_is_replaced_by_the_next_one(socket_pa
         assert (link.epoch, len(owner.visits)) == ("epoch 1", 1)
         assert not call.done()
         owner.visits[0].close()
-        with pytest.raises(OwnerAway):
+        with pytest.raises(OwnerUnavailable):
             await call
         await eventually(lambda: link.epoch == "epoch 2")
         assert link.syncs == 2

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from tests.support.seams.links import eventually
 
-from pgshapes.errors import NotNow, OwnerAway, RequestError, SchemaMoved
+from pgshapes.errors import NotNow, OwnerUnavailable, RequestError, SchemaMoved
 from pgshapes.model.offset import FIRST_SNAPSHOT_CHUNK, Offset
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset
@@ -41,7 +41,7 @@ class House:
     tables: Tables
     resolver: ShapeResolver
     unseen: Unseen = field(default_factory=lambda: Unseen(0, ()))
-    error: OwnerAway | None = None
+    error: OwnerUnavailable | None = None
     asked: int = 0
     held: asyncio.Event | None = None
     invalidated: list[int] = field(default_factory=list)
@@ -301,8 +301,8 @@ async def test_a_crowd_asks_the_owner_as_one(db: Connection, house: House) -> No
 
 
 async def test_an_owner_that_is_away(house: House) -> None:
-    house.error = OwnerAway("away")
-    with pytest.raises(OwnerAway):
+    house.error = OwnerUnavailable("away")
+    with pytest.raises(OwnerUnavailable):
         await house.ask(resume=Offset(900, 0))
     house.error = None
     house.unseen = Unseen(900, ())
@@ -312,7 +312,7 @@ async def test_an_owner_that_is_away(house: House) -> None:
 async def test_an_owner_that_does_not_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subsets_module, "OWNER_TIMEOUT_S", 0.01)
     house.held = asyncio.Event()
-    with pytest.raises(OwnerAway):
+    with pytest.raises(OwnerUnavailable):
         await house.ask(resume=Offset(900, 0))
 
 

@@ -10,7 +10,7 @@ import structlog.testing
 from tests.support.seams.http_fakes import CHUNK, ITEMS, Client, FakeHouse
 
 from pgshapes import __version__
-from pgshapes.errors import OwnerAway, SourceError
+from pgshapes.errors import OwnerUnavailable, SourceError
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.settings import HttpSettings
 
@@ -192,7 +192,7 @@ async def test_a_definition_that_cannot_be_verified_now(house: FakeHouse) -> Non
     assert answer.json == {
         "message": "Cannot connect to the database to verify the shape. Please try again later."
     }
-    house.resolve_error = OwnerAway("The replicator cannot be reached")
+    house.resolve_error = OwnerUnavailable("The replicator cannot be reached")
     answer = await Client(house).get(INITIAL)
     assert (answer.status, answer.json) == (503, {"message": "The replicator cannot be reached"})
 

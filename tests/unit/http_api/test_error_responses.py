@@ -71,7 +71,7 @@ def test_every_error_has_an_answer_of_its_own() -> None:
             {"code": "database_unreachable", "error": "Database is unreachable"},
             NO_STORE | {"retry-after": "10"},
         ),
-        (errors.OwnerAway("away"), 503, {"message": "away"}, JSON | NO_STORE | {"retry-after": "1"}),
+        (errors.OwnerUnavailable("away"), 503, {"message": "away"}, JSON | NO_STORE | {"retry-after": "1"}),
         (
             errors.ReplicaIdentityNotFull("s", "t", relation_oid=1),
             503,

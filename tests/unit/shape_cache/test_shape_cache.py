@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.shape_cache.definitions_of import shape_of
 
-from pgshapes.errors import CreationFailed, NotNow, OwnerAway
+from pgshapes.errors import CreationFailed, NotNow, OwnerUnavailable
 from pgshapes.model.shape import RawShape
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
@@ -55,7 +55,7 @@ class Link:
         await asyncio.Event().wait()
 
     async def away(self, call: Call) -> Reply:
-        raise OwnerAway("away")
+        raise OwnerUnavailable("away")
 
     def make(self, handle: str = "h") -> None:
         """Have the shape ready."""
@@ -294,7 +294,7 @@ async def test_a_look_up_waits_for_an_owner_that_is_away_but_not_for_ever(
     link.back.clear()
     link.answer = link.away
     monkeypatch.setattr(definitions, "OWNER_RETURNS_S", 0.001)
-    with pytest.raises(OwnerAway):
+    with pytest.raises(OwnerUnavailable):
         await cache.resolve(RawShape("public", "others"))
 
 
