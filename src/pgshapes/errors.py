@@ -74,10 +74,10 @@ class CreationFailed(NotNow):
     code = "creation_failed"
 
 
-class SchemaMoved(PgShapesError):
+class SchemaChanged(PgShapesError):
     """The table changed while a shape on it was being made: the client refetches (409 without a handle)."""
 
-    code = "schema_moved"
+    code = "schema_changed"
 
 
 class SourceError(PgShapesError):

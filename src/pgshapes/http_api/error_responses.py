@@ -92,7 +92,7 @@ def _overloaded(error: errors.Overloaded) -> _Answer:
     return _Answer(503, payload, error.retry_after_s, is_known=True)
 
 
-def _refetch(_: errors.SchemaMoved) -> _Answer:
+def _refetch(_: errors.SchemaChanged) -> _Answer:
     return _Answer(409, None)
 
 
@@ -128,7 +128,7 @@ ANSWERS: Final[dict[type[BaseException], Callable[[Any], _Answer]]] = {
     errors.NotReady: _not_now,
     errors.Overloaded: _overloaded,
     errors.CreationFailed: _not_now,
-    errors.SchemaMoved: _refetch,
+    errors.SchemaChanged: _refetch,
     errors.SourceError: _source,
     errors.OwnerUnavailable: _owner_unavailable,
     errors.ReplicaIdentityNotFull: _replica_identity,

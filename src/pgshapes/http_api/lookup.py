@@ -33,7 +33,7 @@ class Lookup:
         self._led: set[Hashable] = set()
 
     async def resolve(self, raw: RawShape, permit: Permit | None = None) -> ResolvedShape:
-        """The checked definition. Raises RequestError, NotNow, SchemaMoved."""
+        """The checked definition. Raises RequestError, NotNow, SchemaChanged."""
         try:
             return await self._lead_or_join(raw, self._shapes.resolve(raw), permit)
         except OwnerUnavailable:

@@ -17,7 +17,7 @@ class Shapes(Protocol):
     """Shapes as a caller sees them; reads are plain table reads, calls go to the owner."""
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """Check a definition. Raises RequestError, NotNow, SourceError, SchemaMoved."""
+        """Check a definition. Raises RequestError, NotNow, SourceError, SchemaChanged."""
 
     def find_handle(self, shape: ResolvedShape) -> str | None:
         """The live, activated handle of a definition as far as this process knows."""
@@ -26,7 +26,7 @@ class Shapes(Protocol):
         self, shape: ResolvedShape, timeout_s: float = 30.0
     ) -> tuple[str, Tail]:
         """The handle of a definition, creating the shape if need be. Raises CreationFailed, NotNow,
-        SchemaMoved."""
+        SchemaChanged."""
 
     def is_known(self, handle: str) -> bool:
         """Whether this process's tables have the handle (and it is not retiring); for admission."""
@@ -58,7 +58,7 @@ class Subsets(Protocol):
         """The response body `{"metadata": …, "data": […]}`.
 
         `raw` tells the queryable columns. The snapshot sees all of the log up to `resume`. Raises
-        RequestError with its errors under `subset`, SchemaMoved, NotNow, SourceError.
+        RequestError with its errors under `subset`, SchemaChanged, NotNow, SourceError.
         """
 
 

@@ -21,7 +21,7 @@ from typing import Final
 
 import structlog
 
-from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaMoved
+from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaChanged
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.tables.creation_protocol import CallStep, next_call_step
 from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
@@ -252,7 +252,7 @@ class Creations:
 
 
 def _as_failure(error: PgShapesError) -> PgShapesError:
-    if isinstance(error, CreationFailed | SchemaMoved):
+    if isinstance(error, CreationFailed | SchemaChanged):
         return error
     if isinstance(error, NotNow):
         return CreationFailed(error.message, retry_after_s=1, known=True)

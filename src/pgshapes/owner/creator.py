@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from pgshapes.errors import PgShapesError, SchemaMoved
+from pgshapes.errors import PgShapesError, SchemaChanged
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.visibility import SnapshotVisibility
@@ -92,13 +92,13 @@ class ShapeCreator:
         parts.cleaner.on_retired = self._stop_writing
 
     async def create(self, shape: ResolvedShape, progress: Progress) -> str:
-        """A new shape's handle, activated. Raises CreationFailed, SchemaMoved, NotNow, SourceError,
+        """A new shape's handle, activated. Raises CreationFailed, SchemaChanged, NotNow, SourceError,
         StorageError.
         """
         handle = new_handle()
         try:
             await self._create(handle, shape, await self._relation(shape), progress)
-        except SchemaMoved:
+        except SchemaChanged:
             self._parts.known_relations.forget(shape.definition.relation_oid)
             await self._abandon(handle)
             raise
@@ -110,7 +110,7 @@ class ShapeCreator:
     async def _relation(self, shape: ResolvedShape) -> Relation:
         relation = await self._parts.inspector.relation_by_oid(shape.definition.relation_oid)
         if relation is None or relation.generation != shape.relation_generation:
-            raise SchemaMoved("the table changed while the shape was being created")
+            raise SchemaChanged("the table changed while the shape was being created")
         return relation
 
     async def _confirm(self, handle: str, relation: Relation) -> None:
@@ -124,7 +124,7 @@ class ShapeCreator:
         self._parts.inspector.clean(relation.oid)
         current = await self._parts.inspector.relation_by_oid(relation.oid)
         if current is None or current.generation != relation.generation:
-            raise SchemaMoved("the table changed while the shape was being created")
+            raise SchemaChanged("the table changed while the shape was being created")
 
     async def _create(
         self, handle: str, shape: ResolvedShape, relation: Relation, progress: Progress
@@ -221,7 +221,7 @@ class ShapeCreator:
 
     def _check_alive(self, handle: str) -> None:
         if handle not in self._parts.router:
-            raise SchemaMoved("the table was truncated or changed while the shape was being created")
+            raise SchemaChanged("the table was truncated or changed while the shape was being created")
 
     async def _abandon(self, handle: str) -> None:
         removal = self._parts.cleaner.end([handle], "creation failed")

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from pgshapes.errors import RequestError, SchemaMoved
+from pgshapes.errors import RequestError, SchemaChanged
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 from pgshapes.owner.known_relations import KnownRelations
@@ -87,7 +87,7 @@ class ShapeResolver:
                 raise
             # The names were in the catalogue as we know it: the table is not any more what it was.
             self._known.forget(relation.oid)
-            raise SchemaMoved(f'table "{raw.schema}"."{raw.table}" was changed') from error
+            raise SchemaChanged(f'table "{raw.schema}"."{raw.table}" was changed') from error
         return prepared.confirm(described)
 
 

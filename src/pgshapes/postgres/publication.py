@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import psycopg
 from psycopg import pq
 
-from pgshapes.errors import SchemaMoved, SourceError
+from pgshapes.errors import SchemaChanged, SourceError
 from pgshapes.model.relation import Relation
 from pgshapes.postgres import publication_sql, simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool
@@ -118,7 +118,7 @@ class Publication:
         """Have the table published and its old rows logged; waits for its old writers and tells `on_waiting`
         of them.
 
-        Raises NotNow (semantics §9, time is up), SchemaMoved (the table is another), SourceError.
+        Raises NotNow (semantics §9, time is up), SchemaChanged (the table is another), SourceError.
         """
         heard = on_waiting or (lambda _blockers: None)
         listeners = self._listeners.setdefault(relation.oid, set())
@@ -223,7 +223,7 @@ class Publication:
     async def _state(self, oid: int) -> TableState:
         state = await self._states.request(oid)
         if state is None:
-            raise SchemaMoved(f"there is no table with the oid {oid}")
+            raise SchemaChanged(f"there is no table with the oid {oid}")
         return state
 
     async def _read_states(self, oids: tuple[int, ...]) -> dict[int, TableState]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from pgshapes.errors import NotNow, PgShapesError, SchemaMoved
+from pgshapes.errors import NotNow, PgShapesError, SchemaChanged
 from pgshapes.model.relation import Relation
 from pgshapes.postgres.identifiers import display_name, qualified_name, quote_identifier
 from pgshapes.postgres.refusals import known_refusal
@@ -153,10 +153,10 @@ def drop_from_publication(state: TableState, publication: str, lock_timeout_ms: 
 
 
 def check_table(state: TableState, relation: Relation) -> None:
-    """Raise SchemaMoved when the table is no longer what `relation` says."""
+    """Raise SchemaChanged when the table is no longer what `relation` says."""
     if (state.schema, state.name) != (relation.schema, relation.name):
         shown = display_name(relation.schema, relation.name)
-        raise SchemaMoved(f'Database table "{shown}" has been dropped or renamed')
+        raise SchemaChanged(f'Database table "{shown}" has been dropped or renamed')
 
 
 def check_publication(state: TableState, publication: str, *, needs_generated: bool = False) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import psycopg
 
-from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaMoved, SourceError
+from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaChanged, SourceError
 from pgshapes.postgres.sqlstate import INVALIDATE, RETRY, from_sqlstate
 
 RETRY_AFTER_S: Final = 10
@@ -32,7 +32,7 @@ def refuse_snapshot(error: psycopg.Error | SourceError) -> PgShapesError:
         return known_refusal(known.format(said=said))
     ours = error if isinstance(error, SourceError) else from_sqlstate(error)
     if ours.action == INVALIDATE:
-        return SchemaMoved(ours.message)
+        return SchemaChanged(ours.message)
     if _is_connection_failure(error):
         return known_refusal("Database connection not available")
     return SourceError(

@@ -133,7 +133,7 @@ class Snapshot:
         self._first_row_timeout_s = first_row_timeout_s
 
     async def take(self) -> SnapshotVisibility:
-        """Begin; what the snapshot sees. Raises NotNow, SchemaMoved, SourceError (a standby, too)."""
+        """Begin; what the snapshot sees. Raises NotNow, SchemaChanged, SourceError (a standby, too)."""
         try:
             *_, look = await simple_query.run(self._connection, _TAKE)
         except psycopg.Error as error:
@@ -148,7 +148,7 @@ class Snapshot:
         """JSON texts of the rows in batches, as they arrive; a batch is never empty. To be called once, after
         `take`.
 
-        Raises NotNow, SchemaMoved, SourceError. Other tasks get their turn between two batches.
+        Raises NotNow, SchemaChanged, SourceError. Other tasks get their turn between two batches.
         """
         if self._copy_sql is not None:
             try:

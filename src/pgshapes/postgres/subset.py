@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import psycopg
 from psycopg.pq.abc import PGresult
 
-from pgshapes.errors import SchemaMoved, SourceError
+from pgshapes.errors import SchemaChanged, SourceError
 from pgshapes.model.relation import Column, Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query, snapshot
@@ -131,7 +131,7 @@ class SubsetQuery:
         self._max_bytes = max_bytes
 
     async def take(self) -> TakenSubset:
-        """Begin, keep the table as it is, look. Raises NotNow, SchemaMoved, SourceError (a standby, too)."""
+        """Begin, lock the table, and look. Raises NotNow, SchemaChanged, SourceError (a standby, too)."""
         timeout = settings_sql([("statement_timeout", str(STATEMENT_TIMEOUT_MS))], local=True)
         statements = (snapshot.BEGIN, timeout, lock_table(self._relation), _LOOK)
         try:
@@ -142,18 +142,18 @@ class SubsetQuery:
         return TakenSubset(visibility, int(look.get_value(0, 2) or b"0"))
 
     async def confirm_table(self, columns: tuple[str, ...]) -> None:
-        """Raises SchemaMoved unless the table and these columns are what the catalogue said they are."""
+        """Raises SchemaChanged unless the table and these columns are what the catalogue said they are."""
         try:
             now = await simple_query.describe(self._connection, select_columns(self._relation, columns))
         except psycopg.Error as error:
             raise refusals.refuse_subset(error) from error
         if not all(_is_as_known(now, index, name, self._relation) for index, name in enumerate(columns)):
-            raise SchemaMoved(f'table "{self._relation.schema}"."{self._relation.name}" was changed')
+            raise SchemaChanged(f'table "{self._relation.schema}"."{self._relation.name}" was changed')
 
     async def describe(self, authority_sql: str) -> tuple[int, ...]:
         """Type oids of a statement's result columns; it is parsed and never executed.
 
-        Raises RequestError about `where`, SchemaMoved, NotNow, SourceError.
+        Raises RequestError about `where`, SchemaChanged, NotNow, SourceError.
         """
         try:
             described = await simple_query.describe(self._connection, authority_sql)

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from pgshapes.errors import OwnerUnavailable, RequestError, SchemaMoved
+from pgshapes.errors import OwnerUnavailable, RequestError, SchemaChanged
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.offset import Offset
 from pgshapes.model.relation import Relation
@@ -61,14 +61,14 @@ class SubsetSnapshots:
     async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
         """The response body. `resume` is where the client goes on in the log, and has read up to.
 
-        Raises RequestError with its errors under `subset`, SchemaMoved, NotNow, SourceError.
+        Raises RequestError with its errors under `subset`, SchemaChanged, NotNow, SourceError.
         """
         relation = self._relation(shape)
         try:
             return await self._answer(_plan(raw, shape, relation, subset), resume.tx)
         except RequestError as refusal:
             raise RequestError(errors={"subset": refusal.errors}) from refusal
-        except SchemaMoved:
+        except SchemaChanged:
             await self._doubts.request(relation.oid)
             raise
 
@@ -80,7 +80,7 @@ class SubsetSnapshots:
         name = (shape.definition.schema, shape.definition.table)
         relation = self._link.tables.relations.get(name)
         if relation is None or relation.generation != shape.relation_generation:
-            raise SchemaMoved(f'table "{name[0]}"."{name[1]}" was changed')
+            raise SchemaChanged(f'table "{name[0]}"."{name[1]}" was changed')
         return relation
 
     async def _answer(self, plan: _Plan, until: Lsn) -> bytes:

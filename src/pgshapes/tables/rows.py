@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved
+from pgshapes.errors import CreationFailed, PgShapesError, SchemaChanged
 from pgshapes.model.shape_state import ShapeState
 
 
@@ -38,8 +38,8 @@ class CreationLock(NamedTuple):
 
     def error(self) -> PgShapesError:
         """The error that a failed row stands for."""
-        if self.code == SchemaMoved.code:
-            return SchemaMoved(self.reason)
+        if self.code == SchemaChanged.code:
+            return SchemaChanged(self.reason)
         return CreationFailed(self.reason, known=True)
 
 

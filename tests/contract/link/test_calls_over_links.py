@@ -13,7 +13,7 @@ from pgshapes.errors import (
     OwnerUnavailable,
     PgShapesError,
     RequestError,
-    SchemaMoved,
+    SchemaChanged,
     SourceError,
 )
 from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
@@ -62,7 +62,7 @@ ERRORS = [
     RequestError.field("table", "is unknown"),
     CreationFailed("no right to read", retry_after_s=3, known=True),
     Overloaded("too many", retry_after_s=9, known=True),
-    SchemaMoved("moved", oid=7),
+    SchemaChanged("moved", oid=7),
     SourceError("gone", sqlstate="42P01", action="invalidate"),
     OwnerUnavailable("replication is away"),
 ]

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from pgshapes.errors import NotNow, PgShapesError, SchemaMoved, SourceError
+from pgshapes.errors import NotNow, PgShapesError, SchemaChanged, SourceError
 from pgshapes.model.relation import Relation
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
@@ -276,10 +276,10 @@ async def test_a_table_that_is_gone_or_another(
     db: Connection, publication: Publication, items: Relation
 ) -> None:
     await db.execute("ALTER TABLE items RENAME TO things")
-    with pytest.raises(SchemaMoved, match='items" has been dropped or renamed'):
+    with pytest.raises(SchemaChanged, match='items" has been dropped or renamed'):
         await publication.ensure_table(items)
     await db.execute("DROP TABLE things")
-    with pytest.raises(SchemaMoved):
+    with pytest.raises(SchemaChanged):
         await publication.ensure_table(items)
 
 

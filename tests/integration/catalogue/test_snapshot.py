@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgshapes.errors import NotNow, PgShapesError, SchemaMoved, SourceError
+from pgshapes.errors import NotNow, PgShapesError, SchemaChanged, SourceError
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
@@ -165,7 +165,7 @@ async def test_a_connection_serves_the_next_snapshot_also_after_one_that_was_lef
         await snapshot.take()
         async for _ in snapshot.rows():
             break
-    with pytest.raises(SchemaMoved):
+    with pytest.raises(SchemaChanged):
         await read_table(source, inspector, "items", "nope > 1")
     assert len(await read_table(source, inspector, "items")) == 100000
 
@@ -224,9 +224,9 @@ async def test_a_table_that_moved(db: Connection, source: SnapshotSource, inspec
     await db.execute("CREATE TABLE items (id int, value text)")
     await inspector.relation("public", "items")
     await db.execute("ALTER TABLE items DROP COLUMN value")
-    assert isinstance(await failure_of(source, inspector), SchemaMoved)
+    assert isinstance(await failure_of(source, inspector), SchemaChanged)
     await db.execute("DROP TABLE items")
-    assert isinstance(await failure_of(source, inspector), SchemaMoved)
+    assert isinstance(await failure_of(source, inspector), SchemaChanged)
 
 
 async def test_an_error_of_the_query(db: Connection, source: SnapshotSource, inspector: Inspector) -> None:

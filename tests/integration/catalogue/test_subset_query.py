@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pgshapes.embedded.server import EmbeddedPostgres
-from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaMoved, SourceError
+from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaChanged, SourceError
 from pgshapes.model.relation import Relation
 from pgshapes.postgres import subset
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect
@@ -187,7 +187,7 @@ async def test_a_table_that_is_not_what_it_was(
     await db.execute("CREATE TABLE items (id int PRIMARY KEY, value text)")
     items = await inspector.relation("public", "items")
     await db.execute(change.encode())
-    assert isinstance(await failure(source, items), SchemaMoved)
+    assert isinstance(await failure(source, items), SchemaChanged)
 
 
 async def test_domains_enums_and_arrays_are_what_they_were(

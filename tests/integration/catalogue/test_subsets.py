@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from tests.support.seams.links import eventually
 
-from pgshapes.errors import NotNow, OwnerUnavailable, RequestError, SchemaMoved
+from pgshapes.errors import NotNow, OwnerUnavailable, RequestError, SchemaChanged
 from pgshapes.model.offset import FIRST_SNAPSHOT_CHUNK, Offset
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset
@@ -327,10 +327,10 @@ async def test_a_table_that_is_known_to_have_changed(house: House) -> None:
     shape = await resolved(house)
     for change in (shape.relation_generation + 1, shape.relation_generation - 1):
         moved = shape._replace(relation_generation=change)
-        with pytest.raises(SchemaMoved):
+        with pytest.raises(SchemaChanged):
             await house.subsets.subset(ITEMS, moved, Subset(), FIRST_SNAPSHOT_CHUNK)
     house.tables.relations.remove(("public", "items"))
-    with pytest.raises(SchemaMoved):
+    with pytest.raises(SchemaChanged):
         await house.subsets.subset(ITEMS, shape, Subset(), FIRST_SNAPSHOT_CHUNK)
 
 
@@ -338,6 +338,6 @@ async def test_a_table_that_changed_without_a_word(db: Connection, house: House)
     shape = await resolved(house)
     await db.execute("ALTER TABLE items DROP name")
     await db.execute("INSERT INTO items VALUES (1, 'x')")
-    with pytest.raises(SchemaMoved):
+    with pytest.raises(SchemaChanged):
         await house.subsets.subset(ITEMS, shape, Subset(where="id = 1"), FIRST_SNAPSHOT_CHUNK)
     assert house.invalidated == [shape.definition.relation_oid]

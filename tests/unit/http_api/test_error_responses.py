@@ -60,7 +60,7 @@ def test_every_error_has_an_answer_of_its_own() -> None:
             JSON | NO_STORE | {"retry-after": "10", "electric-internal-known-error": "true"},
         ),
         (
-            errors.SchemaMoved("moved"),
+            errors.SchemaChanged("moved"),
             409,
             REFETCH,
             JSON | {"cache-control": "public, max-age=1, must-revalidate"},
@@ -101,7 +101,7 @@ def test_answers(error: Exception, status: int, body: Any, own: dict[str, str]) 
 
 
 def test_answers_to_other_methods_are_never_kept() -> None:
-    for error in (RequestError("x"), errors.NotNow("x"), errors.SchemaMoved("x")):
+    for error in (RequestError("x"), errors.NotNow("x"), errors.SchemaChanged("x")):
         kept = dict(error_response(error, is_cacheable=False).headers)
         assert kept[b"cache-control"] == b"no-cache"
         assert b"surrogate-control" not in kept

@@ -8,7 +8,7 @@ import time
 import pytest
 from tests.unit.shape_cache.definitions_of import shape_of
 
-from pgshapes.errors import CreationFailed, PgShapesError, SchemaMoved, SourceError
+from pgshapes.errors import CreationFailed, PgShapesError, SchemaChanged, SourceError
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner import creations
@@ -86,7 +86,7 @@ async def test_calls_that_find_it_set_attach() -> None:
     ("raised", "seen"),
     [
         (SourceError("permission denied"), CreationFailed),
-        (SchemaMoved("changed"), SchemaMoved),
+        (SchemaChanged("changed"), SchemaChanged),
         (CreationFailed("too slow"), CreationFailed),
         (ZeroDivisionError("a defect"), CreationFailed),
     ],

@@ -8,7 +8,7 @@ import pytest
 from psycopg import errors as pg
 from tests.support.postgres.where_tables import column
 
-from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaMoved
+from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaChanged
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals
@@ -111,8 +111,8 @@ def test_metadata_say_the_same_with_a_later_xmax(begun: int, xmax: int, xip: tup
         (pg.DivisionByZero("by zero"), RequestError(errors={"where": "by zero"})),
         (pg.UndefinedFunction("no such operator"), RequestError(errors={"where": ["no such operator"]})),
         (pg.StatementTooComplex("too deep"), RequestError(errors={"where": ["too deep"]})),
-        (pg.UndefinedColumn("gone"), SchemaMoved("gone")),
-        (pg.UndefinedTable("gone"), SchemaMoved("gone")),
+        (pg.UndefinedColumn("gone"), SchemaChanged("gone")),
+        (pg.UndefinedTable("gone"), SchemaChanged("gone")),
         (pg.InsufficientPrivilege("denied"), NotNow("Unable to create subset snapshot: denied")),
         (pg.QueryCanceled("timeout"), NotNow("The subset snapshot took too long; ask for less")),
         (pg.AdminShutdown("bye"), NotNow("Database connection not available")),
