@@ -1,6 +1,4 @@
-"""While the replicator is away its shapes live on: nobody is told otherwise (design §5: owner away and a miss
-is 503).
-"""
+"""While the replicator does not run, its shapes can still be read. A request for a new shape gets 503."""
 
 from __future__ import annotations
 

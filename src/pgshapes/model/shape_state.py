@@ -1,8 +1,8 @@
 """The states of a shape and the moves between them. Pure.
 
 What a creation waits for is in its lock (`creation_locks`), and how far the snapshot is written is in the
-tail: neither is a state of the shape. Invariant: a handle is used for one shape only, so a shape that is
-removed does not come back under the same handle.
+tail: neither is a state of the shape. Invariant: a handle is used for one shape only, so a removed
+shape is never recreated under the same handle.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Owner-written, caller-readable maps, and the links that carry them to other processes."""
+"""Tables that the owner writes and every process reads, and the links that carry them between processes."""

@@ -1,9 +1,8 @@
-"""The owner's changes on their way to waiters and links: announced locally at once, sent in frames.
+"""Sends the owner's changes to waiters and links: announced locally at once, sent in frames.
 
-Not a transport: a `Feed` is whatever carries frames to another process. Invariants: every feed gets every
-change made after it was attached, in frames numbered without a gap; nothing here waits for a feed, except
-`acknowledged`, which cuts those that are too slow. State (pending changes, numbers, feeds) is this object's
-own, in the owner's loop.
+Not a transport: a `Feed` carries frames to another process. Invariants: every feed gets every change made
+after it was attached, in frames numbered without a gap. Nothing here waits for a feed except `acknowledged`,
+which cuts feeds that are too slow. State is owned by the owner's event loop.
 """
 
 from __future__ import annotations
@@ -19,19 +18,18 @@ from pgshapes.tables.table import Table
 from pgshapes.waiting.notice import Notice
 
 ACKNOWLEDGE_LIMIT_S: Final = 0.1
-"""How long a removal waits for a process that does not answer before that process is cut off (design §5)."""
-
+"""How long a removal waits for a process that does not acknowledge it before the link is cut."""
 
 FRAME_SPACING_S: Final = 0.001
-"""A frame is a system call and wakes every process. A change that comes alone goes out at the end of its loop
-turn; in a burst they go out together, this often."""
+"""Each frame costs a system call per link and wakes every process. A single change is sent at the end of its
+loop turn; in a burst, changes are sent together at this interval."""
 
 
 class Feed(Protocol):
     """One link's sending end."""
 
     is_live: bool
-    """Whether the other side has been sent the whole state; before that it serves nothing of this owner's."""
+    """Whether the whole state has been sent; before that the other side serves nothing of this epoch."""
     acknowledged: int
     """Number of the last frame that the other side has applied."""
 
@@ -39,11 +37,11 @@ class Feed(Protocol):
         """Pass an encoded frame on without waiting; may detach itself instead."""
 
     def cut(self) -> None:
-        """End the link now and detach; the other side comes back and gets the whole."""
+        """End the link now and detach. The other side reconnects and gets the whole state."""
 
 
 class Broadcast:
-    """Gathers deltas and sends them to every feed, in a burst once per `FRAME_SPACING_S`."""
+    """Collects deltas and sends them to every feed, in a burst once per `FRAME_SPACING_S`."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -60,7 +58,7 @@ class Broadcast:
         self._progress = Notice()
 
     def record(self, table: Table[Any, Any], key: Any, row: Any) -> None:
-        """Announce a change, at the end of the transaction if one is open, and gather it for the feeds."""
+        """Announce a change, at the end of the transaction if one is open, and collect it for the feeds."""
         if self._depth:
             self._unannounced.append((table, key, row))
         else:
@@ -103,7 +101,7 @@ class Broadcast:
         self.flush()
 
     def flush(self) -> None:
-        """Send what has been gathered now rather than when it is due."""
+        """Send what has been collected now rather than when it is due."""
         if self._depth or not self._has_pending:
             return
         pending, self._pending, self._has_pending = self._pending, Rows(), False
@@ -121,12 +119,12 @@ class Broadcast:
         self._feeds.add(feed)
 
     def detach(self, feed: Feed) -> None:
-        """Send `feed` nothing more; whoever waits for its acknowledgement goes on."""
+        """Send `feed` nothing more, and end the waits for its acknowledgement."""
         self._feeds.discard(feed)
         self.note_progress()
 
     def note_progress(self) -> None:
-        """A feed has acknowledged something or has gone."""
+        """Wake the waits for acknowledgements: a feed has acknowledged a frame or was detached."""
         progress, self._progress = self._progress, Notice()
         progress.give()
 

@@ -1,8 +1,8 @@
-"""The caller's end of one connection: fills the replica, carries calls.
+"""The caller's end of one connection: fills the replica and carries calls.
 
-It does not reconnect; `unix_link` does. Invariants: frames are applied in the loop turn in which they
-arrive, in order; when the connection is lost every wait on it ends, calls with OwnerUnavailable. A frame that
-cannot be read ends the connection and nothing else.
+It does not reconnect; `unix_link` does. Invariants: frames are applied in order, in the loop turn in which
+they arrive. When the connection is lost, every wait on it ends, calls with OwnerUnavailable. A frame that
+cannot be decoded ends the connection and nothing else.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pgshapes.waiting.notice import Notice
 
 
 class CallerConnection(asyncio.Protocol):
-    """One connection to an owner. Nothing but the welcome is taken before `subscribe`."""
+    """One connection to an owner, which sends no tables before `subscribe`."""
 
     def __init__(self, replica: TablesReplica, on_synced: Callable[[], None]) -> None:
         self.welcome: frames.Welcome | None = None
         self.is_synced = False
         self.is_lost = False
         self.reads = 0
-        """How often something was heard."""
+        """How many times data was received."""
         self.welcomed = Notice()
-        """Given when the owner has spoken, or the connection is lost."""
+        """Given when the welcome has arrived, or the connection is lost."""
         self.settled = Notice()
         """Given when the replica follows this connection, or the connection is lost."""
         self.lost = Notice()
@@ -42,7 +42,7 @@ class CallerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the owner to speak."""
+        """Keep the transport. The owner sends the first frame."""
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,7 +70,7 @@ class CallerConnection(asyncio.Protocol):
         heard.give()
 
     def next_heard(self) -> Notice:
-        """Given when something is heard after this call, or the connection is lost."""
+        """Given when data is received after this call, or the connection is lost."""
         return self._heard
 
     def abort(self) -> None:
@@ -79,7 +79,7 @@ class CallerConnection(asyncio.Protocol):
             self._transport.abort()
 
     def subscribe(self) -> None:
-        """Have the tables sent, from now on, into the replica."""
+        """Ask for the whole state and every change after it, for the replica."""
         self._send(frames.Subscribe())
 
     async def call(self, call: Call, deadline: float) -> Reply:
@@ -121,9 +121,9 @@ class CallerConnection(asyncio.Protocol):
             case frames.StateEnd(number):
                 self._finish_state(number)
             case frames.Welcome():
-                self._greet(frame)
+                self._check_welcome(frame)
 
-    def _greet(self, welcome: frames.Welcome) -> None:
+    def _check_welcome(self, welcome: frames.Welcome) -> None:
         if welcome.version != frames.VERSION:
             raise WireError(f"the owner speaks version {welcome.version}, not {frames.VERSION}")
         self.welcome = welcome

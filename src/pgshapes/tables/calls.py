@@ -14,7 +14,7 @@ class ResolveShape(msgspec.Struct, tag="resolve_shape", frozen=True):
 
 
 class CreateOrWaitShapeHandle(msgspec.Struct, tag="create_or_wait_shape_handle", frozen=True):
-    """Create the shape, or attach to the creation that is under way. Answer: the handle."""
+    """Create the shape, or wait for the creation that is in progress. Answer: the handle."""
 
     shape: ResolvedShape
 
@@ -26,11 +26,11 @@ class DeleteShape(msgspec.Struct, tag="delete_shape", frozen=True):
 
 
 class ListUnseen(msgspec.Struct, tag="list_unseen", frozen=True):
-    """Tell which delivered transactions a snapshot that is taken now may not see. Answer: `Unseen`."""
+    """List the delivered transactions that a snapshot taken now may not see. Answer: `Unseen`."""
 
 
 class Unseen(msgspec.Struct, tag="unseen", frozen=True):
-    """Transactions that stand in logs and that no snapshot is known to have seen."""
+    """Transactions that are in logs and that no snapshot is known to see."""
 
     delivered_lsn: int
     """Every commit up to here has been delivered, or was visible before the owner began."""
@@ -45,7 +45,7 @@ class InvalidateRelation(msgspec.Struct, tag="invalidate_relation", frozen=True)
 
 
 class NoteUse(msgspec.Struct, tag="note_use", frozen=True):
-    """These shapes were read since the last note. No answer of interest."""
+    """These shapes were read since the last call of this kind. Answer: None."""
 
     handles: tuple[str, ...]
 

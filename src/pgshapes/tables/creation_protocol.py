@@ -1,8 +1,8 @@
-"""Who does what when a shape is asked for that is not there: the rules of design §6. Pure.
+"""What a caller and the owner do next when a shape is requested that does not exist. Pure.
 
-Caller and owner both decide here and nowhere else, from what they see in the tables; `shape_cache` and
-`creations` carry the decisions out. So the rules can be explored without a loop, a link or a clock: a model
-of two processes runs every interleaving of them.
+Both decide here and nowhere else, from what they read in the tables; `shape_cache` and `owner/creations.py`
+carry the decisions out. So the rules can be tested without an event loop, a link or a clock: a model of two
+processes runs every interleaving of their steps.
 """
 
 from __future__ import annotations
@@ -13,40 +13,42 @@ from typing import Final
 from pgshapes.tables.rows import CreationLock, CreationState
 
 ROUNDS: Final = 2
-"""A flight that finds the lock gone and no shape begins again once: the owner was restarted, or the shape was
-removed at once."""
+"""How often a flight asks or polls. It begins again once when it finds neither the lock nor the shape: the
+owner was restarted, or the shape was removed at once."""
 
 
 class FlightStep(Enum):
-    """What a caller's process does next for one definition."""
+    """What a flight in a caller's process does next for one definition."""
 
     LAND = "land"
     """The shape is ready."""
     FAIL = "fail"
-    """Its creation has failed: everybody who waits is told why."""
+    """Its creation has failed: every waiter gets the error."""
     POLL = "poll"
-    """Somebody has it created: no message, look again and again."""
+    """A creation is in progress: poll its lock and send nothing."""
     ASK = "ask"
-    """Nobody has: one call to the owner."""
+    """No creation is in progress: one call to the owner."""
     GIVE_UP = "give_up"
-    """503: it was not there after all rounds."""
+    """The shape was not ready after the last round: 503."""
 
 
 class CallStep(Enum):
     """What the owner does with a call."""
 
     ANSWER = "answer"
+    """The shape is live: return its handle."""
     ATTACH = "attach"
+    """Wait for the creation that is in progress."""
     REFUSE = "refuse"
-    """It failed within the last second: the answer is known."""
+    """The creation failed within the last second: answer with its error."""
     CLAIM = "claim"
-    """Set the lock, in the very turn in which the call arrived."""
+    """Begin a creation: set the lock in the loop turn in which the call arrived."""
 
 
 def next_flight_step(
     *, is_ready: bool, has_seen_failure: bool, lock: CreationLock | None, rounds_left: int
 ) -> FlightStep:
-    """The next step of a flight. A failure counts also when its row is gone again."""
+    """The next step of a flight. A failure that it has seen counts also when the row is removed since."""
     if is_ready:
         return FlightStep.LAND
     if has_seen_failure or is_failed(lock):
@@ -57,7 +59,7 @@ def next_flight_step(
 
 
 def is_poll_over(*, has_seen_failure: bool, lock: CreationLock | None, is_same_epoch: bool) -> bool:
-    """Whether a flight that polls has something to find out."""
+    """Whether a flight that polls must decide again."""
     return lock is None or is_failed(lock) or has_seen_failure or not is_same_epoch
 
 
@@ -71,5 +73,5 @@ def next_call_step(*, is_activated: bool, is_running: bool, lock: CreationLock |
 
 
 def is_failed(lock: CreationLock | None) -> bool:
-    """Whether the row is the answer for everybody who asks now."""
+    """Whether the row says that the creation failed, which answers every request until it is removed."""
     return lock is not None and lock.state is CreationState.FAILED

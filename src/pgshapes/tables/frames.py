@@ -17,15 +17,15 @@ from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.deltas import Rows
 
 VERSION: Final = 2
-"""Both ends are the same release; the number tells a stray process from ours."""
+"""Both ends are of one release; the number detects a process of another one."""
 MAX_FRAME_BYTES: Final = 64 * 2**20
-"""Four times what may wait unsent on a link (design §5): a longer frame cannot be one of ours."""
+"""Four times what may be unsent on a link: no frame of ours is longer."""
 
 _LENGTH: Final = struct.Struct("!I")
 
 
 class Welcome(msgspec.Struct, tag="welcome", array_like=True, frozen=True):
-    """Owner, at once: who it is."""
+    """Owner, first of all: its version and epoch."""
 
     version: int
     epoch: str
@@ -79,15 +79,15 @@ class Reached(msgspec.Struct, tag="reached", array_like=True, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, tag="heartbeat", array_like=True, frozen=True):
-    """Owner: still there."""
+    """Owner: at regular intervals, so that a caller notices when the owner is silent."""
 
 
 class Subscribe(msgspec.Struct, tag="subscribe", array_like=True, frozen=True):
-    """Caller: send me the tables."""
+    """Caller: send the whole state, then every change."""
 
 
 class CallFrame(msgspec.Struct, tag="call", array_like=True, frozen=True):
-    """Caller: do this until `deadline` (`time.monotonic`, one clock per machine)."""
+    """Caller: carry out a call before `deadline` (`time.monotonic`, which is one clock per machine)."""
 
     call_id: int
     deadline: float
@@ -95,13 +95,13 @@ class CallFrame(msgspec.Struct, tag="call", array_like=True, frozen=True):
 
 
 class Cancel(msgspec.Struct, tag="cancel", array_like=True, frozen=True):
-    """Caller: nobody wants this call's answer any more."""
+    """Caller: the answer to this call is not needed any more."""
 
     call_id: int
 
 
 class Barrier(msgspec.Struct, tag="barrier", array_like=True, frozen=True):
-    """Caller: tell me when all that you have written so far has been sent."""
+    """Caller: answer with `Reached` when everything that is written so far has been sent."""
 
     call_id: int
 
@@ -172,7 +172,7 @@ class FrameSplitter:
 
 
 def failure_frame(call_id: int, error: PgShapesError) -> Failure:
-    """An error as it travels."""
+    """The frame that carries an error."""
     return Failure(call_id, error.code, error.message, vars(error))
 
 

@@ -1,8 +1,8 @@
 """How a caller reaches the owner: the tables to read, and calls for what cannot be read.
 
-`OwnerLink` is the seam; here is its form inside one process, `unix_link` has the one between processes.
+`OwnerLink` is the seam. The link inside one process is here, the link between processes in `unix_link`.
 Invariants of every link: when a call has been answered, the caller's tables hold all that the owner wrote
-before the answer; an error arrives as the class that was raised.
+before the answer. An error arrives as the class that was raised.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pgshapes.tables.tables_reader import TablesReader
 
 
 class OwnerLink(Protocol):
-    """A caller's way to the owner."""
+    """A caller's connection to the owner, which is established again when it is lost."""
 
     @property
     def tables(self) -> TablesReader:
@@ -27,17 +27,17 @@ class OwnerLink(Protocol):
 
     @property
     def epoch(self) -> str:
-        """The owner's start that the tables are of; changes together with them."""
+        """The epoch of the owner that wrote the tables. It changes together with them."""
 
     @property
     def is_connected(self) -> bool:
-        """Whether the tables follow the owner now. If not, they are what was last known."""
+        """Whether the tables follow the owner now. If not, they are the last known state."""
 
     async def connected(self) -> None:
         """Wait until `is_connected`."""
 
     async def call(self, call: Call, *, timeout_s: float) -> Reply:
-        """Have the owner do something.
+        """Send a call to the owner and wait for the reply.
 
         Raises what the owner raised, TimeoutError after `timeout_s`, and OwnerUnavailable when the owner
         cannot be reached or is lost before it has answered. Cancelling the calling task cancels the call.
@@ -92,7 +92,7 @@ class InProcessLink:
 
 
 def answerer(future: asyncio.Future[Reply]) -> Answerer:
-    """What resolves `future` with a reply or an error, unless its waiter has left."""
+    """A function that resolves `future` with a reply or an error, unless its waiter was cancelled."""
 
     def answer(result: Reply | PgShapesError) -> None:
         if future.done():

@@ -1,9 +1,9 @@
-"""The owner's mailbox: calls received and not yet answered, and the counts of what became of them.
+"""The owner's mailbox: the calls that are received and not yet answered, and counts of how calls ended.
 
-It does not know where calls come from. Invariants: the handler is called in the very loop turn in which a
-call is received, so that what it does before its first await (the claim of a creation) has no window before
-it; a call whose deadline has passed is not begun; a call that nobody waits for any more is not answered. One
-writer: the owner's loop.
+It does not know where calls come from. Invariants: the handler is called in the loop turn in which a call is
+received, so nothing runs before what it does up to its first await (the claim of a creation). A call whose
+deadline has passed is not begun. A call that nobody waits for any more is not answered. State is owned by the
+owner's event loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ABANDONED: Final = "Nobody waits for this any more"
 
 
 class CallContext:
-    """What a handler knows of the call that it carries out."""
+    """Deadline and cancellation of the call that a handler carries out."""
 
     __slots__ = ("cancelled", "deadline")
 
@@ -32,11 +32,11 @@ class CallContext:
         self.deadline = deadline
         """When the caller stops waiting, in `time.monotonic` seconds."""
         self.cancelled = asyncio.Event()
-        """Set when the caller has left, whether at its deadline or before."""
+        """Set when the caller no longer waits: at its deadline, when it cancels, or when its link is lost."""
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the caller has left."""
+        """Whether the caller no longer waits."""
         return self.cancelled.is_set()
 
     @property
@@ -46,7 +46,7 @@ class CallContext:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody still waits for the answer: otherwise what has not begun need not begin."""
+        """Whether the caller still waits for the answer. If not, work that has not begun need not begin."""
         return not self.is_cancelled and self.remaining_s > 0
 
 
@@ -77,7 +77,7 @@ Answerer = Callable[[Reply | PgShapesError], None]
 
 
 class Outcome(Enum):
-    """What became of a call."""
+    """How a call ended."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
@@ -87,7 +87,7 @@ class Outcome(Enum):
     EXPIRED = "expired"
     """Received after its deadline: not begun."""
     ABANDONED = "abandoned"
-    """The caller left before the answer."""
+    """The caller stopped waiting before the answer."""
 
 
 class Mailbox:
@@ -102,12 +102,12 @@ class Mailbox:
         """Calls received, by tag."""
         self.outcomes: Counter[Outcome] = Counter()
         self.tap: Callable[[Call], None] | None = None
-        """Sees every call that is received; for tests and traces."""
+        """Called with every call that is received; for tests and traces."""
         self._handler = handler
         self._tasks: set[asyncio.Task[None]] = set()
 
     def receive(self, call: Call, deadline: float, answer: Answerer) -> CallContext:
-        """Begin a call; `answer` hears its reply or error unless the context is cancelled first."""
+        """Begin a call. `answer` gets its reply or error unless the context is cancelled first."""
         context = CallContext(deadline)
         self.calls[_tag(call)] += 1
         if self.tap is not None:
@@ -142,7 +142,7 @@ class Mailbox:
             self.outcomes[outcome] += 1
 
     async def close(self) -> None:
-        """Cancel what is under way; its callers hear OwnerUnavailable."""
+        """Cancel the calls under way; their callers get OwnerUnavailable."""
         await asyncio.sleep(0)
         tasks = tuple(self._tasks)
         for task in tasks:

@@ -1,8 +1,8 @@
-"""The owner's end of one connection: feeds deltas and the whole state, takes calls.
+"""The owner's end of one connection: sends the whole state and deltas, receives calls.
 
-Invariants: nothing here waits for the other side; what it does not read piles up to a limit and then the
-connection is cut; the whole state goes out in slices, one a loop turn, and only as fast as they are read. A
-frame that cannot be read ends this connection and nothing else.
+Invariants: nothing here waits for the caller. Bytes that it does not read are buffered up to a limit, then
+the connection is cut. The whole state is sent in slices, one per loop turn, as fast as the caller reads them.
+A frame that cannot be decoded ends this connection and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import TABLES
 
 MAX_UNSENT_BYTES: Final = 16 * 2**20
-"""Design §5: a reader that far behind is cheaper to send the whole to."""
+"""For a caller that is this far behind, the whole state costs less than the deltas."""
 SLICE_ROWS: Final = 256
 """About 0.3 ms to read and encode; a relation's row is the largest, some kilobytes."""
 _PAUSE_ABOVE_BYTES: Final = 2**18
@@ -44,18 +44,18 @@ class OwnerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say who we are."""
+        """Send the welcome."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_PAUSE_ABOVE_BYTES)
         self._connections.add(self)
         self.send(frames.encode(frames.Welcome(frames.VERSION, self._tables.epoch)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the other side."""
-        self._leave()
+        """Detach from the broadcast and cancel the calls of this caller."""
+        self._detach()
 
     def data_received(self, data: bytes) -> None:
-        """Do what the frames say, as far as they are complete."""
+        """Handle the frames that are complete."""
         try:
             for payload in self._splitter.feed(data):
                 self._take(frames.decode_caller_frame(payload))
@@ -63,16 +63,16 @@ class OwnerConnection(asyncio.Protocol):
             self.cut()
 
     def pause_writing(self) -> None:
-        """The other side does not read as fast as we send."""
+        """Pause the state: the caller reads more slowly than it is sent."""
         self._is_paused = True
 
     def resume_writing(self) -> None:
-        """It has caught up: go on with the state."""
+        """Continue the state: the caller has caught up."""
         self._is_paused = False
         self._schedule_slice()
 
     def send(self, frame: bytes) -> None:
-        """Pass a frame on, or cut the connection when too much is unsent already."""
+        """Send a frame, or cut the connection when too much is unsent already."""
         if self._transport is None:
             return
         self._transport.write(frame)
@@ -82,11 +82,11 @@ class OwnerConnection(asyncio.Protocol):
     def cut(self) -> None:
         """End the connection at once, unsent bytes included."""
         transport = self._transport
-        self._leave()
+        self._detach()
         if transport is not None:
             transport.abort()
 
-    def _leave(self) -> None:
+    def _detach(self) -> None:
         self._transport = None
         self._slices = None
         self._connections.discard(self)

@@ -1,7 +1,7 @@
-"""Another process's copy of the owner's tables, filled from frames. Knows no sockets.
+"""The copy of the owner's tables in another process, filled from frames. Knows no sockets.
 
-Invariant: readers see either the last state that was whole, or a later one that is; a state that is still
-arriving is kept aside, deltas included, and takes the old one's place in one step. Written by one link.
+Invariant: readers always see one whole state. A state that is still arriving is kept aside, with its deltas,
+and replaces the old one in one step. Written by one link.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TablesReplica(TablesReader):
                 self._tables[name].announce(key, row)
 
     def finish(self, number: int, epoch: str) -> None:
-        """The arriving state is whole: replace the old one and wake all who wait. Raises WireError."""
+        """The arriving state is whole: replace the old one and wake every waiter. Raises WireError."""
         if self._arriving is None or number != self._number:
             raise WireError(f"end of a state at frame {number}, arrived {self._number}")
         arrived, self._arriving = self._arriving, None

@@ -1,4 +1,4 @@
-"""The rows of the tables that the owner writes and every process reads (design §5)."""
+"""The rows of the tables that the owner writes and every process reads."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class CreationLock(NamedTuple):
 
     state: CreationState
     token: int
-    """Numbers the creations, so that an older sweep cannot remove a newer row."""
+    """Number of the creation, so that its timer cannot remove the row of a newer one."""
     reason: str = ""
-    """Why it failed, as the client is told."""
+    """Why it failed, as in the answer to the client."""
     code: str = ""
     """Stable code of the error (`errors.py`)."""
 

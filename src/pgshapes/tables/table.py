@@ -21,11 +21,11 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 Watcher = Callable[[V | None], None]
-"""Hears each new row of a key in order, None for a removal. Must not raise."""
+"""Called with each new row of a key in order, None for a removal. Must not raise."""
 
 
 class TableReader(Generic[K, V]):
-    """Rows by key, and waits for their changes. Without notices nobody is woken: polling must do."""
+    """Rows by key, and notices of changes. Without `has_notices` nobody is woken, so callers must poll."""
 
     def __init__(self, *, has_notices: bool = True) -> None:
         self._rows: dict[K, V] = {}
@@ -47,13 +47,13 @@ class TableReader(Generic[K, V]):
         return len(self._rows)
 
     def items(self) -> ItemsView[K, V]:
-        """All rows; a live view, to be used up before the next await."""
+        """All rows as a live view, valid until the next await."""
         return self._rows.items()
 
     def changed(self, key: K) -> Awaitable[None]:
         """Done at the next change or removal of `key` after this call, or when a replica is replaced whole.
 
-        All who ask for one key share one object, which may be awaited by many, dropped, or awaited later.
+        Callers that ask for the same key share one object, which several tasks may await, or none.
         """
         known = self._notices.get(key)
         notice = None if known is None else known()
@@ -63,14 +63,14 @@ class TableReader(Generic[K, V]):
         return notice
 
     def _forget(self, key: K, dropped: ref[Notice]) -> None:
-        """Nobody holds that notice any more."""
+        """Remove a notice that nobody references any more."""
         if self._notices.get(key) is dropped:
             del self._notices[key]
 
     def watch(self, key: K, watcher: Watcher[V]) -> Callable[[], None]:
-        """Have `watcher` called with every new row of `key`, also one that is gone in the same loop turn.
+        """Call `watcher` with every new row of `key`, also one that is replaced in the same loop turn.
 
-        After a whole replacement it gets the row as it is then. Returns what ends the watch.
+        When a replica is replaced whole it gets the new row. Returns a function that ends the watch.
         """
         self._watchers.setdefault(key, []).append(watcher)
 
@@ -84,7 +84,7 @@ class TableReader(Generic[K, V]):
         return unwatch
 
     def announce(self, key: K, row: V | None) -> None:
-        """Tell watchers of `key` its new row and wake those who wait. For the writer of the rows only."""
+        """Call the watchers of `key` and wake the tasks that wait for it. For the writer of the rows only."""
         if not self._has_notices:
             return
         watchers = self._watchers.get(key)
@@ -98,10 +98,10 @@ class TableReader(Generic[K, V]):
 
 
 class Recorder(Protocol):
-    """Who is told of the owner's changes: it announces them and sends them on."""
+    """Receives the owner's changes, announces them and sends them to the links."""
 
     def record(self, table: Table[Any, Any], key: Any, row: Any) -> None:
-        """Note that `key` has `row` now, None if it was removed."""
+        """Record that `key` now has `row`, None if it was removed."""
 
 
 class Table(TableReader[K, V]):
@@ -118,7 +118,7 @@ class Table(TableReader[K, V]):
         self._recorder.record(self, key, row)
 
     def remove(self, key: K) -> V | None:
-        """Take the row of `key` away and return it; no change if there is none."""
+        """Remove the row of `key` and return it. Without a row nothing changes."""
         row = self._rows.pop(key, None)
         if row is not None:
             self._recorder.record(self, key, None)
@@ -126,18 +126,18 @@ class Table(TableReader[K, V]):
 
 
 class TableReplica(TableReader[K, V]):
-    """Another process's copy, written by its link alone."""
+    """The copy in another process, written by its link only."""
 
     def apply(self, changes: Iterable[tuple[K, V | None]]) -> None:
-        """Take over changes in order, without a word to anyone yet."""
+        """Apply changes in order without announcing them."""
         apply_changes(self._rows, changes)
 
     def replace(self, rows: dict[K, V]) -> None:
-        """Take `rows` instead of all there was, without a word to anyone yet."""
+        """Replace all rows without announcing it."""
         self._rows = rows
 
     def announce_all(self) -> None:
-        """Wake everyone who waits for any key: all may have changed."""
+        """Announce every key that is watched or waited for: any of them may have changed."""
         for key in set(self._watchers) | set(self._notices):
             self.announce(key, self._rows.get(key))
 

@@ -37,7 +37,7 @@ _BACKLOG: Final = 64
 
 
 class UnixSocketOwner:
-    """Serves tables and calls on a socket that only this user may open."""
+    """Serves tables and calls on a socket that only its own user can open."""
 
     def __init__(self, path: str | Path, tables: Tables, handler: Handler) -> None:
         self.mailbox = Mailbox(handler)
@@ -49,7 +49,7 @@ class UnixSocketOwner:
         self._beat: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Listen, in place of an owner that is gone. Raises ConfigError when the path cannot be bound."""
+        """Listen, replacing the socket of an earlier owner. Raises ConfigError when it cannot be bound."""
         loop = asyncio.get_running_loop()
         listener = bind_private(self._path)
         self._inode = self._path.stat().st_ino
@@ -76,7 +76,7 @@ class UnixSocketOwner:
         await self.mailbox.close()
 
     def _remove_socket(self) -> None:
-        """Take the socket away unless another owner has put its own in its place."""
+        """Remove the socket unless another owner has replaced it."""
         with suppress(FileNotFoundError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
@@ -86,10 +86,10 @@ _HEARTBEAT: Final = encode(Heartbeat())
 
 
 def bind_private(path: Path) -> socket.socket:
-    """A bound socket at `path`, this user's alone, in place of whatever was there.
+    """A bound socket at `path` that only its own user can open, replacing what was there.
 
-    Bound aside and renamed: callers that reconnect find either the old socket or one that has its mode
-    already.
+    It is bound under another name and renamed: a caller that connects finds the old socket, or the new one
+    with its mode set.
     """
     aside = path.with_name(f"{path.name}~")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -106,16 +106,16 @@ def bind_private(path: Path) -> socket.socket:
 
 
 class UnixSocketLink:
-    """A caller process's link: a replica that follows the owner, and calls. Reconnects until closed."""
+    """The link of a caller's process: a replica of its tables, and calls. Reconnects until closed."""
 
     def __init__(self, path: str | Path, *, has_notices: bool = True) -> None:
         self.tables = TablesReplica(has_notices=has_notices)
         self.syncs = 0
-        """How often the whole state has arrived."""
+        """How many times the whole state has arrived."""
         self._path = str(path)
         self._connection: CallerConnection | None = None
         self._is_silent = False
-        self._turn = Notice()
+        self._change = Notice()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -125,20 +125,20 @@ class UnixSocketLink:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the replica follows an owner that was heard within the last second."""
+        """Whether the replica follows an owner that has sent something within the last second."""
         return self._connection is not None and self._connection.is_synced and not self._is_silent
 
     async def connected(self) -> None:
         """Wait until `is_connected`."""
         while not self.is_connected:
-            await self._turn
+            await self._change
 
     def start(self) -> None:
         """Begin to connect."""
         self._task = asyncio.get_running_loop().create_task(self._stay_connected())
 
     async def close(self) -> None:
-        """End the connection; calls under way hear OwnerUnavailable."""
+        """End the connection; calls under way get OwnerUnavailable."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -162,9 +162,9 @@ class UnixSocketLink:
         await connection.settled
         return connection
 
-    def _tell(self) -> None:
-        turn, self._turn = self._turn, Notice()
-        turn.give()
+    def _note_change(self) -> None:
+        change, self._change = self._change, Notice()
+        change.give()
 
     async def _stay_connected(self) -> None:
         retry_s = FIRST_RETRY_S
@@ -182,7 +182,7 @@ class UnixSocketLink:
         await self._follow(connection)
 
     async def _open(self) -> CallerConnection:
-        """A connection on which an owner has spoken. Raises OSError, OwnerUnavailable."""
+        """A connection on which the welcome has arrived. Raises OSError, OwnerUnavailable."""
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_unix_connection(self._new_connection, self._path)
         try:
@@ -199,7 +199,7 @@ class UnixSocketLink:
 
     def _note_sync(self) -> None:
         self.syncs += 1
-        self._tell()
+        self._note_change()
 
     async def _follow(self, connection: CallerConnection) -> None:
         """Keep the replica on `connection` until it is lost."""
@@ -212,7 +212,7 @@ class UnixSocketLink:
         finally:
             self._connection = None
             connection.abort()
-            self._tell()
+            self._note_change()
 
     async def _wait_until_heard(self, silent: CallerConnection) -> None:
         """Count as not connected until the owner is heard again or the connection is lost."""
@@ -221,11 +221,11 @@ class UnixSocketLink:
             await silent.next_heard()
         finally:
             self._is_silent = False
-            self._tell()
+            self._note_change()
 
 
 async def _silence(connection: CallerConnection) -> None:
-    """Wait until nothing has been heard on `connection` for a second, or it is lost."""
+    """Wait until nothing has arrived on `connection` for a second, or it is lost."""
     missed, reads = 0, connection.reads
     while missed < SILENT_AFTER_BEATS and not connection.is_lost:
         with suppress(TimeoutError):

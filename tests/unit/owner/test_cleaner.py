@@ -1,4 +1,4 @@
-"""How a shape goes: its WAL waits until it is durably gone, and nobody hears of it before (design §8)."""
+"""How a shape is removed: its WAL is held back until that is durable, and nobody is notified before."""
 
 from __future__ import annotations
 
