@@ -188,10 +188,11 @@ async def test_a_state_that_is_not_read_waits_and_is_not_piled_up(socket_path: P
 
 
 async def test_a_reader_that_stops_reading_is_cut_and_nobody_else(unix_pair: Pair, socket_path: Path) -> None:
-    tables = unix_pair.tables
+    tables, owner = unix_pair.tables, unix_pair.owner
+    assert owner is not None
     async with raw_caller(socket_path) as stopped:
         await stopped.follow()
-        await eventually(lambda: all(feed.acknowledged >= 0 for feed in unix_pair.owner._connections))
+        await eventually(lambda: all(feed.acknowledged >= 0 for feed in owner._connections))
         tables.shapes.put("h", ShapeRow(b"c", 1, ShapeState.CREATING))
         tables.shapes.remove("h")
         await tables.acknowledged()
@@ -389,9 +390,11 @@ async def test_a_thousand_calls_at_once_all_hear_their_own_answer(unix_pair: Pai
         await asyncio.sleep(0)
         return handle
 
+    def answer(name: str) -> None:
+        unix_pair.script.acts[name] = lambda _: echo(name)
+
     for number in range(1000):
-        name = str(number)
-        unix_pair.script.acts[name] = lambda context, name=name: echo(name)
+        answer(str(number))
     answers = await asyncio.gather(*(unix_pair.delete(str(number)) for number in range(1000)))
     assert answers == [str(number) for number in range(1000)]
     assert unix_pair.mailbox.depth == 0

@@ -49,7 +49,7 @@ class Owner:
     def call(self, table: str, oid: int = 1) -> tuple[asyncio.Task[str], CallContext]:
         context = CallContext(time.monotonic() + 60)
         waiting = self.creations.create_or_wait(shape_of(table, oid=oid), context)
-        return asyncio.ensure_future(waiting), context  # type: ignore[arg-type]
+        return asyncio.ensure_future(waiting), context
 
     def lock(self, table: str) -> CreationState | None:
         row = self.tables.creation_locks.get(shape_of(table).comparable)

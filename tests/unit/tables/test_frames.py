@@ -45,7 +45,7 @@ ROWS = Rows(
     status=[("s", ConditionRow(False, "x"))],
     progress=[("p", 2**64 - 1)],
 )
-OWNER_FRAMES = [
+OWNER_FRAMES: list[frames.OwnerFrame] = [
     frames.Welcome(1, "e"),
     frames.StateBegin(0),
     frames.StateSlice(ROWS),
@@ -61,7 +61,7 @@ OWNER_FRAMES = [
     frames.Reached(6),
     frames.Heartbeat(),
 ]
-CALLER_FRAMES = [
+CALLER_FRAMES: list[frames.CallerFrame] = [
     frames.Subscribe(),
     frames.CallFrame(1, 12.5, ResolveShape(RawShape("s", "t", "a = $1", (("1", "x"),), ("id",), None))),
     frames.CallFrame(2, 0.0, CreateOrWaitShapeHandle(RESOLVED)),
