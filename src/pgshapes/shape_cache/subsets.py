@@ -55,7 +55,7 @@ class SubsetSnapshots:
         self._link = link
         self._source = source
         self._unseen: BatchQueue[None, Unseen] = BatchQueue(self._list_unseen)
-        self._doubts: BatchQueue[int, None] = BatchQueue(self._doubt)
+        self._invalidations: BatchQueue[int, None] = BatchQueue(self._invalidate)
         self.retakes = 0
 
     async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
@@ -69,7 +69,7 @@ class SubsetSnapshots:
         except RequestError as refusal:
             raise RequestError(errors={"subset": refusal.errors}) from refusal
         except SchemaChanged:
-            await self._doubts.request(relation.oid)
+            await self._invalidations.request(relation.oid)
             raise
 
     async def close(self) -> None:
@@ -122,7 +122,7 @@ class SubsetSnapshots:
         assert isinstance(unseen, Unseen)
         return {None: unseen}
 
-    async def _doubt(self, oids: tuple[int, ...]) -> Mapping[int, None]:
+    async def _invalidate(self, oids: tuple[int, ...]) -> Mapping[int, None]:
         for oid in oids:
             await self._ask_owner(InvalidateRelation(oid))
         return {}
