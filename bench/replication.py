@@ -17,7 +17,7 @@ import uvloop
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.model.lsn import Lsn
 from pgshapes.postgres.connection import connect_for_replication
-from pgshapes.postgres.pgoutput import PgoutputDecoder
+from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.replication import OnMessage, ReplicationStream
 from pgshapes.routing.assembler import TransactionAssembler
 
@@ -61,12 +61,11 @@ def steps() -> dict[str, Callable[[], OnMessage]]:
         return lambda payload, wal_end: None
 
     def decoded() -> OnMessage:
-        decode = PgoutputDecoder().decode
-        return lambda payload, wal_end: decode(payload) and None
+        return lambda payload, wal_end: decode_message(payload) and None
 
     def assembled() -> OnMessage:
-        decode, feed = PgoutputDecoder().decode, TransactionAssembler().feed
-        return lambda payload, wal_end: feed(decode(payload)) and None
+        feed = TransactionAssembler().feed
+        return lambda payload, wal_end: feed(decode_message(payload)) and None
 
     return {"received": received, "decoded": decoded, "assembled": assembled}
 

@@ -23,7 +23,7 @@ from pgshapes.model.lsn import Lsn
 from pgshapes.owner.cleaner import ShapeCleaner
 from pgshapes.owner.known_relations import KnownRelations
 from pgshapes.postgres.inspector import Inspector
-from pgshapes.postgres.pgoutput import PgoutputDecoder
+from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.assembler import RelationAnnounced, TransactionAssembler
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -130,7 +130,6 @@ class ChangePath:
         self._spawn = spawn
         self._on_identity_lost = on_identity_lost
         self._on_progress = on_progress
-        self._decoder = PgoutputDecoder()
         self._assembler = TransactionAssembler()
         self._stream: Pausable | None = None
         self._backlog: deque[Event] = deque()
@@ -142,7 +141,6 @@ class ChangePath:
         """A stream begins, from the last acknowledged position: half transactions of the one before are
         void.
         """
-        self._decoder = PgoutputDecoder()
         self._assembler = TransactionAssembler()
         self._backlog.clear()
         self._stream = stream
@@ -152,7 +150,7 @@ class ChangePath:
     def on_message(self, payload: bytes) -> None:
         """One pgoutput message. Raises WireError."""
         try:
-            self._backlog.extend(self._assembler.feed(self._decoder.decode(payload)))
+            self._backlog.extend(self._assembler.feed(decode_message(payload)))
         except ReplicaIdentityNotFull as lost:
             self._backlog.append(lost)
         self._work()

@@ -1,11 +1,11 @@
-"""Decodes pgoutput messages (manual: Logical Replication Message Formats). Pure.
+"""Decodes pgoutput messages (manual: Logical Replication Message Formats, protocol version 1). Pure.
 
 Not here: the envelope around the bytes (`replication`) and what a transaction is (`routing.assembler`).
-Every value is text: the binary format is never requested.
+Every value is text: the binary format is never requested. The messages that later protocol versions add are
+of an unknown kind here.
 
 Invariant: a message is read to its last byte or not at all. Whatever the bytes are, the outcome is a
-message or a WireError that names the kind of message and the position in it. State: whether a streamed
-block is open, because messages in one carry their transaction's id.
+message or a WireError that names the kind of message and the position in it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,6 @@ from pgshapes.postgres.pgoutput_messages import (
     Origin,
     RelationColumn,
     RelationMessage,
-    StreamAbort,
-    StreamCommit,
-    StreamStart,
-    StreamStop,
     Truncate,
     Tuple,
     TypeMessage,
@@ -111,37 +107,20 @@ _NEW: Final = ord("N")
 _IDENTITIES: Final = {ord(identity.value): identity for identity in Identity}
 
 
-class PgoutputDecoder:
-    """Reads the messages of one replication connection, in order."""
-
-    def __init__(self) -> None:
-        self._in_stream = False
-
-    def decode(self, data: bytes) -> Message:
-        """The message. Raises WireError; then the connection must not be read any further."""
-        kind = data[:1]
-        read = _READERS.get(kind)
-        if read is None:
-            raise WireError(f"unknown kind of pgoutput message {kind!r}", kind=kind, position=0)
-        try:
-            if self._in_stream and kind in _STREAMABLE:
-                message: Message = read(data, 5, _xid(data))
-            else:
-                message = read(data, 1, None)
-        except Unreadable as error:
-            raise WireError(
-                f"pgoutput message {kind!r} of {len(data)} bytes: {error} at byte {error.position}",
-                kind=kind,
-                position=error.position,
-            ) from None
-        if kind in _STREAM_BORDERS:
-            self._in_stream = kind == b"S"
-        return message
-
-
-def _xid(data: bytes) -> int:
-    reader = WireReader(data, 1)
-    return reader.uint32()
+def decode_message(data: bytes) -> Message:
+    """The message. Raises WireError; then the connection must not be read any further."""
+    kind = data[:1]
+    read = _READERS.get(kind)
+    if read is None:
+        raise WireError(f"unknown kind of pgoutput message {kind!r}", kind=kind, position=0)
+    try:
+        return read(data)
+    except Unreadable as error:
+        raise WireError(
+            f"pgoutput message {kind!r} of {len(data)} bytes: {error} at byte {error.position}",
+            kind=kind,
+            position=error.position,
+        ) from None
 
 
 def _tuple(data: bytes, position: int) -> tuple[Tuple, int]:
@@ -172,9 +151,10 @@ def _tuple(data: bytes, position: int) -> tuple[Tuple, int]:
     return tuple(values), position
 
 
-def _oid_and_mark(data: bytes, position: int) -> tuple[int, int]:
+def _oid_and_mark(data: bytes) -> tuple[int, int]:
+    """What messages about a row begin with: the table, and the mark of the tuple that starts at byte 6."""
     try:
-        oid, mark = _oid_and_mark_at(data, position)
+        oid, mark = _oid_and_mark_at(data, 1)
     except struct.error:
         raise Unreadable("message cut short", len(data)) from None
     return oid, mark
@@ -185,18 +165,18 @@ def _ends_at(data: bytes, position: int) -> None:
         raise Unreadable("bytes left over", position)
 
 
-def _insert(data: bytes, position: int, xid: int | None) -> Insert:
-    oid, mark = _oid_and_mark(data, position)
+def _insert(data: bytes) -> Insert:
+    oid, mark = _oid_and_mark(data)
     if mark != _NEW:
-        raise Unreadable("no new row", position + 4)
-    new, position = _tuple(data, position + 5)
+        raise Unreadable("no new row", 5)
+    new, position = _tuple(data, 6)
     _ends_at(data, position)
-    return Insert(oid, new, xid)
+    return Insert(oid, new)
 
 
-def _update(data: bytes, position: int, xid: int | None) -> Update:
-    oid, mark = _oid_and_mark(data, position)
-    position += 5
+def _update(data: bytes) -> Update:
+    oid, mark = _oid_and_mark(data)
+    position = 6
     identity = _IDENTITIES.get(mark)
     old: Tuple | None = None
     if identity is not None:
@@ -207,37 +187,37 @@ def _update(data: bytes, position: int, xid: int | None) -> Update:
         raise Unreadable("no new row", position - 1)
     new, position = _tuple(data, position)
     _ends_at(data, position)
-    return Update(oid, identity, old, new, xid)
+    return Update(oid, identity, old, new)
 
 
-def _delete(data: bytes, position: int, xid: int | None) -> Delete:
-    oid, mark = _oid_and_mark(data, position)
+def _delete(data: bytes) -> Delete:
+    oid, mark = _oid_and_mark(data)
     identity = _IDENTITIES.get(mark)
     if identity is None:
-        raise Unreadable("no old row", position + 4)
-    old, position = _tuple(data, position + 5)
+        raise Unreadable("no old row", 5)
+    old, position = _tuple(data, 6)
     _ends_at(data, position)
-    return Delete(oid, identity, old, xid)
+    return Delete(oid, identity, old)
 
 
-def _begin(reader: WireReader, _: int | None) -> Begin:
+def _begin(reader: WireReader) -> Begin:
     return Begin(final_lsn=reader.uint64(), commit_time=reader.int64(), xid=reader.uint32())
 
 
-def _commit(reader: WireReader, _: int | None) -> Commit:
+def _commit(reader: WireReader) -> Commit:
     reader.uint8()
     return Commit(commit_lsn=reader.uint64(), end_lsn=reader.uint64(), commit_time=reader.int64())
 
 
-def _origin(reader: WireReader, _: int | None) -> Origin:
+def _origin(reader: WireReader) -> Origin:
     return Origin(origin_lsn=reader.uint64(), name=reader.string())
 
 
-def _relation(reader: WireReader, xid: int | None) -> RelationMessage:
+def _relation(reader: WireReader) -> RelationMessage:
     oid, schema, name = reader.uint32(), reader.string() or "pg_catalog", reader.string()
     replica_identity = chr(reader.uint8())
     columns = tuple(_column(reader) for _ in range(reader.uint16()))
-    return RelationMessage(oid, schema, name, replica_identity, columns, xid)
+    return RelationMessage(oid, schema, name, replica_identity, columns)
 
 
 def _column(reader: WireReader) -> RelationColumn:
@@ -245,48 +225,30 @@ def _column(reader: WireReader) -> RelationColumn:
     return RelationColumn(reader.string(), reader.uint32(), reader.int32(), is_key)
 
 
-def _type(reader: WireReader, xid: int | None) -> TypeMessage:
-    return TypeMessage(reader.uint32(), reader.string() or "pg_catalog", reader.string(), xid)
+def _type(reader: WireReader) -> TypeMessage:
+    return TypeMessage(reader.uint32(), reader.string() or "pg_catalog", reader.string())
 
 
-def _truncate(reader: WireReader, xid: int | None) -> Truncate:
+def _truncate(reader: WireReader) -> Truncate:
     count, options = reader.uint32(), reader.uint8()
     oids = tuple(reader.uint32() for _ in range(count))
-    return Truncate(oids, bool(options & 1), bool(options & 2), xid)
+    return Truncate(oids, bool(options & 1), bool(options & 2))
 
 
-def _logical_message(reader: WireReader, xid: int | None) -> LogicalMessage:
+def _logical_message(reader: WireReader) -> LogicalMessage:
     flags, lsn, prefix = reader.uint8(), reader.uint64(), reader.string()
-    return LogicalMessage(bool(flags & 1), lsn, prefix, reader.take(reader.uint32()), xid)
+    return LogicalMessage(bool(flags & 1), lsn, prefix, reader.take(reader.uint32()))
 
 
-def _stream_start(reader: WireReader, _: int | None) -> StreamStart:
-    return StreamStart(xid=reader.uint32(), is_first=bool(reader.uint8()))
+_Reader = Callable[[bytes], Message]
 
 
-def _stream_stop(reader: WireReader, _: int | None) -> StreamStop:
-    return StreamStop()
-
-
-def _stream_commit(reader: WireReader, _: int | None) -> StreamCommit:
-    xid = reader.uint32()
-    reader.uint8()
-    return StreamCommit(xid, reader.uint64(), reader.uint64(), reader.int64())
-
-
-def _stream_abort(reader: WireReader, _: int | None) -> StreamAbort:
-    return StreamAbort(xid=reader.uint32(), subtransaction_xid=reader.uint32())
-
-
-_Reader = Callable[[bytes, int, int | None], Message]
-
-
-def _whole(read: Callable[[WireReader, int | None], Message]) -> _Reader:
+def _whole(read: Callable[[WireReader], Message]) -> _Reader:
     """Read one of the rare messages with the careful reader, to its last byte."""
 
-    def read_whole(data: bytes, position: int, xid: int | None) -> Message:
-        reader = WireReader(data, position)
-        message = read(reader, xid)
+    def read_whole(data: bytes) -> Message:
+        reader = WireReader(data, 1)
+        message = read(reader)
         _ends_at(data, reader.position)
         return message
 
@@ -304,10 +266,4 @@ _READERS: Final[dict[bytes, _Reader]] = {
     b"Y": _whole(_type),
     b"T": _whole(_truncate),
     b"M": _whole(_logical_message),
-    b"S": _whole(_stream_start),
-    b"E": _whole(_stream_stop),
-    b"c": _whole(_stream_commit),
-    b"A": _whole(_stream_abort),
 }
-_STREAMABLE: Final = frozenset({b"I", b"U", b"D", b"R", b"Y", b"T", b"M"})
-_STREAM_BORDERS: Final = frozenset({b"S", b"E"})

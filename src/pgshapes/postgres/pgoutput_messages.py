@@ -1,8 +1,7 @@
-"""What pgoutput says, as values (manual: Logical Replication Message Formats, protocol versions 1 and 2).
-Pure.
+"""The messages of pgoutput as values (manual: Logical Replication Message Formats, protocol version 1). Pure.
 
-Not here: how the bytes are read (`pgoutput`) or what a transaction makes of them (`routing.assembler`).
-`xid` is set on messages inside a streamed block only; elsewhere the transaction is that of the last `Begin`.
+Not here: how the bytes are read (`pgoutput`) and how messages become transactions (`routing.assembler`).
+A message between `Begin` and `Commit` belongs to the transaction of that `Begin`.
 """
 
 from __future__ import annotations
@@ -78,7 +77,6 @@ class RelationMessage(NamedTuple):
     replica_identity: str
     """`pg_class.relreplident`: d default, n nothing, f full, i index."""
     columns: tuple[RelationColumn, ...]
-    xid: int | None = None
 
 
 class TypeMessage(NamedTuple):
@@ -87,7 +85,6 @@ class TypeMessage(NamedTuple):
     oid: int
     schema: str
     name: str
-    xid: int | None = None
 
 
 class Insert(NamedTuple):
@@ -95,7 +92,6 @@ class Insert(NamedTuple):
 
     relation_oid: int
     new: Tuple
-    xid: int | None = None
 
 
 class Update(NamedTuple):
@@ -105,7 +101,6 @@ class Update(NamedTuple):
     identity: Identity | None
     old: Tuple | None
     new: Tuple
-    xid: int | None = None
 
 
 class Delete(NamedTuple):
@@ -114,7 +109,6 @@ class Delete(NamedTuple):
     relation_oid: int
     identity: Identity
     old: Tuple
-    xid: int | None = None
 
 
 class Truncate(NamedTuple):
@@ -123,7 +117,6 @@ class Truncate(NamedTuple):
     relation_oids: tuple[int, ...]
     is_cascade: bool
     restarts_identity: bool
-    xid: int | None = None
 
 
 class LogicalMessage(NamedTuple):
@@ -133,35 +126,6 @@ class LogicalMessage(NamedTuple):
     lsn: Lsn
     prefix: str
     content: bytes
-    xid: int | None = None
-
-
-class StreamStart(NamedTuple):
-    """A block of changes of a transaction that is not committed yet."""
-
-    xid: int
-    is_first: bool
-
-
-class StreamStop(NamedTuple):
-    """The end of such a block."""
-
-
-class StreamCommit(NamedTuple):
-    """A streamed transaction was committed."""
-
-    xid: int
-    commit_lsn: Lsn
-    end_lsn: Lsn
-    commit_time: int
-
-
-class StreamAbort(NamedTuple):
-    """A streamed transaction, or one of its subtransactions, was rolled back."""
-
-    xid: int
-    subtransaction_xid: int
-    """The same as `xid` when all of it was."""
 
 
 Message = (
@@ -175,8 +139,4 @@ Message = (
     | Delete
     | Truncate
     | LogicalMessage
-    | StreamStart
-    | StreamStop
-    | StreamCommit
-    | StreamAbort
 )

@@ -97,8 +97,6 @@ class TransactionAssembler:
                 return self._truncate(message)
             case Origin() | TypeMessage() | LogicalMessage():
                 return _NOTHING
-            case _:
-                raise WireError(f"{type(message).__name__} was not asked for")
 
     def _start(self, begin: Begin) -> Iterable[Assembled]:
         if self._begin is not None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pgshapes.model.change import Row
 from pgshapes.postgres.connection import Connection, connect_for_replication
-from pgshapes.postgres.pgoutput import PgoutputDecoder
+from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import Begin, Insert
 
 _DATA_HEADER = struct.calcsize("!cQQQ")
@@ -29,7 +29,6 @@ class Walsender:
     def __init__(self, connection: Connection, publication: str) -> None:
         self._connection = connection
         self._publication = publication
-        self._decoder = PgoutputDecoder()
         self._is_started = False
         self._xid = 0
 
@@ -41,7 +40,7 @@ class Walsender:
         """The next row that is told."""
         await self._start()
         while True:
-            message = self._decoder.decode((await self._next_data())[_DATA_HEADER:])
+            message = decode_message((await self._next_data())[_DATA_HEADER:])
             if isinstance(message, Begin):
                 self._xid = message.xid
             if isinstance(message, Insert):

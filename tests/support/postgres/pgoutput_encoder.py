@@ -12,10 +12,6 @@ from pgshapes.postgres.pgoutput_messages import (
     Message,
     Origin,
     RelationMessage,
-    StreamAbort,
-    StreamCommit,
-    StreamStart,
-    StreamStop,
     Truncate,
     Tuple,
     TypeMessage,
@@ -46,8 +42,6 @@ def row(values: Tuple) -> bytes:
 
 def encode(message: Message) -> bytes:
     """The message as the walsender would send it."""
-    xid = getattr(message, "xid", None)
-    in_stream = b"" if xid is None else number(xid, 4)
     match message:
         case Begin(final_lsn, commit_time, xid):
             return b"B" + number(final_lsn, 8) + number(commit_time, 8) + number(xid, 4)
@@ -56,40 +50,25 @@ def encode(message: Message) -> bytes:
         case Origin(lsn, name):
             return b"O" + number(lsn, 8) + string(name)
         case RelationMessage(oid, schema, name, identity, columns):
-            out = b"R" + in_stream + number(oid, 4) + string("" if schema == "pg_catalog" else schema)
+            out = b"R" + number(oid, 4) + string("" if schema == "pg_catalog" else schema)
             out += string(name) + identity.encode() + number(len(columns), 2)
             for column in columns:
                 out += number(int(column.is_key), 1) + string(column.name)
                 out += number(column.type_oid, 4) + number(column.typmod, 4)
             return out
         case TypeMessage(oid, schema, name):
-            return b"Y" + in_stream + number(oid, 4) + string(schema) + string(name)
+            return b"Y" + number(oid, 4) + string(schema) + string(name)
         case Insert(oid, new):
-            return b"I" + in_stream + number(oid, 4) + b"N" + row(new)
+            return b"I" + number(oid, 4) + b"N" + row(new)
         case Update(oid, identity, old, new):
             before = b"" if identity is None or old is None else identity.value.encode() + row(old)
-            return b"U" + in_stream + number(oid, 4) + before + b"N" + row(new)
+            return b"U" + number(oid, 4) + before + b"N" + row(new)
         case Delete(oid, identity, old):
-            return b"D" + in_stream + number(oid, 4) + identity.value.encode() + row(old)
+            return b"D" + number(oid, 4) + identity.value.encode() + row(old)
         case Truncate(oids, is_cascade, restarts_identity):
             options = is_cascade * 1 + restarts_identity * 2
             listed = b"".join(number(oid, 4) for oid in oids)
-            return b"T" + in_stream + number(len(oids), 4) + number(options, 1) + listed
+            return b"T" + number(len(oids), 4) + number(options, 1) + listed
         case LogicalMessage(is_transactional, lsn, prefix, content):
-            head = b"M" + in_stream + number(int(is_transactional), 1) + number(lsn, 8)
+            head = b"M" + number(int(is_transactional), 1) + number(lsn, 8)
             return head + string(prefix) + number(len(content), 4) + content
-        case StreamStart(xid, is_first):
-            return b"S" + number(xid, 4) + number(int(is_first), 1)
-        case StreamStop():
-            return b"E"
-        case StreamCommit(xid, commit_lsn, end_lsn, commit_time):
-            return (
-                b"c"
-                + number(xid, 4)
-                + b"\0"
-                + number(commit_lsn, 8)
-                + number(end_lsn, 8)
-                + number(commit_time, 8)
-            )
-        case StreamAbort(xid, subtransaction_xid):
-            return b"A" + number(xid, 4) + number(subtransaction_xid, 4)

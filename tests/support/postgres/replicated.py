@@ -12,7 +12,7 @@ import psycopg
 from pgshapes.model.change import Change, Fragment
 from pgshapes.model.lsn import Lsn
 from pgshapes.postgres.connection import connect_for_replication
-from pgshapes.postgres.pgoutput import PgoutputDecoder
+from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.postgres.replication import ReplicationStream
 from pgshapes.routing.assembler import Assembled, TransactionAssembler
@@ -41,12 +41,11 @@ class Replicated:
         self.pieces: list[Assembled] = []
         self.keepalives: list[Lsn] = []
         self.acknowledges = True
-        self._decoder = PgoutputDecoder()
         self._assembler = TransactionAssembler()
         self._news = asyncio.Event()
 
     def take(self, payload: bytes, wal_end: Lsn) -> None:
-        for piece in self._assembler.feed(self._decoder.decode(payload)):
+        for piece in self._assembler.feed(decode_message(payload)):
             self.pieces.append(piece)
             if self.acknowledges and isinstance(piece, Fragment) and piece.is_last:
                 self.stream.acknowledge(piece.end_lsn)

@@ -21,7 +21,6 @@ from pgshapes.postgres.pgoutput_messages import (
     Origin,
     RelationColumn,
     RelationMessage,
-    StreamStop,
     Truncate,
     TypeMessage,
     Update,
@@ -136,7 +135,6 @@ def test_a_change_without_its_old_row_names_the_table_and_keeps_its_number(messa
         [BEGIN, Insert(10, (UNCHANGED,))],
         [BEGIN, Update(10, Identity.FULL, (UNCHANGED,), (UNCHANGED,))],
         [BEGIN, Update(10, None, None, ("1",))],
-        [StreamStop()],
     ],
 )
 def test_messages_out_of_place_are_errors(messages: list[Message]) -> None:
