@@ -36,7 +36,6 @@ class Level(Enum):
     STARTING = "starting"
     READ_ONLY = "read_only"
     ACTIVE = "active"
-    SLEEPING = "sleeping"
 
 
 class ServiceStatus(Enum):
@@ -44,17 +43,8 @@ class ServiceStatus(Enum):
 
     STARTING = "starting"
     WAITING = "waiting"
-    SLEEPING = "sleeping"
     ACTIVE = "active"
 
-
-ASLEEP: Final = "asleep"
-"""Row of `status`, beside the conditions: the database connections are closed until a request comes."""
-
-_SHAPES_UP: Final = frozenset(
-    {Condition.SHAPE_METADATA_READY, Condition.LOG_COLLECTOR_READY, Condition.SUPERVISOR_PROCESSES_READY}
-)
-_CONNECTION_UP: Final = frozenset(Condition) - _SHAPES_UP
 
 TIMEOUT_TEXTS: Final = {
     Condition.LOCK_ACQUIRED: "Timeout waiting for Postgres lock acquisition",
@@ -90,14 +80,6 @@ class Conditions:
         """It does not hold, or not any more; `error` is told to those who wait for it in vain."""
         self._status.put(condition.value, ConditionRow(False, error))
 
-    def fall_asleep(self) -> None:
-        """The database connections were closed because nothing happened."""
-        self._status.put(ASLEEP, ConditionRow(True))
-
-    def wake_up(self) -> None:
-        """The connections are being opened again."""
-        self._status.remove(ASLEEP)
-
 
 def is_met(status: StatusTable, condition: Condition) -> bool:
     """Whether the condition holds."""
@@ -105,15 +87,8 @@ def is_met(status: StatusTable, condition: Condition) -> bool:
     return row is not None and row.is_met
 
 
-def is_asleep(status: StatusTable) -> bool:
-    """Whether the connections are closed until a request comes."""
-    return ASLEEP in status
-
-
 def level_of(status: StatusTable, *, is_following: bool = True) -> Level:
     """How much can be done. Whoever does not follow the owner can only read what is there."""
-    if is_asleep(status):
-        return Level.SLEEPING
     if is_following and all(is_met(status, condition) for condition in Condition):
         return Level.ACTIVE
     return Level.READ_ONLY if is_met(status, Condition.SHAPE_METADATA_READY) else Level.STARTING
@@ -131,7 +106,6 @@ _WORDS: Final = {
     Level.STARTING: ServiceStatus.STARTING,
     Level.READ_ONLY: ServiceStatus.STARTING,
     Level.ACTIVE: ServiceStatus.ACTIVE,
-    Level.SLEEPING: ServiceStatus.SLEEPING,
 }
 
 

@@ -16,7 +16,6 @@ from typing import Final, Protocol
 
 from pgshapes.errors import NotReady
 from pgshapes.gates.conditions import (
-    ASLEEP,
     Condition,
     Level,
     ServiceStatus,
@@ -43,10 +42,6 @@ class Poll(Protocol):
         """True once `check` is. Raises TimeoutError."""
 
 
-def _nobody_to_wake() -> None:
-    """For services that never sleep."""
-
-
 class StatusMonitor:
     """Reads the table `status` for requests: how much can be done, and waits for more."""
 
@@ -55,23 +50,21 @@ class StatusMonitor:
         status: StatusTable,
         *,
         is_following: Callable[[], bool] = lambda: True,
-        wake: Callable[[], None] = _nobody_to_wake,
         poll: Poll = poll_wait.until,
     ) -> None:
-        """`is_following`: whether `status` is up to date; `wake` asks a sleeping service to come back."""
+        """`is_following`: whether `status` is up to date."""
         self.polling = 0
         """Waiters that poll now."""
         self.is_congested = False
         self._status = status
         self._is_following = is_following
-        self._wake = wake
         self._poll = poll
         self._parked: dict[asyncio.Future[None], Level] = {}
         self._attendant: asyncio.Task[None] | None = None
         self._change = Notice()
         self._release_gate = ReleaseGate(RELEASED_PER_TURN)
-        for row in (ASLEEP, *(condition.value for condition in Condition)):
-            status.watch(row, lambda _: self._note_change())
+        for condition in Condition:
+            status.watch(condition.value, lambda _: self._note_change())
 
     @property
     def parked(self) -> int:
@@ -87,15 +80,9 @@ class StatusMonitor:
         return service_status_of(self._status, is_following=self._is_following())
 
     async def wait_until(self, level: Level, timeout_s: float) -> None:
-        """Return once `level` (read-only or active) is reached. Raises NotReady: the first unmet condition.
-
-        A sleeping service is asked to wake up first.
-        """
-        now = self.level()
-        if _reaches(now, level):
+        """Return once `level` is reached. Raises NotReady with the text of the first unmet condition."""
+        if _reaches(self.level(), level):
             return
-        if now is Level.SLEEPING:
-            self._wake()
         try:
             await (self._poll_for(level, timeout_s) if self.is_congested else self._park(level, timeout_s))
         except TimeoutError:

@@ -39,7 +39,6 @@ from pgshapes.shape_log.store import LogReader
 
 _STATES: Final = {
     ServiceStatus.ACTIVE: (200, b'{"status":"active"}'),
-    ServiceStatus.SLEEPING: (200, b'{"status":"active"}'),
     ServiceStatus.WAITING: (202, b'{"status":"waiting"}'),
     ServiceStatus.STARTING: (202, b'{"status":"starting"}'),
 }

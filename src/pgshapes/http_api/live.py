@@ -112,7 +112,7 @@ class Holds:
     def state(self) -> ServiceState:
         """What the service can do now."""
         level = self._readiness.level()
-        if level in (Level.ACTIVE, Level.SLEEPING):
+        if level is Level.ACTIVE:
             return ServiceState.ACTIVE
         return ServiceState.READ_ONLY if level is Level.READ_ONLY else ServiceState.DOWN
 

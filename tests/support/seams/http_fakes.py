@@ -216,9 +216,6 @@ class FakeHouse:
         if self.ready is not None:
             await self.ready.wait()
             self.now = Level.ACTIVE
-        if self.now is Level.SLEEPING:
-            self.calls.append("wake")
-            self.now = Level.ACTIVE
         if self.now is not Level.ACTIVE and self.now is not level:
             raise NotReady("Timeout waiting for Postgres lock acquisition", retry_after_s=5)
 

@@ -67,15 +67,6 @@ def test_waiting_is_having_the_shapes_but_not_the_lock(tables: Tables, condition
     assert service_status_of(tables.status) is ServiceStatus.STARTING
 
 
-def test_sleeping_comes_first(tables: Tables, conditions: Conditions) -> None:
-    meet_all_but(conditions, Condition.ADMIN_POOL_READY)
-    conditions.fall_asleep()
-    assert level_of(tables.status) is Level.SLEEPING
-    assert service_status_of(tables.status) is ServiceStatus.SLEEPING
-    conditions.wake_up()
-    assert level_of(tables.status) is Level.READ_ONLY
-
-
 def test_who_does_not_follow_the_owner_can_only_read(tables: Tables, conditions: Conditions) -> None:
     meet_all_but(conditions)
     assert level_of(tables.status, is_following=False) is Level.READ_ONLY

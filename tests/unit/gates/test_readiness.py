@@ -130,19 +130,6 @@ async def test_one_poller_looks_for_all_who_are_parked() -> None:
         await asyncio.gather(*tasks)
 
 
-async def test_a_sleeping_service_is_woken_and_then_waited_for() -> None:
-    woken: list[None] = []
-    service = Service(wake=lambda: woken.append(None))
-    service.meet_all()
-    service.conditions.fall_asleep()
-    assert service.monitor.level() is Level.SLEEPING
-    (task,) = await start_waiting(service.monitor, 1, Level.READ_ONLY)
-    assert len(woken) == 1 and not task.done()
-    service.conditions.wake_up()
-    async with asyncio.timeout(10):
-        await task
-
-
 async def test_without_an_owner_it_can_still_be_read() -> None:
     following = [True]
     service = Service(is_following=lambda: following[0])

@@ -160,7 +160,6 @@ async def test_who_may_not_enter_learns_nothing(house: FakeHouse, method: str) -
     ("level", "status", "word"),
     [
         (Level.ACTIVE, 200, "active"),
-        (Level.SLEEPING, 200, "active"),
         (Level.READ_ONLY, 202, "waiting"),
         (Level.STARTING, 202, "starting"),
     ],

@@ -129,12 +129,11 @@ async def test_a_timeout_while_the_service_is_down_tells_why(house: FakeHouse) -
     assert answer.json == {"message": "Timeout waiting for Postgres lock acquisition"}
 
 
-@pytest.mark.parametrize("level", [Level.READ_ONLY, Level.SLEEPING])
-async def test_a_timeout_while_only_reading_is_no_error(house: FakeHouse, level: Level) -> None:
+async def test_a_timeout_while_only_reading_is_no_error(house: FakeHouse) -> None:
     client = Client(house, HttpSettings(long_poll_timeout_ms=50))
     held = client.hold(LIVE)
     await turns()
-    house.now = level
+    house.now = Level.READ_ONLY
     assert (await held.whole()).status == 200
 
 
@@ -253,12 +252,6 @@ async def test_a_shape_that_may_not_be_created_now(house: FakeHouse) -> None:
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
 
 
-async def test_a_sleeping_service_is_woken(house: FakeHouse) -> None:
-    house.now = Level.SLEEPING
-    assert (await Client(house).get("table=items&offset=-1")).status == 200
-    assert house.calls[0] == "wake"
-
-
 # --- snapshots under way
 
 
@@ -304,14 +297,12 @@ async def test_a_chunk_that_does_not_come(house: FakeHouse) -> None:
 BEYOND = f"table=items&handle={HANDLE}&offset=50_0"
 
 
-@pytest.mark.parametrize(
-    ("level", "status"), [(Level.ACTIVE, 409), (Level.READ_ONLY, 503), (Level.SLEEPING, 200)]
-)
+@pytest.mark.parametrize(("level", "status"), [(Level.ACTIVE, 409), (Level.READ_ONLY, 503)])
 async def test_an_offset_beyond_the_end_is_never_a_400(house: FakeHouse, level: Level, status: int) -> None:
     client = Client(house, QUICK)
     house.now = level
     answer: Answer = await client.get(BEYOND)
-    assert answer.status == (409 if status == 200 else status)
+    assert answer.status == status
     assert "electric-handle" not in answer.headers
 
 
