@@ -3,8 +3,8 @@
 Not the conditions: those are rows that the owner writes (`conditions`). Few waiters park, and one task looks
 on behalf of all of them; when many are parked new ones poll, each at its own jittered times, until nobody is
 parked. Invariants: however many are parked, one poller works for them; when they may go, parked or polling,
-they are released a few per loop turn; who leaves leaves nothing behind. State belongs to one monitor in one
-event loop.
+they are released a few per loop turn; who leaves leaves nothing behind. The level is computed once for each
+version of the table, because every request asks for it. State belongs to one monitor in one event loop.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class StatusMonitor:
         """Waiters that poll now."""
         self.is_congested = False
         self._status = status
+        self._level = level_of(status)
+        """The level of this version of `status`, for a process that follows the owner."""
+        self._version = status.version
         self._is_following = is_following
         self._poll = poll
         self._parked: dict[asyncio.Future[None], Level] = {}
@@ -73,7 +76,11 @@ class StatusMonitor:
 
     def level(self) -> Level:
         """How much can be done now."""
-        return level_of(self._status, is_following=self._is_following())
+        if self._version != self._status.version:
+            self._level, self._version = level_of(self._status), self._status.version
+        if self._level is Level.ACTIVE and not self._is_following():
+            return Level.READ_ONLY
+        return self._level
 
     def service_status(self) -> ServiceStatus:
         """The word for `/v1/health`."""

@@ -28,6 +28,8 @@ class TableReader(Generic[K, V]):
     """Rows by key, and notices of changes. Without `has_notices` nobody is woken, so callers must poll."""
 
     def __init__(self, *, has_notices: bool = True) -> None:
+        self.version = 0
+        """Grows with every change of the rows, before anyone is notified of it."""
         self._rows: dict[K, V] = {}
         self._has_notices = has_notices
         self._notices: dict[K, ref[Notice]] = {}
@@ -115,12 +117,14 @@ class Table(TableReader[K, V]):
     def put(self, key: K, row: V) -> None:
         """Set the row of `key`."""
         self._rows[key] = row
+        self.version += 1
         self._recorder.record(self, key, row)
 
     def remove(self, key: K) -> V | None:
         """Remove the row of `key` and return it. Without a row nothing changes."""
         row = self._rows.pop(key, None)
         if row is not None:
+            self.version += 1
             self._recorder.record(self, key, None)
         return row
 
@@ -130,10 +134,12 @@ class TableReplica(TableReader[K, V]):
 
     def apply(self, changes: Iterable[tuple[K, V | None]]) -> None:
         """Apply changes in order without announcing them."""
+        self.version += 1
         apply_changes(self._rows, changes)
 
     def replace(self, rows: dict[K, V]) -> None:
         """Replace all rows without announcing it."""
+        self.version += 1
         self._rows = rows
 
     def announce_all(self) -> None:

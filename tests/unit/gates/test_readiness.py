@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pgshapes.errors import NotReady
-from pgshapes.gates.conditions import Condition, Conditions, Level
+from pgshapes.gates.conditions import Condition, Conditions, Level, StatusTable, level_of
 from pgshapes.gates.readiness import CONGESTED_FROM, RELEASED_PER_TURN, StatusMonitor
+from pgshapes.tables.rows import ConditionRow
+from pgshapes.tables.table import TableReplica
 from pgshapes.tables.tables import Tables
 
 
@@ -128,6 +132,67 @@ async def test_one_poller_looks_for_all_who_are_parked() -> None:
     service.meet_all()
     async with asyncio.timeout(10):
         await asyncio.gather(*tasks)
+
+
+Write = tuple[Condition, bool | None]
+"""A condition, and whether it is met from here on; None is a row that is removed."""
+writes = st.tuples(st.sampled_from(Condition), st.sampled_from([True, True, False, None]))
+ALL_MET: list[Write] = [(condition, True) for condition in Condition]
+
+
+def rows_of(written: list[Write]) -> list[tuple[str, ConditionRow | None]]:
+    return [(condition.value, None if met is None else ConditionRow(met)) for condition, met in written]
+
+
+def check_level(monitor: StatusMonitor, status: StatusTable, is_following: bool) -> None:
+    assert monitor.level() is level_of(status, is_following=is_following)
+
+
+@given(st.booleans(), st.lists(st.tuples(st.lists(writes, max_size=3), st.booleans())))
+@example(True, [(ALL_MET, True), ([(Condition.LOCK_ACQUIRED, None)], True)])
+def test_the_level_is_that_of_the_rows_as_they_are(
+    has_notices: bool, steps: list[tuple[list[Write], bool]]
+) -> None:
+    tables = Tables(has_notices=has_notices)
+    following = [True]
+    monitor = StatusMonitor(tables.status, is_following=lambda: following[0])
+    with tables.transaction():
+        for written, following[0] in steps:
+            for name, row in rows_of(written):
+                if row is None:
+                    tables.status.remove(name)
+                else:
+                    tables.status.put(name, row)
+            check_level(monitor, tables.status, following[0])
+
+
+@given(st.booleans(), st.lists(st.tuples(st.booleans(), st.lists(writes, max_size=9), st.booleans())))
+@example(True, [(False, ALL_MET, True), (True, [], True), (True, ALL_MET, True)])
+def test_the_level_is_that_of_a_replica_as_it_is(
+    has_notices: bool, steps: list[tuple[bool, list[Write], bool]]
+) -> None:
+    replica = TableReplica[str, ConditionRow](has_notices=has_notices)
+    following = [True]
+    monitor = StatusMonitor(replica, is_following=lambda: following[0])
+    for is_whole, written, following[0] in steps:
+        if is_whole:
+            replica.replace({name: row for name, row in rows_of(written) if row is not None})
+        else:
+            replica.apply(rows_of(written))
+        check_level(monitor, replica, following[0])
+        replica.announce_all()
+        check_level(monitor, replica, following[0])
+
+
+async def test_the_level_is_computed_once_for_each_version_of_the_table() -> None:
+    service = Service()
+    service.meet_all()
+    asked: list[str] = []
+    get = service.tables.status.get
+    service.tables.status.get = lambda key: asked.append(key) or get(key)  # type: ignore[func-returns-value,method-assign]
+    for _ in range(3):
+        assert service.monitor.level() is Level.ACTIVE
+    assert len(asked) == len(Condition)
 
 
 async def test_without_an_owner_it_can_still_be_read() -> None:
