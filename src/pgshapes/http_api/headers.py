@@ -1,19 +1,20 @@
-"""Every response header, and nothing else (http-api §4, §10). Pure.
+"""Every response header, and nothing else. Pure. See docs/protocol.md.
 
 A set of headers is a list of ASGI pairs. `shape_headers` and its siblings give what depends on the answer;
-`per_request` gives what depends on the request; `app.py` joins the two.
+`per_request` gives what depends on the request; `response.Exchange` joins the two.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pgshapes import __version__
+from pgshapes.http_api.params import Now
+from pgshapes.model.offset import BEFORE_ALL, Offset, format_offset
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -45,42 +46,44 @@ _EXPOSED: Final = (
 )
 
 CURSOR_EPOCH: Final = 1_728_432_000
-"""2024-10-09T00:00:00Z; cursors count seconds from it (http-api §4.6)."""
+"""2024-10-09T00:00:00Z; cursors count seconds from it."""
 CURSOR_JUMP_S: Final = 3600
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Caching:
-    """How long answers may be kept: the settings that §4.4 depends on."""
+    """How long answers may be kept: the settings that `cache-control` depends on."""
 
     max_age_s: int
     stale_age_s: int
     sse_timeout_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShapeFacts:
-    """What the headers of a 200 or 304 on a shape are made of."""
+class ShapeFacts(NamedTuple):
+    """All that the headers of a 200 or 304 on a shape are made of, beside `Caching`.
+
+    Headers are kept under the facts themselves, so whatever is added here is part of the key.
+    """
 
     handle: str
-    requested: str
-    """The requested offset, as text."""
-    offset: str
-    """The response's offset, as text."""
+    requested: Offset | Now
+    offset: Offset
+    """The response's offset."""
     schema: bytes
-    is_initial: bool = False
     is_live: bool = False
-    is_sse: bool = False
     is_up_to_date: bool = False
-    has_data: bool = True
     is_cacheable: bool = True
     """False for methods other than GET and HEAD."""
+    is_sse: bool = False
+    has_data: bool = True
 
 
 def etag_of(facts: ShapeFacts) -> str:
-    """The entity tag, without quotes (http-api §4.5)."""
-    return f"{facts.handle}:{facts.requested}:{facts.offset}"
+    """The entity tag, without quotes."""
+    requested = facts.requested
+    text = requested.value if isinstance(requested, Now) else format_offset(requested)
+    return f"{facts.handle}:{text}:{format_offset(facts.offset)}"
 
 
 def shape_headers(facts: ShapeFacts, caching: Caching) -> Headers:
@@ -89,7 +92,7 @@ def shape_headers(facts: ShapeFacts, caching: Caching) -> Headers:
         EVENT_STREAM if facts.is_sse else JSON,
         (b"cache-control", success_cache(facts, caching)),
         (b"electric-handle", facts.handle.encode()),
-        (b"electric-offset", facts.offset.encode()),
+        (b"electric-offset", format_offset(facts.offset).encode()),
         (b"electric-has-data", b"true" if facts.has_data else b"false"),
     ]
     if facts.is_sse:
@@ -121,7 +124,7 @@ def subset_headers(facts: ShapeFacts) -> Headers:
         (b"cache-control", NO_CACHE),
         _SNAPSHOT,
         (b"electric-handle", facts.handle.encode()),
-        (b"electric-offset", facts.offset.encode()),
+        (b"electric-offset", format_offset(facts.offset).encode()),
     ]
     if not facts.is_live:
         headers.append((b"electric-schema", facts.schema))
@@ -141,7 +144,7 @@ def refetch_headers(handle: str | None, *, is_cacheable: bool) -> Headers:
 def error_headers(
     *, is_cacheable: bool, retry_after_s: int | None = None, is_known: bool = False, is_json: bool = True
 ) -> Headers:
-    """Headers of an answer that refuses. It must not be kept by any cache (http-api §4.4, §13)."""
+    """Headers of an answer that refuses. It must not be kept by any cache."""
     headers: Headers = [JSON] if is_json else []
     headers += no_store() if is_cacheable else [(b"cache-control", NO_CACHE)]
     if retry_after_s is not None:
@@ -165,7 +168,7 @@ def success_cache(facts: ShapeFacts, caching: Caching) -> bytes:
     """`cache-control` of a 200 or 304 that is not a subset."""
     if not facts.is_cacheable:
         return NO_CACHE
-    if facts.is_initial:
+    if facts.requested == BEFORE_ALL:
         return INITIAL_CACHE
     if facts.is_sse:
         return b"public, max-age=%d" % max(1, caching.sse_timeout_ms // 1000 - 1)
@@ -174,14 +177,19 @@ def success_cache(facts: ShapeFacts, caching: Caching) -> bytes:
     return b"public, max-age=%d, stale-while-revalidate=%d" % (caching.max_age_s, caching.stale_age_s)
 
 
-def next_cursor(now_s: float, long_poll_timeout_ms: int, previous: str | None) -> int:
-    """The end of the current poll window, or something later than `previous` (http-api §4.6)."""
+def next_cursor(
+    now_s: float, long_poll_timeout_ms: int, previous: str | None, random: Callable[[], float]
+) -> int:
+    """The end of the current poll window, or something later than `previous`, at random.
+
+    `now_s` is Unix time; `random` gives numbers in [0, 1).
+    """
     window_s = long_poll_timeout_ms // 1000
     if window_s == 0:
         return 0
     cursor = math.ceil((int(now_s) - CURSOR_EPOCH) / window_s) * window_s
     before = _parse_cursor(previous)
-    return cursor if cursor > before else before + random.randint(1, CURSOR_JUMP_S)
+    return cursor if cursor > before else before + 1 + int(random() * CURSOR_JUMP_S)
 
 
 def _parse_cursor(text: str | None) -> int:

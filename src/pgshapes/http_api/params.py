@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pgshapes.errors import RequestError
 from pgshapes.http_api.parameters import Parameters
-from pgshapes.model.offset import BEFORE_ALL, Offset, format_offset, parse_offset
+from pgshapes.model.offset import BEFORE_ALL, Offset, parse_offset
 from pgshapes.model.shape import RawShape
 
 MAX_IDENTIFIER_BYTES: Final = 63
@@ -109,11 +109,6 @@ class ShapeRequest:
     subset: Any
     """None, or the parameters of a subset as given: `parse_subset` checks them once the shape is known to be
     good."""
-
-    @property
-    def offset_text(self) -> str:
-        """The offset as it goes over the wire."""
-        return "now" if isinstance(self.offset, Now) else format_offset(self.offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,6 @@ class ServeShape:
             identity.handle,
             [value.decode("latin-1") for value in exchange.header_values(b"if-none-match")],
             exchange.is_cacheable,
-            exchange.query if body is None else None,
         )
         if subset is not None:
             await exchange.answer(await self._subset_response(asked, subset))

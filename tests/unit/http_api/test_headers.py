@@ -1,15 +1,17 @@
-"""Cache rules, cursors, entity tags and preflights as tables (http-api §4.4 to §4.6, §10)."""
+"""Cache rules, cursors, entity tags and preflights as tables."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import random
 
 import pytest
 
 from pgshapes.http_api import headers
 from pgshapes.http_api.headers import Caching, ShapeFacts
+from pgshapes.http_api.params import Now
+from pgshapes.model.offset import AFTER_SNAPSHOT, BEFORE_ALL, Offset
 
-FACTS = ShapeFacts(handle="H", requested="5_0", offset="9_2", schema=b"{}")
+FACTS = ShapeFacts(handle="H", requested=Offset(5, 0), offset=Offset(9, 2), schema=b"{}")
 CACHING = Caching(60, 300, 60_000)
 DAY = headers.CURSOR_EPOCH + 86_400
 
@@ -20,16 +22,16 @@ DAY = headers.CURSOR_EPOCH + 86_400
         (FACTS, CACHING, b"public, max-age=60, stale-while-revalidate=300"),
         (FACTS, Caching(1, 3, 60_000), b"public, max-age=1, stale-while-revalidate=3"),
         (
-            replace(FACTS, is_initial=True),
+            FACTS._replace(requested=BEFORE_ALL),
             CACHING,
             b"public, max-age=604800, s-maxage=3600, stale-while-revalidate=2629746",
         ),
-        (replace(FACTS, is_live=True), CACHING, b"public, max-age=5, stale-while-revalidate=5"),
-        (replace(FACTS, is_live=True, is_sse=True), CACHING, b"public, max-age=59"),
-        (replace(FACTS, is_live=True, is_sse=True), Caching(60, 300, 1_500), b"public, max-age=1"),
-        (replace(FACTS, is_cacheable=False), CACHING, b"no-cache"),
-        (replace(FACTS, is_initial=True, is_cacheable=False), CACHING, b"no-cache"),
-        (replace(FACTS, is_live=True, is_sse=True, is_cacheable=False), CACHING, b"no-cache"),
+        (FACTS._replace(is_live=True), CACHING, b"public, max-age=5, stale-while-revalidate=5"),
+        (FACTS._replace(is_live=True, is_sse=True), CACHING, b"public, max-age=59"),
+        (FACTS._replace(is_live=True, is_sse=True), Caching(60, 300, 1_500), b"public, max-age=1"),
+        (FACTS._replace(is_cacheable=False), CACHING, b"no-cache"),
+        (FACTS._replace(requested=BEFORE_ALL, is_cacheable=False), CACHING, b"no-cache"),
+        (FACTS._replace(is_live=True, is_sse=True, is_cacheable=False), CACHING, b"no-cache"),
     ],
 )
 def test_cache_control_of_a_success(facts: ShapeFacts, caching: Caching, value: bytes) -> None:
@@ -63,10 +65,12 @@ def test_cache_control_of_an_error() -> None:
 
 def test_an_entity_tag_names_handle_request_and_answer() -> None:
     assert dict(headers.shape_headers(FACTS, CACHING))[b"etag"] == b'"H:5_0:9_2"'
+    assert headers.etag_of(FACTS._replace(requested=BEFORE_ALL, offset=AFTER_SNAPSHOT)) == "H:-1:0_inf"
+    assert headers.etag_of(FACTS._replace(requested=Now.NOW)) == "H:now:9_2"
 
 
 def test_an_entity_tag_without_change_is_not_made_from_the_facts_alone() -> None:
-    quiet = replace(FACTS, has_data=False)
+    quiet = FACTS._replace(has_data=False)
     assert b"etag" not in dict(headers.shape_headers(quiet, CACHING))
     assert headers.no_change_etag(quiet, 17) == (b"etag", b'"H:5_0:9_2:17"')
 
@@ -89,13 +93,13 @@ def test_an_entity_tag_without_change_is_not_made_from_the_facts_alone() -> None
 def test_a_cursor_is_the_end_of_the_window(
     now_s: float, timeout_ms: int, previous: str | None, cursor: int
 ) -> None:
-    assert headers.next_cursor(now_s, timeout_ms, previous) == cursor
+    assert headers.next_cursor(now_s, timeout_ms, previous, random.random) == cursor
 
 
 @pytest.mark.parametrize("previous", [86_420, 90_000])
 def test_a_cursor_that_was_seen_is_passed_at_random(previous: int) -> None:
-    for _ in range(50):
-        cursor = headers.next_cursor(DAY + 1, 20_000, str(previous))
+    for drawn in (0.0, 0.5, 1 - 2**-53, *(random.random() for _ in range(50))):
+        cursor = headers.next_cursor(DAY + 1, 20_000, str(previous), lambda drawn=drawn: drawn)
         assert previous < cursor <= previous + headers.CURSOR_JUMP_S
 
 
