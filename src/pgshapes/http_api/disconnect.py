@@ -9,6 +9,7 @@ when the client goes. Whatever it holds, its permit for one, is released by its 
 from __future__ import annotations
 
 import asyncio
+import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 from typing import Any
 
@@ -20,13 +21,17 @@ async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> 
 
     `receive` must not be called by `work`.
     """
+    try:
+        waits_for = work.send(None)
+    except StopIteration:
+        return True
     listener = _Listener(receive)
     try:
-        await _OnFirstWait(work, listener.start)
+        await _go_on(work, waits_for)
     except asyncio.CancelledError:
         if not listener.is_gone:
             raise
-        listener.task_of_request.uncancel()
+        listener.request.uncancel()
         return False
     finally:
         listener.stop()
@@ -34,59 +39,40 @@ async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> 
 
 
 class _Listener:
-    """Waits for the disconnect of one client and cancels its request then."""
+    """Waits for the disconnect of one client and cancels its request, the current task, then."""
 
-    __slots__ = ("_receive", "_task", "is_gone", "task_of_request")
-
-    task_of_request: asyncio.Task[Any]
+    __slots__ = ("_receive", "_task", "is_gone", "request")
 
     def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._task: asyncio.Task[None] | None = None
-        self.is_gone = False
-
-    def start(self) -> None:
         current = asyncio.current_task()
         assert current is not None, "requests run in tasks"
-        self.task_of_request = current
+        self.request = current
+        self.is_gone = False
+        self._receive = receive
         self._task = asyncio.create_task(self._listen())
 
     def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
 
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.is_gone = True
-        self.task_of_request.cancel()
+        self.request.cancel()
 
 
-class _OnFirstWait:
-    """Awaits a coroutine and calls `started_waiting` once, before its first suspension reaches the event
-    loop."""
-
-    __slots__ = ("_started_waiting", "_work")
-
-    def __init__(self, work: Coroutine[Any, Any, None], started_waiting: Callable[[], None]) -> None:
-        self._work = work
-        self._started_waiting = started_waiting
-
-    def __await__(self) -> Generator[Any, Any, None]:
+@types.coroutine
+def _go_on(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """Run a coroutine that waits for `waits_for` to its end."""
+    step: Callable[[Any], Any]
+    while True:
         try:
-            waits_for = self._work.send(None)
+            answer = yield waits_for
+        except BaseException as error:
+            step, argument = work.throw, error
+        else:
+            step, argument = work.send, answer
+        try:
+            waits_for = step(argument)
         except StopIteration:
             return
-        self._started_waiting()
-        step: Callable[[Any], Any]
-        while True:
-            try:
-                answer = yield waits_for
-            except BaseException as error:
-                step, argument = self._work.throw, error
-            else:
-                step, argument = self._work.send, answer
-            try:
-                waits_for = step(argument)
-            except StopIteration:
-                return
