@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from pgshapes.http_api import headers
 from pgshapes.http_api.body_cache import Piece, up_to_date
@@ -26,8 +25,7 @@ CAPACITY: Final = 4096
 """Some 2 KB each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request whose shape and handle are settled."""
 
     request: ShapeRequest
