@@ -28,6 +28,7 @@ class Definitions:
 
     def __init__(self, link: OwnerLink) -> None:
         self._link = link
+        self._relations = link.tables.relations
         self._known: dict[RawShape, ResolvedShape] = {}
         self.flights: SingleFlight[RawShape, ResolvedShape] = SingleFlight()
         self.calls = 0
@@ -37,7 +38,7 @@ class Definitions:
         """What a definition means. Raises RequestError, NotNow, OwnerUnavailable."""
         known = self._known.get(raw)
         if known is not None:
-            relation = self._link.tables.relations.get((raw.schema, raw.table))
+            relation = self._relations.get((raw.schema, raw.table))
             if relation is not None and relation.generation == known.relation_generation:
                 return known
         try:

@@ -85,6 +85,7 @@ class ShapeCache:
 
     def __init__(self, link: OwnerLink, *, poll: Poll = poll_wait.until) -> None:
         self._link = link
+        self._tables = link.tables
         self._poll = poll
         self.definitions = Definitions(link)
         self.flights: SingleFlight[bytes, tuple[str, Tail]] = SingleFlight()
@@ -126,7 +127,7 @@ class ShapeCache:
 
     def is_known(self, handle: str) -> bool:
         """Whether this process's tables have the handle in use."""
-        row = self._link.tables.shapes.get(handle)
+        row = self._tables.shapes.get(handle)
         return row is not None and row.state.is_in_use
 
     async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
@@ -139,24 +140,24 @@ class ShapeCache:
         return self._stands_for(handle, shape)
 
     def _stands_for(self, handle: str, shape: ResolvedShape) -> bool:
-        row = self._link.tables.shapes.get(handle)
+        row = self._tables.shapes.get(handle)
         return row is not None and row.state.is_live and row.comparable == shape.comparable
 
     # --- tails
 
     def tail(self, handle: str) -> Tail | None:
         """The readable end of a log, None when the shape is gone or retiring."""
-        row = self._link.tables.shapes.get(handle)
+        row = self._tables.shapes.get(handle)
         if row is None or not row.state.is_in_use:
             return None
-        return self._link.tables.tails.get(handle)
+        return self._tables.tails.get(handle)
 
     def tail_changed(self, handle: str) -> Awaitable[None]:
         """Done at the next change of the tail, or when the shape is gone everywhere.
 
         While the snapshot is being written its reader polls: what a creation needs does not hang on notices.
         """
-        tails = self._link.tables.tails
+        tails = self._tables.tails
         seen = tails.get(handle)
         if seen is None or seen.is_snapshot_complete:
             return tails.changed(handle)
@@ -164,7 +165,7 @@ class ShapeCache:
 
     async def removed(self, handle: str) -> None:
         """Wait until a retiring shape is gone everywhere, so that a 409 may be sent."""
-        shapes = self._link.tables.shapes
+        shapes = self._tables.shapes
         if handle in shapes:
             await self._until(lambda: handle not in shapes, lambda: shapes.changed(handle))
 
@@ -174,12 +175,12 @@ class ShapeCache:
 
     def last_seen_lsn(self) -> int:
         """Commit LSN of the last transaction that the owner has made readable."""
-        return self._link.tables.progress.get(LAST_SEEN_LSN) or 0
+        return self._tables.progress.get(LAST_SEEN_LSN) or 0
 
     # --- flights
 
     def _ready(self, comparable: bytes) -> tuple[str, Tail] | None:
-        tables = self._link.tables
+        tables = self._tables
         handle = tables.handles.get(comparable)
         if handle is None:
             return None
@@ -196,14 +197,14 @@ class ShapeCache:
             if row is not None and is_failed(row):
                 failures.append(row)
 
-        stop = self._link.tables.creation_locks.watch(shape.comparable, look_out)
+        stop = self._tables.creation_locks.watch(shape.comparable, look_out)
         try:
             return await self._fly_on(shape, failures)
         finally:
             stop()
 
     async def _fly_on(self, shape: ResolvedShape, failures: list[CreationLock]) -> tuple[str, Tail]:
-        comparable, locks = shape.comparable, self._link.tables.creation_locks
+        comparable, locks = shape.comparable, self._tables.creation_locks
         for rounds_left in range(ROUNDS, -1, -1):
             epoch, ready, lock = self._link.epoch, self._ready(comparable), locks.get(comparable)
             step = next_flight_step(
@@ -234,7 +235,7 @@ class ShapeCache:
                 await self._link.connected()
 
     async def _watch_lock(self, comparable: bytes, epoch: str, failures: list[CreationLock]) -> None:
-        locks, polls = self._link.tables.creation_locks, 0
+        locks, polls = self._tables.creation_locks, 0
 
         def is_over() -> bool:
             nonlocal polls
@@ -257,12 +258,12 @@ class ShapeCache:
         await self._poll(check, timeout_s, initial_s=POLL_INITIAL_S, cap_s=POLL_CAP_S, notice=notice)
 
     def _raise_if_failed(self, comparable: bytes) -> None:
-        row = self._link.tables.creation_locks.get(comparable)
+        row = self._tables.creation_locks.get(comparable)
         if row is not None and is_failed(row):
             raise row.error()
 
     def _late(self, comparable: bytes) -> PgShapesError:
-        row: CreationLock | None = self._link.tables.creation_locks.get(comparable)
+        row: CreationLock | None = self._tables.creation_locks.get(comparable)
         if row is not None and row.state is CreationState.WAITING_FOR_TABLE_LOCK:
             return NotNow(LOCK_TEXT, retry_after_s=1, known=True)
         return NotNow(RETRY_TEXT, retry_after_s=1)
