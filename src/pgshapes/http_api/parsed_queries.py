@@ -5,7 +5,6 @@ State: a bounded mapping, owned by one application; the oldest entry goes first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from pgshapes.http_api.parameters import Parameters, gather_subset, merge_parameters, parse_query_string
@@ -16,22 +15,18 @@ LONGEST_KEPT_BYTES: Final = 2048
 """Together: at most some 50 MB, and every query of ten thousand ordinary clients."""
 
 
-@dataclass(slots=True)
 class ParsedQuery:
     """A query string, parsed as far as was needed."""
 
-    parameters: Parameters
-    _request: ShapeRequest | None = None
+    __slots__ = ("_request", "handle", "parameters", "secret")
 
-    @property
-    def handle(self) -> str | None:
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.handle = self._text("handle")
         """The handle that the client presents, whatever else is wrong with the request."""
-        return self._text("handle")
-
-    @property
-    def secret(self) -> str | None:
+        self.secret = self._text("secret" if "secret" in parameters else "api_secret")
         """The secret that the client presents; `secret` wins over the older name."""
-        return self._text("secret" if "secret" in self.parameters else "api_secret")
+        self._request: ShapeRequest | None = None
 
     def request(self) -> ShapeRequest:
         """The typed request of a GET. Raises RequestError."""

@@ -42,7 +42,8 @@ class Reads:
 
     async def respond(self, asked: Asked) -> Response:
         """The whole answer, held back for as long as the rules say. Raises NotNow, StorageError."""
-        return self._not_modified(asked) or await self.carry_out(asked, await self.settle(asked))
+        known = self._known_end(asked) if asked.if_none_match else None
+        return known or await self.carry_out(asked, await self.settle(asked))
 
     async def settle(self, asked: Asked, *, holds_at_tail: bool = True) -> Settled:
         """What to do once the waits are over; waiting at the end of the log may be left to the caller."""
@@ -81,9 +82,11 @@ class Reads:
             raise NotNow(decision.message, retry_after_s=decision.retry_after_s)
         raise AssertionError(f"{decision} is not an end")
 
-    async def piece(self, handle: str, settled: Settled, seen_lsn: int) -> Piece | None:
+    async def piece(self, handle: str, settled: Settled, is_live: bool) -> Piece | None:
         """The piece that was decided on; None if the shape was retired while it was read. Raises
         StorageError.
+
+        `up-to-date` tells a live request the transaction of the last message that it gets, never more.
         """
         decision, tail = settled
         if isinstance(decision, decide.ServeSnapshotChunk):
@@ -94,6 +97,7 @@ class Reads:
         else:
             assert isinstance(decision, decide.ServeLog)
             assert tail is not None
+            seen_lsn = 0 if is_live else self._shapes.last_seen_lsn()
             kept = self._bodies.kept_log(handle, decision.after, tail, seen_lsn)
             if kept is not None:
                 return kept
@@ -121,9 +125,8 @@ class Reads:
         return refetch_response(right if right != asked.handle else None, is_cacheable=asked.is_cacheable)
 
     async def _serve_piece(self, asked: Asked, settled: Settled) -> Response:
-        seen_lsn = 0 if asked.request.is_live else self._shapes.last_seen_lsn()
         try:
-            piece = await self.piece(asked.handle, settled, seen_lsn)
+            piece = await self.piece(asked.handle, settled, asked.request.is_live)
         except DiskFull:
             raise
         except StorageError:
@@ -138,9 +141,7 @@ class Reads:
         if await self._shapes.is_current(asked.handle, asked.shape):
             await self._shapes.delete(asked.handle)
 
-    def _not_modified(self, asked: Asked) -> Response | None:
-        if not asked.if_none_match:
-            return None
+    def _known_end(self, asked: Asked) -> Response | None:
         decision = self.look(asked.handle, asked.request.offset, asked.request.is_live).decision
         if not isinstance(decision, decide.WaitForTail):
             return None

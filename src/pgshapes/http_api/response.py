@@ -45,9 +45,9 @@ class Exchange:
     """One request and the one answer to it."""
 
     __slots__ = (
-        "_given",
         "_has_body",
         "_send",
+        "given",
         "has_begun",
         "is_cacheable",
         "method",
@@ -63,7 +63,11 @@ class Exchange:
         self.scope = scope
         self._send = send
         self._has_body = method != "HEAD"
-        self._given = [pair for pair in scope["headers"] if pair[0] in READ_HEADERS]
+        self.given: dict[bytes, list[bytes]] = {}
+        """The values of those of `READ_HEADERS` that were sent, in order."""
+        for name, value in scope["headers"]:
+            if name in READ_HEADERS:
+                self.given.setdefault(name, []).append(value)
         self.receive = receive
         self.method = method if self._has_body else "GET"
         self.is_cacheable = is_shared and self.method in ("GET", "OPTIONS")
@@ -79,10 +83,6 @@ class Exchange:
         """The decoded path below the point where the application is mounted."""
         path: str = self.scope["path"]
         return path.removeprefix(self.scope.get("root_path", ""))
-
-    def header_values(self, name: bytes) -> list[bytes]:
-        """The values of one of `READ_HEADERS`, in order."""
-        return [value for key, value in self._given if key == name] if self._given else []
 
     async def answer(self, response: Response) -> None:
         """Send a whole answer."""
@@ -101,7 +101,7 @@ class Exchange:
 
     async def begin(self, status: int, own: Headers) -> None:
         """Send the status and all headers."""
-        origins = self.header_values(b"origin")
+        origins = self.given.get(b"origin")
         kept = own + headers.per_request(self.request_id, origins[0] if origins else None, self.methods)
         self.has_begun = True
         await self._send({"type": "http.response.start", "status": status, "headers": kept})
@@ -112,7 +112,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": shown, "more_body": not is_last})
 
     def _choose_request_id(self) -> bytes:
-        for given in self.header_values(b"x-request-id"):
+        for given in self.given.get(b"x-request-id", ()):
             if MIN_REQUEST_ID <= len(given) <= MAX_REQUEST_ID:
                 return given
         return f"{_PREFIX}-{next(_NUMBERS):08x}".encode()

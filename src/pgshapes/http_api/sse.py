@@ -72,7 +72,7 @@ class EventStreams:
             settled = self._reads.look(asked.handle, position, True)
             decision, tail = settled
             if isinstance(decision, decide.Serve):
-                piece = await self._reads.piece(asked.handle, settled, 0)
+                piece = await self._reads.piece(asked.handle, settled, True)
                 if piece is None:
                     return
                 await exchange.stream(self._bodies.events(asked.handle, position, piece, as_events))
