@@ -16,8 +16,8 @@ from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, SourceError
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.lsn import Lsn
+from pgshapes.model.quoting import quote_identifier
 from pgshapes.postgres.connection import Connection, connect, connect_for_replication
-from pgshapes.postgres.identifiers import quote_identifier
 from pgshapes.postgres.lock import AdvisoryLock
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.publication_sql import create_publication

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from pgshapes.errors import NotNow, PgShapesError, SchemaChanged
+from pgshapes.model.quoting import display_name, qualified_name, quote_identifier
 from pgshapes.model.relation import Relation
-from pgshapes.postgres.identifiers import display_name, qualified_name, quote_identifier
 from pgshapes.postgres.refusals import known_refusal
 
 

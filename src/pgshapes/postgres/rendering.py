@@ -17,8 +17,8 @@ from typing import Final
 import orjson
 
 from pgshapes.model.key import NULL_VALUE, key_prefix
+from pgshapes.model.quoting import qualified_name, quote_identifier, quote_literal
 from pgshapes.model.relation import Column, Relation
-from pgshapes.postgres.identifiers import qualified_name, quote_identifier, quote_literal
 
 _MAX_ARGUMENTS: Final = 96
 """Arguments per `concat()`; Postgres takes at most 100 (FUNC_MAX_ARGS)."""

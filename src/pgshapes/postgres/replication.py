@@ -25,8 +25,8 @@ from psycopg import pq
 
 from pgshapes.errors import SourceError, WireError
 from pgshapes.model.lsn import Lsn, format_lsn
+from pgshapes.model.quoting import quote_identifier, quote_literal
 from pgshapes.postgres.connection import Connection
-from pgshapes.postgres.identifiers import quote_identifier, quote_literal
 from pgshapes.postgres.sqlstate import RETRY, WAIT, from_sqlstate
 
 PAYLOAD_START: Final = 25

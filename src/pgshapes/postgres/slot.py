@@ -17,8 +17,8 @@ import structlog
 
 from pgshapes.errors import SourceError
 from pgshapes.model.lsn import Lsn, parse_lsn
+from pgshapes.model.quoting import quote_identifier
 from pgshapes.postgres.connection import Connection
-from pgshapes.postgres.identifiers import quote_identifier
 from pgshapes.postgres.sqlstate import OPERATOR, WAIT, from_sqlstate
 
 _log = structlog.get_logger(__name__)

@@ -16,12 +16,12 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from pgshapes.errors import SchemaChanged, SourceError
+from pgshapes.model.quoting import qualified_name, quote_identifier
 from pgshapes.model.relation import Column, Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query, snapshot
 from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout, settings_sql
 from pgshapes.postgres.copy_out import CopyOut
-from pgshapes.postgres.identifiers import qualified_name, quote_identifier
 from pgshapes.postgres.rendering import copy_texts, from_item, row_json
 from pgshapes.where.language.sort_order import SortTerm
 

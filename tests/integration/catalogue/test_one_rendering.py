@@ -13,9 +13,9 @@ from tests.integration.catalogue.wire_rows import walsender
 
 from pgshapes.model.change import Row
 from pgshapes.model.key import json_text, key_prefix, row_key
+from pgshapes.model.quoting import quote_identifier, quote_literal
 from pgshapes.model.relation import Relation
 from pgshapes.postgres.connection import Connection, ConnectionPool
-from pgshapes.postgres.identifiers import quote_identifier, quote_literal
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.rendering import PLAIN_OIDS
 from pgshapes.postgres.snapshot import SnapshotSource

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgshapes.model.key import json_text, key_prefix, row_key
-from pgshapes.postgres.identifiers import display_name, qualified_name, quote_identifier, quote_literal
+from pgshapes.model.quoting import display_name, qualified_name, quote_identifier, quote_literal
 
 
 @pytest.mark.parametrize(
