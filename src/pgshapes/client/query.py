@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pgshapes.model.quoting import quote_identifier
+
 
 @dataclass(frozen=True)
 class Query:
@@ -35,8 +37,3 @@ class Query:
         if self.replica != "default":
             parameters["replica"] = self.replica
         return parameters
-
-
-def quote_identifier(name: str) -> str:
-    """The name in double quotes, so that Postgres takes it as it is."""
-    return '"' + name.replace('"', '""') + '"'

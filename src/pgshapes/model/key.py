@@ -12,12 +12,14 @@ from typing import Final
 
 import orjson
 
+from pgshapes.model.quoting import qualified_name
+
 NULL_VALUE: Final = "_"
 
 
 def key_prefix(schema: str, table: str) -> str:
     """What the keys of all rows of a table begin with. Partitioned tables: the root's name."""
-    return ".".join(f'"{name.replace(chr(34), chr(34) * 2)}"' for name in (schema, table))
+    return qualified_name(schema, table)
 
 
 def row_key(prefix: str, values: Iterable[str | None]) -> str:

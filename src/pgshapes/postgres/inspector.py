@@ -18,6 +18,7 @@ import msgspec
 import psycopg
 
 from pgshapes.errors import NotNow, PgShapesError, RequestError, SourceError
+from pgshapes.model.quoting import qualified_name
 from pgshapes.model.relation import Column, Relation
 from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
@@ -303,8 +304,7 @@ def _refusal(error: psycopg.Error) -> PgShapesError:
 
 
 def _no_such_table(schema: str, name: str) -> str:
-    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
     return (
-        f"Table {quoted} does not exist. If the table name contains capitals or special characters"
-        " you must quote it."
+        f"Table {qualified_name(schema, name)} does not exist. If the table name contains capitals or special"
+        " characters you must quote it."
     )

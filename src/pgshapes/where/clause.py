@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from pgshapes.errors import RequestError
 from pgshapes.model.change import Row
+from pgshapes.model.quoting import qualified_name
 from pgshapes.model.relation import Relation
 from pgshapes.where.codegen.compiled import compile_test
 from pgshapes.where.codegen.constant_folding import Folding
 from pgshapes.where.index_plan import IndexPlan, index_plan
 from pgshapes.where.language.analysis import Analysis
 from pgshapes.where.language.collation_rules import CollationRules, server_of
-from pgshapes.where.language.deparse import deparse, quote_identifier
+from pgshapes.where.language.deparse import deparse
 from pgshapes.where.language.grammar import parse_clause
 from pgshapes.where.language.refusal import Refusal
 from pgshapes.where.language.scope import Parameters
@@ -81,7 +82,7 @@ class PreparedClause:
         self._relation = relation
         self._described = _described(tree)
         columns = ", ".join(deparse(expr) for expr in self._described)
-        table = f"{quote_identifier(relation.schema)}.{quote_identifier(relation.name)}"
+        table = qualified_name(relation.schema, relation.name)
         self.authority_sql = f"SELECT {columns} FROM {table}"
         """A statement for the user's server to prepare, not to run; `confirm` takes the types of its result
         columns.

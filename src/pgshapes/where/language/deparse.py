@@ -6,6 +6,7 @@ written out, every operation is in parentheses. Parsing the result gives the sam
 
 from __future__ import annotations
 
+from pgshapes.model.quoting import quote_identifier, quote_literal
 from pgshapes.where.language.tree import (
     Apply,
     ArrayOf,
@@ -27,17 +28,6 @@ from pgshapes.where.language.tree import (
     Subscript,
 )
 from pgshapes.where.pg_catalog import BOOL, PgType
-
-
-def quote_identifier(name: str) -> str:
-    """A name between double quotes."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_literal(text: str) -> str:
-    """A string literal with the same meaning whatever `standard_conforming_strings` is."""
-    quoted = "'" + text.replace("'", "''") + "'"
-    return "E" + quoted.replace("\\", "\\\\") if "\\" in quoted else quoted
 
 
 def deparse(expr: Expr) -> str:
