@@ -181,11 +181,11 @@ class Settings:
         also=("ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD",),
     )
     max_concurrent_requests: ConcurrencyLimits = _setting(  # noqa: RUF009 - it makes a field
-        'Requests under way at once: JSON, `{"initial": 300, "existing": 10000}`.',
+        f"Requests under way at once: JSON, `{_LIMITS.as_json()}`.",
         parse_concurrency_limits,
         _LIMITS,
         also=("ELECTRIC_MAX_CONCURRENT_REQUESTS",),
-        shown='{"initial": 300, "existing": 10000}',
+        shown=_LIMITS.as_json(),
     )
     max_shapes: int | None = _setting(
         "Shapes to keep; the least recently used go first.",

@@ -22,6 +22,10 @@ class ConcurrencyLimits(NamedTuple):
     existing: int = 10_000
     """Requests on shapes that exist, held long polls included."""
 
+    def as_json(self) -> str:
+        """The text of the setting."""
+        return json.dumps(self._asdict())
+
 
 def parse_text(text: str) -> str:
     """The text itself."""
@@ -95,7 +99,7 @@ def _scale(text: str, units: Mapping[str, int], complaint: str) -> int:
 
 def parse_concurrency_limits(text: str) -> ConcurrencyLimits:
     """Both limits from a JSON object with exactly those keys."""
-    complaint = 'must be JSON with both keys, such as {"initial": 300, "existing": 10000}'
+    complaint = f"must be JSON with both keys, such as {ConcurrencyLimits().as_json()}"
     try:
         limits = json.loads(text)
     except ValueError:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 
 class PgShapesError(Exception):
@@ -42,6 +42,10 @@ class RequestError(PgShapesError):
     def field(cls, name: str, text: str) -> RequestError:
         """A 400 about one field."""
         return cls(errors={name: [text]})
+
+
+UNVERIFIED_TEXT: Final = "Cannot connect to the database to verify the shape. Please try again later."
+"""What a `NotNow` says when a definition could not be checked."""
 
 
 class NotNow(PgShapesError):

@@ -23,6 +23,7 @@ from pgshapes.errors import ConfigError, PgShapesError
 from pgshapes.gates.admission import AdmissionControl, PermitCounts, SharedCounts
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.gates.readiness import StatusMonitor
+from pgshapes.gates.time_limits import READY_TIMEOUT_S
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import Authorize, HttpSettings
@@ -74,7 +75,7 @@ class Seams:
     """Whether a change of a table wakes those who wait for it; else polling must do."""
     tap: Callable[[Call], None] | None = None
     """Sees every call that the owner receives."""
-    ready_timeout_s: float = 5.0
+    ready_timeout_s: float = READY_TIMEOUT_S
 
 
 REAL: Final = Seams()

@@ -27,7 +27,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
+from pgshapes.config_values import ConcurrencyLimits
 from pgshapes.errors import ConfigError, Overloaded
+from pgshapes.gates.time_limits import CREATION_TIMEOUT_S
 
 SHORTEST_S: Final = 1
 LONGEST_S: Final = 60
@@ -35,8 +37,8 @@ LONGEST_S: Final = 60
 JITTER: Final = 0.25
 WINDOW_S: Final = 5.0
 """Completions count for about this long."""
-SLOWEST_TURNOVER_S: Final = 30.0
-"""As long as a caller waits for a creation: by then all places have changed hands, whatever was measured."""
+SLOWEST_TURNOVER_S: Final = CREATION_TIMEOUT_S
+"""By then all places have changed hands, whatever was measured: no caller waits longer for a creation."""
 COUNTED_AT_ONCE: Final = 64
 """Completions are counted one by one and weighed together: every request ends with one."""
 
@@ -210,8 +212,7 @@ def _map(path: Path) -> mmap.mmap:
         raise ConfigError(f"cannot map {path}: {error}") from error
 
 
-INITIAL_LIMIT: Final = 300
-EXISTING_LIMIT: Final = 10_000
+_LIMITS: Final = ConcurrencyLimits()
 WORK_FROM_S: Final = 0.001
 """An *initial* permit that is given back sooner stood for no work: its holder found the shape there, or
 joined others. A thousand of those say nothing about when a place is free.
@@ -224,8 +225,8 @@ class AdmissionControl:
     def __init__(
         self,
         *,
-        initial_limit: int = INITIAL_LIMIT,
-        existing_limit: int = EXISTING_LIMIT,
+        initial_limit: int = _LIMITS.initial,
+        existing_limit: int = _LIMITS.existing,
         counts: PermitCounts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

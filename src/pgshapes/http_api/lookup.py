@@ -8,9 +8,9 @@ and gives his initial permit back first, so a herd on one shape takes one (desig
 from __future__ import annotations
 
 from collections.abc import Awaitable, Hashable
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from pgshapes.errors import NotNow, OwnerUnavailable, SourceError
+from pgshapes.errors import UNVERIFIED_TEXT, NotNow, OwnerUnavailable, SourceError
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.decide import AskOwner, MustRefetch, ServeHandle, decide_identity
 from pgshapes.http_api.params import ShapeRequest
@@ -19,8 +19,6 @@ from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.shape import RawShape, ResolvedShape
 
 _T = TypeVar("_T")
-
-UNVERIFIED: Final = "Cannot connect to the database to verify the shape. Please try again later."
 
 
 class Lookup:
@@ -39,7 +37,7 @@ class Lookup:
         except OwnerUnavailable:
             raise
         except SourceError as error:
-            raise NotNow(UNVERIFIED, retry_after_s=1) from error
+            raise NotNow(UNVERIFIED_TEXT, retry_after_s=1) from error
 
     async def identify(
         self, request: ShapeRequest, shape: ResolvedShape, permit: Permit

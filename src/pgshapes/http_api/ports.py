@@ -22,9 +22,7 @@ class Shapes(Protocol):
     def find_handle(self, shape: ResolvedShape) -> str | None:
         """The live, activated handle of a definition as far as this process knows."""
 
-    async def get_or_create_shape_handle(
-        self, shape: ResolvedShape, timeout_s: float = 30.0
-    ) -> tuple[str, Tail]:
+    async def get_or_create_shape_handle(self, shape: ResolvedShape, timeout_s: float) -> tuple[str, Tail]:
         """The handle of a definition, creating the shape if need be. Raises CreationFailed, NotNow,
         SchemaChanged."""
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from pgshapes.gates.time_limits import CREATION_TIMEOUT_S, READY_TIMEOUT_S
 from pgshapes.model.shape import RawShape
 
 Authorize = Callable[[MutableMapping[str, Any], RawShape | None], Awaitable[bool]]
@@ -28,9 +29,9 @@ class HttpSettings:
     """Silence on a stream is broken this often; below the 30 s after which proxies give up."""
     cache_max_age_s: int = 60
     cache_stale_age_s: int = 300
-    ready_timeout_s: float = 5.0
-    """How long a request waits for a service that is not ready (http-api §8.2)."""
-    create_timeout_s: float = 30.0
+    ready_timeout_s: float = READY_TIMEOUT_S
+    """How long a request waits for a service that is not ready."""
+    create_timeout_s: float = CREATION_TIMEOUT_S
     snapshot_timeout_s: float = 60.0
     """How long a reader waits for the next snapshot chunk (http-api §5.7)."""
     max_body_bytes: int = 8_000_000

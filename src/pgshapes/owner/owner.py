@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
 from pgshapes.errors import PgShapesError
 from pgshapes.gates.conditions import Level
 from pgshapes.gates.readiness import StatusMonitor
+from pgshapes.gates.time_limits import READY_TIMEOUT_S
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.owner.catalogue import StoredShape, WriteBuffer
@@ -49,8 +50,6 @@ from pgshapes.tables.tables import Tables
 from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)
-
-READY_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import psycopg
 
-from pgshapes.errors import NotNow, PgShapesError, RequestError, SourceError
+from pgshapes.errors import UNVERIFIED_TEXT, NotNow, PgShapesError, RequestError, SourceError
 from pgshapes.model.quoting import qualified_name
 from pgshapes.model.relation import Column, Relation
 from pgshapes.postgres import simple_query
@@ -139,8 +139,6 @@ R = TypeVar("R")
 DATABASE_TIMEOUT_S: Final = 5.0
 """As in the original; the client's own patience with a request is longer."""
 
-_UNREACHABLE: Final = "Cannot connect to the database to verify the shape. Please try again later."
-
 _CLIENT_FAULTS: Final = ("0A", "22", "2F", "38", "42", "54")
 """SQLSTATE classes that a clause can be at fault for: not supported, data, routines, syntax and access,
 limits.
@@ -250,9 +248,9 @@ class Inspector:
             async with asyncio.timeout(self._timeout_s), self._pool.connection() as db:
                 return await question(db)
         except (TimeoutError, PoolTimeout, psycopg.InterfaceError) as error:
-            raise NotNow(_UNREACHABLE) from error
+            raise NotNow(UNVERIFIED_TEXT) from error
         except SourceError as error:
-            raise NotNow(_UNREACHABLE) from error
+            raise NotNow(UNVERIFIED_TEXT) from error
         except psycopg.Error as error:
             raise _refusal(error) from error
 
@@ -299,7 +297,7 @@ def _refusal(error: psycopg.Error) -> PgShapesError:
     cure.
     """
     if isinstance(error, psycopg.OperationalError):
-        return NotNow(_UNREACHABLE)
+        return NotNow(UNVERIFIED_TEXT)
     return from_sqlstate(error)
 
 

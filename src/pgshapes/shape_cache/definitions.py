@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from pgshapes.errors import NotNow, OwnerUnavailable
+from pgshapes.errors import UNVERIFIED_TEXT, NotNow, OwnerUnavailable
+from pgshapes.gates.time_limits import READY_TIMEOUT_S
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.tables.calls import ResolveShape
 from pgshapes.tables.link import OwnerLink
 from pgshapes.waiting.single_flight import SingleFlight
 
 RESOLVE_TIMEOUT_S: Final = 10.0
-OWNER_RETURNS_S: Final = 5.0
-"""For how long a look-up waits for an owner that is away: as long as a request waits for readiness."""
-UNVERIFIED_TEXT: Final = "Cannot connect to the database to verify the shape. Please try again later."
 _KEPT: Final = 10_000
 
 
@@ -65,7 +63,7 @@ class Definitions:
 
     async def _owner_returns(self) -> None:
         try:
-            async with asyncio.timeout(OWNER_RETURNS_S):
+            async with asyncio.timeout(READY_TIMEOUT_S):
                 await self._link.connected()
         except TimeoutError:
             raise OwnerUnavailable("the owner cannot be reached") from None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from pgshapes.errors import NotNow, OwnerUnavailable, PgShapesError
+from pgshapes.gates.time_limits import CREATION_TIMEOUT_S
 from pgshapes.metrics.distribution import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.tail import Tail
@@ -32,7 +33,6 @@ from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting import poll_wait
 from pgshapes.waiting.single_flight import SingleFlight
 
-CREATION_TIMEOUT_S: Final = 30.0
 POLL_INITIAL_S: Final = 0.005
 POLL_CAP_S: Final = 0.1
 """A small shape takes a few milliseconds, and a tenth of a second is not felt (design §6)."""
@@ -56,7 +56,7 @@ class ShapeCacheCounts:
     owner_losses: int = 0
     """Those of them during which the owner was lost."""
     lock_hits: int = 0
-    """Flights that sent no message because the lock was set."""
+    """SingleFlight that sent no message because the lock was set."""
     late: int = 0
     """Waiters whose deadline came first."""
     polls_per_wait: Distribution = field(default_factory=lambda: Distribution(TIMES))

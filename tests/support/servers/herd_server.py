@@ -20,6 +20,7 @@ from typing import Any
 import uvloop
 
 from pgshapes.config import Settings
+from pgshapes.gates.time_limits import READY_TIMEOUT_S
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.server.child import ChildTask
 from pgshapes.server.environment import configure_logs, tune_gc
@@ -86,7 +87,7 @@ def seams_for(settings: Settings) -> Seams:
         make_files=(lambda root: SlowFiles(str(root))) if wishes.get("slow_files") else None,
         has_notices=wishes.get("has_notices", True),
         tap=tap_into(calls_path(settings.storage_dir)),
-        ready_timeout_s=wishes.get("ready_timeout_s", 5.0),
+        ready_timeout_s=wishes.get("ready_timeout_s", READY_TIMEOUT_S),
     )
 
 

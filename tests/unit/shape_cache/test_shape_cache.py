@@ -293,7 +293,7 @@ async def test_a_look_up_waits_for_an_owner_that_is_away_but_not_for_ever(
     assert await waiting == SHAPE
     link.back.clear()
     link.answer = link.away
-    monkeypatch.setattr(definitions, "OWNER_RETURNS_S", 0.001)
+    monkeypatch.setattr(definitions, "READY_TIMEOUT_S", 0.001)
     with pytest.raises(OwnerUnavailable):
         await cache.resolve(RawShape("public", "others"))
 
