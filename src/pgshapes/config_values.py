@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 
 class ConcurrencyLimits(NamedTuple):
-    """How many requests may be under way at once (http-api §11.2)."""
+    """How many requests may be under way at once."""
 
     initial: int = 300
     """Requests that may cause work: without a handle, or with one that is not known."""

@@ -28,7 +28,7 @@ class ConfigError(PgShapesError):
 class RequestError(PgShapesError):
     """The client's fault: 4xx.
 
-    `errors` maps a field to its texts and becomes `{"message": …, "errors": {…}}` (http-api §3).
+    `errors` maps a field to its texts and becomes `{"message": …, "errors": {…}}`.
     """
 
     code = "request"
@@ -61,13 +61,13 @@ class NotNow(PgShapesError):
 
 
 class NotReady(NotNow):
-    """The service is starting or waits for its lock (http-api §8.2)."""
+    """The service is starting or waits for its lock."""
 
     code = "not_ready"
 
 
 class Overloaded(NotNow):
-    """Admission was refused (http-api §11.2)."""
+    """Admission was refused."""
 
     code = "concurrent_request_limit_exceeded"
 

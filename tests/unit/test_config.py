@@ -48,7 +48,7 @@ def test_defaults() -> None:
     assert not loaded.allow_delete
 
 
-# Every variable of semantics §16 that is essential for a compatible server.
+# Every variable of Electric's that is essential for a compatible server.
 ESSENTIAL: list[tuple[str, str, str, Any]] = [
     ("DATABASE_URL", "postgres://a@b/c", "database_url", "postgres://a@b/c"),
     ("ELECTRIC_POOLED_DATABASE_URL", URL, "pooled_database_url", URL),

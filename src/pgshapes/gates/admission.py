@@ -83,7 +83,7 @@ class Kind(Enum):
     INITIAL = "initial"
     """Work: a look-up or a creation."""
     EXISTING = "existing"
-    """A place in the house: reading, or waiting for what somebody else does."""
+    """A request in flight: reading, or waiting for what somebody else does."""
 
     place: int
     """Number of the kind, for lists: every request counts, and hashing a member costs more than counting."""
@@ -289,7 +289,7 @@ def _by_kind(initial: int, existing: int) -> list[int]:
 
 
 class Permit:
-    """Leave to be in the house until `release`."""
+    """A slot for one request in flight; return it with `release()`."""
 
     __slots__ = ("_control", "_since", "kind")
 

@@ -1,6 +1,6 @@
-"""The named conditions of readiness and what follows from them (semantics §14, http-api §8.2). Pure.
+"""The named conditions of readiness and what follows from them (docs/protocol.md). Pure.
 
-Not the waiting: that is `status_monitor`. Invariant: readiness is a function of the rows of the table
+Not the waiting: that is `readiness`. Invariant: readiness is a function of the rows of the table
 `status`, and a condition without a row is not met. `Conditions` is the owner's pen; nobody else writes that
 table.
 """

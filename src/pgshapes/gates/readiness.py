@@ -29,7 +29,7 @@ from pgshapes.waiting.notice import Notice
 from pgshapes.waiting.release_gate import ReleaseGate
 
 CONGESTED_FROM: Final = 1000
-"""Parked waiters above which new ones poll (semantics §14)."""
+"""Parked waiters above which new ones poll."""
 RELEASED_PER_TURN: Final = 50
 """Each released waiter goes on with a request, a fraction of a millisecond: a turn stays well under 50 ms."""
 RETRY_AFTER_S: Final = 5

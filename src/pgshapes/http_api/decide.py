@@ -1,6 +1,7 @@
-"""What to do with a request: the rules of http-api §5.7, §6.1 and §6.2 as functions of plain values. Pure.
+"""What to do with a request: the rules of docs/protocol.md as functions of plain values. Pure.
 
-Decisions are in the imperative; `serve.py` and `sse.py` carry them out. Invariant: with a tail, an offset and
+Decisions are in the imperative. `lookup` carries out those on identity, `reads` and `sse` those on reading,
+and `live` waits where that is decided. Invariant: with a tail, an offset and
 a mode there is exactly one decision, and after a hold there is exactly one more.
 """
 
@@ -130,7 +131,7 @@ def decide_identity(presented: str | None, found: str | None) -> IdentityDecisio
 
 
 def decide_read(offset: Offset | Now, is_live: bool, tail: Tail | None) -> ReadDecision:
-    """What answers the offset (http-api §5.7). Without a tail the shape is gone."""
+    """What answers the offset. Without a tail the shape is gone."""
     if tail is None:
         return AwaitRemoval()
     if isinstance(offset, Now):
@@ -158,7 +159,7 @@ def _decide_log(after: Offset, is_live: bool, latest: Offset) -> ReadDecision:
 
 
 def decide_after_hold(wait: Wait, wake: Wake, state: ServiceState, why_down: str) -> HoldDecision:
-    """What ends a hold that no change of the tail has ended (http-api §6.1 step 4, §6.2).
+    """What ends a hold that no change of the tail has ended.
 
     `why_down` is what a client is told of a service that is down.
     """
@@ -179,6 +180,5 @@ def is_up_to_date(end: Offset, latest: Offset) -> bool:
 
 
 def is_match(etag: str, if_none_match: list[str]) -> bool:
-    """Whether one of the `if-none-match` values names this very response; weak forms do not count (http-api
-    §4.5)."""
+    """Whether one of the `if-none-match` values names this very response; weak forms do not count."""
     return any(etag == one.strip().strip('"') for value in if_none_match for one in value.split(","))

@@ -30,7 +30,7 @@ class _Answer(NamedTuple):
     retry_after_s: int | None = None
     is_known: bool = False
     is_bare: bool = False
-    """Whether it carries no content type: unforeseen failures (http-api §1.1)."""
+    """Whether it carries no content type: unforeseen failures."""
 
 
 def error_response(error: BaseException, *, is_cacheable: bool) -> Response:

@@ -215,7 +215,7 @@ def per_request(request_id: bytes, origin: bytes | None, methods: bytes) -> Head
 
 
 def without_cors(request_id: bytes) -> Headers:
-    """Headers of the 401: who may not come in learns nothing about the house."""
+    """Headers of the 401: who may not come in learns nothing else."""
     return [_SERVER, (b"x-request-id", request_id), (b"cache-control", DEFAULT_CACHE)]
 
 

@@ -2,7 +2,7 @@
 
 Not here: what is sent for it. State: the keys of look-ups and creations that requests of this application
 lead right now. An *initial* permit stands for work: whoever finds his key there waits for the work of another
-and gives his initial permit back first, so a herd on one shape takes one (design §6).
+and gives his initial permit back first, so a herd on one shape takes one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the HTTP API needs of the rest of the house. `wiring.py` plugs the real parts in."""
+"""What the HTTP API needs of the rest of the program. `wiring.py` plugs the real parts in."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Shapes(Protocol):
 
 
 class Subsets(Protocol):
-    """One-off queries on a part of a shape (http-api §7)."""
+    """One-off queries on a part of a shape."""
 
     async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
         """The response body `{"metadata": …, "data": […]}`.
@@ -74,7 +74,7 @@ class Readiness(Protocol):
 
 
 class Permit(Protocol):
-    """Leave to be in the house; whoever has it gives it back."""
+    """A slot for one request in flight; whoever has it gives it back."""
 
     def swap_to_existing(self) -> bool:
         """Turn an *initial* permit into an *existing* one, if there is one; False keeps the old kind."""
@@ -84,7 +84,7 @@ class Permit(Protocol):
 
 
 class Admission(Protocol):
-    """Bounds how many requests are in the house."""
+    """Bounds how many requests are in flight."""
 
     def acquire(self, kind: Kind) -> Permit:
-        """Leave to come in. Raises Overloaded at once when there is no room."""
+        """A permit. Raises Overloaded at once when the limit is reached."""

@@ -19,7 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MIN_REQUEST_ID, MAX_REQUEST_ID = 20, 200
-"""Lengths between which an incoming `x-request-id` is taken over (http-api §1)."""
+"""Lengths between which an incoming `x-request-id` is taken over."""
 
 READ_HEADERS: Final = frozenset(
     {b"origin", b"x-request-id", b"if-none-match", b"access-control-request-headers"}

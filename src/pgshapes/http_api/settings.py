@@ -33,7 +33,7 @@ class HttpSettings:
     """How long a request waits for a service that is not ready."""
     create_timeout_s: float = CREATION_TIMEOUT_S
     snapshot_timeout_s: float = 60.0
-    """How long a reader waits for the next snapshot chunk (http-api §5.7)."""
+    """How long a reader waits for the next snapshot chunk."""
     max_body_bytes: int = 8_000_000
     body_timeout_s: float = 30.0
     """How long a POST body may take to arrive: its sender holds a permit meanwhile."""
@@ -49,5 +49,5 @@ class HttpSettings:
 
     @property
     def catch_up_timeout_s(self) -> float:
-        """How long a request beyond the tail is held (http-api §6.2)."""
+        """How long a request beyond the tail is held."""
         return self.long_poll_timeout_ms / 2000

@@ -1,4 +1,4 @@
-"""Live changes as a stream of server-sent events (http-api §6.3).
+"""Live changes as a stream of server-sent events (docs/protocol.md).
 
 A request that finds data gets all of it, then `up-to-date`, then the end. One that finds none stays open and
 gets each further piece as it comes. Here differs from the original, on purpose: the next chunk's end is

@@ -1,4 +1,4 @@
-"""The parameters of a subset snapshot (http-api §7.2). Pure.
+"""The parameters of a subset snapshot (docs/protocol.md). Pure.
 
 Not here: the grammar of `where` and `order_by`, which needs the catalogue.
 """

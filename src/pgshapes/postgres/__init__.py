@@ -1,1 +1,1 @@
-"""The only folder that opens a Postgres connection."""
+"""Everything that talks to the database; only `embedded`, beside it, opens connections of its own."""

@@ -1,4 +1,4 @@
-"""Opens every connection to Postgres, so that all of them read the same text for a value, and pools them.
+"""Opens every connection to the database, so that all of them read the same text for a value, and pools them.
 
 Not here: retries, and whether the database suits us (`system_identity`). A connection belongs to the code
 that opened it. The pool is a bounded set of connections to one database, opened when needed and lent one at
@@ -34,7 +34,7 @@ VALUE_SETTINGS: Final = (
     ("extra_float_digits", "1"),
     ("IntervalStyle", "iso_8601"),
 )
-"""What decides the text of a value (semantics §3). The same everywhere, or snapshot and log disagree."""
+"""What decides the text of a value (docs/semantics.md). The same everywhere, or snapshot and log disagree."""
 
 LONG_LIFE_SETTINGS: Final = (
     ("statement_timeout", "0"),

@@ -1,4 +1,4 @@
-"""The value of the header `electric-schema` (http-api §4.3). Pure.
+"""The value of the header `electric-schema` (docs/protocol.md). Pure.
 
 Invariant: ASCII only, so that it can stand in a header whatever the columns are called. Modifiers are decoded
 as Postgres packs them (src/backend/utils/adt: `timestamp.c` for intervals, `numeric.c` for numeric).

@@ -1,4 +1,4 @@
-"""The advisory lock that keeps one active instance per slot; the next one waits for it (semantics §10.4).
+"""The advisory lock that keeps one active instance per slot; the next one waits for it.
 
 The lock lives and dies with a connection of its own. It guards against two instances that both believe to
 be the owner: both would write the same storage and acknowledge for each other. What a lost lock means is

@@ -2,8 +2,8 @@
 row.
 
 One transaction per table and never one for all; who waits for a busy table waits outside any transaction and
-without a connection. Not here: the SQL and the proof of its order (`table_identity`), which shapes want a
-table (the shape cache). Invariant: when `ensure_table` returns, every transaction that writes to the table
+without a connection. Not here: the SQL and the proof of its order (`publication_sql`), which shapes want a
+table (`owner`). Invariant: when `ensure_table` returns, every transaction that writes to the table
 from now on, and every one that did and is still open, is told by the log in full. State: alterations under
 way belong to this object; Postgres owns the rest.
 """
@@ -30,7 +30,7 @@ from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.single_flight import SharedLookUps
 
 WRITERS_TIMEOUT_S: Final = 600.0
-"""For how long a creation waits for old writers (design §7)."""
+"""For how long a creation waits for old writers."""
 
 LOCK_TIMEOUT_MS: Final = 200
 """No request of ours stands in a table's queue for longer: whoever comes after it waits for it."""
@@ -118,7 +118,8 @@ class Publication:
         """Have the table published and its old rows logged; waits for its old writers and tells `on_waiting`
         of them.
 
-        Raises NotNow (semantics §9, time is up), SchemaChanged (the table is another), SourceError.
+        Raises NotNow (the publication is not what we need, or time is up), SchemaChanged (the table is
+        another), SourceError.
         """
         heard = on_waiting or (lambda _blockers: None)
         listeners = self._listeners.setdefault(relation.oid, set())

@@ -1,4 +1,4 @@
-"""What a table needs before its log can be trusted, and the SQL that gives it that (design §7 step 2). Pure.
+"""What a table needs before its log can be trusted, and the SQL that gives it that. Pure.
 
 A table is *ready* when the publication has it, and it and all its leaves are REPLICA IDENTITY FULL, which
 does not recurse. The lock comes first in the transaction: writers that wrote before it have ended when it is
@@ -160,7 +160,7 @@ def check_table(state: TableState, relation: Relation) -> None:
 
 
 def check_publication(state: TableState, publication: str, *, needs_generated: bool = False) -> None:
-    """Raise NotNow, in the words of semantics §9, when the publication is not what we need."""
+    """Raise NotNow, in the words that clients know, when the publication is not what we need."""
     if not state.has_publication:
         raise known_refusal(f'Publication "{publication}" not found in the database')
     if not state.publishes_all_operations:

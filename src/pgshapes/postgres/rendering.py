@@ -1,5 +1,5 @@
-"""The SQL that makes Postgres write a row as the JSON text that clients get (http-api §5.2, §5.3). Pure: text
-to text.
+"""The SQL that makes Postgres write a row as the JSON text that clients get (docs/protocol.md). Pure: text to
+text.
 
 One rendering everywhere: the text of a value is what its type's output function gives, because that is what
 pgoutput sends (manual: logical replication message formats). A cast to text is not always that (bool, bpchar,

@@ -1,4 +1,4 @@
-"""The replication slot: how Postgres remembers which WAL we still need (semantics §10.1).
+"""The replication slot: how Postgres remembers which WAL we still need (manual: Logical Decoding Concepts).
 
 Not here: streaming from it (`replication`), and what a new or lost slot means for shapes. A slot's position
 moves by acknowledgement alone. Slots are named per server, not per database, so a slot of another database

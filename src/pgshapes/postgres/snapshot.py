@@ -204,8 +204,7 @@ class SnapshotSource:
     async def open(
         self, relation: Relation, columns: Iterable[str], where_sql: str | None, log_mode: str
     ) -> AsyncIterator[Snapshot]:
-        """A snapshot for these rows; none with `log_mode` `changes_only`. `where_sql` is rebuilt SQL (design
-        §9).
+        """A snapshot for these rows; none with `log_mode` `changes_only`. `where_sql` is rebuilt SQL.
 
         Raises NotNow when no connection can be had. Cancelling the task cancels the query on the server.
         """

@@ -1,5 +1,4 @@
-"""The one place where an error of Postgres becomes ours: what happened, what helps, who must act (semantics
-§14.1).
+"""The one place where an error of Postgres becomes ours: what happened, what helps, who must act.
 
 A failed connection has no SQLSTATE (libpq gives only text), so its text decides; a text that is not known,
 also one in another language, means "retry", which is never wrong, only late. No password is in any of these

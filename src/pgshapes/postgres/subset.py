@@ -27,7 +27,7 @@ from pgshapes.where.language.sort_order import SortTerm
 
 
 class SubsetSelection(NamedTuple):
-    """Which rows of a relation, in which order. Clauses are rebuilt SQL (design §9)."""
+    """Which rows of a relation, in which order. Clauses are rebuilt SQL."""
 
     relation: Relation
     columns: tuple[str, ...]

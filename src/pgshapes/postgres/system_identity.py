@@ -1,4 +1,4 @@
-"""Which database cluster this is, and whether it can serve us at all (semantics §10.1, §14.1).
+"""Which database cluster this is, and whether it can serve us at all.
 
 The pair (system id, timeline) tells a restored or promoted server from the one that the shapes were built
 on. What to do about a difference is the caller's decision; what makes a server unusable is a ConfigError

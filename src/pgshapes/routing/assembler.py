@@ -38,7 +38,7 @@ FRAGMENT_CHARACTERS: Final = 1_000_000
 """Where a transaction is cut: large enough to cost nothing, small enough to hold a few in memory."""
 
 _OP_STEP: Final = 2
-"""Odd numbers are for the second half of a change that is split (semantics §5)."""
+"""Odd numbers are for the second half of a change that is split (`projection`)."""
 
 
 class RelationAnnounced(NamedTuple):

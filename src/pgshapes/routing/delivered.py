@@ -1,4 +1,4 @@
-"""Transactions that the stream has delivered and that snapshots may not see yet (design §7, retake).
+"""Transactions that the stream has delivered and that snapshots may not see yet.
 
 The walsender sends a transaction after its flush; it becomes visible to snapshots later, with a synchronous
 standby much later. A snapshot that belongs to a shape registered after such a delivery must see it, or it is

@@ -1,4 +1,4 @@
-"""Up to where the WAL may be acknowledged (design §8). Pure; owned by the replicator's one loop.
+"""Up to where the WAL may be acknowledged. Pure; owned by the replicator's one loop.
 
 Invariant: an LSN is offered only when everything before it has been appended and nothing before it is held.
 Whether the appended bytes are durable is the caller's business: it takes the boundary first, syncs, then

@@ -1,7 +1,7 @@
 """How the changes of one relation are written for all shapes with the same columns and replica mode.
 
 A message is rendered once per projection and shared by every shape that has it. Pure. The rendering is that
-of http-api §5.2 and §5.5; values are the text that Postgres sent, keys are `model.key`'s.
+of docs/protocol.md; values are the text that Postgres sent, keys are `model.key`'s.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What routing knows of one shape, and which transactions it lets through (design §7). Pure.
+"""What routing knows of one shape, and which transactions it lets through. Pure.
 
 A shape is *buffering* until its snapshot has been taken, *filtering* while transactions may still be part of
 that snapshot, and *live* from the first transaction committed past the snapshot's insert LSN on.

@@ -1,4 +1,4 @@
-"""What a RELATION message says against what the shapes were made for (semantics §8.1). Pure.
+"""What a RELATION message says against what the shapes were made for. Pure.
 
 pgoutput announces a relation before its first change after any DDL or reconnect. Rows come in the announced
 order, so shapes that survive are bound to it anew.

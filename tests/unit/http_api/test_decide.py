@@ -1,4 +1,4 @@
-"""The decisions of http-api §5.7, §6.1, §6.2 and design §8 as tables."""
+"""The decisions as tables."""
 
 from __future__ import annotations
 

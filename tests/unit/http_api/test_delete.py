@@ -1,4 +1,4 @@
-"""DELETE `/v1/shape`, every row of http-api §9."""
+"""DELETE `/v1/shape`, every answer to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Admission: who takes which permit, and what a herd costs (http-api §11.2, design §6)."""
+"""Admission: who takes which permit, and what a herd costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names as clients write them (http-api §3.1)."""
+"""Names as clients write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long polls, holds, and shapes that go away meanwhile (http-api §6.1, §6.2, design §8)."""
+"""Long polls, holds, and shapes that go away meanwhile."""
 
 from __future__ import annotations
 

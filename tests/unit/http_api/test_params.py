@@ -1,4 +1,4 @@
-"""Every row of http-api §2.1, §2.2 and §3 that needs no catalogue."""
+"""Every rule for parameters that needs no catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which header is on which answer: the matrix of http-api §4.1, through the application."""
+"""Which header is on which answer: the whole matrix, through the application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST bodies and how they meet the query (http-api §2.3)."""
+"""POST bodies and how they meet the query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams of server-sent events (http-api §6.3, §12.3)."""
+"""Streams of server-sent events."""
 
 from __future__ import annotations
 

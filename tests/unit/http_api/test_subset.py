@@ -1,4 +1,4 @@
-"""Subset snapshots: validation, then execution through the port (http-api §7)."""
+"""Subset snapshots: validation, then execution through the port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row of http-api §7.2 that needs no catalogue."""
+"""Every rule for a subset's parameters that needs no catalogue."""
 
 from __future__ import annotations
 

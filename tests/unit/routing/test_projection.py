@@ -1,4 +1,4 @@
-"""How a change is written: http-api §5.2 and §5.5, byte for byte."""
+"""How a change is written, byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an announcement or the catalogue means for the shapes of a table (semantics §8.1), and how rows of
+"""What an announcement or the catalogue means for the shapes of a table, and how rows of
 leaves and of changed tables are read.
 """
 
