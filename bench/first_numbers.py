@@ -1,5 +1,4 @@
-"""`python -m bench.first_numbers`: the figures of design §13 that one look gives, against the embedded
-Postgres.
+"""`python -m bench.first_numbers`: the figures that one look gives, against the embedded Postgres.
 
 Everything runs on one machine: client, server and Postgres share its cores. Each line prints a rate or a
 ratio.

@@ -1,8 +1,8 @@
 """`python -m bench.where`: what a WHERE clause costs per row, and what finding a row's shapes costs per
 change.
 
-No Postgres and no network: predicates and the index alone, in one thread. Budgets: 0.2 µs per
-evaluation of an ILIKE clause, 5 µs per change whatever the number of equality shapes.
+No Postgres and no network: predicates and the index alone, in one thread. Budgets: 0.2 µs per evaluation
+of an ILIKE clause, 5 µs per change whatever the number of equality shapes.
 """
 
 from __future__ import annotations

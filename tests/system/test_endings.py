@@ -1,4 +1,4 @@
-"""When a shape ends, everybody is told, and its handle is never valid again (semantics §8.1, §18, 5).
+"""When a shape ends, everybody is told, and its handle is never valid again.
 
 And when it does not end, nobody is: a change of columns that a shape does not have is none of its business.
 """

@@ -1,4 +1,4 @@
-"""What a client may rely on (semantics §18), while writers write.
+"""What a client may rely on (docs/semantics.md), while writers write.
 
 A slot of the tests' own tells what was committed, when and in which order; clients that came before, in the
 middle and after are held against it. Invariant 6, that nothing is lost whenever the server is killed, has

@@ -1,4 +1,4 @@
-"""The join of snapshot and WAL in the cases that fire does not hit, one by one (design §7).
+"""The join of snapshot and WAL in the cases that fire does not hit, one by one.
 
 Each case is brought about, not hoped for: a test goes on when Postgres or the server has shown that the state
 is reached. The strict client then shows that each row was told once.

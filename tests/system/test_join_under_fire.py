@@ -1,4 +1,4 @@
-"""The join of snapshot and WAL while eight writers commit all the time (design §7, semantics §18, 1 and 2).
+"""The join of snapshot and WAL while eight writers commit all the time.
 
 Each creation's rows are compared with a SELECT of one snapshot: what the shape's own snapshot had, plus the
 logged transactions that the SELECT's snapshot sees. Nothing has to stand still for that. 2,000 creations in

@@ -222,7 +222,7 @@ def test_postgres_comes_back_and_so_do_we(workers: int, chunk_bytes: int, how: s
 
 
 def test_nothing_is_acknowledged_that_is_not_recorded(database_url: str) -> None:
-    """What Postgres may forget is known to the catalogue as synced before (semantics §18, 6)."""
+    """What Postgres may forget is known to the catalogue as synced before."""
     with (
         server_on(database_url, 0, 1_000) as server,
         followed(database_url, server) as (shapes, followers),

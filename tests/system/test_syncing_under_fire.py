@@ -1,4 +1,4 @@
-"""Nothing acknowledged is lost and nothing is told twice when the power goes (design §8, semantics §18, 6).
+"""Nothing acknowledged is lost and nothing is told twice when the power goes.
 
 The server runs on files that forget what was not synced. After each kill the disk is rebuilt from what was
 durable plus a random part of the rest, the server is started again, and every follower goes on from where it

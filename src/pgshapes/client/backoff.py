@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 LONGEST_RETRY_AFTER_S: Final = 3600.0
-"""A server that names a later date is not believed (http-api §12.4)."""
+"""A server that names a later date is not believed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a shape's answers consist of: messages, and the batch that one answer carries (http-api §5).
+"""What a shape's answers consist of: messages, and the batch that one answer carries.
 
 Not here: what a column's text means (`values.py`). Pure; everything is immutable but the rows themselves.
 """

@@ -1,4 +1,4 @@
-"""The protocol as a client sees it: what to ask next, and what an answer means (http-api §0, §12).
+"""The protocol as a client sees it: what to ask next, and what an answer means (docs/protocol.md).
 
 Not here: sockets, waiting, clocks (`shape_stream.py`). Pure; one `ShapeProtocol` follows one shape and is the
 only writer of its place in the log. Invariant: the place moves only together with the messages that lead to
@@ -27,7 +27,7 @@ from pgshapes.client.values import value_parser
 from pgshapes.errors import RequestError, WireError
 
 LONGEST_STANDSTILL: Final = 5
-"""Answers in a row that bring nothing and say that there is more: a cache is stuck (http-api §12.4)."""
+"""Answers in a row that bring nothing and say that there is more: a cache is stuck."""
 
 
 class Request(NamedTuple):

@@ -1,4 +1,4 @@
-"""Which rows a client asks for, as query parameters (http-api §2.1). Pure."""
+"""Which rows a client asks for, as query parameters. Pure."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from pgshapes.client.protocol import Answer, Request, ShapeProtocol, TryAgain
 from pgshapes.client.query import Query
 from pgshapes.errors import ConfigError, NotNow
 
-# A server holds a live request for 20 s; the TypeScript client gives up on one after 45 (http-api §12.4).
+# A server holds a live request for 20 s; the TypeScript client gives up on one after 45.
 LIVE_READ_TIMEOUT_S: Final = 45.0
 # A first request may wait for the shape to be created and for the first row of its snapshot.
 READ_TIMEOUT_S: Final = 120.0

@@ -1,4 +1,4 @@
-"""From the text of a column to a Python value, by the header `electric-schema` (http-api §4.3).
+"""From the text of a column to a Python value, by the header `electric-schema` (docs/protocol.md).
 
 Like the TypeScript client: numbers that a Python number holds exactly as Postgres does, booleans, JSON, and
 arrays of them; everything else (numeric, timestamps, …) stays the text that Postgres wrote. Pure.

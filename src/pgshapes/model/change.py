@@ -25,7 +25,7 @@ class Operation(Enum):
 
 
 class Change(NamedTuple):
-    """One row change. `op` numbers the changes of a committed transaction 0, 2, 4, … (semantics §5).
+    """One row change. `op` numbers the changes of a committed transaction 0, 2, 4, ….
 
     A tuple, because one is made per row: 0.5 µs, where a frozen dataclass takes 1.05.
     """

@@ -1,4 +1,4 @@
-"""The key of a row, as snapshot, subset and log all write it (http-api §5.3). Pure.
+"""The key of a row, as snapshot, subset and log all write it (docs/protocol.md). Pure.
 
 `"schema"."table"/"v1"/"v2"…`: names with `"` doubled, values with `/` doubled, NULL (only without a primary
 key) a bare `_`. Invariant: what this module makes of a row's texts is byte for byte what `postgres.rendering`

@@ -1,4 +1,4 @@
-"""Places in a shape's log (http-api §2.2, semantics §5).
+"""Places in a shape's log (docs/protocol.md).
 
 An offset is `(tx, op)`: the commit LSN of a transaction and the number of an operation in it. It is never an
 LSN and never a byte position. `0_n` are the ends of snapshot chunks, `0_inf` is after the snapshot and before

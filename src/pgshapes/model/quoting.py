@@ -30,7 +30,7 @@ def quote_literal(text: str) -> str:
 
 
 def display_name(schema: str, name: str) -> str:
-    """`schema.name` for messages, each part quoted only if it needs it (semantics §9)."""
+    """`schema.name` for messages, each part quoted only if it needs it."""
     return ".".join(
         part if _NEEDS_NO_QUOTES.fullmatch(part) else quote_identifier(part) for part in (schema, name)
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class RawShape(NamedTuple):
-    """A definition as the client wrote it, after syntax checks that need no catalogue (http-api §2.1).
+    """A definition as the client wrote it, after syntax checks that need no catalogue.
 
     Equal raw definitions mean equal shapes as long as the relation's generation is the same.
     """
@@ -28,7 +28,7 @@ class RawShape(NamedTuple):
 
 
 class ShapeDefinition(NamedTuple):
-    """A checked definition. Everything here is part of the identity (semantics §4)."""
+    """A checked definition. Everything here is part of the identity."""
 
     relation_oid: int
     schema: str

@@ -1,4 +1,4 @@
-"""A one-off question about a part of a shape (http-api §7)."""
+"""A one-off question about a part of a shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which transactions a snapshot sees (manual: pg_snapshot; design §7).
+"""Which transactions a snapshot sees (manual: System Information Functions, `pg_snapshot`).
 
 Transaction ids of pgoutput are 32 bits wide, those of `pg_current_snapshot()` 64; everything here compares
 modulo 2^32.

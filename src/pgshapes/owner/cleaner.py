@@ -1,4 +1,4 @@
-"""How a shape goes, so that nobody ever meets it again (design §5, §8).
+"""How a shape goes, so that nobody ever meets it again.
 
 Order: out of use in every table → its log durably removed → its row durably deleted → every link knows → the
 rows go and the 409s with them. A WAL position that caused a removal is held back from acknowledgement until

@@ -30,7 +30,7 @@ from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_semaphore import FairSemaphore
 from pgshapes.waiting.single_flight import Flight, SingleFlight
 
-# One attempt a second, however many ask (design §6).
+# One attempt a second, however many ask.
 FAILURE_LASTS_S: Final = 1.0
 
 

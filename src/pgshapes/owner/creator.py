@@ -1,4 +1,4 @@
-"""Creates one shape: where its snapshot meets the WAL (design §7).
+"""Creates one shape: where its snapshot meets the WAL.
 
 The order of the steps is the proof that no row is lost and none told twice; do not reorder them. Whatever
 fails, nothing of the shape stays behind.

@@ -1,5 +1,4 @@
-"""Makes what was read durable, in groups, and only then acknowledges it (design §8, order of an
-acknowledgement).
+"""Makes what was read durable, in groups, and only then acknowledges it.
 
 Take the boundary → sync every log → record the LSN, with the transactions that snapshots may not see yet →
 acknowledge. One cycle at a time: of two at once the older could be recorded last, behind what the newer one

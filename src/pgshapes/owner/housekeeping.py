@@ -1,8 +1,7 @@
 """What the owner looks after from time to time: trash, tables that changed without a word, the publication.
 
 pgoutput tells of a changed table with its next change only, and of a table that was dropped, or taken out of
-the publication and put back, not at all (semantics §8.1, design §7). So the catalogue is asked, at start and
-then regularly.
+the publication and put back, not at all. So the catalogue is asked, at start and then regularly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the owner has counted, as metrics (design §6). Counts nothing itself."""
+"""What the owner has counted, as metrics. Counts nothing itself."""
 
 from __future__ import annotations
 

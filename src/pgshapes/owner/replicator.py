@@ -1,4 +1,4 @@
-"""The owner's life with its database (design §4, §7, §8).
+"""The owner's life with its database.
 
 In order: load what is remembered → take the lock on the database → see whether what is remembered belongs to
 it → take up the shapes → follow the stream. A stream that breaks is taken up again from the last acknowledged

@@ -1,7 +1,7 @@
 """From a definition as the client wrote it to what it means on this database: checked, canonical, comparable.
 
 Runs at the owner, which may ask Postgres; callers remember the answer until the relation's generation moves.
-The catalogue is the authority on the table, the user's own server on the clause's types (design §9).
+The catalogue is the authority on the table, the user's own server on the clause's types.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ class ShapeResolver:
         self._slots: FairSemaphore[int] = FairSemaphore(inspector.connections)
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """What a definition means. Raises RequestError with the texts of http-api §3, NotNow without a
-        database.
-        """
+        """What a definition means. Raises RequestError, NotNow without a database."""
         relation = await self._inspector.relation(raw.schema, raw.table)
         self._known.publish(relation)
         queryable = _queryable(raw, relation)

@@ -1,7 +1,6 @@
 """One connection of the owner to its database, from the lock to the running stream, and what it found there.
 
-Whether remembered shapes may be kept is decided here and nowhere else (semantics §10.3, design §8). Owns its
-connections.
+Whether remembered shapes may be kept is decided here and nowhere else. Owns its connections.
 """
 
 from __future__ import annotations

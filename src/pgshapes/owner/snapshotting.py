@@ -143,7 +143,7 @@ class SnapshotWriting:
 
 
 def snapshot_end(visibility: SnapshotVisibility) -> bytes:
-    """The control message behind the last row (http-api §5.6)."""
+    """The control message behind the last row."""
     return orjson.dumps(
         {
             "headers": {

@@ -1,4 +1,4 @@
-"""`pgshapes serve` with workers: one replicator, N HTTP processes, one listening socket (design §4).
+"""`pgshapes serve` with workers: one replicator, N HTTP processes, one listening socket.
 
 It answers no client and holds no state but its children; metrics it asks them for. A child that dies is
 started again alone; the others go on. Each child holds the reading end of a pipe from here: when the

@@ -1,4 +1,4 @@
-"""Definitions that this process has seen checked: from a client's words to the comparable (design §5).
+"""Definitions that this process has seen checked: from a client's words to the comparable.
 
 The first sight of a definition costs one call to the owner, however many requests bring it; later ones a
 table read. Invariant: what is remembered is used for as long as the relation's generation stays. State: the

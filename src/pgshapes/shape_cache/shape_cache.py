@@ -1,4 +1,4 @@
-"""From a definition to the handle of its one live shape, in every process that answers requests (design §6).
+"""From a definition to the handle of its one live shape, in every process that answers requests.
 
 Reads are table reads; a miss becomes at most one call to the owner per process and definition, and none while
 the creation lock is seen set. State of its own: the flights under way. Never writes a table, so no
@@ -35,11 +35,9 @@ from pgshapes.waiting.single_flight import SingleFlight
 
 POLL_INITIAL_S: Final = 0.005
 POLL_CAP_S: Final = 0.1
-"""A small shape takes a few milliseconds, and a tenth of a second is not felt (design §6)."""
+"""A small shape takes a few milliseconds, and a tenth of a second is not felt."""
 _FLIGHT_TIMEOUT_S: Final = 660.0
-"""A creation may wait this long for old writers of its table (design §7); a flight outlives its waiters'
-deadlines.
-"""
+"""A creation may wait this long for old writers of its table; a flight outlives its waiters' deadlines."""
 
 RETRY_TEXT: Final = "Failed to create shape, please retry"
 LOCK_TEXT: Final = "Snapshot timed out while waiting for a table lock"

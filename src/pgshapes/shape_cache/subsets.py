@@ -1,4 +1,4 @@
-"""Subset snapshots (http-api §7): a one-off query on a part of a shape, beside the shape's log.
+"""Subset snapshots: a one-off query on a part of a shape, beside the shape's log.
 
 The query goes from this process to the database; the owner is asked one thing only, once for all requests
 that want to know at a time: which transactions it has delivered that a snapshot may not see yet. (And it is

@@ -22,7 +22,7 @@ def _rows(count: int) -> list[bytes]:
 
 
 def _expected_chunks(rows: list[bytes], chunk_bytes: int) -> list[bytes]:
-    """The rule of semantics §6, row by row."""
+    """The rule of docs/semantics.md, row by row."""
     chunks: list[bytes] = []
     items: list[bytes] = []
     size = 0

@@ -1,4 +1,4 @@
-"""A herd and the server that it meets, with everything counted from outside (design §6).
+"""A herd and the server that it meets, with everything counted from outside.
 
 Snapshot queries are read from Postgres's own log, calls from a tap on the owner's mailbox, the rest from
 `/metrics`; clients and servers are processes of their own.

@@ -1,4 +1,4 @@
-"""Who is let in, and whom a slow creation holds up (design §6, http-api §11.2)."""
+"""Who is let in, and whom a slow creation holds up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Creations that fail, and owners that die: everybody hears of it and nothing stays behind (design §6)."""
+"""Creations that fail, and owners that die: everybody hears of it and nothing stays behind."""
 
 from __future__ import annotations
 

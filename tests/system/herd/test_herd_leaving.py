@@ -1,4 +1,4 @@
-"""Callers that leave take what is theirs along, and nothing that others still want (design §6)."""
+"""Callers that leave take what is theirs along, and nothing that others still want."""
 
 from __future__ import annotations
 

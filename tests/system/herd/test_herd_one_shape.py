@@ -1,5 +1,5 @@
 """However many ask for shapes that are not there: one creation each, and calls to the owner that do not grow
-with the callers (design §6).
+with the callers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cold start under a herd: requests come before the service can answer them (design §6, http-api §8.2)."""
+"""A cold start under a herd: requests come before the service can answer them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """A Shape API without a database: an ASGI app whose one shape is a Python list.
 
-It keeps the client's side of the protocol (http-api §4, §5) and nothing else. The test that uses it is its
-owner.
+It keeps the client's side of the protocol and nothing else. The test that uses it is its owner.
 """
 
 from __future__ import annotations

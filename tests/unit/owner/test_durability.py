@@ -1,4 +1,4 @@
-"""The order of an acknowledgement: sync → record, durably → acknowledge (design §8)."""
+"""The order of an acknowledgement: sync → record, durably → acknowledge."""
 
 from __future__ import annotations
 
