@@ -5,7 +5,6 @@ parsed.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -18,7 +17,8 @@ class _Connection(asyncio.Protocol):
         self._expected = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: Any = transport
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
@@ -45,13 +45,14 @@ class _Connection(asyncio.Protocol):
 async def get_many(url: str, requests: int, connections: int) -> float:
     """Seconds for this many GETs of one URL."""
     parts = urlsplit(url)
-    assert parts.hostname is not None
+    host, port = parts.hostname, parts.port
+    assert host is not None and port is not None
     request = f"GET {parts.path}?{parts.query} HTTP/1.1\r\nhost: {parts.netloc}\r\n\r\n".encode()
     loop = asyncio.get_running_loop()
     total, done = [requests], loop.create_future()
     started = loop.time()
     made = [
-        await loop.create_connection(lambda: _Connection(request, total, done), parts.hostname, parts.port)
+        await loop.create_connection(lambda: _Connection(request, total, done), host, port)
         for _ in range(connections)
     ]
     await done

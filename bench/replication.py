@@ -61,11 +61,18 @@ def steps() -> dict[str, Callable[[], OnMessage]]:
         return lambda payload, wal_end: None
 
     def decoded() -> OnMessage:
-        return lambda payload, wal_end: decode_message(payload) and None
+        def on_message(payload: bytes, wal_end: Lsn) -> None:
+            decode_message(payload)
+
+        return on_message
 
     def assembled() -> OnMessage:
         feed = TransactionAssembler().feed
-        return lambda payload, wal_end: feed(decode_message(payload)) and None
+
+        def on_message(payload: bytes, wal_end: Lsn) -> None:
+            feed(decode_message(payload))
+
+        return on_message
 
     return {"received": received, "decoded": decoded, "assembled": assembled}
 

@@ -48,8 +48,9 @@ def test_nothing_is_left_unfinished() -> None:
 def _undocumented(node: ast.Module) -> list[str]:
     missing = []
     for child in node.body:
-        is_public = isinstance(child, Function | ast.ClassDef) and not child.name.startswith("_")
-        if is_public and not ast.get_docstring(child) and not _is_overload(child):
+        if not isinstance(child, Function | ast.ClassDef) or child.name.startswith("_"):
+            continue
+        if not ast.get_docstring(child) and not _is_overload(child):
             missing.append(child.name)
     return missing
 

@@ -35,7 +35,8 @@ def operations(lines: list[Line]) -> list[tuple[str, Any]]:
 
 async def materialised(items: Items, shape: Line | str, marker: Line) -> list[dict[str, Any]]:
     async with NodeProgram("rows.mjs", items.url, shape, marker) as program:
-        return (await program.lines_until(lambda line: "rows" in line))[-1]["rows"]
+        rows: list[Line] = (await program.lines_until(lambda line: "rows" in line))[-1]["rows"]
+        return rows
 
 
 async def test_a_thousand_rows(items: Items) -> None:

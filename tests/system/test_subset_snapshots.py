@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import psycopg
@@ -42,7 +42,7 @@ class Scene(NamedTuple):
 
 
 @contextmanager
-def scene(url: str, **settings: object) -> Iterator[Scene]:
+def scene(url: str, **settings: Any) -> Iterator[Scene]:
     """A running server on a database."""
     with (
         psycopg.connect(url.partition("?")[0], autocommit=True) as sql,

@@ -35,7 +35,7 @@ KILLS = 6
 
 
 @contextmanager
-def forgetful_server(database_url: str, **settings: object) -> Iterator[Server]:
+def forgetful_server(database_url: str, **settings: Any) -> Iterator[Server]:
     """A server on a disk that forgets."""
     with running_server(
         database_url,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pgshapes.config import ConcurrencyLimits, Settings, settings
+from pgshapes.config import Settings, settings
 from pgshapes.config_values import (
+    ConcurrencyLimits,
     parse_duration_ms,
     parse_size_bytes,
     redact_url,
@@ -208,7 +209,7 @@ def test_redaction(url: str, redacted: str) -> None:
 
 def test_settings_are_frozen_and_documented() -> None:
     with pytest.raises(AttributeError):
-        load().port = 1  # type: ignore[misc]
+        load().port = 1  # type: ignore[misc]  # what must fail
     for setting in settings():
         assert setting.about.endswith(".")
         assert setting.variables[0] == f"PGSHAPES_{setting.name.upper()}"

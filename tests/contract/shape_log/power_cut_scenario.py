@@ -8,7 +8,7 @@ then plays Postgres and tells again everything from the recorded LSN on.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,11 +78,13 @@ class CuttableFiles(ForgetfulFiles):
     def sync_directories(self, paths: Sequence[str]) -> dict[str, OSError]:
         return self._sync_one_by_one(paths, super().sync_directories)
 
-    def _sync_one_by_one(self, paths: Sequence[str], sync: object) -> dict[str, OSError]:
+    def _sync_one_by_one(
+        self, paths: Sequence[str], sync: Callable[[Sequence[str]], dict[str, OSError]]
+    ) -> dict[str, OSError]:
         failed: dict[str, OSError] = {}
         for path in paths:
             self._spend()
-            failed.update(sync([path]))  # type: ignore[operator]
+            failed.update(sync([path]))
         return failed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -283,9 +284,9 @@ async def test_a_table_that_is_gone_or_another(
         await publication.ensure_table(items)
 
 
-async def refusal(publication: Publication, relation: Relation, **wanted: bool) -> str:
+async def refusal(publication: Publication, relation: Relation, **wanted: Any) -> str:
     with pytest.raises(PgShapesError) as refused:
-        await publication.ensure_table(relation, **wanted)  # type: ignore[arg-type]
+        await publication.ensure_table(relation, **wanted)
     assert isinstance(refused.value, NotNow) and refused.value.known
     return refused.value.message
 

@@ -32,7 +32,10 @@ async def read(source: SubsetSource, relation: Relation, **wanted: Any) -> list[
     async with source.open(relation) as query:
         await query.take()
         await query.confirm_table(columns)
-        return json.loads(b"[%b]" % await query.rows(SubsetSelection(relation, columns, **wanted), 7))
+        rows: list[Any] = json.loads(
+            b"[%b]" % await query.rows(SubsetSelection(relation, columns, **wanted), 7)
+        )
+        return rows
 
 
 async def ids(source: SubsetSource, relation: Relation, **wanted: Any) -> list[int]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pgshapes.model.change import Row
 from pgshapes.postgres.connection import Connection, connect_for_replication
 from pgshapes.postgres.pgoutput import decode_message
-from pgshapes.postgres.pgoutput_messages import Begin, Insert
+from pgshapes.postgres.pgoutput_messages import Begin, Insert, Unchanged
 
 _DATA_HEADER = struct.calcsize("!cQQQ")
 
@@ -44,7 +44,7 @@ class Walsender:
             if isinstance(message, Begin):
                 self._xid = message.xid
             if isinstance(message, Insert):
-                return Told(self._xid, tuple(message.new))  # type: ignore[arg-type]
+                return Told(self._xid, tuple(_sent(value) for value in message.new))
 
     async def _start(self) -> None:
         if not self._is_started:
@@ -63,6 +63,11 @@ class Walsender:
             if size == 0:
                 await asyncio.sleep(0.001)
                 wire.consume_input()
+
+
+def _sent(value: str | Unchanged | None) -> str | None:
+    assert not isinstance(value, Unchanged), "an insert has all its values"
+    return value
 
 
 @asynccontextmanager

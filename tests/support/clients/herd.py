@@ -112,11 +112,12 @@ class Metrics:
 
     def sum(self, name: str, **labels: str) -> float:
         """Over all processes, and over the labels that are not given."""
-        return sum(
+        values: list[float] = [
             sample.value
             for sample in self._samples
             if sample.name == f"pgshapes_{name}" and labels.items() <= sample.labels.items()
-        )
+        ]
+        return sum(values)
 
 
 class Stage:

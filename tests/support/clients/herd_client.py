@@ -9,6 +9,7 @@ once all are there or the time is over.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
 import time
@@ -90,7 +91,7 @@ class Clients:
             made = await asyncio.gather(
                 *(
                     loop.create_connection(
-                        lambda path=path: Request(path, self._host), self._host, self._port
+                        functools.partial(Request, path, self._host), self._host, self._port
                     )
                     for path in paths[start : start + 200]
                 )

@@ -27,7 +27,7 @@ def main() -> int:
     """Serve until killed."""
     settings = Settings.load(os.environ)
     if SYNC_INTERVAL in os.environ:
-        durability.SYNC_INTERVAL_S = float(os.environ[SYNC_INTERVAL])  # type: ignore[misc]
+        durability.SYNC_INTERVAL_S = float(os.environ[SYNC_INTERVAL])  # type: ignore[misc]  # the test sets it
 
     def make_files(root: Path) -> Files:
         root.mkdir(exist_ok=True)

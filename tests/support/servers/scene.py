@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import psycopg
@@ -60,7 +60,7 @@ def key(table: str, row: int) -> str:
 
 
 @contextmanager
-def scene(url: str, **settings: object) -> Iterator[Scene]:
+def scene(url: str, **settings: Any) -> Iterator[Scene]:
     """A running server with an empty table `items`."""
     with (
         psycopg.connect(url.partition("?")[0], autocommit=True) as sql,

@@ -130,7 +130,7 @@ class Server:
     def sql(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run a statement on the database; its rows, if it has any."""
         with psycopg.connect(self.database_url, autocommit=True) as connection:
-            cursor = connection.execute(query, parameters or None)  # type: ignore[arg-type]
+            cursor = connection.execute(query, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def log_end(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -20,10 +21,10 @@ from pgshapes.tables.tables import Tables
 class Service:
     """An owner's conditions and a monitor of them."""
 
-    def __init__(self, *, has_notices: bool = True, **options: object) -> None:
+    def __init__(self, *, has_notices: bool = True, **options: Any) -> None:
         self.tables = Tables(has_notices=has_notices)
         self.conditions = Conditions(self.tables.status)
-        self.monitor = StatusMonitor(self.tables.status, **options)  # type: ignore[arg-type]
+        self.monitor = StatusMonitor(self.tables.status, **options)
 
     def meet_all(self) -> None:
         with self.tables.transaction():

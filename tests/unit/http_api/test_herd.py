@@ -109,8 +109,7 @@ async def test_different_fresh_shapes_are_work_each() -> None:
 async def test_the_kind_follows_the_handle(handle: str, kind: Kind) -> None:
     house = FakeHouse()
     house.add(ITEMS, "17-4")
-    limits = {"initial": 1, "existing": 1}
-    client = Client(house, **limits)
+    client = Client(house, initial=1, existing=1)
     taken = client.admission.acquire(kind)
     answer = await client.get(f"table=items&handle={handle}&offset=-1")
     assert answer.status == 503

@@ -52,7 +52,7 @@ class Scene:
             self.tables,
             ShapeStatus(self.tables, self.disk),
             Router(DeliveredTransactions()),
-            self.disk,  # type: ignore[arg-type]
+            self.disk,  # type: ignore[arg-type]  # not the store
             self.boundary,
             spawn=self.spawn,
             after_removal=lambda _: None,

@@ -42,7 +42,7 @@ def tables() -> Tables:
 
 async def test_the_shapes_that_were_not_read_for_longest_go(tables: Tables) -> None:
     ended, clock = Ended(), Clock()
-    expiry = ShapeExpiry(tables, ended, 2, clock=clock)  # type: ignore[arg-type]
+    expiry = ShapeExpiry(tables, ended, 2, clock=clock)  # type: ignore[arg-type]  # not the cleaner
     for handle in ("a", "b", "c", "d"):
         clock.now += 1
         put_shape(tables, handle)
@@ -57,7 +57,7 @@ async def test_shapes_within_the_limit_stay(tables: Tables) -> None:
     ended = Ended()
     put_shape(tables, "a")
     put_shape(tables, "b")
-    assert ShapeExpiry(tables, ended, 2).expire() == []  # type: ignore[arg-type]
+    assert ShapeExpiry(tables, ended, 2).expire() == []  # type: ignore[arg-type]  # not the cleaner
     assert ended.handles == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,8 @@ from pgshapes.model.relation import Column, Relation
 from pgshapes.postgres.electric_schema import describe_column, schema_header
 
 
-def column(name: str, type_name: str, typmod: int = -1, **others: object) -> Column:
-    given = {
+def column(name: str, type_name: str, typmod: int = -1, **others: Any) -> Column:
+    given: dict[str, Any] = {
         "type_oid": 0,
         "type_kind": "b",
         "dims": 0,
@@ -20,7 +21,7 @@ def column(name: str, type_name: str, typmod: int = -1, **others: object) -> Col
         "pk_index": None,
         "is_generated": False,
     } | others
-    return Column(name=name, type_name=type_name, typmod=typmod, **given)  # type: ignore[arg-type]
+    return Column(name=name, type_name=type_name, typmod=typmod, **given)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_an_untouched_value_comes_from_the_old_row() -> None:
 
 
 def test_announcements_keep_their_place_between_changes() -> None:
-    messages = [BEGIN, ITEMS, Insert(10, ("1",)), ITEMS, Insert(10, ("2",)), COMMIT]
+    messages: list[Message] = [BEGIN, ITEMS, Insert(10, ("1",)), ITEMS, Insert(10, ("2",)), COMMIT]
     first, cut, second, last = assembled(TransactionAssembler(), messages)
     assert first == second == RelationAnnounced(ITEMS)
     assert isinstance(cut, Fragment) and isinstance(last, Fragment)
@@ -87,7 +87,7 @@ def test_announcements_keep_their_place_between_changes() -> None:
 
 @given(st.integers(1, 5), st.integers(1, 20), st.lists(st.text(max_size=10), max_size=40))
 def test_cutting_changes_nothing_but_the_pieces(limit: int, characters: int, texts: list[str]) -> None:
-    messages = [BEGIN, *(Insert(10, (text,)) for text in texts), COMMIT]
+    messages: list[Message] = [BEGIN, *(Insert(10, (text,)) for text in texts), COMMIT]
     pieces = assembled(TransactionAssembler(max_changes=limit, max_characters=characters), messages)
     fragments = [piece for piece in pieces if isinstance(piece, Fragment)]
     changes = [change for fragment in fragments for change in fragment.changes]

@@ -52,7 +52,8 @@ class Link:
         """The tables are the owner's."""
 
     async def never(self, call: Call) -> Reply:
-        await asyncio.Event().wait()
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        return await answer
 
     async def away(self, call: Call) -> Reply:
         raise OwnerUnavailable("away")

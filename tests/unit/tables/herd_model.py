@@ -9,7 +9,7 @@ changes nothing for anybody: so a process has callers that wait, or none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pgshapes.tables.creation_protocol import (
     ROUNDS,
@@ -208,7 +208,8 @@ class Model:
             assert isinstance(value, Replica)
             process = process._replace(replica=value, link="up")
             return _with(state, number, self._heard(process, value.lock))
-        process = process._replace(replica=process.replica._replace(**{kind: value}))  # type: ignore[arg-type]
+        told: dict[str, Any] = {kind: value}
+        process = process._replace(replica=process.replica._replace(**told))
         if kind == "lock":
             process = self._heard(process, process.replica.lock)
         return _with(state, number, process)

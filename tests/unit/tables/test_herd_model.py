@@ -10,7 +10,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.tables.herd_model import Budget, Model, State, Violation, check, one_of_two
+from tests.unit.tables.herd_model import Budget, Model, Process, State, Violation, check, one_of_two
 
 Graph = dict[State, list[State]]
 """State → the states that the program reaches from it by itself, in one step."""
@@ -110,7 +110,7 @@ def test_the_model_finds_who_waits_for_ever() -> None:
     """A process that does not hear the answers to its calls."""
 
     class Deaf(Model):
-        def _answered(self, process, reply):  # type: ignore[no-untyped-def]
+        def _answered(self, process: Process, reply: object) -> Process:
             return process
 
     own = explore(Deaf(), State(budget=Budget(arrivals=1)))

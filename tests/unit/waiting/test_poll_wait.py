@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from pgshapes.waiting.notice import Notice
 from pgshapes.waiting.poll_wait import SHORTEST_SLEEP_S, until
+
+T = TypeVar("T")
 
 
 class Time:
@@ -30,16 +34,16 @@ class Time:
     def random(self) -> float:
         return self._randoms[len(self.sleeps) % len(self._randoms)]
 
-    async def until(self, check, timeout_s, **options):  # type: ignore[no-untyped-def]
+    async def until(self, check: Callable[[], T | None], timeout_s: float, **options: Any) -> T:
         return await until(
             check, timeout_s, clock=self.clock, sleep=self.sleep, random=self.random, **options
         )
 
 
-def after(looks: int, result: object = True):  # type: ignore[no-untyped-def]
+def after(looks: int) -> Callable[[], bool]:
     """A check that is true at the `looks`-th look."""
     seen = iter(range(1, 1_000_000))
-    return lambda: result if next(seen) >= looks else None
+    return lambda: next(seen) >= looks
 
 
 async def test_what_holds_already_costs_no_sleep() -> None:
@@ -144,7 +148,7 @@ async def test_a_notice_is_asked_for_before_each_look() -> None:
 
 
 async def test_cancelling_a_wait_leaves_nothing_behind() -> None:
-    waiting = asyncio.create_task(until(lambda: None, 60, notice=Notice))
+    waiting = asyncio.create_task(until(lambda: False, 60, notice=Notice))
     await asyncio.sleep(0.001)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)

@@ -17,14 +17,15 @@ def prepare(text: str, queryable: tuple[str, ...] = ALL, **params: str) -> Prepa
 
 
 def sql(text: str, **params: str) -> str:
-    prepared = prepare(text, **params)
+    prepared = prepare(text, ALL, **params)
     return prepared.confirm([expr.type.oid for expr in prepared._described]).sql
 
 
-def errors(text: str, queryable: tuple[str, ...] = ALL, **params: str) -> object:
+def errors(text: str, queryable: tuple[str, ...] = ALL, **params: str) -> dict[str, list[str]]:
     with pytest.raises(RequestError) as refused:
         prepare(text, queryable, **params)
-    return refused.value.errors
+    errors: dict[str, list[str]] = refused.value.errors
+    return errors
 
 
 def test_it_is_rebuilt_from_its_tree() -> None:
@@ -75,7 +76,7 @@ def test_subqueries_are_never_allowed(text: str) -> None:
     ],
 )
 def test_what_no_clause_may_be(text: str, said: str) -> None:
-    (refusals,) = errors(text, p1="x").values()  # type: ignore[attr-defined]
+    (refusals,) = errors(text, p1="x").values()
     assert said in refusals[0]
 
 
