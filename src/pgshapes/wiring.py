@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -190,8 +191,6 @@ async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
 
 async def run_http_process(task: ChildTask, seams: Seams = REAL) -> None:
     """One HTTP process: a replica of the tables, and the files."""
-    import socket
-
     app = Application(partial(_open_http_process, task, seams))
     server = HttpServer(app, socket.socket(fileno=task.listener_fd))
     async with app.lifespan():

@@ -31,12 +31,12 @@ _STRANGE = [
     "ß",
     "ẞ",
     "İ",
-    "ı",
+    "ı",  # noqa: RUF001 - the letter is the sample
     "Σ",
     "ς",
     "σας",
     "ΣΑΣ",
-    "𝒜",
+    "𝒜",  # noqa: RUF001 - the letter is the sample
     "🙂",
     "ŉ",
     "ﬁ",

@@ -77,7 +77,7 @@ def holds(pid: int, path: Path) -> bool:
     """Whether a process has a file open."""
     for file in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
-            if os.readlink(file) == str(path):
+            if file.readlink() == path:
                 return True
     return False
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--lines", is_flag=True, help="Lines of JSON, also on a terminal.")
 def tail(
     table: str,
+    *,
     where: str | None,
     params: tuple[str, ...],
     columns: str | None,

@@ -63,7 +63,8 @@ class Application:
         """
         if self._opened is not None:
             raise RuntimeError("the lifespan of this application has begun already")
-        async with self._open() as self._opened:
+        async with self._open() as opened:
+            self._opened = opened
             try:
                 yield
             finally:

@@ -174,8 +174,8 @@ async def _response(head: bytes, gather: Gather) -> bytes:
     words = head.split(b"\r\n", 1)[0].split(b" ")
     with suppress(IndexError):
         if words[0] == b"GET" and words[1].split(b"?")[0] == b"/metrics":
-            # Imported late: the library takes a while, and most servers are never asked.
-            from pgshapes.metrics.exposition import CONTENT_TYPE, exposition
+            # The library takes a while to load, and most servers are never asked.
+            from pgshapes.metrics.exposition import CONTENT_TYPE, exposition  # noqa: PLC0415
 
             return _http(b"200 OK", CONTENT_TYPE, exposition(await gather()))
     return _http(b"404 Not Found", "text/plain", b"Not found")

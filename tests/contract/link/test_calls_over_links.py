@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from tests.support.seams.links import Pair, turns
@@ -208,15 +210,14 @@ async def test_a_link_knows_that_it_is_connected(pair: Pair) -> None:
     await pair.link.connected()
 
 
-class expecting_complaint:
+@asynccontextmanager
+async def expecting_complaint() -> AsyncIterator[None]:
     """The loop must be told of exactly one defect inside."""
-
-    async def __aenter__(self) -> None:
-        self.complaints: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(
-            lambda loop, context: self.complaints.append(context)
-        )
-
-    async def __aexit__(self, *args: object) -> None:
-        asyncio.get_running_loop().set_exception_handler(None)
-        assert len(self.complaints) == 1
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(None)
+    assert len(complaints) == 1

@@ -83,6 +83,7 @@ async def test_an_old_writer_s_rows_are_not_lost(
     database_url: str,
     inspector: Inspector,
     make_pool: Callable[[int], ConnectionPool],
+    *,
     settle: Callable[[Connection, str], Awaitable[Finish]],
     written: str,
     wanted: str,

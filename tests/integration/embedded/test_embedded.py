@@ -200,7 +200,7 @@ def test_programs_out_of_the_users_reach_are_copied(monkeypatch: pytest.MonkeyPa
         programs = Path(hidden) / package.name / "pginstall" / "bin"
         monkeypatch.setattr(embedded_binaries, "find_programs", lambda version: programs)
         with EmbeddedPostgres() as server:
-            assert os.readlink(f"/proc/{server.pid}/exe").startswith(server.socket_dir)
+            assert Path(f"/proc/{server.pid}/exe").readlink().is_relative_to(server.socket_dir)
 
 
 AS_ORDINARY_USER = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from urllib.parse import quote
 
 import psycopg
@@ -122,10 +123,8 @@ async def test_a_cancelled_attempt_leaves_no_connection(sql: psycopg.Connection,
         attempt = asyncio.create_task(connect(database_url, application_name="left over"))
         await asyncio.sleep(pause_s)
         attempt.cancel()
-        try:
+        with suppress(asyncio.CancelledError):
             await (await attempt).close()
-        except asyncio.CancelledError:
-            pass
     async with asyncio.timeout(10):
         while sql.execute(count).fetchone() != (0,):
             await asyncio.sleep(0.01)

@@ -35,7 +35,7 @@ async def serve(path: str) -> None:
         if word == "hang":
             await context.cancelled.wait()
         elif word == "block":
-            time.sleep(float(seconds))
+            time.sleep(float(seconds))  # noqa: ASYNC251 - the loop must not turn
         return call.handle
 
     owner = UnixSocketOwner(path, tables, handle)

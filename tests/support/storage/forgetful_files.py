@@ -219,7 +219,7 @@ class ForgetfulFiles:
             return
         durable = self._durable_root / "durable" / str(file.id)
         durable.touch()
-        with open(path, "rb") as source, open(durable, "r+b") as target:
+        with Path(path).open("rb") as source, durable.open("r+b") as target:
             size = os.fstat(source.fileno()).st_size
             target.truncate(size)
             source.seek(low)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -19,7 +22,7 @@ class Planned(NamedTuple):
     """An answer that is given instead of the right one."""
 
     status: int
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b"{}"
 
 
@@ -85,10 +88,8 @@ class ShapeServer:
             return self._page([*self.snapshot, control("snapshot-end")], "0_0", live=False)
         if query.get("live") == "true" and self._after(offset) == len(self.log):
             handle, changed = self.handle, self._changed
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), self._poll_s)
-            except TimeoutError:
-                pass
             if handle != self.handle:
                 return self._must_refetch()
         return self._log_page(offset, live=query.get("live") == "true")
