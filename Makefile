@@ -5,8 +5,15 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Test workers: each has a Postgres and servers beside it, so more than cores only get into each other's way.
 JOBS   ?= 2
+PYTEST  = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+CODE   := src tests bench tools
 
-.PHONY: dev test check bench docs clean format pg-catalog
+# The files that the program makes, and the command that prints each; `make docs` writes them.
+GENERATED := docs/configuration.md
+print-docs/configuration.md = $(BIN)/python -m pgshapes.cli docs configuration
+
+.NOTPARALLEL:
+.PHONY: dev test check gate format-check lint types generated format bench docs pg-catalog clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (once)"
@@ -17,7 +24,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@touch $(READY)
 
 NODE_READY := tests/conformance/node/node_modules/.ready
-$(NODE_READY): tests/conformance/node/package-lock.json $(READY)
+$(NODE_READY): tests/conformance/node/package-lock.json | $(READY)
 	@echo "setting up the real client (once)"
 	@$(BIN)/python -m tests.conformance.node_program
 	@touch $(NODE_READY)
@@ -25,24 +32,46 @@ $(NODE_READY): tests/conformance/node/package-lock.json $(READY)
 dev: $(READY) $(NODE_READY)
 	@$(BIN)/pgshapes dev
 
-test: $(READY) $(NODE_READY)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+test: gate $(NODE_READY)
+	@$(PYTEST) $(ARGS)
 
-check: $(READY)
-	@$(BIN)/ruff format --check src tests bench tools
-	@$(BIN)/ruff check src tests bench tools
-	@$(BIN)/mypy
-	@$(BIN)/python -m pytest tests/unit tests/architecture -n $(JOBS)
+check: gate
+	@$(PYTEST) tests/unit tests/architecture $(ARGS)
+
+# What must hold before a test runs, the quickest first; the first that fails ends `make`.
+gate: format-check lint types generated
+
+format-check: $(READY)
+	@echo "gate: format"
+	@$(BIN)/ruff format --quiet --diff $(CODE)
+
+lint: $(READY)
+	@echo "gate: lint"
+	@$(BIN)/ruff check --quiet $(CODE)
+
+types: $(READY)
+	@echo "gate: types"
+	@$(BIN)/mypy --no-error-summary
+
+generated: $(GENERATED:%=generated/%)
+
+.PHONY: $(GENERATED:%=generated/%) $(GENERATED:%=made/%)
+$(GENERATED:%=generated/%): generated/%: $(READY)
+	@echo "gate: generated $*"
+	@$(print-$*) | diff -u $* - || { echo "$* is not what the program prints: run make docs" >&2; exit 1; }
+
+docs: $(GENERATED:%=made/%)
+
+$(GENERATED:%=made/%): made/%: $(READY)
+	@$(print-$*) > $*.new
+	@mv $*.new $*
 
 format: $(READY)
-	@$(BIN)/ruff format src tests bench tools
-	@$(BIN)/ruff check --fix src tests bench tools
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
 
 bench: $(READY)
 	@$(BIN)/python -m bench.first_numbers
-
-docs: $(READY)
-	@$(BIN)/python -m pgshapes.cli docs configuration > docs/configuration.md
 
 # Makes src/pgshapes/where/pg_catalog.tsv from the system catalogs of an embedded server.
 pg-catalog: $(READY)
