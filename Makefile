@@ -13,13 +13,13 @@ GENERATED := docs/configuration.md
 print-docs/configuration.md = $(BIN)/python -m pgshapes.cli docs configuration
 
 .NOTPARALLEL:
-.PHONY: dev test check gate format-check lint types generated format bench docs pg-catalog clean
+.PHONY: dev test check gate format-check lint types generated format requirements bench docs pg-catalog clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (once)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgshapes needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
@@ -69,6 +69,14 @@ $(GENERATED:%=made/%): made/%: $(READY)
 format: $(READY)
 	@$(BIN)/ruff format $(CODE)
 	@$(BIN)/ruff check --fix $(CODE)
+
+# uv is needed for this alone, so it has an environment of its own.
+requirements:
+	@$(PYTHON) -m venv .venv-uv
+	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@.venv-uv/bin/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make requirements" $(ARGS) \
+		requirements/dev.in --output-file requirements/dev.txt
 
 bench: $(READY)
 	@$(BIN)/python -m bench.first_numbers
