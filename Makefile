@@ -13,7 +13,7 @@ GENERATED := docs/configuration.md
 print-docs/configuration.md = $(BIN)/python -m pgshapes.cli docs configuration
 
 .NOTPARALLEL:
-.PHONY: dev test check gate format-check lint types generated format requirements bench docs pg-catalog clean
+.PHONY: dev test check gate format-check lint types generated format requirements release-check bench docs pg-catalog clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (once)"
@@ -77,6 +77,9 @@ requirements:
 	@.venv-uv/bin/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --custom-compile-command "make requirements" $(ARGS) \
 		requirements/dev.in --output-file requirements/dev.txt
+
+release-check: $(READY)
+	@$(BIN)/python -m tools.release_check
 
 bench: $(READY)
 	@$(BIN)/python -m bench.first_numbers

@@ -9,6 +9,7 @@ from typing import Any
 from tests.architecture.source import ROOT
 
 TEST_COMMAND = re.compile(r"^(make test)\s+#", re.MULTILINE)
+PIN = re.compile(r"^([\w-]+)(?:\[\w+\])?==([^\s;]+)", re.MULTILINE)
 REASONED = re.compile(r'^  "([A-Z]+[0-9]+)",\s+# \w', re.MULTILINE)
 
 
@@ -52,3 +53,11 @@ def test_an_ignored_lint_rule_has_its_reason() -> None:
     lint = tool_settings()["ruff"]["lint"]
     ignored = [*lint["ignore"], *(rule for rules in lint["per-file-ignores"].values() for rule in rules)]
     assert ignored == REASONED.findall(read("pyproject.toml"))
+
+
+def test_each_requirement_is_pinned_with_hashes() -> None:
+    pinned = PIN.findall(read("requirements/dev.txt"))
+    hashed = re.findall(r"==[^\n]+ \\\n    --hash=sha256:", read("requirements/dev.txt"))
+    assert len(hashed) == len(pinned)
+    wanted = [(name.replace("_", "-"), version) for name, version in PIN.findall(read("requirements/dev.in"))]
+    assert set(wanted) <= set(pinned), "run make requirements"
