@@ -13,7 +13,7 @@ GENERATED := docs/configuration.md
 print-docs/configuration.md = $(BIN)/python -m pgshapes.cli docs configuration
 
 .NOTPARALLEL:
-.PHONY: dev test check gate format-check lint types generated format requirements release-check bench docs pg-catalog clean
+.PHONY: dev test test-pg test-python coverage check gate format-check lint types generated format requirements release-check bench docs pg-catalog clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (once)"
@@ -37,6 +37,23 @@ test: gate $(NODE_READY)
 
 check: gate
 	@$(PYTEST) tests/unit tests/architecture $(ARGS)
+
+# `make test-pg PG=18`: the versions are those that the embedded Postgres has, 16 and 18.
+PG ?= 18
+test-pg: $(READY) $(NODE_READY)
+	@PGSHAPES_TEST_PG=$(PG) $(PYTEST) $(ARGS)
+
+# `make test-python PYTHON=python3.13`: in an environment of its own.
+test-python:
+	@$(MAKE) --no-print-directory PYTHON=$(PYTHON) VENV=.venv-$(notdir $(PYTHON)) test
+
+# Servers that tests start are measured too, except those that a test kills.
+COVERED ?= tests/unit tests/contract tests/integration
+coverage: $(READY)
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist loadgroup $(COVERED) $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
 
 # What must hold before a test runs, the quickest first; the first that fails ends `make`.
 gate: format-check lint types generated
