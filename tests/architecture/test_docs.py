@@ -14,7 +14,7 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def pages() -> list[Path]:
-    beside_docs = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")]
+    beside_docs = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
     return [*beside_docs, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
