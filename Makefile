@@ -106,4 +106,4 @@ pg-catalog: $(READY)
 	@$(BIN)/python -m tools.update_pg_catalog
 
 clean:
-	rm -rf $(VENV) tests/conformance/node/node_modules
+	rm -rf $(VENV) .venv-* tests/conformance/node/node_modules
