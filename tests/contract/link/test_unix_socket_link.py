@@ -386,7 +386,7 @@ async def test_a_silent_owner_that_is_lost_is_replaced_by_the_next_one(socket_pa
 
 
 async def test_a_thousand_calls_at_once_all_hear_their_own_answer(unix_pair: Pair) -> None:
-    async def echo(handle: str, context: CallContext) -> Reply:
+    async def echo(handle: str) -> Reply:
         await asyncio.sleep(0)
         return handle
 

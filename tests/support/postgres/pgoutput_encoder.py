@@ -40,7 +40,7 @@ def row(values: Tuple) -> bytes:
     return out
 
 
-def encode(message: Message) -> bytes:  # noqa: PLR0911, PLR0912 - a branch for each message
+def encode(message: Message) -> bytes:
     """The message as the walsender would send it."""
     match message:
         case Begin(final_lsn, commit_time, xid):

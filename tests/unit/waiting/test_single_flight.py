@@ -206,7 +206,7 @@ async def test_what_is_detached_is_not_joined_and_answers_its_waiters() -> None:
     await turns()
     assert (work.begun, flights.under_way) == (2, 1)
     work.gate.set_result("handle")
-    assert await asyncio.gather(before, after) == ["handle"] * 2
+    assert [*await asyncio.gather(before, after)] == ["handle"] * 2
     assert flights.under_way == 0
 
 
