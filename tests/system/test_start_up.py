@@ -28,6 +28,7 @@ from tests.support.servers.servers import Server, running_server
 
 from pgshapes.embedded.binaries import server_account
 from pgshapes.embedded.server import EmbeddedPostgres
+from pgshapes.owner.catalogue import CATALOGUE_VERSION
 
 END_S = 60.0
 LOG_LINE = re.compile(r"timestamp='")
@@ -227,7 +228,7 @@ def test_a_storage_directory_in_use(database_url: str, storage_dir: Path, worker
 
 def test_a_catalogue_that_cannot_be_read(database_url: str, storage_dir: Path) -> None:
     storage_dir.mkdir()
-    (storage_dir / "catalogue.v1.sqlite").write_bytes(b"not a database" * 1000)
+    (storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite").write_bytes(b"not a database" * 1000)
     line = refusal(Server(database_url, storage_dir))
     assert "remove the storage directory" in line
 
@@ -235,7 +236,7 @@ def test_a_catalogue_that_cannot_be_read(database_url: str, storage_dir: Path) -
 def test_a_catalogue_that_is_damaged_inside(database_url: str, storage_dir: Path) -> None:
     with running_server(database_url, storage_dir=storage_dir) as server:
         server.stop()
-    with (storage_dir / "catalogue.v1.sqlite").open("r+b") as file:
+    with (storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite").open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(4096)
         file.write(b"\xff" * (size - 4096))

@@ -1,5 +1,5 @@
-"""A shape's definition: what a client asks for, and what it means once it is checked against the
-catalogue.
+"""A shape's definition: what a client asks for, and what it means once it is checked against the system
+catalogs.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 
 class RawShape(NamedTuple):
-    """A definition as the client wrote it, after syntax checks that need no catalogue.
+    """A definition as the client wrote it, after the checks that need no database.
 
-    Equal raw definitions mean equal shapes as long as the relation's generation is the same.
+    Equal raw definitions mean equal shapes as long as the generations of their relations are the same.
     """
 
     schema: str
@@ -30,7 +30,8 @@ class RawShape(NamedTuple):
 class ShapeDefinition(NamedTuple):
     """A checked definition. Everything here is part of the identity."""
 
-    relation_oid: int
+    relation_oids: tuple[int, ...]
+    """The relations whose rows decide what the shape contains; the first is the table itself."""
     schema: str
     table: str
     key_columns: tuple[str, ...]
@@ -42,6 +43,21 @@ class ShapeDefinition(NamedTuple):
     replica: str
     log: str
 
+    @property
+    def table_oid(self) -> int:
+        """The table whose rows the shape has."""
+        return self.relation_oids[0]
+
+
+class RelationVersion(NamedTuple):
+    """A relation as a definition was checked against it."""
+
+    oid: int
+    schema: str
+    name: str
+    generation: int
+    """`Relation.generation`: of another generation, the definition has to be checked again."""
+
 
 class ResolvedShape(NamedTuple):
     """What a caller needs to ask for a shape and to answer for it."""
@@ -49,6 +65,7 @@ class ResolvedShape(NamedTuple):
     definition: ShapeDefinition
     comparable: bytes
     """Canonical bytes that decide equality of shapes."""
-    relation_generation: int
+    relations: tuple[RelationVersion, ...]
+    """The relations of the definition, in its order."""
     schema_header: bytes
     """The value of `electric-schema`: JSON, latin-1 safe."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.waiting.batch import BatchQueue
 
 # Grows with every incompatible change of what is stored, the comparable included: older files are not read.
-CATALOGUE_VERSION: Final = 1
+CATALOGUE_VERSION: Final = 2
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS shapes (
   handle TEXT PRIMARY KEY,
   comparable BLOB NOT NULL,
   definition BLOB NOT NULL,
-  relation BLOB NOT NULL,
+  relations BLOB NOT NULL,
   visibility BLOB,
-  membership_oid INTEGER,
+  memberships BLOB,
   is_snapshot_complete INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -48,9 +48,11 @@ class StoredShape(NamedTuple):
     handle: str
     comparable: bytes
     definition: ShapeDefinition
-    relation: RelationData
+    relations: tuple[RelationData, ...]
+    """The relations of its definition, as they were when it was created."""
     visibility: SnapshotVisibility
-    membership_oid: int | None
+    memberships: dict[int, int]
+    """Relation oid → oid of its row in `pg_publication_rel` when the shape was created."""
 
 
 class Statement(NamedTuple):
@@ -95,7 +97,7 @@ class Catalogue:
         """All shapes with a complete snapshot."""
         with self._reading():
             rows = self._db.execute(
-                "SELECT handle, comparable, definition, relation, visibility, membership_oid"
+                "SELECT handle, comparable, definition, relations, visibility, memberships"
                 " FROM shapes WHERE is_snapshot_complete"
             )
             return [
@@ -103,11 +105,11 @@ class Catalogue:
                     handle,
                     comparable,
                     msgspec.json.decode(definition, type=ShapeDefinition),
-                    msgspec.json.decode(relation, type=RelationData),
+                    msgspec.json.decode(relations, type=tuple[RelationData, ...]),
                     msgspec.json.decode(visibility, type=SnapshotVisibility),
-                    membership_oid,
+                    msgspec.json.decode(memberships, type=dict[int, int]),
                 )
-                for handle, comparable, definition, relation, visibility, membership_oid in rows
+                for handle, comparable, definition, relations, visibility, memberships in rows
             ]
 
     def fact(self, name: str) -> bytes | None:
@@ -128,20 +130,22 @@ class Catalogue:
 
 
 def insert_shape(
-    handle: str, comparable: bytes, definition: ShapeDefinition, relation: RelationData
+    handle: str, comparable: bytes, definition: ShapeDefinition, relations: Sequence[RelationData]
 ) -> Statement:
     """Note a shape whose creation has begun."""
     return Statement(
-        "INSERT INTO shapes (handle, comparable, definition, relation) VALUES (?, ?, ?, ?)",
-        (handle, comparable, msgspec.json.encode(definition), msgspec.json.encode(relation)),
+        "INSERT INTO shapes (handle, comparable, definition, relations) VALUES (?, ?, ?, ?)",
+        (handle, comparable, msgspec.json.encode(definition), msgspec.json.encode(relations)),
     )
 
 
-def complete_snapshot(handle: str, visibility: SnapshotVisibility, membership_oid: int | None) -> Statement:
+def complete_snapshot(
+    handle: str, visibility: SnapshotVisibility, memberships: Mapping[int, int]
+) -> Statement:
     """Note that a shape's snapshot is complete and synced."""
     return Statement(
-        "UPDATE shapes SET visibility = ?, membership_oid = ?, is_snapshot_complete = 1 WHERE handle = ?",
-        (msgspec.json.encode(visibility), membership_oid, handle),
+        "UPDATE shapes SET visibility = ?, memberships = ?, is_snapshot_complete = 1 WHERE handle = ?",
+        (msgspec.json.encode(visibility), msgspec.json.encode(memberships), handle),
     )
 
 

@@ -64,7 +64,8 @@ class ShapeCleaner:
         return self._spawn(self._remove(retired, self._boundary.hold()))
 
     async def _remove(self, handles: list[str], hold: int) -> None:
-        relations = {row.relation_oid for handle in handles if (row := self._tables.shapes.get(handle))}
+        rows = [row for handle in handles if (row := self._tables.shapes.get(handle))]
+        relations = {oid for row in rows for oid in row.relation_oids}
         await self._remove_durably(handles)
         await self._tables.acknowledged()
         self._status.remove(handles)

@@ -83,7 +83,7 @@ class CreationTurn:
         self._locks = locks
         self._comparable = shape.comparable
         self._token = token
-        self._table = shape.definition.relation_oid
+        self._table = shape.definition.table_oid
         self._has_slot = False
 
     async def __aenter__(self) -> CreationTurn:

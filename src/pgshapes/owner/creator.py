@@ -76,8 +76,8 @@ def new_handle() -> str:
 
 
 class ShapeCreator:
-    """Runs creations. `writings` are the snapshots that are still being written, `memberships` the rows of
-    `pg_publication_rel` that shapes were made under; both by handle.
+    """Runs creations. By handle, `writings` has the snapshots that are still being written, and `memberships`
+    the oids of the rows of `pg_publication_rel` under which a shape was created, by relation.
 
     A table that somebody has locked, or that is slow to give its first row, keeps half of the connections at
     most.
@@ -87,7 +87,7 @@ class ShapeCreator:
         self._parts = parts
         self.slots: FairSemaphore[int] = FairSemaphore(parts.snapshots.connections)
         self.writings: dict[str, asyncio.Task[None]] = {}
-        self.memberships: dict[str, int] = {}
+        self.memberships: dict[str, dict[int, int]] = {}
         self.counts = CreatorCounts()
         parts.cleaner.on_retired = self._stop_writing
 
@@ -97,9 +97,10 @@ class ShapeCreator:
         """
         handle = new_handle()
         try:
-            await self._create(handle, shape, await self._relation(shape), progress)
+            await self._create(handle, shape, await self._relations(shape), progress)
         except SchemaChanged:
-            self._parts.known_relations.forget(shape.definition.relation_oid)
+            for oid in shape.definition.relation_oids:
+                self._parts.known_relations.forget(oid)
             await self._abandon(handle)
             raise
         except BaseException:
@@ -107,9 +108,13 @@ class ShapeCreator:
             raise
         return handle
 
-    async def _relation(self, shape: ResolvedShape) -> Relation:
-        relation = await self._parts.inspector.relation_by_oid(shape.definition.relation_oid)
-        if relation is None or relation.generation != shape.relation_generation:
+    async def _relations(self, shape: ResolvedShape) -> tuple[Relation, ...]:
+        """The relations of the definition, which it was checked against. Raises SchemaChanged."""
+        return tuple([await self._relation(used.oid, used.generation) for used in shape.relations])
+
+    async def _relation(self, oid: int, generation: int) -> Relation:
+        relation = await self._parts.inspector.relation_by_oid(oid)
+        if relation is None or relation.generation != generation:
             raise SchemaChanged("the table changed while the shape was being created")
         return relation
 
@@ -122,38 +127,36 @@ class ShapeCreator:
         if not self._parts.router.is_doubtful(handle):
             return
         self._parts.inspector.clean(relation.oid)
-        current = await self._parts.inspector.relation_by_oid(relation.oid)
-        if current is None or current.generation != relation.generation:
-            raise SchemaChanged("the table changed while the shape was being created")
+        await self._relation(relation.oid, relation.generation)
 
     async def _create(
-        self, handle: str, shape: ResolvedShape, relation: Relation, progress: Progress
+        self, handle: str, shape: ResolvedShape, relations: tuple[Relation, ...], progress: Progress
     ) -> None:
-        parts = self._parts
-        parts.status.add_shape(handle, shape, relation)
+        parts, relation = self._parts, relations[0]
+        parts.status.add_shape(handle, shape, relations)
         parts.store.create(handle)
         where = shape.definition.where
         clause = None if where is None else clause_from_sql(where, relation)
         parts.router.register(handle, relation, shape.definition, clause, leaves=await self._leaves(relation))
-        membership = await self._publish_table(shape, relation, progress)
-        self.memberships[handle] = membership
+        self.memberships[handle] = {
+            each.oid: await self._publish_table(shape, each, progress) for each in relations
+        }
         parts.router.adopt_leaves(relation.oid, await self._leaves(relation))
         await self._confirm(handle, relation)
         async with self.slots.slot(relation.oid):
-            await self._start_snapshot(handle, shape, relation, membership)
+            await self._start_snapshot(handle, shape, relation)
         await parts.status.committed(handle)
         self._check_alive(handle)
         parts.publisher.publish_tail(handle)
         parts.status.activate(handle)
 
-    async def _start_snapshot(
-        self, handle: str, shape: ResolvedShape, relation: Relation, membership: int
-    ) -> None:
+    async def _start_snapshot(self, handle: str, shape: ResolvedShape, relation: Relation) -> None:
         """Take it and write it; returns with its first row."""
         parts = self._parts
         taken = await self._take(handle, shape, relation)
         parts.publisher.publish(parts.router.release(handle, taken.visibility))
-        writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, membership)
+        memberships = self.memberships[handle]
+        writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, memberships)
         self._write(handle, writing)
         await writing.started
 
@@ -163,7 +166,8 @@ class ShapeCreator:
             progress.wait_for_table()
             _log.warning("a creation waits for old writers", table=relation.name, writers=blockers)
 
-        selected = set(shape.definition.columns)
+        is_table = relation.oid == shape.definition.table_oid
+        selected = set(shape.definition.columns) if is_table else set()
         needs_generated = any(column.is_generated and column.name in selected for column in relation.columns)
         membership = await self._parts.publication.ensure_table(
             relation, on_waiting=waiting, needs_generated=needs_generated

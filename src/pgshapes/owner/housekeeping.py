@@ -7,7 +7,8 @@ the publication and put back, not at all. So the catalogue is asked, at start an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -30,9 +31,7 @@ class Housekeeping:
         self._owner = owner
         self._sources = sources
         self._tables = tables
-        for shape in stored:
-            if shape.membership_oid is not None:
-                owner.creator.memberships[shape.handle] = shape.membership_oid
+        owner.creator.memberships.update((shape.handle, shape.memberships) for shape in stored)
 
     async def run(self) -> None:
         """Go round for ever. A database that does not answer is asked again on the next round."""
@@ -56,15 +55,16 @@ class Housekeeping:
 
         Only those that there were before the catalogue was read: younger ones may know better.
         """
-        shapes = {oid: self._owner.router.handles_of(oid) for oid in self._relations()}
+        shapes = self._shapes_by_relation()
         memberships = dict(self._owner.creator.memberships)
         members = await self._sources.publication.membership_row_oids(shapes)
         for oid, handles in shapes.items():
-            left = [one for one in handles if memberships.get(one, members.get(oid)) != members.get(oid)]
+            row_oid = members.get(oid)
+            left = [one for one in handles if memberships.get(one, {}).get(oid, row_oid) != row_oid]
             self._end(oid, left, "the table has left the publication in between")
             await self._check_table(oid, handles)
 
-    async def _check_table(self, oid: int, handles: tuple[str, ...]) -> None:
+    async def _check_table(self, oid: int, handles: Sequence[str]) -> None:
         router, inspector = self._owner.router, self._sources.inspector
         known_leaves = router.leaves_of(oid)
         inspector.clean(oid)
@@ -81,5 +81,10 @@ class Housekeeping:
             self._owner.known_relations.forget(oid)
             self._owner.cleaner.end(handles, reason)
 
-    def _relations(self) -> set[int]:
-        return {row.relation_oid for _, row in self._tables.shapes.items() if row.state.is_in_use}
+    def _shapes_by_relation(self) -> dict[int, list[str]]:
+        shapes: defaultdict[int, list[str]] = defaultdict(list)
+        for handle, row in self._tables.shapes.items():
+            if row.state.is_in_use:
+                for oid in row.relation_oids:
+                    shapes[oid].append(handle)
+        return shapes

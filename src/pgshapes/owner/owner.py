@@ -146,7 +146,7 @@ class Owner:
     async def _restore(self, shape: StoredShape) -> None:
         log = self.store.get(shape.handle)
         assert log is not None
-        relation = Relation(*shape.relation)
+        relation = Relation(*shape.relations[0])
         definition = shape.definition
         clause = None if definition.where is None else clause_from_sql(definition.where, relation)
         leaves = await self._sources.inspector.leaves(relation.oid) if relation.kind == "p" else ()

@@ -13,7 +13,7 @@ import msgspec
 
 from pgshapes.errors import RequestError, SchemaChanged
 from pgshapes.model.relation import Relation
-from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
+from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition
 from pgshapes.owner.known_relations import KnownRelations
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.routing.wire_relation import is_published
@@ -21,7 +21,7 @@ from pgshapes.waiting.fair_semaphore import FairSemaphore
 from pgshapes.where.clause import Clause, prepare_clause
 
 # First bytes of every comparable; grows when the meaning of a definition changes.
-_COMPARABLE_VERSION: Final = b"1:"
+_COMPARABLE_VERSION: Final = b"2:"
 # undefined_column, undefined_table
 _UNDEFINED: Final = frozenset({"42703", "42P01"})
 
@@ -60,7 +60,7 @@ class ShapeResolver:
         columns = _selected(raw, relation, queryable)
         clause = await self._clause(raw, relation)
         definition = ShapeDefinition(
-            relation_oid=relation.oid,
+            relation_oids=(relation.oid,),
             schema=relation.schema,
             table=relation.name,
             key_columns=relation.key_columns,
@@ -71,7 +71,8 @@ class ShapeResolver:
             log=raw.log,
         )
         comparable = _COMPARABLE_VERSION + msgspec.json.encode(definition)
-        return ResolvedShape(definition, comparable, relation.generation, schema_header(relation, columns))
+        version = RelationVersion(relation.oid, relation.schema, relation.name, relation.generation)
+        return ResolvedShape(definition, comparable, (version,), schema_header(relation, columns))
 
     async def _clause(self, raw: RawShape, relation: Relation) -> Clause | None:
         if raw.where is None:

@@ -7,7 +7,7 @@ It decides neither when a shape is created nor when it is removed. Invariant: a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from pgshapes.model.relation import RelationData
@@ -38,22 +38,22 @@ class ShapeStatus:
         self._buffer = buffer
         self._committed: dict[str, asyncio.Future[None]] = {}
 
-    def add_shape(self, handle: str, shape: ResolvedShape, relation: RelationData) -> None:
+    def add_shape(self, handle: str, shape: ResolvedShape, relations: Sequence[RelationData]) -> None:
         """Add the row of a shape that is being created. Its handle must not be returned before `activate`."""
         state = self._after(handle, ShapeMove.ADD)
-        row = ShapeRow(shape.comparable, shape.definition.relation_oid, state)
+        row = ShapeRow(shape.comparable, shape.definition.relation_oids, state)
         with self._tables.transaction():
             self._tables.shapes.put(handle, row)
             self._tables.handles.put(shape.comparable, handle)
         self._committed[handle] = self._buffer.put(
-            catalogue.insert_shape(handle, shape.comparable, shape.definition, relation)
+            catalogue.insert_shape(handle, shape.comparable, shape.definition, relations)
         )
 
     def restore(self, stored: Iterable[StoredShape]) -> None:
         """Add the rows of shapes of an earlier run. They are live at once."""
         for shape in stored:
             state = self._after(shape.handle, ShapeMove.RESTORE)
-            row = ShapeRow(shape.comparable, shape.relation.oid, state)
+            row = ShapeRow(shape.comparable, shape.definition.relation_oids, state)
             self._tables.shapes.put(shape.handle, row)
             self._tables.handles.put(shape.comparable, shape.handle)
 
@@ -71,10 +71,10 @@ class ShapeStatus:
         self._move(handle, ShapeMove.ACTIVATE)
 
     def complete_snapshot(
-        self, handle: str, visibility: SnapshotVisibility, membership_oid: int | None
+        self, handle: str, visibility: SnapshotVisibility, memberships: Mapping[int, int]
     ) -> asyncio.Future[None]:
         """Note that the snapshot is complete and synced; done when that is durable."""
-        return self._buffer.put(catalogue.complete_snapshot(handle, visibility, membership_oid))
+        return self._buffer.put(catalogue.complete_snapshot(handle, visibility, memberships))
 
     def retire(self, handles: Iterable[str]) -> list[str]:
         """Begin the removal of shapes; returns those whose removal had not begun before.

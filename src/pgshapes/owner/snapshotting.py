@@ -11,7 +11,7 @@ the catalogue records that the snapshot is complete; a crash before that removes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -89,14 +89,14 @@ class SnapshotWriting:
         store: ShapeStore,
         status: ShapeStatus,
         publisher: LogPublisher,
-        membership_oid: int | None,
+        memberships: Mapping[int, int],
     ) -> None:
         self._handle = handle
         self._taken = taken
         self._store = store
         self._status = status
         self._publisher = publisher
-        self._membership_oid = membership_oid
+        self._memberships = memberships
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.has_started = False
 
@@ -129,7 +129,7 @@ class SnapshotWriting:
         self._start()
         self._publisher.publish_tail(self._handle)
         await self._store.sync_shape(self._handle)
-        await self._status.complete_snapshot(self._handle, self._taken.visibility, self._membership_oid)
+        await self._status.complete_snapshot(self._handle, self._taken.visibility, self._memberships)
 
     def _start(self) -> None:
         if not self.has_started:

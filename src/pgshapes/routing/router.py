@@ -91,7 +91,7 @@ class Router:
     def is_doubtful(self, handle: str) -> bool:
         """Whether rows of the shape's table were announced in a layout that does not fit the shape."""
         shape = self._shapes.get(handle)
-        return shape is not None and self._relations[shape.definition.relation_oid].is_doubtful(handle)
+        return shape is not None and self._relations[shape.definition.table_oid].is_doubtful(handle)
 
     def relation(self, relation_oid: int) -> Relation | None:
         """A root relation as its shapes are bound to it."""
@@ -191,7 +191,7 @@ class Router:
         if shape is None:
             return
         self._open.pop(handle, None)
-        oid = shape.definition.relation_oid
+        oid = shape.definition.table_oid
         members = self._relations[oid]
         members.remove(handle)
         if not members.members:

@@ -12,9 +12,11 @@ from typing import Final
 
 from pgshapes.errors import UNVERIFIED_TEXT, NotNow, OwnerUnavailable
 from pgshapes.gates.time_limits import READY_TIMEOUT_S
-from pgshapes.model.shape import RawShape, ResolvedShape
+from pgshapes.model.relation import Relation
+from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape
 from pgshapes.tables.calls import ResolveShape
 from pgshapes.tables.link import OwnerLink
+from pgshapes.tables.table import TableReader
 from pgshapes.waiting.single_flight import SingleFlight
 
 RESOLVE_TIMEOUT_S: Final = 10.0
@@ -35,10 +37,8 @@ class Definitions:
     async def resolve(self, raw: RawShape) -> ResolvedShape:
         """What a definition means. Raises RequestError, NotNow, OwnerUnavailable."""
         known = self._known.get(raw)
-        if known is not None:
-            relation = self._relations.get((raw.schema, raw.table))
-            if relation is not None and relation.generation == known.relation_generation:
-                return known
+        if known is not None and find_changed(known, self._relations) is None:
+            return known
         try:
             return await self.flights.wait(raw, lambda: self._resolve(raw), RESOLVE_TIMEOUT_S)
         except TimeoutError:
@@ -67,3 +67,14 @@ class Definitions:
                 await self._link.connected()
         except TimeoutError:
             raise OwnerUnavailable("the owner cannot be reached") from None
+
+
+def find_changed(
+    shape: ResolvedShape, relations: TableReader[tuple[str, str], Relation]
+) -> RelationVersion | None:
+    """The first relation of a shape that is not, or no longer, what the shape was checked against."""
+    for used in shape.relations:
+        relation = relations.get((used.schema, used.name))
+        if relation is None or relation.generation != used.generation:
+            return used
+    return None

@@ -25,6 +25,7 @@ from pgshapes.model.subset import Subset
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals
 from pgshapes.postgres.subset import SubsetQuery, SubsetSelection, SubsetSource, TakenSubset
+from pgshapes.shape_cache.definitions import find_changed
 from pgshapes.tables.calls import Call, InvalidateRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import OwnerLink
 from pgshapes.waiting.batch import BatchQueue
@@ -77,11 +78,11 @@ class SubsetSnapshots:
         await self._source.close()
 
     def _relation(self, shape: ResolvedShape) -> Relation:
-        name = (shape.definition.schema, shape.definition.table)
-        relation = self._link.tables.relations.get(name)
-        if relation is None or relation.generation != shape.relation_generation:
-            raise SchemaChanged(f'table "{name[0]}"."{name[1]}" was changed')
-        return relation
+        relations = self._link.tables.relations
+        changed = find_changed(shape, relations)
+        if changed is not None:
+            raise SchemaChanged(f'table "{changed.schema}"."{changed.name}" was changed')
+        return relations[shape.definition.schema, shape.definition.table]
 
     async def _answer(self, plan: _Plan, until: Lsn) -> bytes:
         # Asked before the snapshot is taken: what the owner has forgotten by then, some earlier snapshot saw.

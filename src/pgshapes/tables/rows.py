@@ -13,7 +13,8 @@ class ShapeRow(NamedTuple):
     """A row of `shapes`, by handle."""
 
     comparable: bytes
-    relation_oid: int
+    relation_oids: tuple[int, ...]
+    """The relations of its definition; the first is the table itself."""
     state: ShapeState
 
 

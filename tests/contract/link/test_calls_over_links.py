@@ -18,15 +18,17 @@ from pgshapes.errors import (
     SchemaChanged,
     SourceError,
 )
-from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
+from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition
 from pgshapes.tables.calls import Call, Reply, ResolveShape
 from pgshapes.tables.mailbox import CallContext, Outcome
 
 RAW = RawShape("public", "items", "a = $1", (("1", "x"),), ("id",))
 RESOLVED = ResolvedShape(
-    ShapeDefinition(16384, "public", "items", ("id",), ("a", "id"), "a = 'x'", False, "full", "full"),
+    ShapeDefinition(
+        (16384, 16390), "public", "items", ("id",), ("a", "id"), "a = 'x'", False, "full", "full"
+    ),
     b"\x00\xff",
-    3,
+    (RelationVersion(16384, "public", "items", 3), RelationVersion(16390, "s", "members", -5)),
     b'{"id":{"type":"int4"}}',
 )
 

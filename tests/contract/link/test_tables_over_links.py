@@ -21,7 +21,7 @@ async def test_every_kind_of_row_arrives_as_it_was_written(pair: Pair) -> None:
     with pair.tables.transaction():
         pair.tables.relations.put(("public", "items"), RELATION)
         pair.tables.handles.put(b"\x00comparable\xff", "h1")
-        pair.tables.shapes.put("h1", ShapeRow(b"\x00comparable\xff", 16384, ShapeState.RETIRING))
+        pair.tables.shapes.put("h1", ShapeRow(b"\x00comparable\xff", (16384,), ShapeState.RETIRING))
         pair.tables.tails.put("h1", Tail(Offset(2**64 - 1, 2**63 - 1), position=(12,)))
         pair.tables.creation_locks.put(b"c", CreationLock(CreationState.FAILED, 7, "no", "x"))
         pair.tables.status.put("lock", ConditionRow(False, "späte Fehler"))
@@ -32,7 +32,7 @@ async def test_every_kind_of_row_arrives_as_it_was_written(pair: Pair) -> None:
     assert isinstance(relation, Relation)
     assert (relation, relation.key_columns) == (RELATION, ("id",))
     assert seen.handles.get(b"\x00comparable\xff") == "h1"
-    assert seen.shapes["h1"] == ShapeRow(b"\x00comparable\xff", 16384, ShapeState.RETIRING)
+    assert seen.shapes["h1"] == ShapeRow(b"\x00comparable\xff", (16384,), ShapeState.RETIRING)
     tail = seen.tails["h1"]
     assert isinstance(tail, Tail) and isinstance(tail.latest, Offset)
     assert tail == Tail(Offset(2**64 - 1, 2**63 - 1), position=(12,))

@@ -75,7 +75,7 @@ def fill(tables: Tables, shapes: int) -> None:
     for number in range(shapes):
         handle, comparable = f"handle-{number}", f"comparable {number}".encode() * 10
         tables.handles.put(comparable, handle)
-        tables.shapes.put(handle, ShapeRow(comparable, 1, ShapeState.LIVE))
+        tables.shapes.put(handle, ShapeRow(comparable, (1,), ShapeState.LIVE))
         tables.tails.put(handle, Tail(Offset(number, 0), position=(number,)))
 
 
@@ -193,7 +193,7 @@ async def test_a_reader_that_stops_reading_is_cut_and_nobody_else(unix_pair: Pai
     async with raw_caller(socket_path) as stopped:
         await stopped.follow()
         await eventually(lambda: all(feed.acknowledged >= 0 for feed in owner._connections))
-        tables.shapes.put("h", ShapeRow(b"c", 1, ShapeState.CREATING))
+        tables.shapes.put("h", ShapeRow(b"c", (1,), ShapeState.CREATING))
         tables.shapes.remove("h")
         await tables.acknowledged()
         assert tables.broadcast.cut_feeds == 1

@@ -325,8 +325,9 @@ async def resolved(house: House) -> ResolvedShape:
 
 async def test_a_table_that_is_known_to_have_changed(house: House) -> None:
     shape = await resolved(house)
-    for change in (shape.relation_generation + 1, shape.relation_generation - 1):
-        moved = shape._replace(relation_generation=change)
+    (items,) = shape.relations
+    for change in (items.generation + 1, items.generation - 1):
+        moved = shape._replace(relations=(items._replace(generation=change),))
         with pytest.raises(SchemaChanged):
             await house.subsets.subset(ITEMS, moved, Subset(), FIRST_SNAPSHOT_CHUNK)
     house.tables.relations.remove(("public", "items"))
@@ -340,4 +341,4 @@ async def test_a_table_that_changed_without_a_word(db: Connection, house: House)
     await db.execute("INSERT INTO items VALUES (1, 'x')")
     with pytest.raises(SchemaChanged):
         await house.subsets.subset(ITEMS, shape, Subset(where="id = 1"), FIRST_SNAPSHOT_CHUNK)
-    assert house.invalidated == [shape.definition.relation_oid]
+    assert house.invalidated == [shape.definition.table_oid]

@@ -19,7 +19,7 @@ from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
-from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
+from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition
 from pgshapes.model.subset import Subset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.store import LogSlice
@@ -33,7 +33,7 @@ CHUNK = b'[{"headers":{"control":"snapshot-end","xmin":"7","xmax":"7","xip_list"
 def resolved(raw: RawShape) -> ResolvedShape:
     """A definition as if the catalogue had agreed with all of it."""
     definition = ShapeDefinition(
-        relation_oid=1,
+        relation_oids=(1,),
         schema=raw.schema,
         table=raw.table,
         key_columns=("id",),
@@ -43,7 +43,8 @@ def resolved(raw: RawShape) -> ResolvedShape:
         replica=raw.replica,
         log=raw.log,
     )
-    return ResolvedShape(definition, repr(definition).encode(), 1, SCHEMA)
+    versions = (RelationVersion(1, raw.schema, raw.table, 1),)
+    return ResolvedShape(definition, repr(definition).encode(), versions, SCHEMA)
 
 
 def message(offset: Offset, **value: str) -> bytes:

@@ -63,7 +63,7 @@ def definition(
     """A checked definition; without `columns` all are selected."""
     selected = [one.name for one in table.columns] if columns is None else columns
     return ShapeDefinition(
-        table.oid,
+        (table.oid,),
         table.schema,
         table.name,
         table.key_columns,

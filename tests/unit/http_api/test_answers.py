@@ -17,7 +17,7 @@ from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
 
 SETTINGS: Final = HttpSettings(cache_max_age_s=7, cache_stale_age_s=8)
 CACHING: Final = Caching(7, 8, SETTINGS.sse_timeout_ms)
-DEFINITION: Final = ShapeDefinition(1, "public", "items", (), (), None, True, "default", "full")
+DEFINITION: Final = ShapeDefinition((1,), "public", "items", (), (), None, True, "default", "full")
 
 offsets = st.sampled_from([BEFORE_ALL, Offset(0, 0), AFTER_SNAPSHOT, Offset(5, 0), Offset(5, 2)])
 facts = st.builds(
@@ -38,7 +38,7 @@ def asked_for(facts: ShapeFacts) -> Asked:
     request = ShapeRequest(
         RawShape("public", "items"), facts.requested, None, facts.is_live, facts.is_sse, None, None
     )
-    shape = ResolvedShape(DEFINITION, b"", 0, facts.schema)
+    shape = ResolvedShape(DEFINITION, b"", (), facts.schema)
     return Asked(request, shape, facts.handle, [], facts.is_cacheable)
 
 

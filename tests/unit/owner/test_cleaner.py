@@ -46,7 +46,7 @@ class Scene:
         self.tables = Tables()
         self.disk = Disk()
         self.boundary = FlushBoundary(100)
-        self.tables.shapes.put("1", ShapeRow(b"c", 7, ShapeState.LIVE))
+        self.tables.shapes.put("1", ShapeRow(b"c", (7,), ShapeState.LIVE))
         self.tables.handles.put(b"c", "1")
         self.cleaner = ShapeCleaner(
             self.tables,

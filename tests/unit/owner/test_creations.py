@@ -42,7 +42,7 @@ class Owner:
             await turn.go_on()
         await self.gate(table)
         with self.tables.transaction():
-            self.tables.shapes.put(handle, ShapeRow(shape.comparable, 1, ShapeState.LIVE))
+            self.tables.shapes.put(handle, ShapeRow(shape.comparable, (1,), ShapeState.LIVE))
             self.tables.handles.put(shape.comparable, handle)
         return handle
 

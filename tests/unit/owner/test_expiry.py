@@ -32,7 +32,7 @@ class Clock:
 
 
 def put_shape(tables: Tables, handle: str, state: ShapeState = ShapeState.LIVE) -> None:
-    tables.shapes.put(handle, ShapeRow(handle.encode(), 1, state))
+    tables.shapes.put(handle, ShapeRow(handle.encode(), (1,), state))
 
 
 @pytest.fixture

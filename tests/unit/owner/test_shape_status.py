@@ -22,7 +22,7 @@ from pgshapes.tables.tables import Tables
 SHAPE = shape_of()
 RELATION = RelationData(1, "public", "items", "r", (), ("id",), 1)
 STORED = StoredShape(
-    "h", SHAPE.comparable, SHAPE.definition, RELATION, SnapshotVisibility(1, 1, (), Lsn(1)), None
+    "h", SHAPE.comparable, SHAPE.definition, (RELATION,), SnapshotVisibility(1, 1, (), Lsn(1)), {1: 7}
 )
 
 
@@ -61,7 +61,7 @@ class Scene:
 
 
 CALLS: dict[ShapeMove, Callable[[ShapeStatus], object]] = {
-    ShapeMove.ADD: lambda status: status.add_shape("h", SHAPE, RELATION),
+    ShapeMove.ADD: lambda status: status.add_shape("h", SHAPE, [RELATION]),
     ShapeMove.RESTORE: lambda status: status.restore([STORED]),
     ShapeMove.ACTIVATE: lambda status: status.activate("h"),
     ShapeMove.RETIRE: lambda status: status.retire(["h"]),
@@ -137,7 +137,7 @@ async def test_a_retiring_shape_has_no_handle_and_keeps_its_tail_until_it_is_rem
 
 async def test_the_handle_of_a_younger_shape_of_the_same_definition_stays() -> None:
     scene = scene_in(ShapeState.LIVE)
-    scene.status.add_shape("younger", SHAPE, RELATION)
+    scene.status.add_shape("younger", SHAPE, [RELATION])
     scene.status.retire(["h"])
     assert scene.tables.handles[SHAPE.comparable] == "younger"
 

@@ -62,7 +62,7 @@ class Link:
         """Have the shape ready."""
         with self.tables.transaction():
             self.tables.tails.put(handle, Tail())
-            self.tables.shapes.put(handle, ShapeRow(KEY, 1, ShapeState.LIVE))
+            self.tables.shapes.put(handle, ShapeRow(KEY, (1,), ShapeState.LIVE))
             self.tables.handles.put(KEY, handle)
 
     async def made(self, call: Call) -> Reply:

@@ -25,7 +25,7 @@ async def test_callers_tell_the_owner_what_they_read() -> None:
 
     link = InProcessLink(tables, handle)
     cache = UseTracking(link)
-    tables.shapes.put("a", ShapeRow(b"a", 1, ShapeState.LIVE))
+    tables.shapes.put("a", ShapeRow(b"a", (1,), ShapeState.LIVE))
     cache.tail("a")
     cache.tail("a")
     reporting = asyncio.create_task(cache.report_for_ever(interval_s=0.001))

@@ -14,7 +14,7 @@ from pgshapes import errors
 from pgshapes.errors import PgShapesError, RequestError, WireError
 from pgshapes.model.offset import Offset
 from pgshapes.model.relation import Column, Relation
-from pgshapes.model.shape import RawShape, ResolvedShape, ShapeDefinition
+from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
 from pgshapes.tables import frames
@@ -31,7 +31,10 @@ from pgshapes.tables.rows import ConditionRow, CreationLock, CreationState, Shap
 
 COLUMN = Column("id", 23, "int4", "b", -1, 0, None, True, 0, False)
 RESOLVED = ResolvedShape(
-    ShapeDefinition(1, "public", "t", ("id",), ("id",), None, True, "default", "full"), b"\xff", 2, b"{}"
+    ShapeDefinition((1,), "public", "t", ("id",), ("id",), None, True, "default", "full"),
+    b"\xff",
+    (RelationVersion(1, "public", "t", 2),),
+    b"{}",
 )
 ROWS = Rows(
     relations=[
@@ -39,7 +42,7 @@ ROWS = Rows(
         (("a", "b"), None),
     ],
     handles=[(b"\x00\xff", "h"), (b"", None)],
-    shapes=[("h", ShapeRow(b"\xff", 1, ShapeState.RETIRING))],
+    shapes=[("h", ShapeRow(b"\xff", (1,), ShapeState.RETIRING))],
     tails=[("h", Tail(Offset(2**64 - 1, 2**63 - 1), Offset(-1, 0), 2, True, (5, 1))), ("i", None)],
     creation_locks=[(b"c", CreationLock(CreationState.WAITING_FOR_TABLE_LOCK, 1))],
     status=[("s", ConditionRow(False, "x"))],
