@@ -1,8 +1,9 @@
-"""The settings of a server: where each comes from, what it may be, what it does.
+"""The settings of a server: their names, sources, allowed values and meanings.
 
-Not here: any use of a setting. Precedence: command line, `PGSHAPES_<NAME>`, then the name that Electric
-deployments use; an empty variable counts as absent. Invariant: a `Settings` that exists is complete and
-consistent; whatever is wrong is a ConfigError with one line that says what to do. Settings are frozen.
+A value comes from the command line, then from `PGSHAPES_<NAME>`, then from the variable that Electric
+deployments use. An empty variable counts as not set. Invariant: a `Settings` object is complete and
+consistent. Anything else raises ConfigError with one line that says what to do. Settings are frozen; the code
+that uses them is elsewhere.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from pgshapes.errors import ConfigError
 
 
 class Setting(NamedTuple):
-    """What is known of one field of `Settings`; the documentation is made from this."""
+    """The description of one field of `Settings`. `docs/configuration.md` is generated from these."""
 
     name: str
     about: str
     parse: Callable[[str], Any]
     also: tuple[str, ...]
-    """Further environment variables, after `PGSHAPES_<NAME>`, the first that is set wins."""
+    """Further environment variables, tried in order after `PGSHAPES_<NAME>`."""
     shown_default: str
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The environment variables that set it, the strongest first."""
+        """The environment variables that set it, in order of precedence."""
         return (f"PGSHAPES_{self.name.upper()}", *self.also)
 
     @property
@@ -88,7 +89,7 @@ _LIMITS: Final = ConcurrencyLimits()
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Settings:
-    """Everything that can be set about a server. Raises ConfigError when the parts do not fit together."""
+    """All settings of a server. Raises ConfigError when they contradict each other."""
 
     database_url: str = _setting(
         "Connection URI of the database, `postgresql://user:password@host:5432/database`. Its user needs the"
@@ -97,29 +98,30 @@ class Settings:
         also=("DATABASE_URL",),
     )
     pooled_database_url: str | None = _setting(
-        "Connection URI for snapshot queries, for instance of a transaction pooler before the same primary.",
+        "Connection URI for snapshot queries, for example of a transaction pooler in front of the same"
+        " primary.",
         parse_database_url,
         None,
         also=("ELECTRIC_POOLED_DATABASE_URL", "ELECTRIC_QUERY_DATABASE_URL"),
         shown="`database_url`",
     )
     db_pool_size: int = _setting(
-        "Connections for administration and snapshot queries together. The replication connection is extra;"
-        " so are those for subset snapshots: a quarter as many over all HTTP processes, in each at least 1"
-        " and at most 4.",
+        "Number of connections for administration and snapshot queries together. The replication connection"
+        " is not included, and neither are the connections for subset snapshots: the HTTP processes share a"
+        " quarter of this number for those, at least 1 and at most 4 in each process.",
         parse_positive,
         20,
         also=("ELECTRIC_DB_POOL_SIZE",),
     )
     secret: str | None = _setting(
-        "What requests on `/v1/shape` must give as `secret`. Either this or `insecure`.",
+        "Value that requests to `/v1/shape` must send as `secret`. Set either this or `insecure`.",
         parse_text,
         None,
         also=("ELECTRIC_SECRET",),
         shown="none",
     )
     insecure: bool = _setting(
-        "Serve without a secret: whoever reaches the port may read every table.",
+        "Serve without a secret: any client that can reach the port can read every table.",
         parse_boolean,
         False,
         also=("ELECTRIC_INSECURE",),
@@ -127,23 +129,23 @@ class Settings:
     )
     host: str = _setting("Address to listen on.", parse_text, "0.0.0.0")
     port: int = _setting(
-        "Port to listen on; 0 takes any that is free.", parse_port, 3000, also=("ELECTRIC_PORT",)
+        "Port to listen on; 0 selects a free port.", parse_port, 3000, also=("ELECTRIC_PORT",)
     )
     prometheus_port: int | None = _setting(
-        "Port of a listener of its own for `/metrics`.",
+        "Port of the separate listener for `/metrics`.",
         parse_port,
         None,
         also=("ELECTRIC_PROMETHEUS_PORT",),
         shown="none",
     )
     workers: int = _setting(
-        "HTTP processes beside the replicator; 0 runs everything in one process.",
+        "Number of HTTP processes in addition to the replicator; 0 runs everything in one process.",
         parse_count,
         _default_workers,
         shown="cores − 1, at least 1",
     )
     storage_dir: Path = _setting(  # noqa: RUF009 - it makes a field
-        "Directory of the shape logs and of the catalogue.",
+        "Directory for the shape logs and the catalogue.",
         Path,
         _STORAGE_DIR,
         also=("ELECTRIC_STORAGE_DIR",),
@@ -157,13 +159,13 @@ class Settings:
         shown="false",
     )
     cache_max_age_s: int = _setting(
-        "`max-age` of answers that are not live, in seconds.",
+        "`max-age` of responses to requests that are not live, in seconds.",
         parse_count,
         60,
         also=("ELECTRIC_CACHE_MAX_AGE",),
     )
     cache_stale_age_s: int = _setting(
-        "`stale-while-revalidate` of answers that are not live, in seconds.",
+        "`stale-while-revalidate` of responses to requests that are not live, in seconds.",
         parse_count,
         300,
         also=("ELECTRIC_CACHE_STALE_AGE",),
@@ -181,40 +183,43 @@ class Settings:
         also=("ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD",),
     )
     max_concurrent_requests: ConcurrencyLimits = _setting(  # noqa: RUF009 - it makes a field
-        f"Requests under way at once: JSON, `{_LIMITS.as_json()}`.",
+        f"Maximum number of requests in flight, by kind. A JSON object: `{_LIMITS.as_json()}`.",
         parse_concurrency_limits,
         _LIMITS,
         also=("ELECTRIC_MAX_CONCURRENT_REQUESTS",),
         shown=_LIMITS.as_json(),
     )
     max_shapes: int | None = _setting(
-        "Shapes to keep; the least recently used go first.",
+        "Maximum number of shapes to keep; the least recently used are removed first.",
         parse_positive,
         None,
         also=("ELECTRIC_MAX_SHAPES", "ELECTRIC_EXPERIMENTAL_MAX_SHAPES"),
         shown="unlimited",
     )
     max_txn_size_bytes: int = _setting(
-        "Accepted for deployments of the original, without effect: transactions of any size are taken.",
+        "Accepted for compatibility with Electric deployments and ignored: transactions of any size are"
+        " processed.",
         parse_size_bytes,
         250 * 2**20,
         also=("ELECTRIC_EXPERIMENTAL_MAX_TXN_SIZE",),
     )
     replication_stream_id: str = _setting(
-        "Suffix of the names of the publication and of the replication slot: one per server on a database.",
+        "Suffix of the names of the publication and the replication slot. Each server on a Postgres"
+        " cluster needs its own.",
         parse_stream_id,
         "default",
         also=("ELECTRIC_REPLICATION_STREAM_ID",),
     )
     cleanup_replication_slots_on_shutdown: bool = _setting(
-        "Use a temporary replication slot: nothing is left behind in Postgres, every start begins anew.",
+        "Use a temporary replication slot. Postgres drops it on shutdown, so every start recreates all"
+        " shapes.",
         parse_boolean,
         False,
         also=("CLEANUP_REPLICATION_SLOTS_ON_SHUTDOWN",),
         shown="false",
     )
     manual_table_publishing: bool = _setting(
-        "Never alter the publication or a table's replica identity; only check that they are right.",
+        "Never alter the publication or the replica identity of a table; only check that they are correct.",
         parse_boolean,
         False,
         also=("ELECTRIC_MANUAL_TABLE_PUBLISHING",),
@@ -240,7 +245,7 @@ class Settings:
         return f"Settings({shown})"
 
     def redacted(self) -> dict[str, Any]:
-        """The fields by name, without secret and passwords."""
+        """The fields by name, with the secret and passwords masked."""
         values = {setting.name: getattr(self, setting.name) for setting in settings()}
         values["secret"] = None if self.secret is None else "***"
         for name in ("database_url", "pooled_database_url"):
@@ -249,7 +254,10 @@ class Settings:
 
     @classmethod
     def load(cls, env: Mapping[str, str], flags: Mapping[str, str | bool | None] | None = None) -> Settings:
-        """Settings from the environment and from command line options (by field name; None is absent)."""
+        """Settings from the environment and command line options (by field name; None means not given).
+
+        Raises ConfigError.
+        """
         given: dict[str, Any] = {}
         for setting in settings():
             source, text = _find(setting, env, flags or {})

@@ -1,8 +1,7 @@
-"""What the text of a setting may be: from text to value.
+"""Parsers for the values of settings. Pure.
 
-Not here: which setting takes what (`config.py`). Pure: every parser gives the value, or raises ValueError
-with a text that goes after the setting's name and says what would be right. It never repeats what may be
-secret.
+Every parser returns the value, or raises ValueError with a text that follows the setting's name and says what
+is allowed. The text never contains the value, which may be secret. `config.py` assigns parsers to settings.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 
 class ConcurrencyLimits(NamedTuple):
-    """How many requests may be under way at once."""
+    """The maximum numbers of requests in flight."""
 
     initial: int = 300
-    """Requests that may cause work: without a handle, or with one that is not known."""
+    """Requests that may cause work: without a handle, or with an unknown one."""
     existing: int = 10_000
     """Requests on shapes that exist, held long polls included."""
 
     def as_json(self) -> str:
-        """The text of the setting."""
+        """The value as text for the setting."""
         return json.dumps(self._asdict())
 
 
 def parse_text(text: str) -> str:
-    """The text itself."""
+    """Return the text unchanged."""
     return text
 
 
 def parse_boolean(text: str) -> bool:
-    """`true`, `1`, `yes`, `on` or their opposites."""
+    """True for `true`, `1`, `yes` and `on`; False for `false`, `0`, `no` and `off`."""
     lowered = text.strip().lower()
     if lowered in ("true", "1", "yes", "on"):
         return True
@@ -58,7 +57,7 @@ def parse_positive(text: str) -> int:
 
 
 def parse_port(text: str) -> int:
-    """A TCP port; 0 takes any that is free."""
+    """A TCP port; 0 selects a free port."""
     if text.startswith(("tcp://", "udp://")):
         raise ValueError(
             "is a service link of Kubernetes, not a port: rename the service or set enableServiceLinks: false"
@@ -81,12 +80,12 @@ _BYTES_PER_UNIT: Final = {
 
 
 def parse_duration_ms(text: str) -> int:
-    """Milliseconds from a number with `ms`, `msec`, `s`, `sec`, `m` or `min`, or without a unit."""
+    """Milliseconds from a number with `ms`, `msec`, `s`, `sec`, `m` or `min`; the default unit is `ms`."""
     return _scale(text, _MS_PER_UNIT, "must be a duration such as 20000, 20s or 1min")
 
 
 def parse_size_bytes(text: str) -> int:
-    """Bytes from a number with `KB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`; a bare number is bytes."""
+    """Bytes from a number with `KB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`; the default unit is bytes."""
     return _scale(text, _BYTES_PER_UNIT, "must be a size such as 10485760, 10MiB or 1GB")
 
 
@@ -98,7 +97,7 @@ def _scale(text: str, units: Mapping[str, int], complaint: str) -> int:
 
 
 def parse_concurrency_limits(text: str) -> ConcurrencyLimits:
-    """Both limits from a JSON object with exactly those keys."""
+    """Both limits, from a JSON object with exactly the keys `initial` and `existing`."""
     complaint = f"must be JSON with both keys, such as {ConcurrencyLimits().as_json()}"
     try:
         limits = json.loads(text)
@@ -112,14 +111,16 @@ def parse_concurrency_limits(text: str) -> ConcurrencyLimits:
 
 
 def parse_stream_id(text: str) -> str:
-    """A suffix for the publication and the slot: what Postgres allows in a slot's name, in lower case."""
+    """A suffix for the names of the publication and the slot: characters that Postgres allows in slot names,
+    in lower case.
+    """
     lowered = text.strip().lower()
     if not re.fullmatch(r"[a-z0-9_]{1,40}", lowered):
         raise ValueError("must be 1 to 40 letters, digits or underscores")
     return lowered
 
 
-# Names that Electric takes too, as the level of Python's logging that comes nearest.
+# Includes the names that Electric accepts, each with the nearest level of Python's logging.
 _LOG_LEVELS: Final = {
     "debug": "debug",
     "info": "info",
@@ -145,7 +146,7 @@ _SSL_MODES: Final = ("disable", "allow", "prefer", "require")
 
 
 def parse_database_url(text: str) -> str:
-    """A connection URI (manual: libpq, Connection URIs) that the server can work with."""
+    """A connection URI (Postgres manual: libpq, Connection URIs) with a user name and a supported sslmode."""
     try:
         url = urlsplit(text.strip())
         options = dict(parse_qsl(url.query, keep_blank_values=True))
