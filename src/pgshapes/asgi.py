@@ -1,7 +1,7 @@
 """The application to mount in a server or a framework: `create_app`.
 
-Owner and callers run in the event loop of the process that opens the application's lifespan, so exactly one
-process of a database may do so; a second one fails to start with a message that says which.
+The owner and the callers run in the event loop of the process that opens the application's lifespan, so only
+one process per database may open it. A second one fails to start.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Every error of pgshapes, by three questions: whose fault, does waiting help, who must act.
+"""The exceptions that pgshapes raises.
 
-`PgShapesError.code` is stable and goes over links and wires. 409 is a decision of the protocol, not an error.
+The class says whose fault an error is, whether waiting helps, and who has to act. `PgShapesError.code` is
+stable: it is sent over links between processes and to clients. A 409 is a regular response of the protocol,
+not an error.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 
 class PgShapesError(Exception):
-    """Root of all errors that pgshapes raises on purpose."""
+    """The base class of all errors that pgshapes raises deliberately."""
 
     code: ClassVar[str] = "internal"
 
@@ -20,15 +22,15 @@ class PgShapesError(Exception):
 
 
 class ConfigError(PgShapesError):
-    """The settings, or what they point at, cannot work. At start-up only: one line, exit code 2."""
+    """The settings, or the things they refer to, cannot be used. At start-up only: one line, exit code 2."""
 
     code = "config"
 
 
 class RequestError(PgShapesError):
-    """The client's fault: 4xx.
+    """The request is wrong, so the client has to change it: 4xx.
 
-    `errors` maps a field to its texts and becomes `{"message": …, "errors": {…}}`.
+    `errors` maps a field to its messages; the body is then `{"message": …, "errors": {…}}`.
     """
 
     code = "request"
@@ -45,11 +47,11 @@ class RequestError(PgShapesError):
 
 
 UNVERIFIED_TEXT: Final = "Cannot connect to the database to verify the shape. Please try again later."
-"""What a `NotNow` says when a definition could not be checked."""
+"""The message of a `NotNow` for a definition that could not be checked."""
 
 
 class NotNow(PgShapesError):
-    """The right request at the wrong moment: 503 with `retry-after`."""
+    """The request is valid, but cannot be answered now: 503 with `retry-after`."""
 
     code = "not_now"
 
@@ -57,35 +59,35 @@ class NotNow(PgShapesError):
         super().__init__(message, retry_after_s=retry_after_s, known=known)
         self.retry_after_s = retry_after_s
         self.known = known
-        """Whether the answer carries `electric-internal-known-error: true`."""
+        """Whether the response has the header `electric-internal-known-error: true`."""
 
 
 class NotReady(NotNow):
-    """The service is starting or waits for its lock."""
+    """The service is starting or waiting for its lock."""
 
     code = "not_ready"
 
 
 class Overloaded(NotNow):
-    """Admission was refused."""
+    """The maximum number of requests in flight is reached."""
 
     code = "concurrent_request_limit_exceeded"
 
 
 class CreationFailed(NotNow):
-    """A shape could not be created; every waiter hears the reason."""
+    """A shape could not be created. Every request that waits for it gets this error."""
 
     code = "creation_failed"
 
 
 class SchemaChanged(PgShapesError):
-    """The table changed while a shape on it was being made: the client refetches (409 without a handle)."""
+    """The table changed while a shape on it was created: the client refetches (409 without a handle)."""
 
     code = "schema_changed"
 
 
 class SourceError(PgShapesError):
-    """Postgres refused or failed. `action` says what helps: retry, wait, invalidate or operator."""
+    """Postgres rejected a command or failed. `action` is one of retry, wait, invalidate and operator."""
 
     code = "source"
 
@@ -102,7 +104,9 @@ class OwnerUnavailable(SourceError):
 
 
 class ReplicaIdentityNotFull(SourceError):
-    """A row of this table changed without its old values: nobody can tell any more which shapes it was in."""
+    """A row of this table changed and Postgres did not send its old values, so it is not known which shapes
+    contained it.
+    """
 
     code = "replica_identity_not_full"
 
@@ -116,18 +120,18 @@ class ReplicaIdentityNotFull(SourceError):
 
 
 class WireError(PgShapesError):
-    """Bytes from Postgres that cannot be read: stop, confirm nothing."""
+    """Bytes from Postgres that cannot be decoded: the session stops and acknowledges nothing."""
 
     code = "wire"
 
 
 class StorageError(PgShapesError):
-    """A shape's files are missing or damaged: that shape is dropped, nobody else is affected."""
+    """The files of a shape are missing or damaged: that shape is dropped, other shapes are not affected."""
 
     code = "storage"
 
 
 class DiskFull(StorageError):
-    """The storage directory is full: stop accepting, lose nothing."""
+    """The storage directory is full: new data is not accepted, existing data is kept."""
 
     code = "disk_full"
