@@ -1,18 +1,19 @@
-"""Admission: whether a request may begin, decided before anything is parsed.
+"""Admission control: limits the number of requests in flight, before a request's parameters are validated.
 
-Nothing here is awaited: counters that this process can read. Invariants: no more permits are in use than the
-limits say, over all processes of the instance; a permit is returned exactly once, however often it is
-released; refusing costs no more than admitting. Each process has one `AdmissionControl` and is its only
+Admission never waits: it reads counters in memory. Invariants: the number of permits in use does not exceed
+the limits over all processes of the instance; a permit is returned once, however often it is released;
+refusing a request costs no more than admitting it. Each process has one `AdmissionControl` and is its only
 writer.
 
-`LocalCounts` is for one process, `SharedCounts` for several: a small file that each maps, with one slot per
-process. A slot is written by the one process that has it; every process reads the sum. Two processes that
+`LocalCounts` counts for one process, `SharedCounts` for several: a small file that all processes map, with
+one slot per process. Only the process of a slot writes it; every process reads the sum. Two processes that
 count at the same moment may both see the other's permit and both refuse, or, within the time of one memory
-access, both miss it: the limit is exceeded by at most one per process. A process that dies leaves its slot as
-it was, so the process that takes its place resets the slot first.
+access, both miss it: the limit can be exceeded by one per process. A process that dies leaves its slot
+unchanged, so the slot is reset before the next process uses it.
 
-A refused request is told when to retry: each refusal takes the next place in a queue that moves at the
-measured rate of completions, so `retry-after` grows with load and spreads those that were refused together.
+A refused request gets a `retry-after`: each refusal takes the next place in a queue that advances at the
+measured rate of completions. So `retry-after` grows with load, and requests refused together retry at
+different times.
 """
 
 from __future__ import annotations
@@ -33,40 +34,40 @@ from pgshapes.gates.time_limits import CREATION_TIMEOUT_S
 
 SHORTEST_S: Final = 1
 LONGEST_S: Final = 60
-"""Longer than a long poll: by then every place has changed hands."""
+"""Longer than a long poll: every permit has been returned by then."""
 JITTER: Final = 0.25
 WINDOW_S: Final = 5.0
-"""Completions count for about this long."""
+"""The time constant of the average: completions count for about this long."""
 SLOWEST_TURNOVER_S: Final = CREATION_TIMEOUT_S
-"""By then all places have changed hands, whatever was measured: no caller waits longer for a creation."""
+"""All permits are assumed to be returned within this time: no request waits longer for a creation."""
 COUNTED_AT_ONCE: Final = 64
-"""Completions are counted one by one and weighed together: every request ends with one."""
+"""Completions are added to the average in groups of this size, because every request ends with one."""
 
 
 class RetryQueue:
-    """The line of those who were refused one kind of permit."""
+    """The queue of requests that were refused one kind of permit; computes their `retry-after`."""
 
     def __init__(self, limit: int, *, random: Callable[[], float] = _random.random) -> None:
         self._slowest_rate = max(limit, 1) / SLOWEST_TURNOVER_S
         self._random = random
         self.completions = 0
-        """Permits given back and not weighed yet. For whoever gives them back."""
+        """Returned permits that are not in the average yet; the code that returns permits increments this."""
         self._weight = 0.0
         self._weighed_at = -math.inf
         self._end = -math.inf
 
     def count_completions(self, now: float) -> None:
-        """Weigh `completions` as of `now` (seconds of any steady clock)."""
+        """Add `completions` to the average at `now` (seconds of a monotonic clock)."""
         self._weight = self._faded(now) + self.completions
         self._weighed_at = now
         self.completions = 0
 
     def rate(self, now: float) -> float:
-        """Completions per second of late, never less than the slowest turnover makes."""
+        """Recent completions per second; at least the rate that `SLOWEST_TURNOVER_S` implies."""
         return max(self._faded(now) / WINDOW_S, self._slowest_rate)
 
     def take_place(self, now: float) -> int:
-        """Whole seconds after which a request that is refused at `now` should come back."""
+        """The seconds after which a request that is refused at `now` should be retried, as a whole number."""
         self.count_completions(now)
         self._end = max(self._end, now) + 1 / self.rate(now)
         wait_s = min(SHORTEST_S + self._end - now, LONGEST_S)
@@ -78,22 +79,22 @@ class RetryQueue:
 
 
 class Kind(Enum):
-    """What a permit stands for."""
+    """The two kinds of permits, with separate limits."""
 
     INITIAL = "initial"
-    """Work: a look-up or a creation."""
+    """For a request that does work: a look-up or a creation."""
     EXISTING = "existing"
-    """A request in flight: reading, or waiting for what somebody else does."""
+    """For a request that reads, or waits for the work of another request."""
 
     place: int
-    """Number of the kind, for lists: every request counts, and hashing a member costs more than counting."""
+    """Index of the kind in lists: hashing an enum member costs more than counting a permit."""
 
     def __init__(self, word: str) -> None:
         self.place = len(type(self))
 
 
 class PermitCounts(Protocol):
-    """Counters that one process changes and sees the sum of."""
+    """Counters of permits: a process changes its own and reads the sum over all processes."""
 
     def take(self, kind: Kind, limit: int) -> bool:
         """Count one more in this process, unless there are `limit` over all processes."""
@@ -109,7 +110,7 @@ class PermitCounts(Protocol):
 
 
 class LocalCounts:
-    """Counts of a process that is alone."""
+    """Counts for an instance with one process."""
 
     def __init__(self) -> None:
         self._counts = [0] * len(Kind)
@@ -140,7 +141,7 @@ _WORD_BYTES: Final = 8
 
 
 class SharedCounts:
-    """One process's view of the file of counts."""
+    """Counts in a file that several processes map; this process writes one slot of it."""
 
     def __init__(self, path: Path, slot: int) -> None:
         """Raises ConfigError when the file cannot be mapped or has no such slot."""
@@ -153,7 +154,7 @@ class SharedCounts:
 
     @staticmethod
     def create(path: Path, slots: int) -> None:
-        """Make the file, all zero, for `slots` processes; in place of one that was there."""
+        """Create the file for `slots` processes with all counts zero; replaces an existing file."""
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
         descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
         try:
@@ -164,7 +165,7 @@ class SharedCounts:
 
     @staticmethod
     def reset(path: Path, slot: int) -> None:
-        """Forget what the dead process of `slot` held. Only when it is dead."""
+        """Set the counts of `slot` to zero. The process of the slot must have ended."""
         counts = SharedCounts(path, slot)
         try:
             counts.forget()
@@ -194,7 +195,7 @@ class SharedCounts:
         return sum(self._words[kind.place :: _KINDS])
 
     def forget(self) -> None:
-        """Count nothing in our slot."""
+        """Set the counts of our slot to zero."""
         for kind in Kind:
             self._words[self._base + kind.place] = 0
 
@@ -214,13 +215,13 @@ def _map(path: Path) -> mmap.mmap:
 
 _LIMITS: Final = ConcurrencyLimits()
 WORK_FROM_S: Final = 0.001
-"""An *initial* permit that is given back sooner stood for no work: its holder found the shape there, or
-joined others. A thousand of those say nothing about when a place is free.
+"""An *initial* permit that is returned sooner was not used for work: its request found an existing shape, or
+joined another request. Such a permit does not count as a completion.
 """
 
 
 class AdmissionControl:
-    """Hands out permits within the limits."""
+    """Grants permits up to the limits."""
 
     def __init__(
         self,
@@ -230,7 +231,7 @@ class AdmissionControl:
         counts: PermitCounts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`counts` are those of this process alone unless given; `clock` is any steady one."""
+        """`counts` defaults to counts of this process alone; `clock` is monotonic, in seconds."""
         self._limits = _by_kind(initial_limit, existing_limit)
         self._lines = [RetryQueue(limit) for limit in self._limits]
         self._refused = [0] * len(Kind)
@@ -238,33 +239,33 @@ class AdmissionControl:
         self._clock = clock
 
     def limit(self, kind: Kind) -> int:
-        """How many permits may be out, over all processes."""
+        """The maximum number of permits in use over all processes."""
         return self._limits[kind.place]
 
     def in_use(self, kind: Kind) -> int:
-        """Permits that are out, over all processes."""
+        """The number of permits in use over all processes."""
         return self._counts.total(kind)
 
     def own(self, kind: Kind) -> int:
-        """Those of them that this process has given out."""
+        """The number of permits in use that this process has granted."""
         return self._counts.own(kind)
 
     def refused(self, kind: Kind) -> int:
-        """How often this process has refused one."""
+        """The number of permits that this process has refused."""
         return self._refused[kind.place]
 
     def acquire(self, kind: Kind) -> Permit:
-        """A permit. Raises Overloaded when the limit is reached."""
+        """Grant a permit. Raises Overloaded when the limit is reached."""
         if not self._counts.take(kind, self._limits[kind.place]):
             raise self._refusal(kind)
         return Permit(self, kind, self._clock() if kind is Kind.INITIAL else 0.0)
 
     def take(self, kind: Kind) -> bool:
-        """Count one more, unless the limit is reached. For permits."""
+        """Count one more permit unless the limit is reached; False if it is. Called by `Permit`."""
         return self._counts.take(kind, self._limits[kind.place])
 
     def give_back(self, kind: Kind, since: float) -> None:
-        """Count one less. For permits; `since` is when an *initial* one was given out."""
+        """Count one permit less. Called by `Permit`; `since` is when an *initial* one was granted."""
         self._counts.give_back(kind)
         if kind is Kind.INITIAL and self._clock() - since < WORK_FROM_S:
             return
@@ -299,9 +300,9 @@ class Permit:
         self._control: AdmissionControl | None = control
 
     def swap_to_existing(self) -> bool:
-        """Turn an *initial* permit into an *existing* one if there is one; False keeps the old kind.
+        """Exchange an *initial* permit for an *existing* one; return whether it is an *existing* one now.
 
-        True also when it is one already; False when it was released.
+        At the limit of *existing* permits it keeps its kind. False for a released permit.
         """
         if self._control is None:
             return False
@@ -314,7 +315,7 @@ class Permit:
         return True
 
     def release(self) -> None:
-        """Give it back; a second time does nothing."""
+        """Return the permit; a second call does nothing."""
         control, self._control = self._control, None
         if control is not None:
             control.give_back(self.kind, self._since)

@@ -1,8 +1,7 @@
-"""The named conditions of readiness and what follows from them (docs/protocol.md). Pure.
+"""The conditions of readiness, and the service level that follows from them (docs/protocol.md). Pure.
 
-Not the waiting: that is `readiness`. Invariant: readiness is a function of the rows of the table
-`status`, and a condition without a row is not met. `Conditions` is the owner's pen; nobody else writes that
-table.
+Waiting for a level is in `readiness`. Invariant: readiness is a function of the rows of the table `status`,
+and a condition without a row is not met. Only the owner writes that table, with `Conditions`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from pgshapes.tables.table import Table, TableReader
 
 
 class Condition(Enum):
-    """What must be so before the service can do everything; the value is its row in `status`.
+    """A condition that must be met before the service is active; the value is its key in `status`.
 
-    In the order in which the first unmet one is told to clients.
+    The error message to clients names the first unmet one, in this order.
     """
 
     LOCK_ACQUIRED = "lock_acquired"
@@ -31,7 +30,7 @@ class Condition(Enum):
 
 
 class Level(Enum):
-    """How much the service can do."""
+    """What the service can do: nothing, serve known shapes, or everything."""
 
     STARTING = "starting"
     READ_ONLY = "read_only"
@@ -39,7 +38,7 @@ class Level(Enum):
 
 
 class ServiceStatus(Enum):
-    """The service in one word, for `/v1/health`."""
+    """The status that `/v1/health` returns."""
 
     STARTING = "starting"
     WAITING = "waiting"
@@ -56,7 +55,7 @@ TIMEOUT_TEXTS: Final = {
     Condition.SUPERVISOR_PROCESSES_READY: "Timeout waiting for stack restart",
     Condition.INTEGRITY_CHECKS_PASSED: "Timeout waiting for integrety checks",
 }
-"""As clients know them, the misspelling included."""
+"""The messages that Electric's clients know, with the original misspelling."""
 
 _REPLICATION_ADVICE: Final = (
     ". Check that you don't have pending transactions in the database. Electric has to wait for all pending "
@@ -67,35 +66,35 @@ StatusTable = TableReader[str, ConditionRow]
 
 
 class Conditions:
-    """The owner's side: sets what is met and why not."""
+    """Writes the conditions; for the owner only."""
 
     def __init__(self, status: Table[str, ConditionRow]) -> None:
         self._status = status
 
     def meet(self, condition: Condition) -> None:
-        """The condition holds now."""
+        """Set the condition to met."""
         self._status.put(condition.value, ConditionRow(True))
 
     def unmeet(self, condition: Condition, error: str | None = None) -> None:
-        """It does not hold, or not any more; `error` is told to those who wait for it in vain."""
+        """Set the condition to not met; `error` becomes part of the message when a wait for it times out."""
         self._status.put(condition.value, ConditionRow(False, error))
 
 
 def is_met(status: StatusTable, condition: Condition) -> bool:
-    """Whether the condition holds."""
+    """Whether the condition is met."""
     row = status.get(condition.value)
     return row is not None and row.is_met
 
 
 def level_of(status: StatusTable, *, is_following: bool = True) -> Level:
-    """How much can be done. Whoever does not follow the owner can only read what is there."""
+    """The service level. A process without a connection to the owner can only serve known shapes."""
     if is_following and all(is_met(status, condition) for condition in Condition):
         return Level.ACTIVE
     return Level.READ_ONLY if is_met(status, Condition.SHAPE_METADATA_READY) else Level.STARTING
 
 
 def service_status_of(status: StatusTable, *, is_following: bool = True) -> ServiceStatus:
-    """The service's word: waiting is having the shapes but not the lock."""
+    """The status for `/v1/health`: `waiting` when shapes are loaded but the lock is not held."""
     level = level_of(status, is_following=is_following)
     if level is Level.READ_ONLY and not is_met(status, Condition.LOCK_ACQUIRED):
         return ServiceStatus.WAITING
@@ -110,7 +109,7 @@ _WORDS: Final = {
 
 
 def timeout_text(status: StatusTable) -> str:
-    """What a client is told that has waited in vain: the first unmet condition, and its error if any."""
+    """The message to a client after a timeout: the first unmet condition, and its error if any."""
     unmet = (condition for condition in Condition if not is_met(status, condition))
     condition = next(unmet, Condition.SUPERVISOR_PROCESSES_READY)
     row = status.get(condition.value)

@@ -1,10 +1,10 @@
-"""Waiting until the service can do what a request needs, without a herd of its own at the moment when it can.
+"""Lets requests wait until the service can do what they need, and releases them without a burst of load.
 
-Not the conditions: those are rows that the owner writes (`conditions`). Few waiters park, and one task looks
-on behalf of all of them; when many are parked new ones poll, each at its own jittered times, until nobody is
-parked. Invariants: however many are parked, one poller works for them; when they may go, parked or polling,
-they are released a few per loop turn; who leaves leaves nothing behind. The level is computed once for each
-version of the table, because every request asks for it. State belongs to one monitor in one event loop.
+The conditions are rows that the owner writes (`conditions`). Waiters are parked, and one task checks the
+level for all of them. When many are parked, new waiters poll instead, with jitter, until no waiter is parked.
+Invariants: one poller serves all parked waiters; waiters are released a few per turn of the event loop; a
+waiter that is cancelled leaves no state behind. The level is computed once per version of the table, because
+every request reads it. State: one monitor, used in one event loop.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from pgshapes.waiting.notice import Notice
 from pgshapes.waiting.release_gate import ReleaseGate
 
 CONGESTED_FROM: Final = 1000
-"""Parked waiters above which new ones poll."""
+"""Number of parked waiters from which on new ones poll."""
 RELEASED_PER_TURN: Final = 50
-"""Each released waiter goes on with a request, a fraction of a millisecond: a turn stays well under 50 ms."""
+"""Each released waiter runs for a fraction of a millisecond, so a turn takes well under 50 ms."""
 RETRY_AFTER_S: Final = 5
 
 
 class Poll(Protocol):
-    """`poll_wait.until`, as far as it is used here."""
+    """The part of `poll_wait.until` that is used here."""
 
     def __call__(self, check: Callable[[], bool], timeout_s: float, /) -> Awaitable[bool]:
-        """True once `check` is. Raises TimeoutError."""
+        """Return True once `check` returns True. Raises TimeoutError."""
 
 
 class StatusMonitor:
-    """Reads the table `status` for requests: how much can be done, and waits for more."""
+    """Reads the service level from the table `status`, and lets requests wait for a higher one."""
 
     def __init__(
         self,
@@ -52,13 +52,13 @@ class StatusMonitor:
         is_following: Callable[[], bool] = lambda: True,
         poll: Poll = poll_wait.until,
     ) -> None:
-        """`is_following`: whether `status` is up to date."""
+        """`is_following` returns whether this process is connected to the owner, so `status` is current."""
         self.polling = 0
-        """Waiters that poll now."""
+        """The number of waiters that poll."""
         self.is_congested = False
         self._status = status
         self._level = level_of(status)
-        """The level of this version of `status`, for a process that follows the owner."""
+        """The level at `_version` of `status`, for a process that is connected to the owner."""
         self._version = status.version
         self._is_following = is_following
         self._poll = poll
@@ -71,11 +71,11 @@ class StatusMonitor:
 
     @property
     def parked(self) -> int:
-        """Waiters that are parked now."""
+        """The number of parked waiters."""
         return len(self._parked)
 
     def level(self) -> Level:
-        """How much can be done now."""
+        """The current service level."""
         if self._version != self._status.version:
             self._level, self._version = level_of(self._status), self._status.version
         if self._level is Level.ACTIVE and not self._is_following():
@@ -83,7 +83,7 @@ class StatusMonitor:
         return self._level
 
     def service_status(self) -> ServiceStatus:
-        """The word for `/v1/health`."""
+        """The status for `/v1/health`."""
         return service_status_of(self._status, is_following=self._is_following())
 
     async def wait_until(self, level: Level, timeout_s: float) -> None:
