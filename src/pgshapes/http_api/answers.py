@@ -1,7 +1,7 @@
-"""From what is asked and what was found to a whole response.
+"""Builds complete responses from a request and what was read for it.
 
-Not here: reading the log, waiting for it, the headers themselves (`headers`). Not pure: cursors are made of
-the wall clock and a random number, entity tags of answers without change of the monotonic clock.
+Reading and waiting are in `reads` and `live`, the individual headers in `headers`. Not pure: cursors depend
+on the wall clock and a random number, entity tags of responses without changes on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pgshapes.model.offset import Offset
 from pgshapes.model.shape import ResolvedShape
 
 CAPACITY: Final = 4096
-"""Some 2 KB each."""
+"""Entries of about 2 KB each."""
 
 
 class Asked(NamedTuple):
-    """A request whose shape and handle are settled."""
+    """A request, its resolved shape definition, and the handle to serve."""
 
     request: ShapeRequest
     shape: ResolvedShape
@@ -36,9 +36,9 @@ class Asked(NamedTuple):
 
 
 class Answers:
-    """Makes the responses of one application.
+    """Builds the responses of one application.
 
-    State: the headers of `CAPACITY` pieces; the least recently used go first.
+    State: a cache of the headers of `CAPACITY` pieces; the least recently used are evicted.
     """
 
     def __init__(self, settings: HttpSettings) -> None:
@@ -47,21 +47,21 @@ class Answers:
         self._kept_headers = lru_cache(CAPACITY)(partial(headers.shape_headers, caching=self._caching))
 
     def of_piece(self, asked: Asked, piece: Piece) -> Response:
-        """200 with a piece of the snapshot or of the log, or 304 for who has it already."""
+        """200 with a piece of the snapshot or the log, or 304 if the client has it already."""
         facts = self._facts(asked, piece.end, piece.is_up_to_date)
         if asked.if_none_match and self._is_known(asked, facts):
             return self._not_modified(asked, facts)
         return Response(200, self._with_cursor(asked, self._kept_headers(facts)), piece.body)
 
     def of_no_change(self, asked: Asked, latest: Offset, lsn: int) -> Response:
-        """200 that only says `up-to-date`."""
+        """200 with the control message `up-to-date` alone."""
         facts = self._facts(asked, latest, True)._replace(has_data=False)
         own = headers.shape_headers(facts, self._caching)
         own.append(headers.no_change_etag(facts, time.monotonic_ns()))
         return Response(200, self._with_cursor(asked, own), b"[%b]" % up_to_date(lsn))
 
     def of_known_end(self, asked: Asked, latest: Offset) -> Response | None:
-        """304 for a live request that already has what ends at `latest`; None for all others."""
+        """304 for a live request whose client has the log up to `latest`; None for other requests."""
         facts = self._facts(asked, latest, True)
         return self._not_modified(asked, facts) if self._is_known(asked, facts) else None
 
@@ -70,7 +70,7 @@ class Answers:
         return Response(200, headers.subset_headers(self._facts(asked, offset, False)), body)
 
     def start_of_stream(self, asked: Asked, offset: Offset) -> Headers:
-        """Headers of an SSE stream of what comes after `offset`."""
+        """The headers of an SSE stream of the log after `offset`."""
         facts = self._facts(asked, offset, False)._replace(is_sse=True)
         return self._with_cursor(asked, headers.shape_headers(facts, self._caching))
 

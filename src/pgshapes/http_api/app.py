@@ -1,8 +1,8 @@
-"""The ASGI application: what happens to a request, from its first byte to its last, in order.
+"""The ASGI application: the steps of a request, in order.
 
-Request id → HEAD becomes GET → route → authentication on the resolved route → the route's answer →
-exceptions into responses, in one place. Health and DELETE are answered here, shapes in `serve`. State: that
-of the parts, made once in `make_app`.
+Request id → HEAD becomes GET → route → authentication on the resolved route → response of the route →
+exceptions become responses, in one place. Health and DELETE are handled here, shape requests in `serve`.
+State: only that of the parts, which `make_app` creates once.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _STATES: Final = {
 }
 
 
-def health_response(word: ServiceStatus) -> Response:
-    """How the service is, for load balancers."""
-    status, body = _STATES[word]
+def health_response(service_status: ServiceStatus) -> Response:
+    """The response of `/v1/health`, for load balancers."""
+    status, body = _STATES[service_status]
     return Response(status, health_headers(), body)
 
 
@@ -58,7 +58,7 @@ MISMATCH: Final = (
 
 @dataclass(frozen=True, slots=True)
 class DeleteShape:
-    """Drops shapes on request."""
+    """Handles DELETE `/v1/shape`."""
 
     shapes: Shapes
     readiness: Readiness
@@ -66,7 +66,7 @@ class DeleteShape:
     lookup: Lookup
 
     async def answer(self, scope: Scope, query: ParsedQuery) -> Response:
-        """202 once the shape is gone. Raises RequestError, NotReady."""
+        """202 once the shape is removed. Raises RequestError, NotReady."""
         await self.readiness.wait_until(Level.ACTIVE, self.settings.ready_timeout_s)
         if not self.settings.allow_delete:
             raise RequestError("DELETE not allowed", status=405)
@@ -98,7 +98,7 @@ UNAUTHORIZED: Final = b'{"message":"Unauthorized - Invalid API secret"}'
 
 
 class Route(Enum):
-    """What paths lead to, after normalisation."""
+    """The routes; the value is the normalised path."""
 
     ROOT = ""
     SHAPE = "v1/shape"
@@ -116,7 +116,7 @@ _ROUTES: Final = {
 
 
 def find_route(path: str, method: str) -> Route | None:
-    """Where a decoded path and a method lead, empty segments aside; None for nowhere."""
+    """The route of a decoded path and a method, ignoring empty segments; None if there is none."""
     route = _ROUTES.get((method, path))
     if route is not None:
         return route
@@ -126,7 +126,7 @@ def find_route(path: str, method: str) -> Route | None:
 
 @dataclass(frozen=True, slots=True)
 class ShapeApp:
-    """The routes of one application."""
+    """The ASGI application that `make_app` returns."""
 
     settings: HttpSettings
     queries: ParsedQueries
@@ -135,7 +135,7 @@ class ShapeApp:
     deletion: DeleteShape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection."""
+        """Handle one ASGI connection."""
         if scope["type"] == "http":
             await self._answer(Exchange(scope, receive, send, is_shared=self.settings.authorize is None))
         elif scope["type"] == "websocket":
@@ -148,7 +148,7 @@ class ShapeApp:
             if exchange.has_begun:
                 raise
             if not isinstance(error, PgShapesError):
-                log.exception("a request failed", request_id=exchange.request_id.decode("latin-1"))
+                log.exception("request failed", request_id=exchange.request_id.decode("latin-1"))
             await exchange.answer(error_response(error, is_cacheable=exchange.is_cacheable))
 
     async def _route(self, exchange: Exchange) -> None:
@@ -196,7 +196,7 @@ def make_app(
     stopping: asyncio.Event,
     subsets: Subsets | None = None,
 ) -> AsgiApp:
-    """The ASGI application. When `stopping` is set, held requests are answered at once."""
+    """The ASGI application. When `stopping` is set, it answers held requests at once."""
     waits = TailWaits(shapes, stopping)
     bodies = BodyCache(reader, settings.body_cache_bytes)
     answers = Answers(settings)

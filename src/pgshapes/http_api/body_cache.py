@@ -1,10 +1,9 @@
-"""Bodies that are kept for the next request: read once per (handle, offset, end of the log).
+"""A cache of response bodies, keyed by handle, offset and end of the log.
 
-State: the bodies, bounded by their bytes, of which the least recently used goes first; and which pieces are
-being read. One application owns one cache, in one event loop. Invariants: what is stored under a key stays
-true, because handles are never reused, closed chunks never change, and the key of an open piece holds the end
-of the log, so nothing has to be invalidated; requests that ask for a piece while it is read wait for that
-read, so ten thousand of them read it once.
+State: the bodies, limited by their total size, with the least recently used evicted; and which pieces are
+being read. One application owns one cache, in one event loop. Invariants: an entry never becomes invalid,
+because handles are never reused, closed chunks never change, and the key of an open piece contains the end of
+the log; requests for a piece that is being read wait for that read, so ten thousand of them read it once.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from pgshapes.shape_log.store import LogReader
 from pgshapes.waiting.notice import Notice
 
 ENTRY_OVERHEAD_BYTES: Final = 500
-"""What an entry costs beside its body: key, tuple and headers of three Python objects, measured with
-tracemalloc."""
+"""Memory of an entry in addition to its body: key, tuple and the headers of three Python objects, measured
+with tracemalloc."""
 
 
 class Piece(NamedTuple):
-    """A body and what the headers say of it."""
+    """A response body, the offset of its end, and whether it reaches the end of the log."""
 
     body: bytes
     end: Offset
@@ -34,18 +33,18 @@ class Piece(NamedTuple):
 
 
 class BodyCache:
-    """The bodies that one application has read lately, and how they are read."""
+    """Reads pieces of snapshots and logs, and caches their bodies."""
 
     def __init__(self, reader: LogReader, limit_bytes: int) -> None:
         self._reader = reader
         self._limit_bytes = limit_bytes
         self.size_bytes = 0
-        """What the kept bodies take up."""
+        """The size of all entries."""
         self._pieces: OrderedDict[Hashable, Piece] = OrderedDict()
         self._reading: dict[Hashable, Notice] = {}
 
     def kept_snapshot_chunk(self, handle: str, number: int) -> Piece | None:
-        """A chunk of the initial snapshot, if it is here."""
+        """A chunk of the initial snapshot if it is cached."""
         return self._find((handle, number))
 
     async def snapshot_chunk(self, handle: str, number: int) -> Piece:
@@ -55,13 +54,13 @@ class BodyCache:
             return self._find(key) or await self._read_snapshot_chunk(key)
 
     def kept_log(self, handle: str, after: Offset, tail: Tail, seen_lsn: int) -> Piece | None:
-        """What follows `after`, if it is here."""
+        """The piece of the log after `after` if it is cached."""
         return self._find((handle, after)) or self._find((handle, after, tail.latest, seen_lsn))
 
     async def log(self, handle: str, after: Offset, tail: Tail, seen_lsn: int) -> Piece:
-        """What follows `after`, with `up-to-date` behind it when it reaches the end. Raises StorageError.
+        """The piece of the log after `after`, followed by `up-to-date` if it reaches the end of the log.
 
-        `seen_lsn` is the least that `up-to-date` may say.
+        `seen_lsn` is the lower bound for the LSN in `up-to-date`. Raises StorageError.
         """
         async with self._alone((handle, after, tail.latest, seen_lsn)):
             kept = self.kept_log(handle, after, tail, seen_lsn)
@@ -69,7 +68,7 @@ class BodyCache:
 
     @asynccontextmanager
     async def _alone(self, key: Hashable) -> AsyncIterator[None]:
-        """Let one request at a time read the piece: those after it find it kept, or try in their turn."""
+        """Let one request at a time read a piece; the others wait, then find it cached or try in turn."""
         while (ahead := self._reading.get(key)) is not None:
             await ahead
         done = self._reading[key] = Notice()
@@ -80,7 +79,7 @@ class BodyCache:
             done.give()
 
     def events(self, handle: str, after: Offset, piece: Piece, render: Callable[[bytes], bytes]) -> bytes:
-        """A piece that follows `after`, rendered for a stream."""
+        """The body of the piece after `after`, rendered as events by `render`."""
         key = (handle, after, piece.end, piece.is_up_to_date, "events")
         rendered = self._find(key) or self._keep(key, piece._replace(body=render(piece.body)))
         return rendered.body
@@ -104,21 +103,21 @@ class BodyCache:
         return piece
 
     def _keep(self, key: Hashable, piece: Piece) -> Piece:
-        if key in self._pieces:  # two tails end beyond the same closed chunk, which both have read
+        if key in self._pieces:  # reads with two different tails have returned the same closed chunk
             return piece
         self._pieces[key] = piece
         self.size_bytes += len(piece.body) + ENTRY_OVERHEAD_BYTES
         while self.size_bytes > self._limit_bytes:
-            _, gone = self._pieces.popitem(last=False)
-            self.size_bytes -= len(gone.body) + ENTRY_OVERHEAD_BYTES
+            _, evicted = self._pieces.popitem(last=False)
+            self.size_bytes -= len(evicted.body) + ENTRY_OVERHEAD_BYTES
         return piece
 
 
 def up_to_date_after(messages: bytes, lsn: int) -> bytes:
-    """The messages, if any, with the control message `up-to-date` behind them."""
+    """The messages, if any, followed by the control message `up-to-date`."""
     return b"%b,%b" % (messages, up_to_date(lsn)) if messages else up_to_date(lsn)
 
 
 def up_to_date(lsn: int) -> bytes:
-    """The control message that ends a body which reaches the end of the log."""
+    """The control message at the end of a body that reaches the end of the log."""
     return b'{"headers":{"control":"up-to-date","global_last_seen_lsn":"%d"}}' % lsn

@@ -1,8 +1,8 @@
-"""What to do with a request: the rules of docs/protocol.md as functions of plain values. Pure.
+"""Decides how to answer a request: the rules of docs/protocol.md as functions of plain values. Pure.
 
-Decisions are in the imperative. `lookup` carries out those on identity, `reads` and `sse` those on reading,
-and `live` waits where that is decided. Invariant: with a tail, an offset and
-a mode there is exactly one decision, and after a hold there is exactly one more.
+The names of decisions are imperatives. `lookup` carries out those on identity, `reads` and `sse` those on
+reading, and `live` waits. Invariant: a tail, an offset and a mode determine one decision, and after a hold
+there is exactly one more.
 """
 
 from __future__ import annotations
@@ -17,83 +17,83 @@ from pgshapes.model.tail import Tail
 
 @dataclass(frozen=True, slots=True)
 class ServeHandle:
-    """The request is about this handle."""
+    """Serve this handle."""
 
     handle: str
 
 
 @dataclass(frozen=True, slots=True)
 class AskOwner:
-    """This process knows the handle for another shape or not at all; the owner has the last word."""
+    """Ask the owner about the handle: this process does not know it, or knows it for another shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class FindOrCreate:
-    """The definition alone decides."""
+    """Find or create the shape of the definition; no handle was presented."""
 
 
 @dataclass(frozen=True, slots=True)
 class MustRefetch:
-    """409, with the right handle if it is known."""
+    """Send 409, with the right handle if it is known."""
 
     handle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitRemoval:
-    """The shape is gone or going: 409 as soon as nobody can serve it any more."""
+    """The shape is retiring or removed: send 409 once no process can serve it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServeSnapshotChunk:
-    """Send a chunk of the initial snapshot; the response's offset is `0_number`."""
+    """Send a chunk of the initial snapshot; the offset of the response is `0_number`."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class ServeLog:
-    """Send what the log has after this offset, up to the end of its chunk or of the log."""
+    """Send the log after this offset, up to the end of the chunk or of the log."""
 
     after: Offset
 
 
 @dataclass(frozen=True, slots=True)
 class SayUpToDate:
-    """Nothing is after the requested offset and the client does not want to wait."""
+    """Send `up-to-date`: the log has nothing after the requested offset, and the request is not live."""
 
     latest: Offset
 
 
 @dataclass(frozen=True, slots=True)
 class SayNoChange:
-    """The end of the log is what was asked for, or nothing happened for as long as we hold."""
+    """Send `up-to-date` without data: the requested offset is `now`, or a hold ended without a change."""
 
     latest: Offset
 
 
 @dataclass(frozen=True, slots=True)
 class WaitForSnapshot:
-    """The snapshot chunk is not written yet."""
+    """Hold the request until the snapshot chunk is written."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class WaitForTail:
-    """A live request at the end of the log."""
+    """Hold a live request that is at the end of the log."""
 
     latest: Offset
 
 
 @dataclass(frozen=True, slots=True)
 class WaitToCatchUp:
-    """The offset is beyond the end of the log: after a restart we may be behind the client."""
+    """Hold a request beyond the end of the log: after a restart the log may be behind the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefuseForNow:
-    """503: waiting longer on this connection does not help."""
+    """Send 503: the hold has ended without a result."""
 
     message: str
     retry_after_s: int
@@ -124,14 +124,16 @@ Decision = ReadDecision | HoldDecision
 
 
 def decide_identity(presented: str | None, found: str | None) -> IdentityDecision:
-    """Which incarnation a request is about, from the presented handle and the one its definition has here."""
+    """The handle to serve, from the presented handle and the handle that this process has for the
+    definition.
+    """
     if found is not None and presented in (None, found):
         return ServeHandle(found)
     return FindOrCreate() if presented is None else AskOwner()
 
 
 def decide_read(offset: Offset | Now, is_live: bool, tail: Tail | None) -> ReadDecision:
-    """What answers the offset. Without a tail the shape is gone."""
+    """How to answer a request at `offset`. Without a tail the shape has been removed."""
     if tail is None:
         return AwaitRemoval()
     if isinstance(offset, Now):
@@ -159,9 +161,9 @@ def _decide_log(after: Offset, is_live: bool, latest: Offset) -> ReadDecision:
 
 
 def decide_after_hold(wait: Wait, wake: Wake, state: ServiceState, why_down: str) -> HoldDecision:
-    """What ends a hold that no change of the tail has ended.
+    """How to answer a request after a hold that ended without a change of the tail.
 
-    `why_down` is what a client is told of a service that is down.
+    `why_down` is the message for a service that is down.
     """
     if isinstance(wait, WaitForTail):
         if wake is Wake.TIMED_OUT and state is ServiceState.DOWN:
@@ -180,5 +182,5 @@ def is_up_to_date(end: Offset, latest: Offset) -> bool:
 
 
 def is_match(etag: str, if_none_match: list[str]) -> bool:
-    """Whether one of the `if-none-match` values names this very response; weak forms do not count."""
+    """Whether one of the `if-none-match` values is this entity tag; weak tags do not match."""
     return any(etag == one.strip().strip('"') for value in if_none_match for one in value.split(","))

@@ -1,9 +1,9 @@
-"""Ending a request whose client has gone away.
+"""Cancels a request when its client disconnects.
 
-No ASGI server cancels an application when its client leaves: somebody has to listen for `http.disconnect`.
-Most requests are answered without ever waiting, and for those listening would cost more than answering. So
-the listener starts when the request first has to wait; from then on the request is cancelled at its next wait
-when the client goes. Whatever it holds, its permit for one, is released by its own `finally` blocks.
+ASGI servers do not cancel the application then: it has to receive `http.disconnect`. Most requests are
+answered without waiting, and listening would cost more than answering them. So the listener starts when a
+request waits for the first time. After a disconnect the request is cancelled at its next wait, and its own
+`finally` blocks release what it holds, for example its permit.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
-    """Run `work`, but not longer than its client stays. Returns whether it ran to its end.
+    """Run `work`; cancel it when the client disconnects. Returns whether it was completed.
 
-    `receive` must not be called by `work`.
+    `work` must not call `receive`.
     """
     try:
         waits_for = work.send(None)
@@ -39,7 +39,7 @@ async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> 
 
 
 class _Listener:
-    """Waits for the disconnect of one client and cancels its request, the current task, then."""
+    """Receives until the client disconnects, then cancels the request: the task that created this."""
 
     __slots__ = ("_receive", "_task", "is_gone", "request")
 
@@ -63,7 +63,7 @@ class _Listener:
 
 @types.coroutine
 def _go_on(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """Run a coroutine that waits for `waits_for` to its end."""
+    """Complete a coroutine that is suspended on `waits_for`."""
     step: Callable[[Any], Any]
     while True:
         try:

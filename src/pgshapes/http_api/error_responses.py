@@ -1,8 +1,8 @@
-"""From errors to answers: the only place that knows which class becomes which status, body and headers.
+"""Maps errors to responses: the only place that assigns status, body and headers to exception classes.
 
-One table, looked up along the class's ancestors. Invariant: every class of `errors.py` has a row of its own;
-a test proves it. 409 after a schema change is here because a shape's creation can only report it as an
-exception.
+One table, searched in the order of the class's `__mro__`. Invariant: every class in `errors.py` has a row of
+its own; a test checks that. The 409 after a schema change is here because the creation of a shape can only
+report it as an exception.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SOURCE_RETRY_S: Final = 10
 
 
 class _Answer(NamedTuple):
-    """What a refusal says, before the request's method has had its say about caching."""
+    """An error response, before the headers that depend on the request's method are added."""
 
     status: int
     payload: dict[str, Any] | None
@@ -30,13 +30,13 @@ class _Answer(NamedTuple):
     retry_after_s: int | None = None
     is_known: bool = False
     is_bare: bool = False
-    """Whether it carries no content type: unforeseen failures."""
+    """Whether it has no content type; so for unexpected failures."""
 
 
 def error_response(error: BaseException, *, is_cacheable: bool) -> Response:
-    """The answer to a request that ended in `error`; anything unknown is a 500 that tells nothing.
+    """The response for a request that raised `error`; for unknown exceptions a 500 without details.
 
-    `is_cacheable` is whether the method lets caches keep answers at all.
+    `is_cacheable` is whether caches may store responses to this request at all.
     """
     answer = _answer_to(error)
     if answer.payload is None:
@@ -53,7 +53,7 @@ def error_response(error: BaseException, *, is_cacheable: bool) -> Response:
 
 
 def refetch_response(handle: str | None, *, is_cacheable: bool) -> Response:
-    """409: the local copy is void; start again, with this handle if there is one."""
+    """409: the client discards its copy and starts again, with this handle if there is one."""
     return Response(409, headers.refetch_headers(handle, is_cacheable=is_cacheable), MUST_REFETCH)
 
 

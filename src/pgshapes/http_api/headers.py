@@ -1,7 +1,7 @@
-"""Every response header, and nothing else. Pure. See docs/protocol.md.
+"""The response headers (docs/protocol.md). Pure.
 
-A set of headers is a list of ASGI pairs. `shape_headers` and its siblings give what depends on the answer;
-`per_request` gives what depends on the request; `response.Exchange` joins the two.
+Headers are lists of ASGI pairs. `shape_headers` and similar functions return those that depend on the
+response, `per_request` those that depend on the request; `response.Exchange` joins the two.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Caching:
-    """How long answers may be kept: the settings that `cache-control` depends on."""
+    """The settings that `cache-control` depends on."""
 
     max_age_s: int
     stale_age_s: int
@@ -61,9 +61,9 @@ class Caching:
 
 
 class ShapeFacts(NamedTuple):
-    """All that the headers of a 200 or 304 on a shape are made of, beside `Caching`.
+    """The values that determine the headers of a 200 or 304 on a shape, together with `Caching`.
 
-    Headers are kept under the facts themselves, so whatever is added here is part of the key.
+    They are the key under which headers are cached, so a field that is added becomes part of the key.
     """
 
     handle: str
@@ -87,7 +87,7 @@ def etag_of(facts: ShapeFacts) -> str:
 
 
 def shape_headers(facts: ShapeFacts, caching: Caching) -> Headers:
-    """Headers of a 200 with rows or changes, of an SSE stream's start, of an answer at the end of the log."""
+    """Headers of a 200 with data, of an SSE stream, or of a response at the end of the log."""
     headers: Headers = [
         EVENT_STREAM if facts.is_sse else JSON,
         (b"cache-control", success_cache(facts, caching)),
@@ -107,12 +107,12 @@ def shape_headers(facts: ShapeFacts, caching: Caching) -> Headers:
 
 
 def no_change_etag(facts: ShapeFacts, moment: int) -> tuple[bytes, bytes]:
-    """The entity tag of an answer without change: never the same twice, so that nobody revalidates it."""
+    """The entity tag of a response without changes: different each time, so that it is never revalidated."""
     return (b"etag", b'"%s:%d"' % (etag_of(facts).encode(), moment))
 
 
 def not_modified_headers(facts: ShapeFacts, caching: Caching) -> Headers:
-    """Headers of a 304: those of the 200 without what describes a body."""
+    """Headers of a 304: those of the 200 without the ones that describe a body."""
     described = {b"content-type", b"electric-schema"}
     return [pair for pair in shape_headers(facts, caching) if pair[0] not in described]
 
@@ -144,7 +144,7 @@ def refetch_headers(handle: str | None, *, is_cacheable: bool) -> Headers:
 def error_headers(
     *, is_cacheable: bool, retry_after_s: int | None = None, is_known: bool = False, is_json: bool = True
 ) -> Headers:
-    """Headers of an answer that refuses. It must not be kept by any cache."""
+    """Headers of an error response, which no cache may store."""
     headers: Headers = [JSON] if is_json else []
     headers += no_store() if is_cacheable else [(b"cache-control", NO_CACHE)]
     if retry_after_s is not None:
@@ -155,17 +155,17 @@ def error_headers(
 
 
 def uncached() -> tuple[bytes, bytes]:
-    """`cache-control` of answers that say nothing about caching themselves."""
+    """The default `cache-control`."""
     return (b"cache-control", DEFAULT_CACHE)
 
 
 def no_store() -> Headers:
-    """Neither the client nor a shared cache may keep it."""
+    """Headers that forbid clients and shared caches to store the response."""
     return [(b"cache-control", NO_STORE), (b"surrogate-control", NO_STORE)]
 
 
 def success_cache(facts: ShapeFacts, caching: Caching) -> bytes:
-    """`cache-control` of a 200 or 304 that is not a subset."""
+    """`cache-control` of a 200 or 304 that is not a subset snapshot."""
     if not facts.is_cacheable:
         return NO_CACHE
     if facts.requested == BEFORE_ALL:
@@ -180,9 +180,9 @@ def success_cache(facts: ShapeFacts, caching: Caching) -> bytes:
 def next_cursor(
     now_s: float, long_poll_timeout_ms: int, previous: str | None, random: Callable[[], float]
 ) -> int:
-    """The end of the current poll window, or something later than `previous`, at random.
+    """The end of the current poll window; if that is not after `previous`, a random number after `previous`.
 
-    `now_s` is Unix time; `random` gives numbers in [0, 1).
+    `now_s` is Unix time; `random` returns numbers in [0, 1).
     """
     window_s = long_poll_timeout_ms // 1000
     if window_s == 0:
@@ -204,7 +204,7 @@ def cursor_header(cursor: int) -> tuple[bytes, bytes]:
 
 
 def per_request(request_id: bytes, origin: bytes | None, methods: bytes) -> Headers:
-    """Headers of every answer but the 401."""
+    """Headers of every response except the 401."""
     return [
         _SERVER,
         (b"x-request-id", request_id),
@@ -215,12 +215,12 @@ def per_request(request_id: bytes, origin: bytes | None, methods: bytes) -> Head
 
 
 def without_cors(request_id: bytes) -> Headers:
-    """Headers of the 401: who may not come in learns nothing else."""
+    """Headers of the 401, which has no CORS headers."""
     return [_SERVER, (b"x-request-id", request_id), (b"cache-control", DEFAULT_CACHE)]
 
 
 def preflight_headers(requested: Iterable[bytes]) -> Headers:
-    """Headers of the answer to OPTIONS: of the request headers asked for, those that a client may send."""
+    """Headers of the response to OPTIONS; `requested` has the values of `access-control-request-headers`."""
     headers: Headers = [(b"access-control-max-age", b"86400"), _KEEP_ALIVE]
     names = [name.strip().lower() for value in requested for name in value.decode("latin-1").split(",")]
     allowed = [name for name in dict.fromkeys(names) if name in ALLOWED_REQUEST_HEADERS]
@@ -235,7 +235,7 @@ def content_length(size: int) -> tuple[bytes, bytes]:
 
 
 def health_headers() -> Headers:
-    """Headers of an answer about the service's health."""
+    """Headers of a response of `/v1/health`."""
     return [JSON, (b"cache-control", HEALTH_CACHE)]
 
 

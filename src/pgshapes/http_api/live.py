@@ -1,11 +1,10 @@
-"""Holds requests until there is something to send: at the end of the log, before a snapshot chunk, beyond the
-tail.
+"""Holds requests until there is data: at the end of the log, before a snapshot chunk, or beyond the tail.
 
-Not here: the rules (`decide`). A hold has one time limit by its kind, counted from the moment the request
-began to be served, however often it is woken in between. State: one watch per shape that requests wait on;
-owned by one application, in one event loop. Invariants: however many wait on a shape, the table is watched
-once; a change between the look at the tail and the wait is not missed, because the watch compares with the
-tail that the waiter has seen before it sleeps; the last waiter that leaves ends the watch.
+The rules are in `decide`. Each kind of wait has one time limit, which counts from the start of the request,
+however often the wait is interrupted. State: one watch per shape that requests wait for; owned by one
+application, in one event loop. Invariants: the table is watched once per shape, however many requests wait; a
+change between reading the tail and waiting is not missed, because the watch first compares the tail with the
+one that the request has read; the watch ends with its last waiter.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from pgshapes.waiting.single_flight import SingleFlight
 
 
 class TailWaits:
-    """Lets requests wait for the next change of a tail, a time limit, or the end of the process.
+    """Lets requests wait for the next change of a tail, a time limit, or the shutdown of the process.
 
-    A watch is a flight that lands when the tail changes, so ten thousand requests that are held on one shape
-    are one waiter in the table, and are released a few per loop turn.
+    A watch is a flight that ends when the tail changes. So ten thousand requests that are held on one shape
+    are one waiter of the table, and they are released a few per turn of the event loop.
     """
 
     def __init__(self, shapes: Shapes, stopping: asyncio.Event) -> None:
@@ -44,7 +43,7 @@ class TailWaits:
         self._held = 0
 
     async def wait(self, handle: str, seen: Tail | None, timeout_s: float) -> Wake:
-        """Return when the tail is no longer `seen`, at the time limit, or when the process stops."""
+        """Return when the tail differs from `seen`, at the time limit, or when the process stops."""
         if self._stopping.is_set():
             return Wake.STOPPING
         self._enter()
@@ -89,9 +88,9 @@ class Holds:
         self._settings = settings
 
     async def hold(self, handle: str, wait: Wait, seen: Tail | None, began_s: float) -> HoldDecision | None:
-        """What to do now that the wait is over; None when the tail has changed: look again.
+        """Wait, then return how to answer; None when the tail has changed, so it must be read again.
 
-        `began_s` is the event loop's time at which the request began to be served.
+        `began_s` is the event loop's time at the start of the request.
         """
         elapsed_s = asyncio.get_running_loop().time() - began_s
         wake = await self._waits.wait(handle, seen, self.limit_s(wait) - elapsed_s)
@@ -102,7 +101,7 @@ class Holds:
         return decide_after_hold(wait, wake, state, why_down)
 
     def limit_s(self, wait: Wait) -> float:
-        """How long a wait of this kind may last."""
+        """The time limit for this kind of wait, in seconds."""
         if isinstance(wait, WaitForTail):
             return self._settings.long_poll_timeout_s
         if isinstance(wait, WaitForSnapshot):
@@ -110,7 +109,7 @@ class Holds:
         return self._settings.catch_up_timeout_s
 
     def state(self) -> ServiceState:
-        """What the service can do now."""
+        """The current state of the service."""
         level = self._readiness.level()
         if level is Level.ACTIVE:
             return ServiceState.ACTIVE

@@ -1,8 +1,8 @@
-"""From a typed request to the shape and the handle that it is about.
+"""Finds the shape definition and the handle for a request.
 
-Not here: what is sent for it. State: the keys of look-ups and creations that requests of this application
-lead right now. An *initial* permit stands for work: whoever finds his key there waits for the work of another
-and gives his initial permit back first, so a herd on one shape takes one.
+State: the keys of look-ups and creations that requests of this application have started. *Initial* permits
+are for work: a request that finds its key in progress exchanges its permit for an *existing* one, then waits
+for the other request's work. So any number of requests for one new shape hold one *initial* permit.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Lookup:
     async def identify(
         self, request: ShapeRequest, shape: ResolvedShape, permit: Permit
     ) -> ServeHandle | MustRefetch:
-        """The handle to serve, its shape created if need be, or the 409 for a handle of another shape."""
+        """The handle to serve; creates the shape if needed. MustRefetch if the client has another handle."""
         presented = request.handle
         decision = decide_identity(presented, self._shapes.find_handle(shape))
         if isinstance(decision, ServeHandle):

@@ -1,8 +1,8 @@
-"""The parameters of a request as a tree: from its query string, its body, and both together. Pure.
+"""Parses the query string and the body of a request into nested parameters. Pure.
 
-In a query string `a=1` is a text, `a[k]=1` an entry of a mapping, `a[]=1` an item of a list; of equal names
-the last wins, and a name that is used in two of these ways keeps the last way. Not here: what any parameter
-means (`params`), reading the body off the connection (`serve`).
+In a query string `a=1` is a text, `a[k]=1` an entry of a mapping, `a[]=1` an item of a list. If a name occurs
+more than once, or in more than one of these forms, the last one is used. The parameters' meaning is in
+`params`; `serve` receives the body.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from pgshapes.errors import RequestError
 
 Parameters = dict[str, Any]
-"""Text, list of texts, or mapping of the same, by name."""
+"""By name: a text, a list of texts, or a mapping of the same."""
 
 
 def parse_query_string(raw: bytes) -> Parameters:
@@ -71,13 +71,13 @@ SUBSET_KEYS: Final = frozenset(
 
 
 class UnreadableBody(RequestError):
-    """A body that cannot be taken for parameters: 400 or 413, with its own form of answer."""
+    """The body cannot be parsed: 400 or 413, with its own format of the response."""
 
     code = "unreadable_body"
 
 
 def parse_body(raw: bytes) -> Parameters:
-    """The parameters of a body; an empty one has none. Raises UnreadableBody."""
+    """The parameters of a body; none if it is empty. Raises UnreadableBody."""
     if not raw:
         return {}
     try:
@@ -90,7 +90,7 @@ def parse_body(raw: bytes) -> Parameters:
 
 
 def gather_subset(query: Parameters) -> Parameters:
-    """The query's parameters with all `subset__X` put together as `subset`."""
+    """The parameters of the query, with all `subset__X` combined into one mapping `subset`."""
     if not any(name.startswith(SUBSET_PREFIX) for name in query):
         return query
     gathered = {name: value for name, value in query.items() if not name.startswith(SUBSET_PREFIX)}
@@ -104,7 +104,7 @@ def gather_subset(query: Parameters) -> Parameters:
 
 
 def merge_parameters(query: Parameters, body: Parameters) -> Parameters:
-    """The parameters of a POST: the body's over the query's, subset keys under `subset`."""
+    """The parameters of a POST: the body overrides the query, subset keys are moved into `subset`."""
     merged = dict(gather_subset(query))
     if isinstance(body.get("subset"), dict):
         plain = {name: value for name, value in body.items() if name != "subset"}

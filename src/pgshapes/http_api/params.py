@@ -1,9 +1,9 @@
-"""From a tree of parameters to a typed request. Pure.
+"""Validates parameters and converts them into a typed request. Pure.
 
-Not here: checks that need the system catalogs (that table and columns exist, the clause): `Shapes.resolve`
-does those. The checks run in stages; the errors of one stage are returned together and hide those of later
-stages. Names of tables and columns: quoted parts keep their letters, unquoted parts are lower-cased, ASCII
-letters only.
+Checks that need the system catalogs (whether the table and the columns exist, the clause) are in
+`Shapes.resolve`. The checks run in stages: the errors of one stage are returned together, and the later
+stages are then skipped. In names of tables and columns, quoted parts are case-sensitive; in unquoted parts
+ASCII letters are converted to lower case.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pgshapes.model.offset import BEFORE_ALL, Offset, parse_offset
 from pgshapes.model.shape import RawShape
 
 MAX_IDENTIFIER_BYTES: Final = 63
-"""NAMEDATALEN - 1: no longer name exists in a server that was built in the ordinary way."""
+"""NAMEDATALEN - 1, with Postgres's default of NAMEDATALEN."""
 DEFAULT_SCHEMA: Final = "public"
 
 _UNQUOTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -29,7 +29,7 @@ _ASCII_LOWER = str.maketrans(_UPPER, _LOWER)
 
 
 def parse_identifier(text: str) -> str:
-    """The name that one part stands for. Raises ValueError."""
+    """The name that a quoted or unquoted identifier denotes. Raises ValueError."""
     is_quoted = text.startswith('"') and text.endswith('"')
     name = _unquote(text[1:-1]) if is_quoted else _lower(text)
     if len(name.encode()) > MAX_IDENTIFIER_BYTES:
@@ -47,7 +47,7 @@ def parse_relation(text: str) -> tuple[str, str]:
 
 
 def parse_columns(text: str) -> tuple[str, ...]:
-    """The names of a comma list, in the order written. Raises ValueError."""
+    """The names in a comma-separated list, in order. Raises ValueError."""
     return tuple(parse_identifier(part) for part in split_outside_quotes(text, ","))
 
 
@@ -90,30 +90,29 @@ _BLANK: Final = "can't be blank"
 
 
 class Now(Enum):
-    """The offset that is no place in the log: wherever its end is."""
+    """The offset `now`: the current end of the log."""
 
     NOW = "now"
 
 
 @dataclass(frozen=True, slots=True)
 class ShapeRequest:
-    """What GET or POST `/v1/shape` asks for."""
+    """A validated request for GET or POST `/v1/shape`."""
 
     raw: RawShape
     offset: Offset | Now
     handle: str | None
-    """None for the offsets `-1` and `now`, which discard it."""
+    """None for the offsets `-1` and `now`: the parameter is then ignored."""
     is_live: bool
     is_sse: bool
     cursor: str | None
     subset: Any
-    """None, or the parameters of a subset as given: `parse_subset` checks them once the shape is known to be
-    good."""
+    """None, or the unchecked parameters of a subset; `parse_subset` checks them after the shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteRequest:
-    """What DELETE `/v1/shape` asks for; at least one of the two is there."""
+    """A validated request for DELETE `/v1/shape`; at least one of the fields is not None."""
 
     raw: RawShape | None
     handle: str | None
@@ -137,7 +136,7 @@ class _Typed:
 
 
 def parse_shape_request(given: Parameters) -> ShapeRequest:
-    """The request that the parameters make. Raises RequestError."""
+    """The typed request for GET or POST. Raises RequestError."""
     typed = _cast_all(given)
     offset = _parse_offset(typed.offset)
     has_place = offset not in (BEFORE_ALL, Now.NOW)
@@ -157,7 +156,7 @@ def parse_shape_request(given: Parameters) -> ShapeRequest:
 
 
 def parse_delete_request(given: Parameters) -> DeleteRequest:
-    """What is to be deleted. Raises RequestError."""
+    """The typed request for DELETE. Raises RequestError."""
     typed = _cast_all(given)
     if typed.table is not None:
         return DeleteRequest(_raw_shape(typed), typed.handle)
@@ -235,7 +234,7 @@ def _cast_all(given: Parameters) -> _Typed:
 
 
 def cast_text(value: Any) -> str | None:
-    """A text; blank counts as absent. Raises ValueError."""
+    """The text; None if it is blank. Raises ValueError."""
     if value is None:
         return None
     if not isinstance(value, str) or "\0" in value:
@@ -244,7 +243,7 @@ def cast_text(value: Any) -> str | None:
 
 
 def cast_boolean(value: Any) -> bool:
-    """`true`, `false`, `1` or `0`; blank counts as false. Raises ValueError."""
+    """The value of `true`, `false`, `1` or `0`; False if it is blank. Raises ValueError."""
     if isinstance(value, bool):
         return value
     text = cast_text(value)

@@ -1,6 +1,6 @@
-"""Query strings that were parsed lately: clients send the same ones again and again.
+"""A cache of parsed query strings: clients send the same ones repeatedly.
 
-State: a bounded mapping, owned by one application; the oldest entry goes first.
+State: a bounded mapping, owned by one application; the oldest entry is evicted.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from pgshapes.http_api.params import ShapeRequest, parse_shape_request
 
 CAPACITY: Final = 8192
 LONGEST_KEPT_BYTES: Final = 2048
-"""Together: at most some 50 MB, and every query of ten thousand ordinary clients."""
+"""With `CAPACITY`: at most about 50 MB, enough for the queries of ten thousand ordinary clients."""
 
 
 class ParsedQuery:
-    """A query string, parsed as far as was needed."""
+    """A parsed query string; the typed request is made when it is first needed."""
 
     __slots__ = ("_request", "handle", "parameters", "secret")
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
         self.handle = self._text("handle")
-        """The handle that the client presents, whatever else is wrong with the request."""
+        """The handle that the client presents, even if other parameters are invalid."""
         self.secret = self._text("secret" if "secret" in parameters else "api_secret")
-        """The secret that the client presents; `secret` wins over the older name."""
+        """The secret that the client presents; `secret` takes precedence over the older name."""
         self._request: ShapeRequest | None = None
 
     def request(self) -> ShapeRequest:
@@ -44,7 +44,7 @@ class ParsedQuery:
 
 
 class ParsedQueries:
-    """Parses query strings and remembers."""
+    """Parses query strings and caches the results."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, ParsedQuery] = {}

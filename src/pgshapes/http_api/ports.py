@@ -1,4 +1,4 @@
-"""What the HTTP API needs of the rest of the program. `wiring.py` plugs the real parts in."""
+"""The interfaces through which the HTTP API uses the rest of the program; `wiring.py` passes the objects."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from pgshapes.model.tail import Tail
 
 
 class Shapes(Protocol):
-    """Shapes as a caller sees them; reads are plain table reads, calls go to the owner."""
+    """Shapes for a caller: plain methods read tables, coroutines may call the owner."""
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
         """Check a definition. Raises RequestError, NotNow, SourceError, SchemaChanged."""
 
     def find_handle(self, shape: ResolvedShape) -> str | None:
-        """The live, activated handle of a definition as far as this process knows."""
+        """The handle of the definition's live shape in this process's tables; None if there is none."""
 
     async def get_or_create_shape_handle(self, shape: ResolvedShape, timeout_s: float) -> tuple[str, Tail]:
-        """The handle of a definition, creating the shape if need be. Raises CreationFailed, NotNow,
-        SchemaChanged."""
+        """The handle of a definition and its tail; creates the shape if needed.
+
+        Raises CreationFailed, NotNow, SchemaChanged.
+        """
 
     def is_known(self, handle: str) -> bool:
-        """Whether this process's tables have the handle (and it is not retiring); for admission."""
+        """Whether this process's tables have the handle and it is not retiring."""
 
     async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
-        """Whether `handle` lives and stands for this very definition; the owner is asked before the answer is
-        no."""
+        """Whether `handle` is live and belongs to this definition; asks the owner before returning False."""
 
     def tail(self, handle: str) -> Tail | None:
-        """The readable end of a log, None when the shape is gone or retiring."""
+        """How far snapshot and log can be read; None when the shape is removed or retiring."""
 
     def tail_changed(self, handle: str) -> Awaitable[None]:
-        """Done at the next change of the tail, or when the shape goes."""
+        """Done at the next change of the tail, or when the shape is removed."""
 
     async def removed(self, handle: str) -> None:
-        """Wait until a retiring shape is gone everywhere, so that a 409 may be sent."""
+        """Wait until a retiring shape is out of use in every process, so that a 409 may be sent."""
 
     async def delete(self, handle: str) -> bool:
         """Remove a shape; False when there is none."""
@@ -50,41 +51,41 @@ class Shapes(Protocol):
 
 
 class Subsets(Protocol):
-    """One-off queries on a part of a shape."""
+    """Subset snapshots: queries on a part of a shape."""
 
     async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
         """The response body `{"metadata": …, "data": […]}`.
 
-        `raw` tells the queryable columns. The snapshot sees all of the log up to `resume`. Raises
+        `raw` has the queryable columns. The snapshot contains all changes of the log up to `resume`. Raises
         RequestError with its errors under `subset`, SchemaChanged, NotNow, SourceError.
         """
 
 
 class Readiness(Protocol):
-    """Whether the service can do what a request needs."""
+    """The service level, and waiting for it."""
 
     def level(self) -> Level:
-        """How much can be done now."""
+        """The current service level."""
 
     def service_status(self) -> ServiceStatus:
-        """The word for `/v1/health`."""
+        """The status for `/v1/health`."""
 
     async def wait_until(self, level: Level, timeout_s: float) -> None:
-        """Return once `level` is reached. Raises NotReady with the first unmet condition."""
+        """Return once `level` is reached. Raises NotReady, whose message names the first unmet condition."""
 
 
 class Permit(Protocol):
-    """A slot for one request in flight; whoever has it gives it back."""
+    """A slot for one request in flight; return it with `release()`."""
 
     def swap_to_existing(self) -> bool:
-        """Turn an *initial* permit into an *existing* one, if there is one; False keeps the old kind."""
+        """Exchange an *initial* permit for an *existing* one; return whether it is an *existing* one now."""
 
     def release(self) -> None:
-        """Give it back; a second time does nothing."""
+        """Return the permit; a second call does nothing."""
 
 
 class Admission(Protocol):
-    """Bounds how many requests are in flight."""
+    """Limits the number of requests in flight."""
 
     def acquire(self, kind: Kind) -> Permit:
-        """A permit. Raises Overloaded at once when the limit is reached."""
+        """Grant a permit. Raises Overloaded when the limit is reached; never waits."""

@@ -1,8 +1,8 @@
-"""Carries out the decisions on reading: looks at the tail, waits where that is decided, reads, answers.
+"""Carries out read decisions: reads the tail, waits if needed, reads the log, builds the response.
 
-Not here: the rules (`decide`), what the answers look like (`answers`). Invariants: a decision is carried out
-on the very tail that it was made on; a shape that was retired while its log was read is not served, so that
-no client gets rows of a handle after another has been sent its 409.
+The rules are in `decide`, the responses in `answers`. Invariants: a decision is carried out with the tail
+that it is based on; a shape that was retired while its log was read is not served, so that no client gets
+rows of a handle after another client got the 409 for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pgshapes.model.tail import Tail
 
 
 class Settled(NamedTuple):
-    """A decision, and the tail that it was made on."""
+    """A decision, and the tail that it is based on."""
 
     decision: Decision
     tail: Tail | None
@@ -41,12 +41,12 @@ class Reads:
         self._answers = answers
 
     async def respond(self, asked: Asked) -> Response:
-        """The whole answer, held back for as long as the rules say. Raises NotNow, StorageError."""
+        """The response, after waiting if the rules say so. Raises NotNow, StorageError."""
         known = self._known_end(asked) if asked.if_none_match else None
         return known or await self.carry_out(asked, await self.settle(asked))
 
     async def settle(self, asked: Asked, *, holds_at_tail: bool = True) -> Settled:
-        """What to do once the waits are over; waiting at the end of the log may be left to the caller."""
+        """The decision after all waits. Without `holds_at_tail` it may be to wait at the end of the log."""
         began_s = asyncio.get_running_loop().time()
         while True:
             settled = self.look(asked.handle, asked.request.offset, asked.request.is_live)
@@ -60,12 +60,12 @@ class Reads:
                 return Settled(ended, settled.tail)
 
     def look(self, handle: str, offset: Offset | Now, is_live: bool) -> Settled:
-        """What the tail says now."""
+        """The decision for the current tail."""
         tail = self._shapes.tail(handle)
         return Settled(decide.decide_read(offset, is_live, tail), tail)
 
     async def carry_out(self, asked: Asked, settled: Settled) -> Response:
-        """The answer that was decided on. Raises NotNow, StorageError."""
+        """The response for a decision. Raises NotNow, StorageError."""
         decision = settled.decision
         if isinstance(decision, decide.Serve):
             return await self._serve_piece(asked, settled)
@@ -80,13 +80,12 @@ class Reads:
             return refetch_response(decision.handle, is_cacheable=asked.is_cacheable)
         if isinstance(decision, decide.RefuseForNow):
             raise NotNow(decision.message, retry_after_s=decision.retry_after_s)
-        raise AssertionError(f"{decision} is not an end")
+        raise AssertionError(f"{decision} is a wait, not a response")
 
     async def piece(self, handle: str, settled: Settled, is_live: bool) -> Piece | None:
-        """The piece that was decided on; None if the shape was retired while it was read. Raises
-        StorageError.
+        """The piece to serve; None if the shape was retired while it was read. Raises StorageError.
 
-        `up-to-date` tells a live request the transaction of the last message that it gets, never more.
+        For a live request, `up-to-date` has the LSN of the last message in the piece, not a later one.
         """
         decision, tail = settled
         if isinstance(decision, decide.ServeSnapshotChunk):
@@ -105,10 +104,11 @@ class Reads:
         return None if self._shapes.tail(handle) is None else piece
 
     def resume_offset(self, asked: Asked) -> Offset | None:
-        """Where a client goes on after a subset snapshot that is taken later; None without a shape.
+        """The offset at which a client continues after a subset snapshot; None if the shape is removed.
 
-        Clients move their stream to it. What comes after it must have every change that the snapshot may
-        lack, so it is read first; and it must not pass over what a stream has not been sent yet.
+        Clients move their stream to it. The log after it must contain every change that the snapshot does
+        not, so it is read before the snapshot is taken; and it must not skip anything that the stream has
+        not been sent yet.
         """
         tail = self._shapes.tail(asked.handle)
         if tail is None:
@@ -119,7 +119,7 @@ class Reads:
         return FIRST_SNAPSHOT_CHUNK if offset == BEFORE_ALL else offset
 
     async def refetch_after_removal(self, asked: Asked) -> Response:
-        """409 for a shape that is gone, once nobody serves it any more; with its successor, if any."""
+        """409 for a removed shape, once no process serves it; with the handle of its successor, if any."""
         await self._shapes.removed(asked.handle)
         right = self._shapes.find_handle(asked.shape)
         return refetch_response(right if right != asked.handle else None, is_cacheable=asked.is_cacheable)
@@ -137,7 +137,7 @@ class Reads:
         return self._answers.of_piece(asked, piece)
 
     async def _give_up(self, asked: Asked) -> None:
-        """Have a shape dropped whose files cannot be read, unless that is why they cannot."""
+        """Delete a shape whose files cannot be read, unless it has been removed already."""
         if await self._shapes.is_current(asked.handle, asked.shape):
             await self._shapes.delete(asked.handle)
 

@@ -1,6 +1,6 @@
-"""One answer, and the exchange that it belongs to.
+"""A response, and the exchange over which it is sent.
 
-Not here: which headers there are (`headers.py`), what the answer is (`serve.py` and its siblings).
+The headers are in `headers`; `serve` and `reads` choose the response.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MIN_REQUEST_ID, MAX_REQUEST_ID = 20, 200
-"""Lengths between which an incoming `x-request-id` is taken over."""
+"""The lengths in bytes between which an incoming `x-request-id` is used."""
 
 READ_HEADERS: Final = frozenset(
     {b"origin", b"x-request-id", b"if-none-match", b"access-control-request-headers"}
 )
-"""The request headers that are looked at; all others are dropped unread."""
+"""The request headers that are used; all others are ignored."""
 
 BODILESS: Final = frozenset({204, 304})
-"""Statuses whose answers have no body by definition, and no length (RFC 9110 §8.6)."""
+"""Statuses whose responses have no body and no `content-length` (RFC 9110, section 8.6)."""
 
 _PREFIX: Final = secrets.token_hex(8)
 _NUMBERS = itertools.count(1)
 
 
 class Response(NamedTuple):
-    """A whole answer: status, the headers that depend on it, body."""
+    """A complete response: status, body, and the headers that do not depend on the request."""
 
     status: int
     headers: Headers
@@ -42,7 +42,7 @@ class Response(NamedTuple):
 
 
 class Exchange:
-    """One request and the one answer to it."""
+    """One request and the response to it."""
 
     __slots__ = (
         "_has_body",
@@ -64,28 +64,28 @@ class Exchange:
         self._send = send
         self._has_body = method != "HEAD"
         self.given: dict[bytes, list[bytes]] = {}
-        """The values of those of `READ_HEADERS` that were sent, in order."""
+        """The values of the request headers in `READ_HEADERS`, in order."""
         for name, value in scope["headers"]:
             if name in READ_HEADERS:
                 self.given.setdefault(name, []).append(value)
         self.receive = receive
         self.method = method if self._has_body else "GET"
         self.is_cacheable = is_shared and self.method in ("GET", "OPTIONS")
-        """Whether caches may keep the answer: not if it is for this client alone."""
+        """Whether caches may store the response; False if it depends on the client."""
         self.methods = headers.OTHER_METHODS
-        """What `access-control-allow-methods` says on the resolved route."""
+        """The value of `access-control-allow-methods` for the resolved route."""
         self.query: bytes = scope["query_string"]
         self.request_id = self._choose_request_id()
         self.has_begun = False
 
     @property
     def path(self) -> str:
-        """The decoded path below the point where the application is mounted."""
+        """The decoded path below the mount point of the application."""
         path: str = self.scope["path"]
         return path.removeprefix(self.scope.get("root_path", ""))
 
     async def answer(self, response: Response) -> None:
-        """Send a whole answer."""
+        """Send a complete response."""
         own = response.headers
         if response.status not in BODILESS:
             own = [*own, headers.content_length(len(response.body))]
@@ -93,21 +93,21 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": response.body if self._has_body else b""})
 
     async def refuse_entry(self, status: int, body: bytes) -> None:
-        """Send an answer without any CORS header."""
+        """Send a response without CORS headers."""
         self.has_begun = True
         kept = [*headers.without_cors(self.request_id), headers.content_length(len(body))]
         await self._send({"type": "http.response.start", "status": status, "headers": kept})
         await self._send({"type": "http.response.body", "body": body if self._has_body else b""})
 
     async def begin(self, status: int, own: Headers) -> None:
-        """Send the status and all headers."""
+        """Send the status and the headers: `own` and those that depend on the request."""
         origins = self.given.get(b"origin")
         kept = own + headers.per_request(self.request_id, origins[0] if origins else None, self.methods)
         self.has_begun = True
         await self._send({"type": "http.response.start", "status": status, "headers": kept})
 
     async def stream(self, body: bytes, *, is_last: bool = False) -> None:
-        """Send a piece of a body of unknown length."""
+        """Send a part of a body of unknown length."""
         shown = body if self._has_body else b""
         await self._send({"type": "http.response.body", "body": shown, "more_body": not is_last})
 

@@ -1,8 +1,7 @@
-"""GET and POST `/v1/shape`, from the door to the last byte.
+"""Handles GET and POST `/v1/shape`, from admission to the end of the response.
 
-Not here: the rules (`decide.py`), reading (`reads.py`), streams (`sse.py`). Invariant: the permit that
-admission gave is held until the answer has been sent, and is given back whatever happens, at once when the
-client goes away.
+The rules are in `decide`, reading is in `reads`, streams are in `sse`. Invariant: the permit is held until
+the response has been sent, and is always released, immediately if the client disconnects.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ UNREAD: Final = "Failed to read request body"
 
 @dataclass(frozen=True, slots=True)
 class ServeShape:
-    """Serves shapes for one application; holds no state of its own."""
+    """Serves shapes for one application. It has no state of its own."""
 
     shapes: Shapes
     readiness: Readiness
@@ -50,7 +49,7 @@ class ServeShape:
     answers: Answers
 
     async def serve(self, exchange: Exchange, query: ParsedQuery) -> None:
-        """Answer one request. Raises PgShapesError, before anything is sent."""
+        """Answer one request. Raises PgShapesError before anything is sent."""
         is_existing = query.handle is not None and self.shapes.is_known(query.handle)
         permit = self.admission.acquire(Kind.EXISTING if is_existing else Kind.INITIAL)
         try:
@@ -99,7 +98,7 @@ class ServeShape:
         return subset
 
     async def _subset_response(self, asked: Asked, subset: Subset) -> Response:
-        assert self.subsets is not None, "checked before the shape was looked up"
+        assert self.subsets is not None, "_check_subset has checked this"
         resume = self.reads.resume_offset(asked)
         if resume is None:
             return await self.reads.refetch_after_removal(asked)
@@ -129,6 +128,6 @@ class ServeShape:
 
 
 async def check_authorized(settings: HttpSettings, scope: Scope, raw: RawShape | None) -> None:
-    """Ask the application around this one, if it wants to be asked. Raises RequestError with 403."""
+    """Call `settings.authorize` if it is set. Raises RequestError with status 403 if it returns False."""
     if settings.authorize is not None and not await settings.authorize(scope, raw):
         raise RequestError(FORBIDDEN, status=403)

@@ -1,4 +1,4 @@
-"""What the HTTP API can be told. Not here: where the values come from (`config.py`, `wiring.py`)."""
+"""The settings of the HTTP API; `wiring.py` makes them from those in `config.py`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from pgshapes.gates.time_limits import CREATION_TIMEOUT_S, READY_TIMEOUT_S
 from pgshapes.model.shape import RawShape
 
 Authorize = Callable[[MutableMapping[str, Any], RawShape | None], Awaitable[bool]]
-"""Whether a request with this ASGI scope may have this definition, None for a DELETE by handle alone."""
+"""Returns whether a request with this ASGI scope may be answered for this definition.
+
+The definition is None for a DELETE by handle alone.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """Frozen settings of one ASGI application."""
+    """The settings of one ASGI application."""
 
     secret: str | None = None
-    """What `secret` must be equal to on `/v1/shape`; None lets everybody in."""
+    """The value that requests to `/v1/shape` must send as `secret`; None allows all requests."""
     authorize: Authorize | None = None
-    """Decides on each request to `/v1/shape`, instead of the secret."""
+    """Authorizes each request to `/v1/shape`; if it is set, the secret is not checked."""
     allow_delete: bool = False
     long_poll_timeout_ms: int = 20_000
     sse_timeout_ms: int = 60_000
     sse_keepalive_ms: int = 21_000
-    """Silence on a stream is broken this often; below the 30 s after which proxies give up."""
+    """Interval of keep-alive comments on an idle stream; below the idle timeout of common proxies, 30 s."""
     cache_max_age_s: int = 60
     cache_stale_age_s: int = 300
     ready_timeout_s: float = READY_TIMEOUT_S
@@ -36,11 +39,11 @@ class HttpSettings:
     """How long a reader waits for the next snapshot chunk."""
     max_body_bytes: int = 8_000_000
     body_timeout_s: float = 30.0
-    """How long a POST body may take to arrive: its sender holds a permit meanwhile."""
+    """How long receiving a POST body may take; the request holds a permit during that time."""
     body_cache_bytes: int = 64 * 2**20
-    """Bodies kept for whoever asks next: a few full chunks of 10 MiB, or a great many long-poll answers."""
+    """Size of the body cache: a few full chunks of 10 MiB, or many long-poll responses."""
     clock: Callable[[], float] = time.time
-    """Unix time in seconds; cursors are made of it."""
+    """Returns Unix time in seconds; cursors are computed from it."""
 
     @property
     def long_poll_timeout_s(self) -> float:

@@ -1,12 +1,12 @@
-"""Live changes as a stream of server-sent events (docs/protocol.md).
+"""Sends live changes as server-sent events (docs/protocol.md).
 
-A request that finds data gets all of it, then `up-to-date`, then the end. One that finds none stays open and
-gets each further piece as it comes. Here differs from the original, on purpose: the next chunk's end is
-computed from where the stream is, not from where it began; no stream ends at a chunk's end, since a client
-drops what it got without `up-to-date`; `electric-offset` is where the stream begins, so that a broken stream
-loses nothing.
+If there is data, a stream sends all of it and `up-to-date`, and ends. Otherwise it stays open and sends each
+piece when it is written. Deliberate differences from Electric: the end of the next chunk is computed from the
+stream's current position, not from its start; no stream ends at the end of a chunk, because a client
+discards data that is not followed by `up-to-date`; `electric-offset` is the start of the stream, so that
+nothing is lost when a connection breaks.
 
-`up-to-date` tells the transaction of the last message sent, never more: the client asks on from there.
+`up-to-date` has the LSN of the last message sent, not a later one: the client continues from there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
 def as_events(body: bytes) -> bytes:
-    """The messages of a JSON array as events, one each."""
+    """The messages of a JSON array as events, one event per message."""
     return b"".join(_events(body))
 
 
@@ -42,7 +42,7 @@ def _events(body: bytes) -> Iterator[bytes]:
 
 
 class EventStreams:
-    """Streams changes for the requests of one application."""
+    """Sends event streams for the requests of one application."""
 
     def __init__(
         self, reads: Reads, waits: TailWaits, bodies: BodyCache, answers: Answers, settings: HttpSettings
@@ -54,14 +54,14 @@ class EventStreams:
         self._settings = settings
 
     async def serve(self, exchange: Exchange, asked: Asked) -> None:
-        """Answer with a stream, or with an ordinary response where there is nothing to stream."""
+        """Answer with a stream; with an ordinary response, for example a 409, if there is nothing to send."""
         settled = await self._reads.settle(asked, holds_at_tail=False)
         has_pending = isinstance(settled.decision, decide.Serve)
         if not has_pending and not isinstance(settled.decision, decide.WaitForTail):
             await exchange.answer(await self._reads.carry_out(asked, settled))
             return
         position = asked.request.offset
-        assert isinstance(position, Offset), "a live request has a place"
+        assert isinstance(position, Offset), "a live request has an offset in the log"
         await exchange.begin(200, self._answers.start_of_stream(asked, position))
         await self._stream(exchange, asked, position, has_pending)
         await exchange.stream(b"", is_last=True)
@@ -88,7 +88,7 @@ class EventStreams:
                 return
 
     async def _idle(self, exchange: Exchange, handle: str, seen: Tail | None, ends_s: float) -> bool:
-        """Wait for a change, with a sign of life when there is none for long; whether the stream goes on."""
+        """Wait for a change, and send a keep-alive comment after a while; return whether to continue."""
         left_s = ends_s - asyncio.get_running_loop().time()
         keepalive_s = self._settings.sse_keepalive_ms / 1000
         wake = await self._waits.wait(handle, seen, min(left_s, keepalive_s))

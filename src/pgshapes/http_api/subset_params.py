@@ -1,6 +1,6 @@
-"""The parameters of a subset snapshot (docs/protocol.md). Pure.
+"""Validates the parameters of a subset snapshot (docs/protocol.md). Pure.
 
-Not here: the grammar of `where` and `order_by`, which needs the catalogue.
+The syntax of `where` and `order_by` is checked later, because that needs the system catalogs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ORDER_NEEDED: Final = "order_by is required when limit or offset is present"
 
 
 def parse_subset(given: Any) -> Subset:
-    """What is asked of the shape. Raises RequestError with the errors nested under `subset`."""
+    """The query that the parameters describe. Raises RequestError with its errors under `subset`."""
     if not isinstance(given, dict):
         raise RequestError(errors={"subset": [INVALID]})
     errors: dict[str, list[str]] = {}
