@@ -1,1 +1,1 @@
-"""What is counted, as values that cross process borders, and how it is told to whoever asks."""
+"""Metrics: values that processes send to each other, and their exposition in Prometheus text format."""

@@ -1,7 +1,7 @@
-"""How often something was at most so large: the counts behind a histogram. Pure.
+"""Counts of observed values by upper bound: the data of a histogram. Pure.
 
-Not a library's histogram: those lock and label at each observation, and every request observes. One writer:
-the loop of the process that counts.
+`prometheus_client` is not used here, because its histograms take a lock at each observation, and every
+request makes observations. Only the event loop of the process that counts writes to it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Final
 
 SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""From a table read to a caller's deadline."""
+"""Bounds for durations: from the time of a table read to the deadline of a caller."""
 TIMES: Final = (0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 55.0, 144.0, 377.0)
-"""From nothing to a minute of polling."""
+"""Bounds for numbers of polls: from none to those of a minute."""
 
 
 class Distribution:
@@ -29,7 +29,7 @@ class Distribution:
 
     @property
     def count(self) -> int:
-        """How many values there were."""
+        """The number of values."""
         return sum(self._counts)
 
     def observe(self, value: float) -> None:
@@ -38,7 +38,7 @@ class Distribution:
         self._counts[bisect_left(self.bounds, value)] += 1
 
     def cumulative(self) -> list[tuple[float, int]]:
-        """For each bound, the last one infinite, how many values were not above it."""
+        """The bounds, ending with infinity, each with the number of values that do not exceed it."""
         found, below = [], 0
         for bound, count in zip((*self.bounds, float("inf")), self._counts, strict=True):
             below += count

@@ -1,7 +1,7 @@
-"""Families of several processes as the text that Prometheus reads. Pure.
+"""Renders the metric families of several processes as Prometheus text. Pure.
 
-Each sample says which process it is from: processes are restarted one by one, and a sum of counters that
-begin anew at different times would go back. Whoever asks sums them: `sum without (process) (…)`.
+Each sample has a label `process`. Processes are restarted one by one, and a sum over counters that restart at
+different times would decrease; use `sum without (process) (rate(…))` in queries instead.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def exposition(processes: Mapping[str, Sequence[Family] | None]) -> bytes:
-    """The text; None stands for a process that did not answer."""
+    """The text for the families of each process; None means that the process did not answer."""
     return generate_latest(_Given(list(_metrics(processes))))
 
 
 class _Given(Collector):
-    """What `generate_latest` asks a registry for."""
+    """A collector of given metrics, in the form that `generate_latest` expects."""
 
     def __init__(self, metrics: list[Metric]) -> None:
         self._metrics = metrics
@@ -41,7 +41,9 @@ class _Given(Collector):
 
 
 def _metrics(processes: Mapping[str, Sequence[Family] | None]) -> Iterator[Metric]:
-    up = GaugeMetricFamily(PREFIX + "process_up", "Whether the process told its metrics.", labels=["process"])
+    up = GaugeMetricFamily(
+        PREFIX + "process_up", "Whether the process reported its metrics.", labels=["process"]
+    )
     by_name: dict[str, list[tuple[str, Family]]] = {}
     for process, families in processes.items():
         up.add_metric([process], 0 if families is None else 1)

@@ -1,7 +1,7 @@
-"""One metric of one process: its name, what it tells, and its values. Pure.
+"""A metric family of one process: name, kind, description and samples. Pure.
 
-Not a registry: parts of the program count in plain attributes of their own, and a process makes families of
-them when somebody asks. They cross process borders as msgpack.
+There is no registry: parts of the program count in their own attributes, and a process makes families of them
+when its metrics are requested. Processes send families to each other as msgpack.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ HISTOGRAM = "histogram"
 
 
 class Sample(msgspec.Struct, array_like=True, frozen=True):
-    """A value, under labels if the metric has several."""
+    """A value with its labels, if the metric has several values."""
 
     labels: tuple[tuple[str, str], ...]
     value: float
 
 
 class Family(msgspec.Struct, array_like=True, frozen=True):
-    """A metric. A histogram's samples are cumulative, labelled `le`; `total` is the sum of what was
-    observed.
+    """A metric. The samples of a histogram are cumulative with a label `le`; `total` is the sum of the
+    observed values.
     """
 
     name: str
@@ -37,23 +37,23 @@ class Family(msgspec.Struct, array_like=True, frozen=True):
 
 
 def counter(name: str, about: str, value: float) -> Family:
-    """Something that only grows, for as long as the process lives."""
+    """A family with one value that only increases while the process runs."""
     return Family(name, COUNTER, about, (Sample((), value),))
 
 
 def gauge(name: str, about: str, value: float) -> Family:
-    """Something as it is now."""
+    """A family with one current value."""
     return Family(name, GAUGE, about, (Sample((), value),))
 
 
 def labelled(kind: str, name: str, about: str, label: str, values: Mapping[str, float]) -> Family:
-    """The same for each value of a label."""
+    """A family with one value for each value of `label`."""
     samples = tuple(Sample(((label, key),), value) for key, value in values.items())
     return Family(name, kind, about, samples)
 
 
 def histogram(name: str, about: str, distribution: Distribution) -> Family:
-    """How large something was each time."""
+    """A family with the distribution of observed values."""
     samples = tuple(Sample((("le", _bound(le)),), count) for le, count in distribution.cumulative())
     return Family(name, HISTOGRAM, about, samples, distribution.total)
 

@@ -1,4 +1,4 @@
-"""How long an event loop keeps everybody waiting: turns that last, seen by a timer that comes late.
+"""Measures long turns of an event loop by the delay of a periodic timer.
 
 State: one timer in one loop.
 """
@@ -13,29 +13,29 @@ from pgshapes.metrics.distribution import SECONDS, Distribution
 from pgshapes.metrics.family import Family, gauge, histogram
 
 INTERVAL_S: Final = 0.02
-"""A turn that lasts longer than this is seen, less this at most."""
+"""Turns that take longer than this are noticed, and underestimated by at most this."""
 
 
 class LoopTurns:
-    """Looks at the clock at intervals, from `start` to `stop`."""
+    """Measures the delay of a periodic timer, from `start` to `stop`."""
 
     def __init__(self, interval_s: float = INTERVAL_S) -> None:
         self.late_s = Distribution(SECONDS)
-        """How late the timer came, each time."""
+        """The delay of the timer, each time."""
         self.busy_s = Distribution(SECONDS)
-        """The part of it in which this loop itself used the processor; the rest is others' doing."""
+        """The part of the delay in which this thread used the processor."""
         self.longest_s = 0.0
-        """The latest that it came so far."""
+        """The longest delay so far."""
         self._interval_s = interval_s
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin, in the running loop."""
+        """Start the timer in the running event loop."""
         loop = asyncio.get_running_loop()
         self._arm(loop, loop.time())
 
     def stop(self) -> None:
-        """End."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -53,9 +53,9 @@ class LoopTurns:
 
 
 def loop_families(turns: LoopTurns) -> list[Family]:
-    """What was seen, as metrics."""
+    """The measurements as metric families."""
     return [
-        histogram("loop_late_seconds", "How late a timer of the event loop came.", turns.late_s),
-        histogram("loop_busy_seconds", "How much of that the loop was busy itself.", turns.busy_s),
-        gauge("loop_longest_seconds", "The latest that it came so far.", turns.longest_s),
+        histogram("loop_late_seconds", "Delay of a timer of the event loop.", turns.late_s),
+        histogram("loop_busy_seconds", "Processor time of the loop during that delay.", turns.busy_s),
+        gauge("loop_longest_seconds", "The longest delay so far.", turns.longest_s),
     ]
