@@ -1,6 +1,6 @@
-"""How the parts become a server: the start-up story, and the only module that knows every part.
+"""Creates the parts of the server and connects them; the only module that imports every part.
 
-`python -m pgshapes.wiring` is the entry of a child process.
+`python -m pgshapes.wiring` is the entry point of a child process.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
 _log = structlog.get_logger(__name__)
 
 _SUBSET_CONNECTIONS: Final = 4
-"""Of one HTTP process: a subset query mostly waits for Postgres, and each may gather megabytes."""
+"""Maximum per HTTP process: a subset query mostly waits for Postgres, and its result may take megabytes."""
 
 MakeFiles = Callable[[Path], Files]
 Families = list[Family]
@@ -69,13 +69,13 @@ Families = list[Family]
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """What tests put in the place of the real thing; a server as it is run has these."""
+    """What tests replace; the defaults are those of a real server."""
 
     make_files: MakeFiles | None = None
     has_notices: bool = True
-    """Whether a change of a table wakes those who wait for it; else polling must do."""
+    """Whether a change of a table wakes its waiters; without notices they have to poll."""
     tap: Callable[[Call], None] | None = None
-    """Sees every call that the owner receives."""
+    """Called with every call that the owner receives."""
     ready_timeout_s: float = READY_TIMEOUT_S
 
 
@@ -83,12 +83,12 @@ REAL: Final = Seams()
 
 
 def run(settings: Settings) -> int:
-    """Serve until a signal ends it; the exit status. Raises ConfigError before anything is served."""
+    """Serve until SIGTERM or SIGINT; return the exit status. Raises ConfigError before anything is served."""
     return run_with_workers(settings) if settings.workers else serve_in_one_process(settings)
 
 
 def serve_in_one_process(settings: Settings, seams: Seams = REAL) -> int:
-    """Owner and callers in one process and one event loop; the exit status. Raises ConfigError."""
+    """Serve with owner and callers in this process; return the exit status. Raises ConfigError."""
     configure_logs(settings.log_level)
     raise_nofile_limit()
     tune_gc()
@@ -97,7 +97,7 @@ def serve_in_one_process(settings: Settings, seams: Seams = REAL) -> int:
 
 
 async def serve_in_one_loop(settings: Settings, seams: Seams = REAL) -> None:
-    """Serve from this loop until SIGTERM or SIGINT. Raises ConfigError."""
+    """Serve in the running event loop until SIGTERM or SIGINT. Raises ConfigError."""
     listener = listen(settings.host, settings.port)
     app = single_process_application(settings, seams)
     server = HttpServer(app, listener)
@@ -118,8 +118,9 @@ def single_process_application(
     authorize: Authorize | None = None,
     on_failure: Callable[[BaseException], None] = lambda _: None,
 ) -> Application:
-    """Owner and callers in the event loop that opens it. `on_failure` is called at once when the owner fails;
-    closing the application raises its error, too.
+    """An application with owner and callers in the event loop that opens it.
+
+    `on_failure` is called when the owner fails; the end of the lifespan raises the error, too.
     """
     return Application(partial(_open_single_process, settings, seams, authorize, on_failure))
 
@@ -165,7 +166,7 @@ async def _open_single_process(
 def _note_end(
     tables: Tables, on_failure: Callable[[BaseException], None], owning: asyncio.Future[None]
 ) -> None:
-    """The tables do not follow the database any more: serve nothing from them."""
+    """Mark the service as not ready, because the tables no longer follow the database."""
     error = asyncio.CancelledError() if owning.cancelled() else owning.exception()
     Conditions(tables.status).unmeet(Condition.SUPERVISOR_PROCESSES_READY, "the replicator has stopped")
     if error is not None:
@@ -173,7 +174,7 @@ def _note_end(
 
 
 async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
-    """The owner in a process of its own."""
+    """Run the owner in this process."""
     tables = Tables(has_notices=seams.has_notices)
     replicator = Replicator(
         task.settings, tables, store_maker(task.settings, seams.make_files), is_restart=task.is_restart
@@ -183,14 +184,14 @@ async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
     owner.mailbox.tap = seams.tap
     async with AsyncExitStack() as stack:
         stack.push_async_callback(owner.close)
-        # Until then the HTTP processes go on with the tables of the owner before: its shapes live on.
+        # Until then the HTTP processes keep serving from the tables of the previous owner.
         replicator.on_taken_up = owner.start
         await tell_metrics(stack, task, lambda: owner_families(replicator, owner.mailbox, tables))
         await replicator.run()
 
 
 async def run_http_process(task: ChildTask, seams: Seams = REAL) -> None:
-    """One HTTP process: a replica of the tables, and the files."""
+    """Run an HTTP process, which reads a replica of the tables and the shape logs."""
     app = Application(partial(_open_http_process, task, seams))
     server = HttpServer(app, socket.socket(fileno=task.listener_fd))
     async with app.lifespan():
@@ -215,7 +216,7 @@ async def _open_http_process(task: ChildTask, seams: Seams) -> AsyncIterator[Ope
 
 
 async def tell_metrics(stack: AsyncExitStack, task: ChildTask, families: Callable[[], Families]) -> None:
-    """Let the supervisor ask a child for its metrics until the stack ends, if anybody is to see them."""
+    """Report the metrics of a child to the supervisor until the stack is closed, if a metrics port is set."""
     if task.settings.prometheus_port is None:
         return
     turns = LoopTurns()
@@ -226,7 +227,7 @@ async def tell_metrics(stack: AsyncExitStack, task: ChildTask, families: Callabl
 
 
 def subset_snapshots(settings: Settings, link: OwnerLink) -> SubsetSnapshots:
-    """Subset queries of a process that reaches the owner over `link`; nothing is connected yet."""
+    """The subset queries of a process that is linked to the owner by `link`; opens no connection yet."""
     url = settings.pooled_database_url or settings.database_url
     size = min(max(settings.db_pool_size // (4 * max(settings.workers, 1)), 1), _SUBSET_CONNECTIONS)
     pool = ConnectionPool(lambda: connect(url, application_name="pgshapes subsets", read_values=False), size)
@@ -234,7 +235,7 @@ def subset_snapshots(settings: Settings, link: OwnerLink) -> SubsetSnapshots:
 
 
 def shape_cache(settings: Settings, link: OwnerLink) -> ShapeCache:
-    """The shape cache of a process; where shapes are limited it tells the owner which ones are read."""
+    """The shape cache of a process; with `max_shapes` it reports to the owner which shapes are read."""
     if settings.max_shapes is None:
         return ShapeCache(link)
     tracking = UseTracking(link)
@@ -243,7 +244,7 @@ def shape_cache(settings: Settings, link: OwnerLink) -> ShapeCache:
 
 
 def caller_parts(settings: Settings, link: OwnerLink, counts: PermitCounts | None) -> CallerParts:
-    """What answers requests in a process that reaches the owner over `link`."""
+    """The parts that answer requests in a process that is linked to the owner by `link`."""
     limits = settings.max_concurrent_requests
     return CallerParts(
         shape_cache(settings, link),
@@ -281,12 +282,12 @@ def app_for(
 
 
 def storage_root(settings: Settings) -> Path:
-    """Where the shapes' logs are."""
+    """The directory of the shape logs."""
     return settings.storage_dir / "logs"
 
 
 def store_maker(settings: Settings, make_files: MakeFiles | None) -> Callable[[], ShapeStore]:
-    """Opens the store, once the storage directory is ours."""
+    """A function that opens the store."""
     root = storage_root(settings)
 
     def make() -> ShapeStore:
@@ -297,9 +298,7 @@ def store_maker(settings: Settings, make_files: MakeFiles | None) -> Callable[[]
 
 
 def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = None) -> int:
-    """A child process, from its task to its exit status: 2 is a ConfigError, 1 another failure, told in one
-    line.
-    """
+    """Run a child process; return its exit status: 2 after ConfigError, 1 after another PgShapesError."""
     task = read_task()
     configure_logs(task.settings.log_level)
     raise_nofile_limit()
