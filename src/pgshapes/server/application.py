@@ -1,8 +1,8 @@
-"""The ASGI 3 application with its lifespan: what `pgshapes serve` runs and what `pgshapes.asgi` hands out.
+"""The ASGI 3 application with its lifespan, for `pgshapes serve` and for `pgshapes.asgi`.
 
-Not here: what a request gets (`http_api`), what has to run for it (`wiring`). Whoever runs the application,
-an ASGI server by the lifespan protocol or code by `async with`, opens it once; requests before that or after
-it are an error of the server. State: what is open.
+`http_api` answers the requests; `wiring` starts what they need. The lifespan is opened once, by an ASGI
+server with the lifespan protocol or by code with `async with`. A request outside of the lifespan is an error
+of the server. State: what the open lifespan runs.
 """
 
 from __future__ import annotations
@@ -22,47 +22,48 @@ _log = structlog.get_logger(__name__)
 
 
 class Opened(NamedTuple):
-    """What runs while the lifespan lasts."""
+    """What runs during the lifespan."""
 
     app: AsgiApp
     stopping: asyncio.Event
-    """Held requests are answered at once when it is set."""
+    """When it is set, held requests are answered at once."""
     ended: asyncio.Future[None] | None = None
-    """Done when what the application depends on has ended by itself; None if nothing can."""
+    """Done when the replicator in this process has ended; None if it runs in another process."""
 
 
 Open = Callable[[], AbstractAsyncContextManager[Opened]]
-"""Starts what the application needs and ends it again. Raises ConfigError when it cannot work."""
+"""Starts what the application needs, and stops it at the end of the block. Raises ConfigError."""
 
 
 class Application:
-    """Serves shapes from the start of its lifespan to the end of it."""
+    """An ASGI application that serves shapes during its lifespan."""
 
     def __init__(self, open_: Open) -> None:
         self._open = open_
         self._opened: Opened | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection. Raises RuntimeError outside of the lifespan."""
+        """Handle one ASGI connection. Raises RuntimeError outside of the lifespan."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif self._opened is not None:
             await self._opened.app(scope, receive, send)
         else:
             raise RuntimeError(
-                "the lifespan of this application has not begun: run it under an ASGI server with lifespan"
-                " support (uvicorn --lifespan on), or enter `app.lifespan()` in the lifespan of the"
-                " application around it"
+                "the lifespan of this application has not started: run it with an ASGI server that supports"
+                " lifespan (uvicorn --lifespan on), or enter `app.lifespan()` in the lifespan of the"
+                " application that it is mounted in"
             )
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
-        """Open the application for as long as the block lasts; `FastAPI(lifespan=app.lifespan)` does so.
+        """Run the application during the block; use it as `FastAPI(lifespan=app.lifespan)`.
 
-        `app` is the application around this one, as frameworks pass it; it is not used. Raises ConfigError.
+        Frameworks pass the application that this one is mounted in as `app`; it is not used. Raises
+        ConfigError, and RuntimeError if the lifespan is open already.
         """
         if self._opened is not None:
-            raise RuntimeError("the lifespan of this application has begun already")
+            raise RuntimeError("the lifespan of this application has already started")
         async with self._open() as opened:
             self._opened = opened
             try:
@@ -72,12 +73,12 @@ class Application:
                 self._opened = None
 
     def stop_holding(self) -> None:
-        """Answer held requests now, and do not hold any more: the server is going to stop."""
+        """Answer held requests now and hold no further ones, because the server is stopping."""
         if self._opened is not None:
             self._opened.stopping.set()
 
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called when the application cannot go on by itself. Only while it is open."""
+        """Call `callback` when the replicator in this process ends. Only while the application is open."""
         assert self._opened is not None
         if self._opened.ended is not None:
             self._opened.ended.add_done_callback(lambda _: callback())

@@ -1,7 +1,7 @@
-"""What a child process is told, and how it hears that it should stop.
+"""The task that a child process gets from the supervisor, and how the child learns that it should stop.
 
-It reads its task from standard input, which stays open for as long as the supervisor lives; at its end the
-child stops as on SIGTERM.
+A child reads its task from standard input. The supervisor keeps that pipe open; when it reaches end of file,
+the supervisor has ended and the child stops as on SIGTERM.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from typing import NamedTuple
 from pgshapes.config import Settings
 
 PERMITS = "permits"
-"""File of the run directory in which HTTP processes count the permits that are out."""
+"""File in the run directory in which HTTP processes count the permits in use."""
 
 
 class ChildTask(NamedTuple):
-    """What a child is to do."""
+    """What a child process runs, and with which settings."""
 
     name: str
     """`replicator` or `http`."""
     settings: Settings
     run_dir: Path
-    """Where the sockets and shared maps of this instance are."""
+    """The directory with the sockets and mapped files of this instance."""
     listener_fd: int = -1
     number: int = 0
-    """Which HTTP process it is, from 0."""
+    """The number of the HTTP process, from 0."""
     is_restart: bool = False
-    """Whether an earlier process with this task has died: then the database may be away for a while."""
+    """Whether an earlier process with this task has ended; the database may then be unavailable."""
 
     @property
     def label(self) -> str:
-        """What metrics call the process."""
+        """The name of the process in metrics and log lines."""
         return self.name if self.name == "replicator" else f"{self.name}-{self.number}"
 
     @property
     def metrics_path(self) -> Path:
-        """Where it tells its metrics."""
+        """The socket on which it reports its metrics."""
         return self.run_dir / f"{self.label}.metrics"
 
     @property
     def owner_socket(self) -> Path:
-        """Where the owner listens for links."""
+        """The socket on which the owner accepts links."""
         return self.run_dir / "owner.sock"
 
 
 def read_task() -> ChildTask:
-    """The task that the supervisor wrote."""
+    """Read the task from standard input. Raises SystemExit at end of file."""
     size = int.from_bytes(_read(4), "big")
     task = pickle.loads(_read(size))
     assert isinstance(task, ChildTask)
@@ -69,7 +69,7 @@ def _read(size: int) -> bytes:
 
 
 def stop_with_supervisor(stop: Callable[[], None]) -> None:
-    """Call `stop` on SIGTERM, and when the supervisor is gone. SIGINT is held off from the start."""
+    """Call `stop` on SIGTERM, and when the supervisor has ended. Children inherit that SIGINT is blocked."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop)
 

@@ -1,6 +1,4 @@
-"""What a process of the server sets up for itself: log lines, limits of the operating system, the garbage
-collector.
-"""
+"""Sets up a process of the server: logging, the limit of open files, and the garbage collector."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ import structlog
 
 
 def configure_logs(level: str) -> None:
-    """Set the level and the form for this process."""
+    """Configure the level and the format of this process's log lines."""
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     structlog.configure(
         processors=[
@@ -30,8 +28,9 @@ def configure_logs(level: str) -> None:
 
 
 def raise_nofile_limit() -> int:
-    """Allow as many open files as the hard limit says: each held poll is one, each busy log two. Returns the
-    limit.
+    """Raise the soft limit of open files to the hard limit and return it.
+
+    Each held poll uses one file, each log that is written to uses two.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -40,13 +39,17 @@ def raise_nofile_limit() -> int:
 
 
 THRESHOLDS: Final = (10_000, 10, 20)
-"""Young objects, looks at those, looks at the middle-aged: about 1 ms, about 10 ms, and a full look each two
-million objects more, some hundred megabytes. The defaults, 700, 10 and 10, mean a full look each 70,000.
+"""Thresholds of generations 0, 1 and 2. Collections of generations 0 and 1 take about 1 ms and 10 ms; a full
+collection runs after two million more objects, some hundred megabytes. With the defaults of 700, 10 and 10 it
+runs after 70,000.
 """
 
 
 def tune_gc() -> None:
-    """Once all modules are there: what lives now lives for good, and is not looked at again."""
+    """Exclude all current objects from garbage collection and set `THRESHOLDS`.
+
+    Call it after all modules are imported: those objects live as long as the process.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -1,9 +1,9 @@
-"""The ASGI application under uvicorn, on a socket that is bound before anything is started.
+"""Runs the ASGI application with uvicorn, on a socket that is bound before anything else starts.
 
-On stop, held polls are answered at once, new connections go to other processes, and responses in progress are
-sent completely. uvicorn writes head and body separately, and every write to a socket is a system call that
-costs as much as all of our own work on a small response; so writes of one loop turn are joined into one, and
-large ones are sent at once, after what is waiting.
+On stop, held polls are answered at once, other processes accept new connections, and responses in progress
+are completed. uvicorn writes head and body separately, and each write is a system call that costs as much as
+all other work on a small response. So writes of one turn of the event loop are joined into one; large ones
+are sent immediately, after those that are waiting.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from pgshapes.errors import ConfigError
 from pgshapes.server.application import Application
 
-# Held polls reconnect in bursts after a deploy; the kernel caps this at net.core.somaxconn.
+# Clients with held polls reconnect at the same time after a deployment. The kernel limits this to
+# net.core.somaxconn.
 _BACKLOG = 4096
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises ConfigError when the address cannot be had."""
+    """A listening socket. Raises ConfigError when the address cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -40,12 +41,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-# From here on the copy into one piece costs more than the call that it saves.
+# From this size on, joining costs more than the system call that it saves.
 _LARGE_BYTES: Final = 64 * 1024
 
 
 class CorkedTransport:
-    """A transport that gathers small writes; everything else is the transport's own."""
+    """A transport that joins small writes; everything else is passed to the wrapped transport."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -53,7 +54,7 @@ class CorkedTransport:
         self._call_soon = asyncio.get_running_loop().call_soon
 
     def write(self, data: bytes) -> None:
-        """Write at the end of this turn."""
+        """Write at the end of this turn of the event loop; large data immediately."""
         if len(data) >= _LARGE_BYTES:
             self._flush()
             self._transport.write(data)
@@ -63,7 +64,7 @@ class CorkedTransport:
         self._waiting.append(data)
 
     def close(self) -> None:
-        """Write what waits, then close."""
+        """Write what is waiting, then close."""
         self._flush()
         self._transport.close()
 
@@ -78,20 +79,21 @@ class CorkedTransport:
 
 
 class CorkedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, on a corked transport."""
+    """uvicorn's protocol on a corked transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection over."""
+        """Wrap the transport and start the protocol."""
         super().connection_made(CorkedTransport(transport))  # type: ignore[arg-type]
 
 
-# Proxies keep idle connections for 60 s; ours must outlive theirs, or they send into a closed one.
+# Longer than the 60 s for which proxies keep idle connections: otherwise they send requests on a connection
+# that the server has closed.
 _KEEP_ALIVE_S: Final = 75
 _DRAIN_S: Final = 15
 
 
 class HttpServer:
-    """One uvicorn server for an application that is open."""
+    """A uvicorn server for an application whose lifespan is open."""
 
     def __init__(self, app: Application, listener: socket.socket) -> None:
         self._app = app
@@ -113,7 +115,7 @@ class HttpServer:
         )
 
     def stop(self) -> None:
-        """Answer what is held and drain; `run` then returns."""
+        """Answer held requests, complete responses in progress, and let `run` return."""
         self._app.stop_holding()
         self._server.should_exit = True
 
@@ -124,5 +126,5 @@ class HttpServer:
 
 class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
-        """Signals are the process's business, not the server's."""
+        """Do nothing: the process installs its own signal handlers."""
         return contextlib.nullcontext()

@@ -1,8 +1,8 @@
-"""Metrics of the processes: what callers count, how children report it, and the `/metrics` listener.
+"""The metrics of a caller's process, how children report metrics, and the `/metrics` listener.
 
-Counts nothing itself. A child process answers on a unix socket, one answer per connection; the supervisor
-asks them and answers on a port of its own. That port is not part of the application: it answers also while
-the application is starting, busy or being restarted. Anything but GET `/metrics` is 404.
+Nothing is counted here. A child process sends its metrics to each connection on a unix socket; the supervisor
+reads them and answers on a separate port. That listener is not part of the application, so it also answers
+while the application is starting, busy or restarting. Anything but GET `/metrics` is 404.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pgshapes.shape_cache.shape_cache import ShapeCache
 
 @dataclass(frozen=True, slots=True)
 class CallerParts:
-    """What a caller's process consists of."""
+    """The parts of a process that answers requests."""
 
     shapes: ShapeCache
     readiness: StatusMonitor
@@ -35,59 +35,65 @@ class CallerParts:
 
 
 def caller_families(parts: CallerParts) -> list[Family]:
-    """All of them."""
+    """The metrics of a process that answers requests."""
     return [*_shape_cache(parts.shapes), *_readiness(parts.readiness), *_admission(parts.admission)]
 
 
 def _shape_cache(cache: ShapeCache) -> list[Family]:
     counts, flights, look_ups = cache.counts, cache.flights, cache.definitions.flights
     return [
-        counter("shape_cache_hits", "Requests that a table read answered.", counts.hits),
-        counter("shape_cache_flights", "Waits of this process for a shape.", flights.begun),
-        counter("shape_cache_joined", "Callers that found a flight under way.", flights.joined),
-        gauge("shape_cache_flights_now", "Flights under way.", flights.under_way),
+        counter("shape_cache_hits", "Requests answered by a table read.", counts.hits),
+        counter(
+            "shape_cache_flights", "Flights that this process started to wait for a shape.", flights.begun
+        ),
+        counter("shape_cache_joined", "Callers that joined a flight.", flights.joined),
+        gauge("shape_cache_flights_now", "Flights in progress.", flights.under_way),
         gauge("shape_cache_waiters_now", "Callers that wait for a shape.", flights.waiters),
-        counter("shape_cache_late", "Callers whose deadline came first.", counts.late),
-        counter("shape_cache_lock_hits", "Flights that found the lock set: no message.", counts.lock_hits),
+        counter("shape_cache_late", "Callers that timed out before their shape was created.", counts.late),
+        counter("shape_cache_lock_hits", "Flights that found the creation lock set.", counts.lock_hits),
         counter("shape_cache_owner_calls", "Calls to create a shape or wait for one.", counts.owner_calls),
-        counter("shape_cache_owner_losses", "Those during which the owner was lost.", counts.owner_losses),
-        histogram("shape_cache_polls", "Looks at the lock per flight that polled.", counts.polls_per_wait),
-        histogram("shape_cache_wait_seconds", "Waits of callers for a shape.", counts.wait_s),
-        counter("definition_calls", "Calls to look a definition up.", cache.definitions.calls),
-        counter("definition_look_ups", "Look-ups begun by this process.", look_ups.begun),
-        counter("definition_look_ups_joined", "Callers that found one under way.", look_ups.joined),
+        counter(
+            "shape_cache_owner_losses", "Calls that lost the connection to the owner.", counts.owner_losses
+        ),
+        histogram(
+            "shape_cache_polls", "Checks of the creation lock per polling flight.", counts.polls_per_wait
+        ),
+        histogram("shape_cache_wait_seconds", "Time that callers waited for a shape.", counts.wait_s),
+        counter("definition_calls", "Calls to look up a definition.", cache.definitions.calls),
+        counter("definition_look_ups", "Look-ups that this process started.", look_ups.begun),
+        counter("definition_look_ups_joined", "Callers that joined a look-up.", look_ups.joined),
     ]
 
 
 def _readiness(monitor: StatusMonitor) -> list[Family]:
     return [
         gauge("readiness_parked", "Requests parked until the service is ready.", monitor.parked),
-        gauge("readiness_polling", "Requests that poll for it.", monitor.polling),
-        gauge("readiness_congested", "Whether new ones have to poll.", int(monitor.is_congested)),
+        gauge("readiness_polling", "Requests that poll until the service is ready.", monitor.polling),
+        gauge("readiness_congested", "Whether new waiting requests poll.", int(monitor.is_congested)),
     ]
 
 
 def _admission(admission: AdmissionControl) -> list[Family]:
-    """Permits in use are those of this process: the processes' sum is what the limits are for."""
+    """The permits of this process; the limits apply to the sum over all processes."""
     return [
         labelled(
             GAUGE,
             "admission_in_use",
-            "Permits of this process that are out.",
+            "Permits in use by this process.",
             "kind",
             {kind.value: admission.own(kind) for kind in Kind},
         ),
         labelled(
             GAUGE,
             "admission_limit",
-            "Permits that may be out, over all processes.",
+            "Maximum number of permits in use, over all processes.",
             "kind",
             {kind.value: admission.limit(kind) for kind in Kind},
         ),
         labelled(
             COUNTER,
             "admission_refused",
-            "Requests that found no permit.",
+            "Requests that were refused a permit.",
             "kind",
             {kind.value: admission.refused(kind) for kind in Kind},
         ),
@@ -95,7 +101,7 @@ def _admission(admission: AdmissionControl) -> list[Family]:
 
 
 ANSWER_TIMEOUT_S: Final = 2.0
-"""A process that is too busy to answer is told from one that is not there by nobody: it is not up."""
+"""A process that does not answer within this time is reported as not up, even if it is only busy."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Family]).decode
@@ -103,27 +109,27 @@ _decode = msgspec.msgpack.Decoder(list[Family]).decode
 
 @asynccontextmanager
 async def metrics_socket(path: Path, families: Callable[[], list[Family]]) -> AsyncIterator[None]:
-    """Answer at `path` for as long as the block lasts."""
+    """Send the metrics to each connection on the unix socket `path`, during the block."""
 
-    async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(_encode(families()))
         writer.close()
 
-    _take_away(path)
-    server = await asyncio.start_unix_server(tell, path)
+    _remove_socket(path)
+    server = await asyncio.start_unix_server(send, path)
     try:
         yield
     finally:
         server.close()
 
 
-def _take_away(path: Path) -> None:
-    """What a process before us has left."""
+def _remove_socket(path: Path) -> None:
+    """Remove the socket that an earlier process has left."""
     path.unlink(missing_ok=True)
 
 
 async def ask_for_metrics(path: Path) -> Sequence[Family] | None:
-    """The families of the process that answers at `path`, None when none does."""
+    """The metrics of the process that listens at `path`; None if it does not answer."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(path)
@@ -136,13 +142,13 @@ async def ask_for_metrics(path: Path) -> Sequence[Family] | None:
 
 
 Gather = Callable[[], Awaitable[Mapping[str, Sequence[Family] | None]]]
-"""The families of each process by its name, None for one that does not answer."""
+"""Returns the metrics of each process by its name; None for a process that does not answer."""
 
 _HEAD_TIMEOUT_S: Final = 5.0
 
 
 def listen_for_metrics(settings: Settings) -> socket.socket | None:
-    """The bound socket, None when no port is set. Raises ConfigError."""
+    """The listening socket for `/metrics`; None if no port is set. Raises ConfigError."""
     if settings.prometheus_port is None:
         return None
     return listen(settings.host, settings.prometheus_port)
@@ -150,7 +156,7 @@ def listen_for_metrics(settings: Settings) -> socket.socket | None:
 
 @asynccontextmanager
 async def metrics_listener(listener: socket.socket, gather: Gather) -> AsyncIterator[None]:
-    """Answer on a socket that is bound already, for as long as the block lasts."""
+    """Answer GET `/metrics` on `listener` during the block."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -159,7 +165,7 @@ async def metrics_listener(listener: socket.socket, gather: Gather) -> AsyncIter
             writer.write(await _response(head, gather))
             await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            """Whoever does not send a request, or leaves, gets no answer."""
+            """A client that does not send a complete request, or disconnects, gets no response."""
         finally:
             writer.close()
 
@@ -174,7 +180,7 @@ async def _response(head: bytes, gather: Gather) -> bytes:
     words = head.split(b"\r\n", 1)[0].split(b" ")
     with suppress(IndexError):
         if words[0] == b"GET" and words[1].split(b"?")[0] == b"/metrics":
-            # The library takes a while to load, and most servers are never asked.
+            # Imported late: the import is slow, and most servers are never scraped.
             from pgshapes.metrics.exposition import CONTENT_TYPE, exposition  # noqa: PLC0415
 
             return _http(b"200 OK", CONTENT_TYPE, exposition(await gather()))

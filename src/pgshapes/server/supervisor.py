@@ -1,8 +1,8 @@
-"""`pgshapes serve` with workers: one replicator, N HTTP processes, one listening socket.
+"""Runs `pgshapes serve` with workers: one replicator, N HTTP processes, one listening socket.
 
-It answers no client and holds no state but its children; metrics it asks them for. A child that dies is
-started again alone; the others go on. Each child holds the reading end of a pipe from here: when the
-supervisor is gone, however it went, the children stop.
+The supervisor answers no shape requests. It starts the children, restarts those that end, and reads their
+metrics; its only state is its children. Each child has the read end of a pipe from the supervisor, so the
+children stop when the supervisor ends for any reason.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from pgshapes.server.metrics import ask_for_metrics, listen_for_metrics, metrics
 
 _log = structlog.get_logger(__name__)
 
-# Long enough for held polls to be answered and bodies on their way to be sent.
+# Long enough to answer held polls and to complete responses in progress.
 DRAIN_S: Final = 20.0
-# A child that dies at once, again and again, must not keep a core busy.
+# The pause before a restart grows, so that a child that fails at start does not use a whole core.
 _RESTART_FIRST_S: Final = 0.1
 _RESTART_CAP_S: Final = 10.0
 _STABLE_S: Final = 10.0
@@ -45,7 +45,7 @@ CHILD_COMMAND: Final = (sys.executable, "-m", "pgshapes.wiring")
 
 
 class Child:
-    """One child process and its restarts."""
+    """A child process, which can be started again."""
 
     def __init__(self, task: ChildTask, pass_fds: tuple[int, ...], command: Sequence[str]) -> None:
         self.task = task
@@ -57,11 +57,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id while it runs."""
+        """The process id; None before the first start."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the process and hand it its task; the pipe stays open for as long as the supervisor lives."""
+        """Start the process and send it its task; the pipe stays open until the supervisor ends."""
         self._started_at = time.monotonic()
         with _no_interrupts():
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, pass_fds=self._pass_fds)
@@ -71,19 +71,19 @@ class Child:
         self._process.stdin.flush()
 
     async def wait(self) -> int:
-        """The exit status."""
+        """Wait until the process ends; return its exit status."""
         assert self._process is not None
         return await asyncio.to_thread(self._process.wait)
 
     async def pause(self) -> None:
-        """Before a restart: longer each time, from the start again after a stable run."""
+        """Pause before a restart: longer each time, but short again if the last run was longer than 10 s."""
         if time.monotonic() - self._started_at > _STABLE_S:
             self._pause_s = _RESTART_FIRST_S
         await asyncio.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, _RESTART_CAP_S)
 
     async def stop(self, timeout_s: float) -> None:
-        """SIGTERM, and SIGKILL if that does not help in time."""
+        """Send SIGTERM, and SIGKILL if the process does not end within `timeout_s`."""
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -92,13 +92,13 @@ class Child:
             async with asyncio.timeout(timeout_s):
                 await asyncio.to_thread(process.wait, timeout_s)
         except (TimeoutError, subprocess.TimeoutExpired):
-            _log.warning("a process did not stop in time", name=self.task.name, pid=process.pid)
+            _log.warning("process killed", process=self.task.label, pid=process.pid, stop_timeout_s=timeout_s)
             process.kill()
             await asyncio.to_thread(process.wait)
 
 
 class Supervisor:
-    """Keeps the children alive until it is told to stop."""
+    """Starts the children and restarts those that end, until it is stopped."""
 
     def __init__(self, replicator: Child, workers: list[Child]) -> None:
         self._replicator = replicator
@@ -107,11 +107,11 @@ class Supervisor:
         self._status = 0
 
     def stop(self) -> None:
-        """End orderly."""
+        """Stop the children in order, then let `run` return."""
         self._stopping.set()
 
     async def run(self) -> int:
-        """Until stopped; the exit status."""
+        """Run until stopped; return the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -119,7 +119,7 @@ class Supervisor:
         try:
             await self._stopping.wait()
         finally:
-            # Also when cancelled, by a SIGINT that came before its handler was there.
+            # Also when cancelled by a SIGINT that arrived before its handler was installed.
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*(worker.stop(DRAIN_S) for worker in self._workers))
@@ -135,14 +135,14 @@ class Supervisor:
                 self._status = EXIT_CONFIG
                 self.stop()
                 return
-            _log.error("a process ended and is started again", name=child.task.name, status=status)
+            _log.error("process ended; restarting it", process=child.task.label, status=status)
             if child.task.name == "http":
                 SharedCounts.reset(child.task.run_dir / PERMITS, child.task.number)
             await child.pause()
 
 
 def run_with_workers(settings: Settings, *, child_command: Sequence[str] = CHILD_COMMAND) -> int:
-    """Serve with one replicator and `settings.workers` HTTP processes; the exit status."""
+    """Serve with one replicator and `settings.workers` HTTP processes; return the exit status."""
     configure_logs(settings.log_level)
     socket, metrics = listen(settings.host, settings.port), listen_for_metrics(settings)
     os.set_inheritable(socket.fileno(), True)
@@ -174,8 +174,10 @@ def run_with_workers(settings: Settings, *, child_command: Sequence[str] = CHILD
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Children inherit that SIGINT is held off: a terminal sends it to all, but they end when told from here,
-    and in their first moments it would be a traceback. One that comes meanwhile comes afterwards.
+    """Block SIGINT during the block; children started in it inherit that.
+
+    A terminal sends SIGINT to all processes, but the supervisor stops the children, and during the start of
+    Python a SIGINT would print a traceback. A SIGINT that arrives during the block is delivered after it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -186,7 +188,7 @@ def _no_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _run_dir() -> Iterator[Path]:
-    # Not in the storage directory: a unix socket's path may have no more than about 100 characters.
+    # Not in the storage directory: the path of a unix socket is limited to about 100 characters.
     path = Path(tempfile.mkdtemp(prefix="pgshapes-"))
     try:
         yield path
