@@ -16,7 +16,7 @@ import pytest
 from tests.conformance.node_program import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parents[2]
-LAST_LINE = "Ctrl-C ends everything."
+LAST_LINE = "Press Ctrl-C to stop everything."
 
 Process = asyncio.subprocess.Process
 pytestmark = pytest.mark.xdist_group("dev")

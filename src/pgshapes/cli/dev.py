@@ -1,7 +1,7 @@
-"""`pgshapes dev`: everything at once for trying things out, with nothing installed but this package.
+"""`pgshapes dev`: a complete setup for trying pgshapes out, without anything else installed.
 
-A Postgres of our own, a sample table whose rows change, a server without a secret on this machine's own
-address. The data stay in `.pgshapes/` under the current directory; with `--fresh` they are thrown away at the
+It runs an embedded Postgres with a sample table whose rows change, and a server without a secret on the
+loopback address. Data is kept in `.pgshapes/` in the current directory; with `--fresh` it is deleted at the
 end.
 """
 
@@ -32,15 +32,15 @@ DATA_DIR: Final = Path(".pgshapes")
 
 @click.command()
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="0 takes any free one."
+    "--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="0 selects a free port."
 )
-@click.option("--fresh", is_flag=True, help="Begin with nothing, keep nothing.")
+@click.option("--fresh", is_flag=True, help="Start without data, and keep none.")
 @click.option("--postgres", "version", type=click.Choice(["16", "18"]), default="16", show_default=True)
 @click.option("--log-level", default="warning", show_default=True)
 def dev(port: int, fresh: bool, version: str, log_level: str) -> int:
-    """Try it: an embedded Postgres, a sample table with changing rows, and a server.
+    """Try pgshapes: run an embedded Postgres, a sample table with changing rows, and a server.
 
-    The data are kept in .pgshapes/ under the current directory, unless --fresh is given.
+    Data is kept in .pgshapes/ in the current directory, unless --fresh is given.
     """
     from pgshapes.cli.serve import run_server
 
@@ -81,28 +81,30 @@ def _postgres(data_dir: Path | None, version: int) -> Iterator[EmbeddedPostgres]
         postgres = EmbeddedPostgres(data_dir, version=version)
         postgres.start()
     except ConfigError as error:
-        hint = "" if data_dir is None else "; pgshapes dev --fresh keeps no data and may work all the same"
+        hint = "" if data_dir is None else "; pgshapes dev --fresh does not use that directory and may work"
         raise ConfigError(error.message + hint) from error
     with contextlib.closing(postgres):
         yield postgres
 
 
 def _free_port(port: int) -> int:
-    """The port, or any for 0. Raises ConfigError here, before Postgres is started, when it is taken."""
+    """The port, or a free one for 0. Raises ConfigError if it is in use, so before Postgres is started."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise ConfigError(f"port {port} is taken: choose another with --port, 0 takes any") from error
+            raise ConfigError(
+                f"port {port} is in use: choose another with --port; 0 selects a free port"
+            ) from error
         return int(probe.getsockname()[1])
 
 
 class _Companion:
-    """What goes on beside the server, in a thread with a loop of its own, so as not to slow it down.
+    """Prints the guide and changes rows while the server runs, in a thread with its own event loop.
 
-    Waits until the server is ready, prints the guide, then changes rows until it is closed. When it fails it
-    stops the server, and closing raises why.
+    Waits until the server is ready, prints the guide, then changes rows until the end of the block. If it
+    fails, it stops the server, and the end of the block raises the error.
     """
 
     def __init__(self, settings: Settings) -> None:

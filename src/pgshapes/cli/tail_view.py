@@ -1,6 +1,6 @@
-"""What `pgshapes tail` shows on a terminal: a table of the rows, those that changed last on top.
+"""The view of `pgshapes tail` on a terminal: a table of the rows, the last changed first.
 
-Not here: the stream and the terminal. The view owns its copy of the rows.
+The view has its own copy of the rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pgshapes.client import Batch, ChangeMessage, Position, apply_change
 from pgshapes.client.messages import MUST_REFETCH, Value
 from pgshapes.model.change import Operation
 
-# Title, head, borders, caption and the line of the prompt.
+# Title, header, borders, caption and the line of the prompt.
 _LINES_AROUND_ROWS: Final = 7
 _DEFAULT_HEIGHT: Final = 25
 _LONGEST_CELL: Final = 60
@@ -26,7 +26,7 @@ _MARKS: Final = {
 
 
 class TailView:
-    """Rows and what happened to them last."""
+    """The rows of a shape, and which of them the last batch changed."""
 
     def __init__(self, table: str) -> None:
         self._table = table
@@ -37,7 +37,7 @@ class TailView:
         self._changes = 0
 
     def take(self, batch: Batch) -> None:
-        """Apply the messages of one answer."""
+        """Apply the messages of one response."""
         self._position, self._is_up_to_date = batch.position, batch.is_up_to_date
         self._last.clear()
         for message in batch.messages:
@@ -55,7 +55,7 @@ class TailView:
             self._last[change.key] = change.operation
 
     def render(self, height: int = _DEFAULT_HEIGHT) -> Table:
-        """The table, as high as fits."""
+        """The table, with as many rows as fit into `height` lines."""
         shown = list(self._rows.items())[::-1][: max(1, height - _LINES_AROUND_ROWS)]
         names = list(dict.fromkeys(name for _, row in shown for name in row))
         table = Table(title=self._title(), caption=self._caption(len(shown)), expand=True)
@@ -74,7 +74,7 @@ class TailView:
     def _caption(self, shown: int) -> str:
         hidden = len(self._rows) - shown
         more = f"{hidden} more rows · " if hidden > 0 else ""
-        return f"{more}{self._changes} changes · offset {self._position.offset} · Ctrl-C ends"
+        return f"{more}{self._changes} changes · offset {self._position.offset} · press Ctrl-C to exit"
 
 
 def _cell(value: object) -> Text:
