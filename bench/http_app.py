@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.support.seams.http_fakes import ITEMS, FakeHouse
+from tests.support.seams.http_fakes import ITEMS, FakeBackend
 
 from pgshapes.gates.admission import AdmissionControl
 from pgshapes.http_api.app import AsgiApp, make_app
@@ -45,7 +45,7 @@ KINDS = {
 }
 
 
-class QuickHouse(FakeHouse):
+class QuickBackend(FakeBackend):
     """Remembers definitions, as the shape cache does."""
 
     def __init__(self) -> None:
@@ -59,10 +59,10 @@ class QuickHouse(FakeHouse):
         return known
 
 
-def make_house() -> FakeHouse:
-    house = QuickHouse()
-    house.add(ITEMS, HANDLE, chunks=[CHUNK])
-    return house
+def make_house() -> FakeBackend:
+    backend = QuickBackend()
+    backend.add(ITEMS, HANDLE, chunks=[CHUNK])
+    return backend
 
 
 def scope_of(query: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ async def one_after_another(app: AsgiApp, query: str, requests: int) -> float:
     return (time.process_time() - began) / requests * 1e6
 
 
-async def held(house: FakeHouse, app: AsgiApp, waiters: int) -> tuple[float, float]:
+async def held(backend: FakeBackend, app: AsgiApp, waiters: int) -> tuple[float, float]:
     """Microseconds of CPU per request to park it, and to answer it."""
     scope = scope_of(f"table=items&handle={HANDLE}&offset=50_2&live=true")
     began = time.process_time()
@@ -103,7 +103,7 @@ async def held(house: FakeHouse, app: AsgiApp, waiters: int) -> tuple[float, flo
     for _ in range(5):
         await asyncio.sleep(0)
     parked = time.process_time()
-    house.append(HANDLE, 60, 0)
+    backend.append(HANDLE, 60, 0)
     await asyncio.gather(*tasks)
     done = time.process_time()
     return (parked - began) / waiters * 1e6, (done - parked) / waiters * 1e6
@@ -114,13 +114,13 @@ def _run(app: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> Any:
 
 
 async def main(requests: int) -> None:
-    house = make_house()
+    backend = make_house()
     admission = AdmissionControl(existing_limit=1_000_000)
-    app = make_app(house, house, house, admission, HttpSettings(), stopping=asyncio.Event())
-    house.append(HANDLE, 50, 0, 2)
+    app = make_app(backend, backend, backend, admission, HttpSettings(), stopping=asyncio.Event())
+    backend.append(HANDLE, 50, 0, 2)
     for name, query in KINDS.items():
         print(f"{name:24} {await one_after_another(app, query, requests):6.1f} µs")
-    parked_us, answered_us = await held(house, app, min(requests, 10_000))
+    parked_us, answered_us = await held(backend, app, min(requests, 10_000))
     print(f"{'live, to park':24} {parked_us:6.1f} µs")
     print(f"{'live, to answer':24} {answered_us:6.1f} µs")
 

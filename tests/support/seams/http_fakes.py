@@ -66,7 +66,7 @@ class FakeShape:
     is_damaged: bool = False
 
 
-class FakeHouse:
+class FakeBackend:
     """All that the HTTP API needs, in memory: `Shapes`, `LogReader` and `Readiness` in one."""
 
     def __init__(self) -> None:
@@ -298,20 +298,20 @@ class Client:
 
     def __init__(
         self,
-        house: FakeHouse,
+        backend: FakeBackend,
         settings: HttpSettings | None = None,
         *,
         subsets: Subsets | None = None,
         initial: int = 300,
         existing: int = 10_000,
     ) -> None:
-        self.house = house
+        self.backend = backend
         self.stopping = asyncio.Event()
         self.admission = AdmissionControl(initial_limit=initial, existing_limit=existing)
         self.app = make_app(
-            house,
-            house,
-            house,
+            backend,
+            backend,
+            backend,
             self.admission,
             settings or HttpSettings(),
             stopping=self.stopping,

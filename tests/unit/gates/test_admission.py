@@ -12,9 +12,9 @@ def line(limit: int = 300, random: float = 0.5) -> RetryQueue:
     return RetryQueue(limit, random=lambda: random)
 
 
-def complete(house: RetryQueue, now: float) -> None:
-    house.completions += 1
-    house.count_completions(now)
+def complete(queue: RetryQueue, now: float) -> None:
+    queue.completions += 1
+    queue.count_completions(now)
 
 
 def test_the_first_refused_comes_back_soon() -> None:
@@ -44,11 +44,11 @@ def test_a_house_that_empties_fast_asks_for_less() -> None:
 
 
 def test_the_rate_is_that_of_late_completions() -> None:
-    house = line(limit=30)
+    queue = line(limit=30)
     for completion in range(10_000):
-        complete(house, completion / 100)
-    assert 90 < house.rate(100.0) < 110
-    assert house.rate(200.0) == 1.0
+        complete(queue, completion / 100)
+    assert 90 < queue.rate(100.0) < 110
+    assert queue.rate(200.0) == 1.0
 
 
 def test_completions_count_though_they_were_not_weighed_yet() -> None:
@@ -65,10 +65,10 @@ def test_completions_count_though_they_were_not_weighed_yet() -> None:
 def test_every_answer_is_a_positive_number_of_seconds_within_bounds(
     limit: int, random: float, steps: list[tuple[bool, float]]
 ) -> None:
-    house, now = line(limit, random), 0.0
+    queue, now = line(limit, random), 0.0
     for is_completion, passed_s in steps:
         now += passed_s
         if is_completion:
-            complete(house, now)
+            complete(queue, now)
         else:
-            assert SHORTEST_S <= house.take_place(now) <= LONGEST_S
+            assert SHORTEST_S <= queue.take_place(now) <= LONGEST_S

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from tests.support.seams.http_fakes import CHUNK, ITEMS, Client, FakeHouse
+from tests.support.seams.http_fakes import CHUNK, ITEMS, Client, FakeBackend
 
 from pgshapes import __version__
 from pgshapes.errors import OwnerUnavailable, SourceError
@@ -24,14 +24,14 @@ INITIAL = "table=items&offset=-1"
 
 
 @pytest.fixture
-def house() -> FakeHouse:
-    house = FakeHouse()
-    house.add(ITEMS, HANDLE)
-    return house
+def backend() -> FakeBackend:
+    backend = FakeBackend()
+    backend.add(ITEMS, HANDLE)
+    return backend
 
 
-async def test_the_root_says_nothing(house: FakeHouse) -> None:
-    answer = await Client(house).ask("GET", "/")
+async def test_the_root_says_nothing(backend: FakeBackend) -> None:
+    answer = await Client(backend).ask("GET", "/")
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["cache-control"] == DEFAULT_CACHE
 
@@ -49,28 +49,28 @@ async def test_the_root_says_nothing(house: FakeHouse) -> None:
         ("DELETE", "/v1/health"),
     ],
 )
-async def test_elsewhere_is_nothing(house: FakeHouse, method: str, path: str) -> None:
-    answer = await Client(house).ask(method, path)
+async def test_elsewhere_is_nothing(backend: FakeBackend, method: str, path: str) -> None:
+    answer = await Client(backend).ask(method, path)
     assert (answer.status, answer.body) == (404, b"Not found")
     assert answer.headers["access-control-allow-methods"] == "GET, HEAD"
     assert answer.headers["cache-control"] == DEFAULT_CACHE
 
 
 @pytest.mark.parametrize("path", ["/v1/shape", "/v1/shape/", "/v1/shape//", "//v1//shape"])
-async def test_all_spellings_of_a_path_lead_to_one_route(house: FakeHouse, path: str) -> None:
-    assert (await Client(house).get(INITIAL)).body == CHUNK
-    assert (await Client(house).ask("GET", path, INITIAL)).body == CHUNK
-    locked = Client(house, HttpSettings(secret="s"))
+async def test_all_spellings_of_a_path_lead_to_one_route(backend: FakeBackend, path: str) -> None:
+    assert (await Client(backend).get(INITIAL)).body == CHUNK
+    assert (await Client(backend).ask("GET", path, INITIAL)).body == CHUNK
+    locked = Client(backend, HttpSettings(secret="s"))
     assert (await locked.ask("GET", path, INITIAL)).status == 401
 
 
-async def test_the_application_can_be_mounted(house: FakeHouse) -> None:
-    answer = await Client(house).ask("GET", "/sync/v1/shape", INITIAL, root_path="/sync")
+async def test_the_application_can_be_mounted(backend: FakeBackend) -> None:
+    answer = await Client(backend).ask("GET", "/sync/v1/shape", INITIAL, root_path="/sync")
     assert answer.body == CHUNK
 
 
-async def test_head_is_get_without_a_body(house: FakeHouse) -> None:
-    client = Client(house)
+async def test_head_is_get_without_a_body(backend: FakeBackend) -> None:
+    client = Client(backend)
     answer = await client.ask("HEAD", "/v1/shape", INITIAL)
     full = await client.get(INITIAL)
     assert (answer.status, answer.body) == (200, b"")
@@ -78,8 +78,8 @@ async def test_head_is_get_without_a_body(house: FakeHouse) -> None:
     assert answer.headers["cache-control"] == full.headers["cache-control"]
 
 
-async def test_every_answer_names_the_server(house: FakeHouse) -> None:
-    locked = Client(house, HttpSettings(secret="s"))
+async def test_every_answer_names_the_server(backend: FakeBackend) -> None:
+    locked = Client(backend, HttpSettings(secret="s"))
     for path in ("/", "/v1/health", "/nowhere", "/v1/shape"):
         answer = await locked.ask("GET", path)
         assert answer.headers["electric-server"] == f"pgshapes/{__version__}"
@@ -87,33 +87,33 @@ async def test_every_answer_names_the_server(house: FakeHouse) -> None:
 
 @pytest.mark.parametrize(("length", "is_taken"), [(19, False), (20, True), (200, True), (201, False)])
 async def test_request_ids_of_a_sensible_length_are_taken_over(
-    house: FakeHouse, length: int, is_taken: bool
+    backend: FakeBackend, length: int, is_taken: bool
 ) -> None:
     given = "r" * length
-    answer = await Client(house).ask("GET", "/", headers={"X-Request-Id": given})
+    answer = await Client(backend).ask("GET", "/", headers={"X-Request-Id": given})
     assert (answer.headers["x-request-id"] == given) is is_taken
 
 
-async def test_made_request_ids_differ(house: FakeHouse) -> None:
-    client = Client(house)
+async def test_made_request_ids_differ(backend: FakeBackend) -> None:
+    client = Client(backend)
     ids = {(await client.ask("GET", "/")).headers["x-request-id"] for _ in range(20)}
     assert len(ids) == 20
     assert all(20 <= len(one) <= 200 for one in ids)
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(None, "*"), ("https://a.example", "https://a.example")])
-async def test_cors(house: FakeHouse, origin: str | None, allowed: str) -> None:
+async def test_cors(backend: FakeBackend, origin: str | None, allowed: str) -> None:
     headers = {"Origin": origin} if origin else {}
     for path, methods in (("/v1/shape", "GET, POST, HEAD, DELETE, OPTIONS"), ("/v1/health", "GET, HEAD")):
-        answer = await Client(house).ask("GET", path, "", headers=headers)
+        answer = await Client(backend).ask("GET", path, "", headers=headers)
         assert answer.headers["access-control-allow-origin"] == allowed
         assert answer.headers["access-control-expose-headers"] == EXPOSED
         assert answer.headers["access-control-allow-methods"] == methods
 
 
-async def test_preflight(house: FakeHouse) -> None:
+async def test_preflight(backend: FakeBackend) -> None:
     asked = {"Access-Control-Request-Headers": "content-type,x-evil"}
-    answer = await Client(house, HttpSettings(secret="s")).ask("OPTIONS", "/v1/shape", headers=asked)
+    answer = await Client(backend, HttpSettings(secret="s")).ask("OPTIONS", "/v1/shape", headers=asked)
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["access-control-max-age"] == "86400"
     assert answer.headers["access-control-allow-headers"] == "content-type"
@@ -136,8 +136,8 @@ async def test_preflight(house: FakeHouse) -> None:
         ("secret=hush&api_secret=wrong", 200),
     ],
 )
-async def test_the_secret(house: FakeHouse, query: str, status: int) -> None:
-    client = Client(house, HttpSettings(secret="hush"))
+async def test_the_secret(backend: FakeBackend, query: str, status: int) -> None:
+    client = Client(backend, HttpSettings(secret="hush"))
     answer = await client.get(f"{INITIAL}&{query}")
     assert answer.status == status
     assert (await client.ask("GET", "/")).status == 200
@@ -145,15 +145,15 @@ async def test_the_secret(house: FakeHouse, query: str, status: int) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
-async def test_who_may_not_enter_learns_nothing(house: FakeHouse, method: str) -> None:
-    client = Client(house, HttpSettings(secret="hush"))
+async def test_who_may_not_enter_learns_nothing(backend: FakeBackend, method: str) -> None:
+    client = Client(backend, HttpSettings(secret="hush"))
     answer = await client.ask(method, "/v1/shape", INITIAL, body=b'{"secret":"hush"}')
     assert answer.status == 401
     assert answer.headers.keys() == {"electric-server", "x-request-id", "cache-control", "content-length"}
     assert answer.headers["cache-control"] == DEFAULT_CACHE
     if method != "HEAD":
         assert answer.json == {"message": "Unauthorized - Invalid API secret"}
-    assert house.calls == []
+    assert backend.calls == []
 
 
 @pytest.mark.parametrize(
@@ -164,18 +164,18 @@ async def test_who_may_not_enter_learns_nothing(house: FakeHouse, method: str) -
         (Level.STARTING, 202, "starting"),
     ],
 )
-async def test_health(house: FakeHouse, level: Level, status: int, word: str) -> None:
-    house.now = level
-    answer = await Client(house).ask("GET", "/v1/health")
+async def test_health(backend: FakeBackend, level: Level, status: int, word: str) -> None:
+    backend.now = level
+    answer = await Client(backend).ask("GET", "/v1/health")
     assert (answer.status, answer.json) == (status, {"status": word})
     assert answer.headers["cache-control"] == "no-cache, no-store, must-revalidate"
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
 
 
-async def test_an_unforeseen_failure_tells_nothing(house: FakeHouse) -> None:
-    house.resolve_error = ZeroDivisionError("hush")
+async def test_an_unforeseen_failure_tells_nothing(backend: FakeBackend) -> None:
+    backend.resolve_error = ZeroDivisionError("hush")
     with structlog.testing.capture_logs() as logged:
-        answer = await Client(house).get(INITIAL)
+        answer = await Client(backend).get(INITIAL)
     assert (answer.status, answer.json) == (500, {"error": "Internal server error"})
     assert "content-type" not in answer.headers
     assert answer.headers["cache-control"] == DEFAULT_CACHE
@@ -183,38 +183,38 @@ async def test_an_unforeseen_failure_tells_nothing(house: FakeHouse) -> None:
     assert [line["log_level"] for line in logged] == ["error"]
 
 
-async def test_a_definition_that_cannot_be_verified_now(house: FakeHouse) -> None:
-    house.resolve_error = SourceError("no connection")
-    answer = await Client(house).get(INITIAL)
+async def test_a_definition_that_cannot_be_verified_now(backend: FakeBackend) -> None:
+    backend.resolve_error = SourceError("no connection")
+    answer = await Client(backend).get(INITIAL)
     assert answer.status == 503
     assert answer.headers["retry-after"] == "1"
     assert answer.json == {
         "message": "Cannot connect to the database to verify the shape. Please try again later."
     }
-    house.resolve_error = OwnerUnavailable("The replicator cannot be reached")
-    answer = await Client(house).get(INITIAL)
+    backend.resolve_error = OwnerUnavailable("The replicator cannot be reached")
+    answer = await Client(backend).get(INITIAL)
     assert (answer.status, answer.json) == (503, {"message": "The replicator cannot be reached"})
 
 
-async def test_a_database_that_goes_away_later(house: FakeHouse) -> None:
-    house.remove(HANDLE)
-    house.create_error = SourceError("no connection")
-    answer = await Client(house).get(INITIAL)
+async def test_a_database_that_goes_away_later(backend: FakeBackend) -> None:
+    backend.remove(HANDLE)
+    backend.create_error = SourceError("no connection")
+    answer = await Client(backend).get(INITIAL)
     assert answer.json == {"code": "database_unreachable", "error": "Database is unreachable"}
     assert (answer.status, answer.headers["retry-after"]) == (503, "10")
 
 
-async def test_a_query_that_is_not_text(house: FakeHouse) -> None:
-    assert (await Client(house).get("table=%ff&offset=-1")).status == 400
+async def test_a_query_that_is_not_text(backend: FakeBackend) -> None:
+    assert (await Client(backend).get("table=%ff&offset=-1")).status == 400
 
 
-async def test_websockets_are_closed(house: FakeHouse) -> None:
+async def test_websockets_are_closed(backend: FakeBackend) -> None:
     sent: list[str] = []
 
     async def send(message: Any) -> None:
         sent.append(message["type"])
 
-    await Client(house).app({"type": "websocket"}, asyncio.Queue().get, send)
+    await Client(backend).app({"type": "websocket"}, asyncio.Queue().get, send)
     assert sent == ["websocket.close"]
 
 
@@ -226,8 +226,10 @@ async def test_websockets_are_closed(house: FakeHouse) -> None:
         (b'{"table":"' + b"x" * 100 + b'"}', 413, "Request body too large"),
     ],
 )
-async def test_bodies_that_cannot_be_read(house: FakeHouse, body: bytes, status: int, message: str) -> None:
-    client = Client(house, HttpSettings(max_body_bytes=100))
+async def test_bodies_that_cannot_be_read(
+    backend: FakeBackend, body: bytes, status: int, message: str
+) -> None:
+    client = Client(backend, HttpSettings(max_body_bytes=100))
     answer = await client.ask("POST", "/v1/shape", INITIAL, body=body)
     assert (answer.status, answer.json) == (status, {"error": message})
     assert answer.headers["cache-control"] == DEFAULT_CACHE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.seams.http_fakes import ITEMS, FakeHouse
+from tests.support.seams.http_fakes import ITEMS, FakeBackend
 
 from pgshapes.errors import StorageError
 from pgshapes.http_api.body_cache import ENTRY_OVERHEAD_BYTES, BodyCache, up_to_date, up_to_date_after
@@ -17,61 +17,61 @@ HANDLE = "17-4"
 
 
 @pytest.fixture
-def house() -> FakeHouse:
-    house = FakeHouse()
-    house.add(ITEMS, HANDLE)
-    return house
+def backend() -> FakeBackend:
+    backend = FakeBackend()
+    backend.add(ITEMS, HANDLE)
+    return backend
 
 
-async def log(cache: BodyCache, house: FakeHouse, seen_lsn: int = 0) -> bytes:
-    piece = await cache.log(HANDLE, AFTER_SNAPSHOT, house.shapes[HANDLE].tail, seen_lsn)
+async def log(cache: BodyCache, backend: FakeBackend, seen_lsn: int = 0) -> bytes:
+    piece = await cache.log(HANDLE, AFTER_SNAPSHOT, backend.shapes[HANDLE].tail, seen_lsn)
     return piece.body
 
 
-async def test_a_closed_chunk_is_read_once_whatever_comes_after_it(house: FakeHouse) -> None:
-    cache = BodyCache(house, 10_000)
-    house.append(HANDLE, 50, 0, is_chunk_end=True)
+async def test_a_closed_chunk_is_read_once_whatever_comes_after_it(backend: FakeBackend) -> None:
+    cache = BodyCache(backend, 10_000)
+    backend.append(HANDLE, 50, 0, is_chunk_end=True)
     for tx in (60, 70):
-        house.append(HANDLE, tx, 0)
-        assert await log(cache, house, seen_lsn=tx) == await log(cache, house)
-    assert len(house.reads) == 1
+        backend.append(HANDLE, tx, 0)
+        assert await log(cache, backend, seen_lsn=tx) == await log(cache, backend)
+    assert len(backend.reads) == 1
 
 
-async def test_an_open_piece_is_read_again_when_the_log_grows(house: FakeHouse) -> None:
-    cache = BodyCache(house, 10_000)
-    house.append(HANDLE, 50, 0)
-    first = await log(cache, house)
-    assert await log(cache, house) is first
-    house.append(HANDLE, 60, 0)
-    assert await log(cache, house) != first
-    assert len(house.reads) == 2
+async def test_an_open_piece_is_read_again_when_the_log_grows(backend: FakeBackend) -> None:
+    cache = BodyCache(backend, 10_000)
+    backend.append(HANDLE, 50, 0)
+    first = await log(cache, backend)
+    assert await log(cache, backend) is first
+    backend.append(HANDLE, 60, 0)
+    assert await log(cache, backend) != first
+    assert len(backend.reads) == 2
 
 
-async def test_a_chunk_that_closes_loses_its_end(house: FakeHouse) -> None:
-    cache = BodyCache(house, 10_000)
-    house.append(HANDLE, 50, 0, is_chunk_end=True)
-    assert b"up-to-date" in await log(cache, house)
-    house.append(HANDLE, 60, 0)
-    assert b"up-to-date" not in await log(cache, house)
+async def test_a_chunk_that_closes_loses_its_end(backend: FakeBackend) -> None:
+    cache = BodyCache(backend, 10_000)
+    backend.append(HANDLE, 50, 0, is_chunk_end=True)
+    assert b"up-to-date" in await log(cache, backend)
+    backend.append(HANDLE, 60, 0)
+    assert b"up-to-date" not in await log(cache, backend)
 
 
-async def test_what_was_not_used_for_longest_goes_first(house: FakeHouse) -> None:
+async def test_what_was_not_used_for_longest_goes_first(backend: FakeBackend) -> None:
     size = 100 + ENTRY_OVERHEAD_BYTES
-    house.shapes[HANDLE].chunks = [b"x" * 100] * 3
-    cache = BodyCache(house, 2 * size)
+    backend.shapes[HANDLE].chunks = [b"x" * 100] * 3
+    cache = BodyCache(backend, 2 * size)
     for number in (0, 1, 0, 2, 0, 1):
         await cache.snapshot_chunk(HANDLE, number)
-    assert [read[-1] for read in house.reads] == ["0", "1", "2", "1"]
+    assert [read[-1] for read in backend.reads] == ["0", "1", "2", "1"]
 
 
-async def test_a_body_larger_than_the_cache_is_served_all_the_same(house: FakeHouse) -> None:
-    cache = BodyCache(house, 10)
+async def test_a_body_larger_than_the_cache_is_served_all_the_same(backend: FakeBackend) -> None:
+    cache = BodyCache(backend, 10)
     first, second = await cache.snapshot_chunk(HANDLE, 0), await cache.snapshot_chunk(HANDLE, 0)
     assert first == second
-    assert len(house.reads) == 2
+    assert len(backend.reads) == 2
 
 
-class SlowHouse(FakeHouse):
+class SlowBackend(FakeBackend):
     """A store that takes its time: reads wait until `go_on` is set."""
 
     def __init__(self) -> None:
@@ -85,14 +85,14 @@ class SlowHouse(FakeHouse):
 
 
 @pytest.fixture
-def slow() -> SlowHouse:
-    slow = SlowHouse()
+def slow() -> SlowBackend:
+    slow = SlowBackend()
     slow.add(ITEMS, HANDLE)
     slow.append(HANDLE, 50, 0)
     return slow
 
 
-async def test_requests_for_a_piece_that_is_being_read_wait_for_that_read(slow: SlowHouse) -> None:
+async def test_requests_for_a_piece_that_is_being_read_wait_for_that_read(slow: SlowBackend) -> None:
     cache = BodyCache(slow, 10_000)
     waiting = [asyncio.create_task(log(cache, slow)) for _ in range(100)]
     await asyncio.sleep(0)
@@ -101,7 +101,7 @@ async def test_requests_for_a_piece_that_is_being_read_wait_for_that_read(slow: 
     assert len(slow.reads) == 1
 
 
-async def test_a_reader_that_leaves_is_succeeded_by_one_that_waits(slow: SlowHouse) -> None:
+async def test_a_reader_that_leaves_is_succeeded_by_one_that_waits(slow: SlowBackend) -> None:
     cache = BodyCache(slow, 10_000)
     first, *others = [asyncio.create_task(log(cache, slow)) for _ in range(10)]
     await asyncio.sleep(0)
@@ -112,7 +112,7 @@ async def test_a_reader_that_leaves_is_succeeded_by_one_that_waits(slow: SlowHou
     assert len(slow.reads) == 2
 
 
-async def test_a_read_that_fails_is_tried_again_by_those_that_wait(slow: SlowHouse) -> None:
+async def test_a_read_that_fails_is_tried_again_by_those_that_wait(slow: SlowBackend) -> None:
     cache = BodyCache(slow, 10_000)
     slow.shapes[HANDLE].is_damaged = True
     waiting = [asyncio.create_task(log(cache, slow)) for _ in range(3)]
@@ -121,7 +121,7 @@ async def test_a_read_that_fails_is_tried_again_by_those_that_wait(slow: SlowHou
     assert len(slow.reads) == 3
 
 
-async def test_a_closed_chunk_read_for_two_tails_is_counted_once(slow: SlowHouse) -> None:
+async def test_a_closed_chunk_read_for_two_tails_is_counted_once(slow: SlowBackend) -> None:
     slow.append(HANDLE, 60, 0, is_chunk_end=True)
     slow.append(HANDLE, 70, 0)
     cache = BodyCache(slow, 2 * (1_000 + ENTRY_OVERHEAD_BYTES))

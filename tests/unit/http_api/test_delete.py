@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.seams.http_fakes import ITEMS, Answer, Client, FakeHouse, turns
+from tests.support.seams.http_fakes import ITEMS, Answer, Client, FakeBackend, turns
 
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.settings import HttpSettings
@@ -18,48 +18,48 @@ MISMATCH = (
 
 
 @pytest.fixture
-def house() -> FakeHouse:
-    house = FakeHouse()
-    house.add(ITEMS, HANDLE)
-    house.add(RawShape("public", "other"), "18-5")
-    return house
+def backend() -> FakeBackend:
+    backend = FakeBackend()
+    backend.add(ITEMS, HANDLE)
+    backend.add(RawShape("public", "other"), "18-5")
+    return backend
 
 
-async def delete(house: FakeHouse, query: str, settings: HttpSettings = ALLOWED) -> Answer:
-    answer = await Client(house, settings).ask("DELETE", "/v1/shape", query)
+async def delete(backend: FakeBackend, query: str, settings: HttpSettings = ALLOWED) -> Answer:
+    answer = await Client(backend, settings).ask("DELETE", "/v1/shape", query)
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
     return answer
 
 
 @pytest.mark.parametrize("query", ["table=items", f"handle={HANDLE}", f"table=items&handle={HANDLE}"])
-async def test_deletion(house: FakeHouse, query: str) -> None:
-    answer = await delete(house, query)
+async def test_deletion(backend: FakeBackend, query: str) -> None:
+    answer = await delete(backend, query)
     assert (answer.status, answer.body) == (202, b"")
     assert answer.headers["electric-has-data"] == "true"
-    assert HANDLE not in house.shapes
+    assert HANDLE not in backend.shapes
 
 
 @pytest.mark.parametrize("query", ["table=third", "handle=unknown", "table=third&handle=unknown"])
-async def test_no_such_shape(house: FakeHouse, query: str) -> None:
-    answer = await delete(house, query)
+async def test_no_such_shape(backend: FakeBackend, query: str) -> None:
+    answer = await delete(backend, query)
     assert (answer.status, answer.json) == (404, {"message": "No existing shape found"})
 
 
 @pytest.mark.parametrize("handle", ["18-5", "unknown"])
-async def test_a_handle_of_another_definition(house: FakeHouse, handle: str) -> None:
-    answer = await delete(house, f"table=items&handle={handle}")
+async def test_a_handle_of_another_definition(backend: FakeBackend, handle: str) -> None:
+    answer = await delete(backend, f"table=items&handle={handle}")
     assert (answer.status, answer.json) == (400, {"message": MISMATCH})
-    assert set(house.shapes) == {HANDLE, "18-5"}
+    assert set(backend.shapes) == {HANDLE, "18-5"}
 
 
-async def test_a_handle_that_only_the_owner_knows(house: FakeHouse) -> None:
-    house.hidden.add(HANDLE)
-    assert (await delete(house, f"table=items&handle={HANDLE}")).status == 202
+async def test_a_handle_that_only_the_owner_knows(backend: FakeBackend) -> None:
+    backend.hidden.add(HANDLE)
+    assert (await delete(backend, f"table=items&handle={HANDLE}")).status == 202
 
 
-async def test_nothing_named(house: FakeHouse) -> None:
-    answer = await delete(house, "")
+async def test_nothing_named(backend: FakeBackend) -> None:
+    answer = await delete(backend, "")
     assert answer.status == 400
     assert answer.json == {
         "message": "Invalid request",
@@ -74,24 +74,24 @@ async def test_nothing_named(house: FakeHouse) -> None:
         ("table=items&replica=x", {"replica": ["is invalid"]}),
     ],
 )
-async def test_a_bad_definition(house: FakeHouse, query: str, errors: object) -> None:
-    answer = await delete(house, query)
+async def test_a_bad_definition(backend: FakeBackend, query: str, errors: object) -> None:
+    answer = await delete(backend, query)
     assert (answer.status, answer.json["errors"]) == (400, errors)
 
 
-async def test_not_allowed(house: FakeHouse) -> None:
-    answer = await delete(house, "table=.x", HttpSettings())
+async def test_not_allowed(backend: FakeBackend) -> None:
+    answer = await delete(backend, "table=.x", HttpSettings())
     assert (answer.status, answer.json) == (405, {"message": "DELETE not allowed"})
 
 
-async def test_not_active(house: FakeHouse) -> None:
-    house.now = Level.READ_ONLY
-    answer = await delete(house, "table=items", HttpSettings())
+async def test_not_active(backend: FakeBackend) -> None:
+    backend.now = Level.READ_ONLY
+    answer = await delete(backend, "table=items", HttpSettings())
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
 
 
-async def test_held_requests_hear_of_it(house: FakeHouse) -> None:
-    client = Client(house, ALLOWED)
+async def test_held_requests_hear_of_it(backend: FakeBackend) -> None:
+    client = Client(backend, ALLOWED)
     held = client.hold(f"table=items&handle={HANDLE}&offset=0_inf&live=true")
     await turns()
     assert (await client.ask("DELETE", "/v1/shape", "table=items")).status == 202

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.seams.http_fakes import ITEMS, Client, FakeHouse, turns
+from tests.support.seams.http_fakes import ITEMS, Client, FakeBackend, turns
 
 from pgshapes.errors import CreationFailed
 from pgshapes.gates.admission import Kind
@@ -20,37 +20,37 @@ def in_use(client: Client) -> tuple[int, int]:
 
 
 async def test_a_herd_on_a_fresh_shape_takes_one_initial_permit() -> None:
-    house = FakeHouse()
-    house.creating = asyncio.Event()
-    client = Client(house, initial=2)
+    backend = FakeBackend()
+    backend.creating = asyncio.Event()
+    client = Client(backend, initial=2)
     herd = [client.hold(FRESH) for _ in range(500)]
     await turns()
     assert in_use(client) == (1, 499)
-    house.creating.set()
+    backend.creating.set()
     assert {(await one.whole()).status for one in herd} == {200}
     assert in_use(client) == (0, 0)
 
 
 async def test_a_herd_on_a_cold_schema_takes_one_initial_permit() -> None:
-    house = FakeHouse()
-    house.resolving = asyncio.Event()
-    house.creating = asyncio.Event()
-    client = Client(house, initial=2)
+    backend = FakeBackend()
+    backend.resolving = asyncio.Event()
+    backend.creating = asyncio.Event()
+    client = Client(backend, initial=2)
     herd = [client.hold(FRESH) for _ in range(500)]
     await turns()
     assert in_use(client) == (1, 499)
-    house.resolving.set()
+    backend.resolving.set()
     await turns()
     assert in_use(client)[0] <= 1
-    house.creating.set()
+    backend.creating.set()
     assert {(await one.whole()).status for one in herd} == {200}
 
 
 async def test_who_waits_for_readiness_holds_no_initial_permit() -> None:
-    house = FakeHouse()
-    house.add(ITEMS, "17-4")
-    house.now = Level.STARTING
-    client = Client(house, initial=1)
+    backend = FakeBackend()
+    backend.add(ITEMS, "17-4")
+    backend.now = Level.STARTING
+    client = Client(backend, initial=1)
     answers = [await one.whole() for one in [client.hold(FRESH) for _ in range(5)]]
     assert {answer.status for answer in answers} == {503}
     assert answers[0].json == {"message": "Timeout waiting for Postgres lock acquisition"}
@@ -58,19 +58,19 @@ async def test_who_waits_for_readiness_holds_no_initial_permit() -> None:
 
 
 async def test_who_waits_to_create_holds_no_initial_permit() -> None:
-    house = FakeHouse()
-    house.now = Level.READ_ONLY
-    house.ready = asyncio.Event()
-    client = Client(house, initial=1)
+    backend = FakeBackend()
+    backend.now = Level.READ_ONLY
+    backend.ready = asyncio.Event()
+    client = Client(backend, initial=1)
     herd = [client.hold(f"table=t{number}&offset=-1") for number in range(5)]
     await turns()
     assert in_use(client) == (0, 5)
-    house.ready.set()
+    backend.ready.set()
     assert {(await one.whole()).status for one in herd} == {200}
 
 
 async def test_a_body_that_does_not_come_gives_its_permit_back() -> None:
-    client = Client(FakeHouse(), HttpSettings(body_timeout_s=0.01))
+    client = Client(FakeBackend(), HttpSettings(body_timeout_s=0.01))
     slow = client.open("POST", "/v1/shape", FRESH, is_complete=False)
     answer = await slow.whole()
     assert (answer.status, answer.json) == (400, {"error": "Failed to read request body"})
@@ -78,7 +78,7 @@ async def test_a_body_that_does_not_come_gives_its_permit_back() -> None:
 
 
 async def test_a_client_that_leaves_before_its_body_gives_its_permit_back() -> None:
-    client = Client(FakeHouse())
+    client = Client(FakeBackend())
     leaving = client.open("POST", "/v1/shape", FRESH, is_complete=False)
     await turns()
     assert in_use(client) == (1, 0)
@@ -88,9 +88,9 @@ async def test_a_client_that_leaves_before_its_body_gives_its_permit_back() -> N
 
 
 async def test_different_fresh_shapes_are_work_each() -> None:
-    house = FakeHouse()
-    house.creating = asyncio.Event()
-    client = Client(house, initial=2)
+    backend = FakeBackend()
+    backend.creating = asyncio.Event()
+    client = Client(backend, initial=2)
     first = [client.hold(f"table=t{number}&offset=-1") for number in range(2)]
     await turns()
     refused = await client.get("table=t3&offset=-1")
@@ -99,7 +99,7 @@ async def test_different_fresh_shapes_are_work_each() -> None:
     assert refused.headers["electric-internal-known-error"] == "true"
     assert refused.headers["cache-control"] == "no-store"
     assert int(refused.headers["retry-after"]) >= 1
-    house.creating.set()
+    backend.creating.set()
     assert {(await one.whole()).status for one in first} == {200}
 
 
@@ -107,9 +107,9 @@ async def test_different_fresh_shapes_are_work_each() -> None:
     ("handle", "kind"), [("17-4", Kind.EXISTING), ("unknown", Kind.INITIAL), ("", Kind.INITIAL)]
 )
 async def test_the_kind_follows_the_handle(handle: str, kind: Kind) -> None:
-    house = FakeHouse()
-    house.add(ITEMS, "17-4")
-    client = Client(house, initial=1, existing=1)
+    backend = FakeBackend()
+    backend.add(ITEMS, "17-4")
+    client = Client(backend, initial=1, existing=1)
     taken = client.admission.acquire(kind)
     answer = await client.get(f"table=items&handle={handle}&offset=-1")
     assert answer.status == 503
@@ -118,25 +118,25 @@ async def test_the_kind_follows_the_handle(handle: str, kind: Kind) -> None:
 
 
 async def test_refusal_comes_before_anything_is_looked_at() -> None:
-    house = FakeHouse()
-    house.now = Level.STARTING
-    client = Client(house, initial=0)
+    backend = FakeBackend()
+    backend.now = Level.STARTING
+    client = Client(backend, initial=0)
     answer = await client.ask("POST", "/v1/shape", "nonsense", body=b"not json")
     assert answer.status == 503
     assert answer.headers["cache-control"] == "no-cache"
-    assert house.calls == []
+    assert backend.calls == []
 
 
 async def test_a_full_house_lets_an_initial_request_keep_its_permit() -> None:
-    house = FakeHouse()
-    house.add(ITEMS, "17-4")
-    client = Client(house, existing=0)
+    backend = FakeBackend()
+    backend.add(ITEMS, "17-4")
+    client = Client(backend, existing=0)
     assert (await client.get(FRESH)).status == 200
     assert in_use(client) == (0, 0)
 
 
 async def test_other_routes_need_no_permit() -> None:
-    client = Client(FakeHouse(), initial=0, existing=0)
+    client = Client(FakeBackend(), initial=0, existing=0)
     assert (await client.ask("OPTIONS", "/v1/shape")).status == 204
     assert (await client.ask("DELETE", "/v1/shape")).status == 405
     assert (await client.ask("GET", "/v1/health")).status == 200
@@ -144,17 +144,17 @@ async def test_other_routes_need_no_permit() -> None:
 
 @pytest.mark.parametrize("query", [FRESH, "table=items", "offset=-1", "table=items&offset=0_0&handle=x"])
 async def test_permits_come_back_after_failures(query: str) -> None:
-    house = FakeHouse()
-    house.create_error = CreationFailed("no")
-    client = Client(house)
+    backend = FakeBackend()
+    backend.create_error = CreationFailed("no")
+    client = Client(backend)
     assert (await client.get(query)).status >= 400
     assert in_use(client) == (0, 0)
 
 
 async def test_a_client_that_leaves_during_a_creation_gives_its_permit_back() -> None:
-    house = FakeHouse()
-    house.creating = asyncio.Event()
-    client = Client(house)
+    backend = FakeBackend()
+    backend.creating = asyncio.Event()
+    client = Client(backend)
     leaving = client.hold(FRESH)
     await turns()
     leaving.hang_up()
@@ -164,5 +164,5 @@ async def test_a_client_that_leaves_during_a_creation_gives_its_permit_back() ->
     staying = client.hold(FRESH)
     await turns()
     assert in_use(client) == (1, 0)
-    house.creating.set()
+    backend.creating.set()
     assert (await staying.whole()).status == 200

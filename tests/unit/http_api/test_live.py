@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.seams.http_fakes import CHUNK, COMPLETE, ITEMS, Answer, Client, FakeHouse, turns
+from tests.support.seams.http_fakes import CHUNK, COMPLETE, ITEMS, Answer, Client, FakeBackend, turns
 
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
@@ -22,68 +22,68 @@ MUST_REFETCH = [{"headers": {"control": "must-refetch"}}]
 
 
 @pytest.fixture
-def house() -> FakeHouse:
-    house = FakeHouse()
-    house.add(ITEMS, HANDLE)
-    return house
+def backend() -> FakeBackend:
+    backend = FakeBackend()
+    backend.add(ITEMS, HANDLE)
+    return backend
 
 
 def in_use(client: Client) -> int:
     return client.admission.in_use(Kind.INITIAL) + client.admission.in_use(Kind.EXISTING)
 
 
-async def test_a_held_request_is_answered_by_the_next_change(house: FakeHouse) -> None:
-    client = Client(house, FOREVER)
+async def test_a_held_request_is_answered_by_the_next_change(backend: FakeBackend) -> None:
+    client = Client(backend, FOREVER)
     held = client.hold(LIVE)
     await turns()
     assert held.answer.status == 0
-    house.append(HANDLE, 50, 0, 2)
+    backend.append(HANDLE, 50, 0, 2)
     answer = await held.whole()
     assert [item.get("key") for item in answer.json] == ["k", "k", None]
     assert answer.headers["electric-offset"] == "50_2"
     assert answer.headers["electric-has-data"] == "true"
 
 
-async def test_live_with_the_first_offset_goes_on_to_the_log(house: FakeHouse) -> None:
-    held = Client(house, FOREVER).hold(f"table=items&handle={HANDLE}&offset=0_0&live=true")
+async def test_live_with_the_first_offset_goes_on_to_the_log(backend: FakeBackend) -> None:
+    held = Client(backend, FOREVER).hold(f"table=items&handle={HANDLE}&offset=0_0&live=true")
     await turns()
-    house.append(HANDLE, 50, 0)
+    backend.append(HANDLE, 50, 0)
     assert (await held.whole()).headers["electric-offset"] == "50_0"
 
 
-async def test_thousands_of_waiters_share_one_watch_one_read_and_one_body(house: FakeHouse) -> None:
-    client = Client(house, FOREVER)
+async def test_thousands_of_waiters_share_one_watch_one_read_and_one_body(backend: FakeBackend) -> None:
+    client = Client(backend, FOREVER)
     held = [client.hold(LIVE) for _ in range(2000)]
     await turns()
-    watchers = house._notices[HANDLE].waiters
-    house.append(HANDLE, 50, 0)
+    watchers = backend._notices[HANDLE].waiters
+    backend.append(HANDLE, 50, 0)
     answers = [await one.whole() for one in held]
     assert watchers == 1
-    assert house.reads == [f"{HANDLE} log 0_inf"]
+    assert backend.reads == [f"{HANDLE} log 0_inf"]
     assert len({id(answer.body) for answer in answers}) <= 2
     assert len({answer.body for answer in answers}) == 1
     assert in_use(client) == 0
 
 
-async def test_a_change_between_the_look_and_the_wait_is_not_missed(house: FakeHouse) -> None:
-    held = Client(house, FOREVER).hold(LIVE)
+async def test_a_change_between_the_look_and_the_wait_is_not_missed(backend: FakeBackend) -> None:
+    held = Client(backend, FOREVER).hold(LIVE)
     await asyncio.sleep(0)
-    house.append(HANDLE, 50, 0)
+    backend.append(HANDLE, 50, 0)
     assert (await held.whole()).headers["electric-offset"] == "50_0"
 
 
-async def test_a_tail_that_moves_without_news_is_waited_on_further(house: FakeHouse) -> None:
-    held = Client(house, FOREVER).hold(LIVE)
+async def test_a_tail_that_moves_without_news_is_waited_on_further(backend: FakeBackend) -> None:
+    held = Client(backend, FOREVER).hold(LIVE)
     await turns()
-    house.set_tail(HANDLE, COMPLETE._replace(snapshot_chunks=2))
+    backend.set_tail(HANDLE, COMPLETE._replace(snapshot_chunks=2))
     await turns()
     assert held.answer.status == 0
-    house.append(HANDLE, 50, 0)
+    backend.append(HANDLE, 50, 0)
     assert (await held.whole()).status == 200
 
 
-async def test_stopping_answers_all_held_requests_at_once(house: FakeHouse) -> None:
-    client = Client(house, FOREVER)
+async def test_stopping_answers_all_held_requests_at_once(backend: FakeBackend) -> None:
+    client = Client(backend, FOREVER)
     held = [client.hold(LIVE) for _ in range(50)]
     await turns()
     client.stopping.set()
@@ -95,8 +95,8 @@ async def test_stopping_answers_all_held_requests_at_once(house: FakeHouse) -> N
     assert late.headers["electric-has-data"] == "false"
 
 
-async def test_a_client_that_goes_away_gives_its_permit_back_at_once(house: FakeHouse) -> None:
-    client = Client(house, FOREVER)
+async def test_a_client_that_goes_away_gives_its_permit_back_at_once(backend: FakeBackend) -> None:
+    client = Client(backend, FOREVER)
     held = [client.hold(LIVE) for _ in range(10)]
     await turns()
     assert in_use(client) == 10
@@ -105,91 +105,91 @@ async def test_a_client_that_goes_away_gives_its_permit_back_at_once(house: Fake
     await turns()
     assert in_use(client) == 1
     assert all(one.task.done() for one in held[:9])
-    house.append(HANDLE, 50, 0)
+    backend.append(HANDLE, 50, 0)
     assert (await held[9].whole()).status == 200
     held[0].task.result()
 
 
-async def test_the_last_one_to_leave_takes_the_watch_along(house: FakeHouse) -> None:
-    held = Client(house, FOREVER).hold(LIVE)
+async def test_the_last_one_to_leave_takes_the_watch_along(backend: FakeBackend) -> None:
+    held = Client(backend, FOREVER).hold(LIVE)
     await turns()
-    assert house._notices[HANDLE].waiters == 1
+    assert backend._notices[HANDLE].waiters == 1
     held.hang_up()
     await turns()
-    assert house._notices[HANDLE].waiters == 0
+    assert backend._notices[HANDLE].waiters == 0
 
 
-async def test_a_timeout_while_the_service_is_down_tells_why(house: FakeHouse) -> None:
-    client = Client(house, HttpSettings(long_poll_timeout_ms=50))
+async def test_a_timeout_while_the_service_is_down_tells_why(backend: FakeBackend) -> None:
+    client = Client(backend, HttpSettings(long_poll_timeout_ms=50))
     held = client.hold(LIVE)
     await turns()
-    house.now = Level.STARTING
+    backend.now = Level.STARTING
     answer = await held.whole()
     assert (answer.status, answer.headers["retry-after"]) == (503, "10")
     assert answer.json == {"message": "Timeout waiting for Postgres lock acquisition"}
 
 
-async def test_a_timeout_while_only_reading_is_no_error(house: FakeHouse) -> None:
-    client = Client(house, HttpSettings(long_poll_timeout_ms=50))
+async def test_a_timeout_while_only_reading_is_no_error(backend: FakeBackend) -> None:
+    client = Client(backend, HttpSettings(long_poll_timeout_ms=50))
     held = client.hold(LIVE)
     await turns()
-    house.now = Level.READ_ONLY
+    backend.now = Level.READ_ONLY
     assert (await held.whole()).status == 200
 
 
 # --- shapes that go away
 
 
-async def test_a_removed_shape_is_answered_with_409(house: FakeHouse) -> None:
-    held = Client(house, FOREVER).hold(LIVE)
+async def test_a_removed_shape_is_answered_with_409(backend: FakeBackend) -> None:
+    held = Client(backend, FOREVER).hold(LIVE)
     await turns()
-    house.remove(HANDLE)
+    backend.remove(HANDLE)
     answer = await held.whole()
     assert (answer.status, answer.json) == (409, MUST_REFETCH)
     assert "electric-handle" not in answer.headers
 
 
-async def test_a_removed_shape_names_its_successor_if_there_is_one(house: FakeHouse) -> None:
-    held = Client(house, FOREVER).hold(LIVE)
+async def test_a_removed_shape_names_its_successor_if_there_is_one(backend: FakeBackend) -> None:
+    held = Client(backend, FOREVER).hold(LIVE)
     await turns()
-    house.remove(HANDLE)
-    house.add(ITEMS, "18-5")
+    backend.remove(HANDLE)
+    backend.add(ITEMS, "18-5")
     assert (await held.whole()).headers["electric-handle"] == "18-5"
 
 
-async def test_the_409_of_a_retiring_shape_waits_until_nobody_serves_it(house: FakeHouse) -> None:
-    client = Client(house, FOREVER)
+async def test_the_409_of_a_retiring_shape_waits_until_nobody_serves_it(backend: FakeBackend) -> None:
+    client = Client(backend, FOREVER)
     held = client.hold(LIVE)
     await turns()
-    house.retire(HANDLE)
+    backend.retire(HANDLE)
     await turns()
     assert held.answer.status == 0
-    house.remove(HANDLE)
+    backend.remove(HANDLE)
     assert (await held.whole()).status == 409
 
 
-async def test_the_409_for_a_retiring_handle_waits_too(house: FakeHouse) -> None:
-    client = Client(house, FOREVER)
-    house.retire(HANDLE)
+async def test_the_409_for_a_retiring_handle_waits_too(backend: FakeBackend) -> None:
+    client = Client(backend, FOREVER)
+    backend.retire(HANDLE)
     held = client.hold(f"table=items&handle={HANDLE}&offset=0_0")
     await turns()
     assert held.answer.status == 0
-    house.remove(HANDLE)
+    backend.remove(HANDLE)
     answer = await held.whole()
     assert answer.status == 409
     assert answer.headers["electric-handle"] not in ("", HANDLE)
 
 
-async def test_a_shape_whose_files_cannot_be_read_is_dropped(house: FakeHouse) -> None:
-    house.shapes[HANDLE].is_damaged = True
-    answer = await Client(house).get("table=items&offset=-1")
+async def test_a_shape_whose_files_cannot_be_read_is_dropped(backend: FakeBackend) -> None:
+    backend.shapes[HANDLE].is_damaged = True
+    answer = await Client(backend).get("table=items&offset=-1")
     assert (answer.status, answer.json) == (409, MUST_REFETCH)
-    assert "delete" in house.calls
-    assert HANDLE not in house.shapes
+    assert "delete" in backend.calls
+    assert HANDLE not in backend.shapes
 
 
-async def test_files_that_vanish_with_their_shape_are_no_damage(house: FakeHouse) -> None:
-    class Racing(FakeHouse):
+async def test_files_that_vanish_with_their_shape_are_no_damage(backend: FakeBackend) -> None:
+    class Racing(FakeBackend):
         async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
             self.remove(handle)
             return await super().read_snapshot_chunk(handle, number)
@@ -201,8 +201,8 @@ async def test_files_that_vanish_with_their_shape_are_no_damage(house: FakeHouse
     assert "delete" not in racing.calls
 
 
-async def test_a_shape_that_is_retired_while_it_is_read_is_not_served(house: FakeHouse) -> None:
-    class Retiring(FakeHouse):
+async def test_a_shape_that_is_retired_while_it_is_read_is_not_served(backend: FakeBackend) -> None:
+    class Retiring(FakeBackend):
         async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
             body = await super().read_snapshot_chunk(handle, number)
             await asyncio.sleep(0)
@@ -219,34 +219,34 @@ async def test_a_shape_that_is_retired_while_it_is_read_is_not_served(house: Fak
 # --- handles
 
 
-async def test_an_unknown_handle_gets_the_right_one(house: FakeHouse) -> None:
-    answer = await Client(house).get("table=items&handle=nonexistent&offset=0_0")
+async def test_an_unknown_handle_gets_the_right_one(backend: FakeBackend) -> None:
+    answer = await Client(backend).get("table=items&handle=nonexistent&offset=0_0")
     assert (answer.status, answer.headers["electric-handle"]) == (409, HANDLE)
-    assert house.calls.count("is_current") == 1
+    assert backend.calls.count("is_current") == 1
 
 
 async def test_an_unknown_handle_of_an_unknown_shape_creates_it() -> None:
-    house = FakeHouse()
-    answer = await Client(house).get("table=items&handle=nonexistent&offset=0_0")
+    backend = FakeBackend()
+    answer = await Client(backend).get("table=items&handle=nonexistent&offset=0_0")
     assert (answer.status, answer.json) == (409, MUST_REFETCH)
-    assert answer.headers["electric-handle"] in house.shapes
+    assert answer.headers["electric-handle"] in backend.shapes
 
 
-async def test_the_handle_of_another_shape_is_not_served(house: FakeHouse) -> None:
-    house.add(RawShape("public", "other"), "99-9")
-    answer = await Client(house).get("table=items&handle=99-9&offset=0_0")
+async def test_the_handle_of_another_shape_is_not_served(backend: FakeBackend) -> None:
+    backend.add(RawShape("public", "other"), "99-9")
+    answer = await Client(backend).get("table=items&handle=99-9&offset=0_0")
     assert (answer.status, answer.headers["electric-handle"]) == (409, HANDLE)
 
 
-async def test_a_handle_that_only_the_owner_knows_is_served(house: FakeHouse) -> None:
-    house.hidden.add(HANDLE)
-    answer = await Client(house).get(f"table=items&handle={HANDLE}&offset=0_0")
+async def test_a_handle_that_only_the_owner_knows_is_served(backend: FakeBackend) -> None:
+    backend.hidden.add(HANDLE)
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=0_0")
     assert answer.status == 200
 
 
-async def test_a_shape_that_may_not_be_created_now(house: FakeHouse) -> None:
-    house.now = Level.READ_ONLY
-    client = Client(house)
+async def test_a_shape_that_may_not_be_created_now(backend: FakeBackend) -> None:
+    backend.now = Level.READ_ONLY
+    client = Client(backend)
     assert (await client.get("table=items&offset=-1")).status == 200
     answer = await client.get("table=other&offset=-1")
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
@@ -255,39 +255,39 @@ async def test_a_shape_that_may_not_be_created_now(house: FakeHouse) -> None:
 # --- snapshots under way
 
 
-async def test_the_first_chunk_is_waited_for(house: FakeHouse) -> None:
-    house.set_tail(HANDLE, Tail())
-    held = Client(house, FOREVER).hold("table=items&offset=-1")
+async def test_the_first_chunk_is_waited_for(backend: FakeBackend) -> None:
+    backend.set_tail(HANDLE, Tail())
+    held = Client(backend, FOREVER).hold("table=items&offset=-1")
     await turns()
     assert held.answer.status == 0
-    house.set_tail(HANDLE, Tail(snapshot_chunks=1))
+    backend.set_tail(HANDLE, Tail(snapshot_chunks=1))
     answer = await held.whole()
     assert (answer.body, answer.headers["electric-offset"]) == (CHUNK, "0_0")
 
 
-async def test_the_next_chunk_is_waited_for(house: FakeHouse) -> None:
-    house.shapes[HANDLE].chunks.append(b'["second"]')
-    house.set_tail(HANDLE, Tail(snapshot_chunks=1))
-    held = Client(house, FOREVER).hold(f"table=items&handle={HANDLE}&offset=0_0")
+async def test_the_next_chunk_is_waited_for(backend: FakeBackend) -> None:
+    backend.shapes[HANDLE].chunks.append(b'["second"]')
+    backend.set_tail(HANDLE, Tail(snapshot_chunks=1))
+    held = Client(backend, FOREVER).hold(f"table=items&handle={HANDLE}&offset=0_0")
     await turns()
-    house.set_tail(HANDLE, Tail(snapshot_chunks=2))
+    backend.set_tail(HANDLE, Tail(snapshot_chunks=2))
     answer = await held.whole()
     assert (answer.body, answer.headers["electric-offset"]) == (b'["second"]', "0_1")
     assert "electric-up-to-date" not in answer.headers
 
 
-async def test_a_snapshot_that_turns_out_to_be_over_goes_on_to_the_log(house: FakeHouse) -> None:
-    house.set_tail(HANDLE, Tail(snapshot_chunks=1))
-    held = Client(house, FOREVER).hold(f"table=items&handle={HANDLE}&offset=0_0")
+async def test_a_snapshot_that_turns_out_to_be_over_goes_on_to_the_log(backend: FakeBackend) -> None:
+    backend.set_tail(HANDLE, Tail(snapshot_chunks=1))
+    held = Client(backend, FOREVER).hold(f"table=items&handle={HANDLE}&offset=0_0")
     await turns()
-    house.set_tail(HANDLE, COMPLETE)
+    backend.set_tail(HANDLE, COMPLETE)
     answer = await held.whole()
     assert (answer.controls, answer.headers["electric-offset"]) == (["up-to-date"], "0_inf")
 
 
-async def test_a_chunk_that_does_not_come(house: FakeHouse) -> None:
-    house.set_tail(HANDLE, Tail())
-    answer = await Client(house, QUICK).get("table=items&offset=-1")
+async def test_a_chunk_that_does_not_come(backend: FakeBackend) -> None:
+    backend.set_tail(HANDLE, Tail())
+    answer = await Client(backend, QUICK).get("table=items&offset=-1")
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
@@ -298,27 +298,29 @@ BEYOND = f"table=items&handle={HANDLE}&offset=50_0"
 
 
 @pytest.mark.parametrize(("level", "status"), [(Level.ACTIVE, 409), (Level.READ_ONLY, 503)])
-async def test_an_offset_beyond_the_end_is_never_a_400(house: FakeHouse, level: Level, status: int) -> None:
-    client = Client(house, QUICK)
-    house.now = level
+async def test_an_offset_beyond_the_end_is_never_a_400(
+    backend: FakeBackend, level: Level, status: int
+) -> None:
+    client = Client(backend, QUICK)
+    backend.now = level
     answer: Answer = await client.get(BEYOND)
     assert answer.status == status
     assert "electric-handle" not in answer.headers
 
 
-async def test_an_offset_beyond_the_end_is_served_when_the_shape_catches_up(house: FakeHouse) -> None:
-    held = Client(house, FOREVER).hold(BEYOND)
+async def test_an_offset_beyond_the_end_is_served_when_the_shape_catches_up(backend: FakeBackend) -> None:
+    held = Client(backend, FOREVER).hold(BEYOND)
     await turns()
-    house.append(HANDLE, 49, 0)
+    backend.append(HANDLE, 49, 0)
     await turns()
     assert held.answer.status == 0
-    house.append(HANDLE, 50, 0, 2)
+    backend.append(HANDLE, 50, 0, 2)
     answer = await held.whole()
     assert (answer.status, answer.headers["electric-offset"]) == (200, "50_2")
 
 
-async def test_any_offset_within_the_log_works(house: FakeHouse) -> None:
-    house.append(HANDLE, 50, 0, 4)
-    answer = await Client(house).get(f"table=items&handle={HANDLE}&offset=50_1")
+async def test_any_offset_within_the_log_works(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 50, 0, 4)
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=50_1")
     assert [item["headers"].get("op_position") for item in answer.json] == [4, None]
-    assert Offset(50, 4) == house.shapes[HANDLE].tail.latest
+    assert Offset(50, 4) == backend.shapes[HANDLE].tail.latest

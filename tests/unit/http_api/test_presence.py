@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.seams.http_fakes import CHUNK, ITEMS, SCHEMA, Answer, Client, FakeHouse, FakeSubsets
+from tests.support.seams.http_fakes import CHUNK, ITEMS, SCHEMA, Answer, Client, FakeBackend, FakeSubsets
 
 from pgshapes.errors import CreationFailed, NotNow
 from pgshapes.http_api.settings import HttpSettings
@@ -25,10 +25,10 @@ QUICK = HttpSettings(long_poll_timeout_ms=20)
 
 
 @pytest.fixture
-def house() -> FakeHouse:
-    house = FakeHouse()
-    house.add(ITEMS, HANDLE)
-    return house
+def backend() -> FakeBackend:
+    backend = FakeBackend()
+    backend.add(ITEMS, HANDLE)
+    return backend
 
 
 def present(answer: Answer) -> set[str]:
@@ -38,8 +38,8 @@ def present(answer: Answer) -> set[str]:
 ALWAYS = {"electric-handle", "electric-offset", "electric-has-data", "etag"}
 
 
-async def test_initial(house: FakeHouse) -> None:
-    answer = await Client(house).get("table=items&offset=-1")
+async def test_initial(backend: FakeBackend) -> None:
+    answer = await Client(backend).get("table=items&offset=-1")
     assert (answer.status, answer.body) == (200, CHUNK)
     assert present(answer) == ALWAYS | {"electric-schema"}
     assert answer.headers["electric-offset"] == "0_0"
@@ -52,10 +52,10 @@ async def test_initial(house: FakeHouse) -> None:
     assert answer.headers["cache-control"].startswith("public, max-age=604800")
 
 
-async def test_catch_up_to_the_end(house: FakeHouse) -> None:
-    house.append(HANDLE, 50, 0, 2)
-    house.lsn = 60
-    answer = await Client(house).get(f"table=items&handle={HANDLE}&offset=0_0")
+async def test_catch_up_to_the_end(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 50, 0, 2)
+    backend.lsn = 60
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=0_0")
     assert present(answer) == ALWAYS | {"electric-schema", "electric-up-to-date"}
     assert answer.headers["electric-up-to-date"] == ""
     assert answer.headers["electric-offset"] == "50_2"
@@ -64,65 +64,65 @@ async def test_catch_up_to_the_end(house: FakeHouse) -> None:
     assert answer.json[-1]["headers"] == {"control": "up-to-date", "global_last_seen_lsn": "60"}
 
 
-async def test_catch_up_to_the_end_of_a_chunk(house: FakeHouse) -> None:
-    house.append(HANDLE, 50, 0, 2, is_chunk_end=True)
-    house.append(HANDLE, 60, 0)
-    answer = await Client(house).get(f"table=items&handle={HANDLE}&offset=0_inf")
+async def test_catch_up_to_the_end_of_a_chunk(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 50, 0, 2, is_chunk_end=True)
+    backend.append(HANDLE, 60, 0)
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=0_inf")
     assert present(answer) == ALWAYS | {"electric-schema"}
     assert answer.headers["electric-offset"] == "50_2"
     assert answer.controls == []
 
 
-async def test_the_end_of_a_chunk_may_be_the_end_of_the_log(house: FakeHouse) -> None:
-    house.append(HANDLE, 50, 0, 2, is_chunk_end=True)
-    answer = await Client(house).get(f"table=items&handle={HANDLE}&offset=0_inf")
+async def test_the_end_of_a_chunk_may_be_the_end_of_the_log(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 50, 0, 2, is_chunk_end=True)
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=0_inf")
     assert "electric-up-to-date" in answer.headers
     assert answer.controls == ["up-to-date"]
 
 
-async def test_nothing_new(house: FakeHouse) -> None:
-    answer = await Client(house).get(f"table=items&handle={HANDLE}&offset=0_inf")
+async def test_nothing_new(backend: FakeBackend) -> None:
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=0_inf")
     assert present(answer) == ALWAYS | {"electric-schema", "electric-up-to-date"}
     assert answer.headers["electric-has-data"] == "true"
     assert answer.headers["electric-offset"] == "0_inf"
     assert answer.controls == ["up-to-date"]
 
 
-async def test_live_with_data(house: FakeHouse) -> None:
-    house.append(HANDLE, 50, 0)
-    house.lsn = 99
-    answer = await Client(house).get(f"table=items&handle={HANDLE}&offset=0_inf&live=true")
+async def test_live_with_data(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 50, 0)
+    backend.lsn = 99
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=0_inf&live=true")
     assert present(answer) == ALWAYS | {"electric-cursor", "electric-up-to-date"}
     assert answer.headers["electric-has-data"] == "true"
     assert answer.headers["cache-control"] == "public, max-age=5, stale-while-revalidate=5"
     assert answer.json[-1]["headers"]["global_last_seen_lsn"] == "50"
 
 
-async def test_live_up_to_the_end_of_a_chunk(house: FakeHouse) -> None:
-    house.append(HANDLE, 50, 0, is_chunk_end=True)
-    house.append(HANDLE, 60, 0)
-    answer = await Client(house).get(f"table=items&handle={HANDLE}&offset=0_inf&live=true")
+async def test_live_up_to_the_end_of_a_chunk(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 50, 0, is_chunk_end=True)
+    backend.append(HANDLE, 60, 0)
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=0_inf&live=true")
     assert present(answer) == ALWAYS | {"electric-cursor"}
     assert (answer.headers["electric-offset"], answer.controls) == ("50_0", [])
 
 
-async def test_live_without_data(house: FakeHouse) -> None:
-    house.lsn = 99
+async def test_live_without_data(backend: FakeBackend) -> None:
+    backend.lsn = 99
     query = f"table=items&handle={HANDLE}&offset=0_inf&live=true"
-    answer = await Client(house, QUICK).get(query)
+    answer = await Client(backend, QUICK).get(query)
     assert present(answer) == ALWAYS | {"electric-cursor", "electric-up-to-date"}
     assert answer.headers["electric-has-data"] == "false"
     assert answer.headers["electric-offset"] == "0_inf"
     assert answer.headers["etag"].startswith('"17-4:0_inf:0_inf:')
     assert answer.json == [{"headers": {"control": "up-to-date", "global_last_seen_lsn": "99"}}]
-    again = await Client(house, QUICK).get(query)
+    again = await Client(backend, QUICK).get(query)
     assert again.headers["etag"] != answer.headers["etag"]
 
 
-async def test_now(house: FakeHouse) -> None:
-    house.append(HANDLE, 50, 0)
-    house.lsn = 70
-    answer = await Client(house).get("table=items&offset=now")
+async def test_now(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 50, 0)
+    backend.lsn = 70
+    answer = await Client(backend).get("table=items&offset=now")
     assert present(answer) == ALWAYS | {"electric-schema", "electric-up-to-date"}
     assert answer.headers["electric-has-data"] == "false"
     assert answer.headers["electric-offset"] == "50_0"
@@ -130,10 +130,10 @@ async def test_now(house: FakeHouse) -> None:
     assert answer.json == [{"headers": {"control": "up-to-date", "global_last_seen_lsn": "70"}}]
 
 
-async def test_a_lagging_process_tells_its_own_end_of_the_log(house: FakeHouse) -> None:
-    house.append(HANDLE, 50, 0)
-    house.lsn = 0
-    answer = await Client(house).get("table=items&offset=now")
+async def test_a_lagging_process_tells_its_own_end_of_the_log(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 50, 0)
+    backend.lsn = 0
+    answer = await Client(backend).get("table=items&offset=now")
     assert answer.json[-1]["headers"]["global_last_seen_lsn"] == "50"
 
 
@@ -146,9 +146,9 @@ async def test_a_lagging_process_tells_its_own_end_of_the_log(house: FakeHouse) 
         (f"handle={HANDLE}&offset=50_0", "50_0"),
     ],
 )
-async def test_subset(house: FakeHouse, query: str, offset: str) -> None:
-    house.append(HANDLE, 50, 0)
-    client = Client(house, subsets=FakeSubsets())
+async def test_subset(backend: FakeBackend, query: str, offset: str) -> None:
+    backend.append(HANDLE, 50, 0)
+    client = Client(backend, subsets=FakeSubsets())
     answer = await client.get(f"table=items&{query}&subset__limit=1&subset__order_by=id")
     assert present(answer) == {"electric-handle", "electric-offset", "electric-schema", "electric-snapshot"}
     assert answer.headers["electric-snapshot"] == "true"
@@ -164,9 +164,9 @@ async def test_subset(house: FakeHouse, query: str, offset: str) -> None:
         (f"table=items&handle={HANDLE}&offset=0_inf", '"17-4:0_inf:50_0"'),
     ],
 )
-async def test_not_modified(house: FakeHouse, query: str, tag: str) -> None:
-    house.append(HANDLE, 50, 0)
-    client = Client(house)
+async def test_not_modified(backend: FakeBackend, query: str, tag: str) -> None:
+    backend.append(HANDLE, 50, 0)
+    client = Client(backend)
     full = await client.get(query)
     assert full.headers["etag"] == tag
     answer = await client.get(query, headers={"If-None-Match": f'"other", {tag}'})
@@ -179,46 +179,46 @@ async def test_not_modified(house: FakeHouse, query: str, tag: str) -> None:
     assert again.status == 200
 
 
-async def test_not_modified_live_is_said_before_holding(house: FakeHouse) -> None:
+async def test_not_modified_live_is_said_before_holding(backend: FakeBackend) -> None:
     query = f"table=items&handle={HANDLE}&offset=0_inf&live=true"
-    answer = await Client(house).get(query, headers={"If-None-Match": '"17-4:0_inf:0_inf"'})
+    answer = await Client(backend).get(query, headers={"If-None-Match": '"17-4:0_inf:0_inf"'})
     assert answer.status == 304
     assert present(answer) == ALWAYS | {"electric-cursor", "electric-up-to-date"}
 
 
-async def test_must_refetch_with_and_without_a_handle(house: FakeHouse) -> None:
-    client = Client(house)
+async def test_must_refetch_with_and_without_a_handle(backend: FakeBackend) -> None:
+    client = Client(backend)
     known = await client.get("table=items&handle=other&offset=0_0")
     assert known.status == 409
     assert present(known) == {"electric-handle", "etag"}
     assert (known.headers["electric-handle"], known.headers["etag"]) == (HANDLE, '"17-4::"')
     assert known.headers["cache-control"] == "public, max-age=60, must-revalidate"
     assert known.json == [{"headers": {"control": "must-refetch"}}]
-    beyond = await Client(house, QUICK).get(f"table=items&handle={HANDLE}&offset=9_0")
+    beyond = await Client(backend, QUICK).get(f"table=items&handle={HANDLE}&offset=9_0")
     assert beyond.status == 409
     assert present(beyond) == set()
     assert beyond.headers["cache-control"] == "public, max-age=1, must-revalidate"
     assert beyond.json == [{"headers": {"control": "must-refetch"}}]
 
 
-async def test_errors(house: FakeHouse) -> None:
-    client = Client(house)
+async def test_errors(backend: FakeBackend) -> None:
+    client = Client(backend)
     bad = await client.get("table=items")
     assert (bad.status, present(bad)) == (400, set())
     assert bad.headers["cache-control"] == "no-store"
     assert bad.headers["surrogate-control"] == "no-store"
-    house.resolve_error = NotNow("later", retry_after_s=3)
+    backend.resolve_error = NotNow("later", retry_after_s=3)
     later = await client.get("table=items&offset=-1")
     assert (later.status, present(later)) == (503, {"retry-after"})
-    house.resolve_error = None
-    house.remove(HANDLE)
-    house.create_error = CreationFailed("locked", retry_after_s=10, known=True)
+    backend.resolve_error = None
+    backend.remove(HANDLE)
+    backend.create_error = CreationFailed("locked", retry_after_s=10, known=True)
     failed = await client.get("table=items&offset=-1")
     assert (failed.status, present(failed)) == (503, {"retry-after", "electric-internal-known-error"})
 
 
-async def test_posts_are_answered_like_gets_but_never_kept(house: FakeHouse) -> None:
-    client = Client(house)
+async def test_posts_are_answered_like_gets_but_never_kept(backend: FakeBackend) -> None:
+    client = Client(backend)
     full = await client.ask("POST", "/v1/shape", "table=items&offset=-1", body=b"{}")
     assert (full.status, full.body) == (200, CHUNK)
     assert present(full) == ALWAYS | {"electric-schema"}

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.support.seams.http_fakes import ITEMS, Client, Connection, FakeHouse, turns
+from tests.support.seams.http_fakes import ITEMS, Client, Connection, FakeBackend, turns
 
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import as_events
@@ -19,10 +19,10 @@ OPEN = f"{BASE}&offset=0_inf"
 
 
 @pytest.fixture
-def house() -> FakeHouse:
-    house = FakeHouse()
-    house.add(ITEMS, HANDLE)
-    return house
+def backend() -> FakeBackend:
+    backend = FakeBackend()
+    backend.add(ITEMS, HANDLE)
+    return backend
 
 
 def messages(connection: Connection) -> list[Any]:
@@ -37,8 +37,8 @@ def shown(connection: Connection) -> list[Any]:
     return [one.get("op_position", one.get("global_last_seen_lsn")) for one in found]
 
 
-async def test_the_start_of_a_stream(house: FakeHouse) -> None:
-    stream = Client(house).hold(OPEN)
+async def test_the_start_of_a_stream(backend: FakeBackend) -> None:
+    stream = Client(backend).hold(OPEN)
     await turns()
     headers = stream.answer.headers
     assert stream.answer.status == 200
@@ -54,13 +54,13 @@ async def test_the_start_of_a_stream(house: FakeHouse) -> None:
     assert stream.task.done()
 
 
-async def test_each_change_is_told_with_the_lsn_that_was_delivered(house: FakeHouse) -> None:
-    stream = Client(house).hold(OPEN)
+async def test_each_change_is_told_with_the_lsn_that_was_delivered(backend: FakeBackend) -> None:
+    stream = Client(backend).hold(OPEN)
     await turns()
-    house.lsn = 999
-    house.append(HANDLE, 50, 0, 2)
+    backend.lsn = 999
+    backend.append(HANDLE, 50, 0, 2)
     await turns()
-    house.append(HANDLE, 60, 0)
+    backend.append(HANDLE, 60, 0)
     await turns()
     assert shown(stream) == [0, 2, "50", 0, "60"]
     assert not stream.answer.is_whole
@@ -68,71 +68,71 @@ async def test_each_change_is_told_with_the_lsn_that_was_delivered(house: FakeHo
     await turns()
 
 
-async def test_an_open_stream_crosses_the_ends_of_chunks(house: FakeHouse) -> None:
-    stream = Client(house).hold(OPEN)
+async def test_an_open_stream_crosses_the_ends_of_chunks(backend: FakeBackend) -> None:
+    stream = Client(backend).hold(OPEN)
     await turns()
-    house.append(HANDLE, 50, 0, is_chunk_end=True)
-    house.append(HANDLE, 60, 2, is_chunk_end=True)
-    house.append(HANDLE, 70, 4)
+    backend.append(HANDLE, 50, 0, is_chunk_end=True)
+    backend.append(HANDLE, 60, 2, is_chunk_end=True)
+    backend.append(HANDLE, 70, 4)
     await turns()
     assert shown(stream) == [0, 2, 4, "70"]
-    house.append(HANDLE, 80, 6)
+    backend.append(HANDLE, 80, 6)
     await turns()
     assert shown(stream)[4:] == [6, "80"]
     stream.hang_up()
     await turns()
 
 
-async def test_what_is_pending_is_sent_to_its_end_and_the_stream_ends(house: FakeHouse) -> None:
-    house.append(HANDLE, 50, 0, is_chunk_end=True)
-    house.append(HANDLE, 60, 2)
-    stream = Client(house).hold(OPEN)
+async def test_what_is_pending_is_sent_to_its_end_and_the_stream_ends(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 50, 0, is_chunk_end=True)
+    backend.append(HANDLE, 60, 2)
+    stream = Client(backend).hold(OPEN)
     answer = await stream.whole()
     assert shown(stream) == [0, 2, "60"]
     assert answer.headers["electric-offset"] == "0_inf"
 
 
-async def test_a_snapshot_may_be_pending(house: FakeHouse) -> None:
-    shape = house.shapes[HANDLE]
+async def test_a_snapshot_may_be_pending(backend: FakeBackend) -> None:
+    shape = backend.shapes[HANDLE]
     shape.chunks.append(b'[{"key":"a","value":{},"headers":{"op_position":"row"}}]')
-    house.set_tail(HANDLE, shape.tail._replace(snapshot_chunks=2))
-    stream = Client(house).hold(f"{BASE}&offset=0_0")
+    backend.set_tail(HANDLE, shape.tail._replace(snapshot_chunks=2))
+    stream = Client(backend).hold(f"{BASE}&offset=0_0")
     await stream.whole()
     assert shown(stream) == ["row", "0"]
 
 
-async def test_silence_is_broken(house: FakeHouse) -> None:
+async def test_silence_is_broken(backend: FakeBackend) -> None:
     settings = HttpSettings(sse_keepalive_ms=5)
-    stream = Client(house, settings).hold(OPEN)
+    stream = Client(backend, settings).hold(OPEN)
     await asyncio.wait_for(stream.body_came.wait(), 20)
     assert stream.answer.body.startswith(b": keep-alive\n\n")
-    house.append(HANDLE, 50, 0)
+    backend.append(HANDLE, 50, 0)
     await turns()
     assert shown(stream) == [0, "50"]
     stream.hang_up()
     await turns()
 
 
-async def test_a_quiet_stream_ends_without_a_word(house: FakeHouse) -> None:
-    answer = await Client(house, HttpSettings(sse_timeout_ms=10)).hold(OPEN).whole()
+async def test_a_quiet_stream_ends_without_a_word(backend: FakeBackend) -> None:
+    answer = await Client(backend, HttpSettings(sse_timeout_ms=10)).hold(OPEN).whole()
     assert (answer.status, answer.body) == (200, b"")
 
 
 @pytest.mark.parametrize("has_successor", [False, True])
-async def test_a_rotated_shape_ends_its_streams(house: FakeHouse, has_successor: bool) -> None:
-    stream = Client(house).hold(OPEN)
+async def test_a_rotated_shape_ends_its_streams(backend: FakeBackend, has_successor: bool) -> None:
+    stream = Client(backend).hold(OPEN)
     await turns()
-    house.remove(HANDLE)
+    backend.remove(HANDLE)
     if has_successor:
-        house.add(ITEMS, "18-5")
+        backend.add(ITEMS, "18-5")
     answer = await stream.whole()
     assert answer.body == b""
-    again = await Client(house).hold(OPEN).whole()
+    again = await Client(backend).hold(OPEN).whole()
     assert again.status == 409
 
 
-async def test_stopping_ends_streams(house: FakeHouse) -> None:
-    client = Client(house)
+async def test_stopping_ends_streams(backend: FakeBackend) -> None:
+    client = Client(backend)
     stream = client.hold(OPEN)
     await turns()
     client.stopping.set()
@@ -148,32 +148,32 @@ async def test_stopping_ends_streams(house: FakeHouse) -> None:
     ],
 )
 async def test_what_is_wrong_from_the_start_is_an_ordinary_answer(
-    house: FakeHouse, query: str, status: int
+    backend: FakeBackend, query: str, status: int
 ) -> None:
-    answer = await Client(house, HttpSettings(long_poll_timeout_ms=10)).get(query)
+    answer = await Client(backend, HttpSettings(long_poll_timeout_ms=10)).get(query)
     assert answer.status == status
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
 
 
-async def test_streams_at_one_place_share_what_is_rendered(house: FakeHouse) -> None:
-    client = Client(house)
+async def test_streams_at_one_place_share_what_is_rendered(backend: FakeBackend) -> None:
+    client = Client(backend)
     streams = [client.hold(OPEN) for _ in range(20)]
     await turns()
-    house.append(HANDLE, 50, 0)
+    backend.append(HANDLE, 50, 0)
     await turns()
-    assert len(house.reads) == 1
+    assert len(backend.reads) == 1
     assert all(shown(stream) == [0, "50"] for stream in streams)
     client.stopping.set()
     for stream in streams:
         await stream.whole()
 
 
-async def test_two_shapes_do_not_share(house: FakeHouse) -> None:
-    house.add(RawShape("public", "other"), "18-5")
-    client = Client(house)
+async def test_two_shapes_do_not_share(backend: FakeBackend) -> None:
+    backend.add(RawShape("public", "other"), "18-5")
+    client = Client(backend)
     first, second = client.hold(OPEN), client.hold(OPEN.replace("items", "other").replace(HANDLE, "18-5"))
     await turns()
-    house.append("18-5", 50, 4)
+    backend.append("18-5", 50, 4)
     await turns()
     assert (shown(first), shown(second)) == ([], [4, "50"])
     client.stopping.set()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support.seams.http_fakes import Client as FakeClient
-from tests.support.seams.http_fakes import FakeHouse
+from tests.support.seams.http_fakes import FakeBackend
 
 from pgshapes.errors import ConfigError, PgShapesError
 from pgshapes.server.application import Application, Opened
@@ -23,7 +23,7 @@ class Parts:
     def __init__(self, *, fails_at: str = "") -> None:
         self.fails_at = fails_at
         self.is_open = False
-        self.client = FakeClient(FakeHouse())
+        self.client = FakeClient(FakeBackend())
         self.app = Application(self.open)
 
     @asynccontextmanager
@@ -122,7 +122,7 @@ async def test_an_end_of_its_own_accord_is_announced() -> None:
 
     @asynccontextmanager
     async def open_() -> AsyncIterator[Opened]:
-        yield Opened(FakeClient(FakeHouse()).app, asyncio.Event(), ended)
+        yield Opened(FakeClient(FakeBackend()).app, asyncio.Event(), ended)
 
     app = Application(open_)
     async with app.lifespan():
