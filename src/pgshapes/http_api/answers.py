@@ -25,7 +25,7 @@ CAPACITY: Final = 4096
 """Entries of about 2 KB each."""
 
 
-class Asked(NamedTuple):
+class ResolvedRequest(NamedTuple):
     """A request, its resolved shape definition, and the handle to serve."""
 
     request: ShapeRequest
@@ -46,50 +46,56 @@ class Answers:
         self._caching = Caching(settings.cache_max_age_s, settings.cache_stale_age_s, settings.sse_timeout_ms)
         self._kept_headers = lru_cache(CAPACITY)(partial(headers.shape_headers, caching=self._caching))
 
-    def of_piece(self, asked: Asked, piece: Piece) -> Response:
+    def of_piece(self, resolved: ResolvedRequest, piece: Piece) -> Response:
         """200 with a piece of the snapshot or the log, or 304 if the client has it already."""
-        facts = self._facts(asked, piece.end, piece.is_up_to_date)
-        if asked.if_none_match and self._is_known(asked, facts):
-            return self._not_modified(asked, facts)
-        return Response(200, self._with_cursor(asked, self._kept_headers(facts)), piece.body)
+        facts = self._facts(resolved, piece.end, piece.is_up_to_date)
+        if resolved.if_none_match and self._is_known(resolved, facts):
+            return self._not_modified(resolved, facts)
+        return Response(200, self._with_cursor(resolved, self._kept_headers(facts)), piece.body)
 
-    def of_no_change(self, asked: Asked, latest: Offset, lsn: int) -> Response:
+    def of_no_change(self, resolved: ResolvedRequest, latest: Offset, lsn: int) -> Response:
         """200 with the control message `up-to-date` alone."""
-        facts = self._facts(asked, latest, True)._replace(has_data=False)
+        facts = self._facts(resolved, latest, True)._replace(has_data=False)
         own = headers.shape_headers(facts, self._caching)
         own.append(headers.no_change_etag(facts, time.monotonic_ns()))
-        return Response(200, self._with_cursor(asked, own), b"[%b]" % up_to_date(lsn))
+        return Response(200, self._with_cursor(resolved, own), b"[%b]" % up_to_date(lsn))
 
-    def of_known_end(self, asked: Asked, latest: Offset) -> Response | None:
+    def of_known_end(self, resolved: ResolvedRequest, latest: Offset) -> Response | None:
         """304 for a live request whose client has the log up to `latest`; None for other requests."""
-        facts = self._facts(asked, latest, True)
-        return self._not_modified(asked, facts) if self._is_known(asked, facts) else None
+        facts = self._facts(resolved, latest, True)
+        return self._not_modified(resolved, facts) if self._is_known(resolved, facts) else None
 
-    def of_subset(self, asked: Asked, offset: Offset, body: bytes) -> Response:
+    def of_subset(self, resolved: ResolvedRequest, offset: Offset, body: bytes) -> Response:
         """200 with a subset snapshot."""
-        return Response(200, headers.subset_headers(self._facts(asked, offset, False)), body)
+        return Response(200, headers.subset_headers(self._facts(resolved, offset, False)), body)
 
-    def start_of_stream(self, asked: Asked, offset: Offset) -> Headers:
+    def start_of_stream(self, resolved: ResolvedRequest, offset: Offset) -> Headers:
         """The headers of an SSE stream of the log after `offset`."""
-        facts = self._facts(asked, offset, False)._replace(is_sse=True)
-        return self._with_cursor(asked, headers.shape_headers(facts, self._caching))
+        facts = self._facts(resolved, offset, False)._replace(is_sse=True)
+        return self._with_cursor(resolved, headers.shape_headers(facts, self._caching))
 
-    def _facts(self, asked: Asked, end: Offset, is_up_to_date: bool) -> ShapeFacts:
-        request = asked.request
-        schema = asked.shape.schema_header
+    def _facts(self, resolved: ResolvedRequest, end: Offset, is_up_to_date: bool) -> ShapeFacts:
+        request = resolved.request
+        schema = resolved.shape.schema_header
         return ShapeFacts(
-            asked.handle, request.offset, end, schema, request.is_live, is_up_to_date, asked.is_cacheable
+            resolved.handle,
+            request.offset,
+            end,
+            schema,
+            request.is_live,
+            is_up_to_date,
+            resolved.is_cacheable,
         )
 
-    def _is_known(self, asked: Asked, facts: ShapeFacts) -> bool:
-        return is_match(headers.etag_of(facts), asked.if_none_match)
+    def _is_known(self, resolved: ResolvedRequest, facts: ShapeFacts) -> bool:
+        return is_match(headers.etag_of(facts), resolved.if_none_match)
 
-    def _not_modified(self, asked: Asked, facts: ShapeFacts) -> Response:
-        return Response(304, self._with_cursor(asked, headers.not_modified_headers(facts, self._caching)))
+    def _not_modified(self, resolved: ResolvedRequest, facts: ShapeFacts) -> Response:
+        return Response(304, self._with_cursor(resolved, headers.not_modified_headers(facts, self._caching)))
 
-    def _with_cursor(self, asked: Asked, own: Headers) -> Headers:
-        if not asked.request.is_live:
+    def _with_cursor(self, resolved: ResolvedRequest, own: Headers) -> Headers:
+        if not resolved.request.is_live:
             return own
         now_s, window_ms = self._settings.clock(), self._settings.long_poll_timeout_ms
-        cursor = headers.next_cursor(now_s, window_ms, asked.request.cursor, random.random)
+        cursor = headers.next_cursor(now_s, window_ms, resolved.request.cursor, random.random)
         return [*own, headers.cursor_header(cursor)]

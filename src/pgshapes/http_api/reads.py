@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pgshapes.errors import DiskFull, NotNow, StorageError
 from pgshapes.http_api import decide
-from pgshapes.http_api.answers import Answers, Asked
+from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import BodyCache, Piece, up_to_date
 from pgshapes.http_api.decide import Decision
 from pgshapes.http_api.error_responses import refetch_response
@@ -40,22 +40,22 @@ class Reads:
         self._holds = holds
         self._answers = answers
 
-    async def respond(self, asked: Asked) -> Response:
+    async def respond(self, resolved: ResolvedRequest) -> Response:
         """The response, after waiting if the rules say so. Raises NotNow, StorageError."""
-        known = self._known_end(asked) if asked.if_none_match else None
-        return known or await self.carry_out(asked, await self.settle(asked))
+        known = self._known_end(resolved) if resolved.if_none_match else None
+        return known or await self.carry_out(resolved, await self.settle(resolved))
 
-    async def settle(self, asked: Asked, *, holds_at_tail: bool = True) -> Settled:
+    async def settle(self, resolved: ResolvedRequest, *, holds_at_tail: bool = True) -> Settled:
         """The decision after all waits. Without `holds_at_tail` it may be to wait at the end of the log."""
         began_s = asyncio.get_running_loop().time()
         while True:
-            settled = self.look(asked.handle, asked.request.offset, asked.request.is_live)
+            settled = self.look(resolved.handle, resolved.request.offset, resolved.request.is_live)
             decision = settled.decision
             if not isinstance(decision, decide.Wait):
                 return settled
             if isinstance(decision, decide.WaitForTail) and not holds_at_tail:
                 return settled
-            ended = await self._holds.hold(asked.handle, decision, settled.tail, began_s)
+            ended = await self._holds.hold(resolved.handle, decision, settled.tail, began_s)
             if ended is not None:
                 return Settled(ended, settled.tail)
 
@@ -64,20 +64,20 @@ class Reads:
         tail = self._shapes.tail(handle)
         return Settled(decide.decide_read(offset, is_live, tail), tail)
 
-    async def carry_out(self, asked: Asked, settled: Settled) -> Response:
+    async def carry_out(self, resolved: ResolvedRequest, settled: Settled) -> Response:
         """The response for a decision. Raises NotNow, StorageError."""
         decision = settled.decision
         if isinstance(decision, decide.Serve):
-            return await self._serve_piece(asked, settled)
+            return await self._serve_piece(resolved, settled)
         if isinstance(decision, decide.SayUpToDate):
             body = b"[%b]" % up_to_date(self._seen_lsn(decision.latest))
-            return self._answers.of_piece(asked, Piece(body, decision.latest, True))
+            return self._answers.of_piece(resolved, Piece(body, decision.latest, True))
         if isinstance(decision, decide.SayNoChange):
-            return self._answers.of_no_change(asked, decision.latest, self._seen_lsn(decision.latest))
+            return self._answers.of_no_change(resolved, decision.latest, self._seen_lsn(decision.latest))
         if isinstance(decision, decide.AwaitRemoval):
-            return await self.refetch_after_removal(asked)
+            return await self.refetch_after_removal(resolved)
         if isinstance(decision, decide.MustRefetch):
-            return refetch_response(decision.handle, is_cacheable=asked.is_cacheable)
+            return refetch_response(decision.handle, is_cacheable=resolved.is_cacheable)
         if isinstance(decision, decide.RefuseForNow):
             raise NotNow(decision.message, retry_after_s=decision.retry_after_s)
         raise AssertionError(f"{decision} is a wait, not a response")
@@ -103,49 +103,51 @@ class Reads:
             piece = await self._bodies.log(handle, decision.after, tail, seen_lsn)
         return None if self._shapes.tail(handle) is None else piece
 
-    def resume_offset(self, asked: Asked) -> Offset | None:
+    def resume_offset(self, resolved: ResolvedRequest) -> Offset | None:
         """The offset at which a client continues after a subset snapshot; None if the shape is removed.
 
         Clients move their stream to it. The log after it must contain every change that the snapshot does
         not, so it is read before the snapshot is taken; and it must not skip anything that the stream has
         not been sent yet.
         """
-        tail = self._shapes.tail(asked.handle)
+        tail = self._shapes.tail(resolved.handle)
         if tail is None:
             return None
-        offset = asked.request.offset
+        offset = resolved.request.offset
         if isinstance(offset, Now):
             return tail.latest
         return FIRST_SNAPSHOT_CHUNK if offset == BEFORE_ALL else offset
 
-    async def refetch_after_removal(self, asked: Asked) -> Response:
+    async def refetch_after_removal(self, resolved: ResolvedRequest) -> Response:
         """409 for a removed shape, once no process serves it; with the handle of its successor, if any."""
-        await self._shapes.removed(asked.handle)
-        right = self._shapes.find_handle(asked.shape)
-        return refetch_response(right if right != asked.handle else None, is_cacheable=asked.is_cacheable)
+        await self._shapes.removed(resolved.handle)
+        right = self._shapes.find_handle(resolved.shape)
+        return refetch_response(
+            right if right != resolved.handle else None, is_cacheable=resolved.is_cacheable
+        )
 
-    async def _serve_piece(self, asked: Asked, settled: Settled) -> Response:
+    async def _serve_piece(self, resolved: ResolvedRequest, settled: Settled) -> Response:
         try:
-            piece = await self.piece(asked.handle, settled, asked.request.is_live)
+            piece = await self.piece(resolved.handle, settled, resolved.request.is_live)
         except DiskFull:
             raise
         except StorageError:
-            await self._give_up(asked)
+            await self._give_up(resolved)
             piece = None
         if piece is None:
-            return await self.refetch_after_removal(asked)
-        return self._answers.of_piece(asked, piece)
+            return await self.refetch_after_removal(resolved)
+        return self._answers.of_piece(resolved, piece)
 
-    async def _give_up(self, asked: Asked) -> None:
+    async def _give_up(self, resolved: ResolvedRequest) -> None:
         """Delete a shape whose files cannot be read, unless it has been removed already."""
-        if await self._shapes.is_current(asked.handle, asked.shape):
-            await self._shapes.delete(asked.handle)
+        if await self._shapes.is_current(resolved.handle, resolved.shape):
+            await self._shapes.delete(resolved.handle)
 
-    def _known_end(self, asked: Asked) -> Response | None:
-        decision = self.look(asked.handle, asked.request.offset, asked.request.is_live).decision
+    def _known_end(self, resolved: ResolvedRequest) -> Response | None:
+        decision = self.look(resolved.handle, resolved.request.offset, resolved.request.is_live).decision
         if not isinstance(decision, decide.WaitForTail):
             return None
-        return self._answers.of_known_end(asked, decision.latest)
+        return self._answers.of_known_end(resolved, decision.latest)
 
     def _seen_lsn(self, latest: Offset) -> int:
         return max(self._shapes.last_seen_lsn(), latest.tx)

@@ -13,7 +13,7 @@ from typing import Final
 from pgshapes.errors import RequestError
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
-from pgshapes.http_api.answers import Answers, Asked
+from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.decide import MustRefetch
 from pgshapes.http_api.disconnect import while_connected
 from pgshapes.http_api.error_responses import refetch_response
@@ -72,7 +72,7 @@ class ServeShape:
         if isinstance(identity, MustRefetch):
             await exchange.answer(refetch_response(identity.handle, is_cacheable=exchange.is_cacheable))
             return
-        asked = Asked(
+        resolved = ResolvedRequest(
             request,
             shape,
             identity.handle,
@@ -80,11 +80,11 @@ class ServeShape:
             exchange.is_cacheable,
         )
         if subset is not None:
-            await exchange.answer(await self._subset_response(asked, subset))
+            await exchange.answer(await self._subset_response(resolved, subset))
         elif request.is_sse:
-            await self.streams.serve(exchange, asked)
+            await self.streams.serve(exchange, resolved)
         else:
-            await exchange.answer(await self.reads.respond(asked))
+            await exchange.answer(await self.reads.respond(resolved))
 
     async def _pass_readiness(self, permit: Permit) -> None:
         if self.readiness.level() not in (Level.ACTIVE, Level.READ_ONLY):
@@ -97,13 +97,13 @@ class ServeShape:
             raise RequestError.field("subset", "subset snapshots are not supported by this server")
         return subset
 
-    async def _subset_response(self, asked: Asked, subset: Subset) -> Response:
+    async def _subset_response(self, resolved: ResolvedRequest, subset: Subset) -> Response:
         assert self.subsets is not None, "_check_subset has checked this"
-        resume = self.reads.resume_offset(asked)
+        resume = self.reads.resume_offset(resolved)
         if resume is None:
-            return await self.reads.refetch_after_removal(asked)
-        body = await self.subsets.subset(asked.request.raw, asked.shape, subset, resume)
-        return self.answers.of_subset(asked, resume, body)
+            return await self.reads.refetch_after_removal(resolved)
+        body = await self.subsets.subset(resolved.request.raw, resolved.shape, subset, resume)
+        return self.answers.of_subset(resolved, resume, body)
 
     async def _await_body(self, exchange: Exchange) -> bytes:
         try:

@@ -18,7 +18,7 @@ from typing import Final
 import orjson
 
 from pgshapes.http_api import decide
-from pgshapes.http_api.answers import Answers, Asked
+from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import BodyCache, up_to_date
 from pgshapes.http_api.decide import Wake
 from pgshapes.http_api.live import TailWaits
@@ -53,29 +53,31 @@ class EventStreams:
         self._answers = answers
         self._settings = settings
 
-    async def serve(self, exchange: Exchange, asked: Asked) -> None:
+    async def serve(self, exchange: Exchange, resolved: ResolvedRequest) -> None:
         """Answer with a stream; with an ordinary response, for example a 409, if there is nothing to send."""
-        settled = await self._reads.settle(asked, holds_at_tail=False)
+        settled = await self._reads.settle(resolved, holds_at_tail=False)
         has_pending = isinstance(settled.decision, decide.Serve)
         if not has_pending and not isinstance(settled.decision, decide.WaitForTail):
-            await exchange.answer(await self._reads.carry_out(asked, settled))
+            await exchange.answer(await self._reads.carry_out(resolved, settled))
             return
-        position = asked.request.offset
+        position = resolved.request.offset
         assert isinstance(position, Offset), "a live request has an offset in the log"
-        await exchange.begin(200, self._answers.start_of_stream(asked, position))
-        await self._stream(exchange, asked, position, has_pending)
+        await exchange.begin(200, self._answers.start_of_stream(resolved, position))
+        await self._stream(exchange, resolved, position, has_pending)
         await exchange.stream(b"", is_last=True)
 
-    async def _stream(self, exchange: Exchange, asked: Asked, position: Offset, has_pending: bool) -> None:
+    async def _stream(
+        self, exchange: Exchange, resolved: ResolvedRequest, position: Offset, has_pending: bool
+    ) -> None:
         ends_s = asyncio.get_running_loop().time() + self._settings.sse_timeout_ms / 1000
         while True:
-            settled = self._reads.look(asked.handle, position, True)
+            settled = self._reads.look(resolved.handle, position, True)
             decision, tail = settled
             if isinstance(decision, decide.Serve):
-                piece = await self._reads.piece(asked.handle, settled, True)
+                piece = await self._reads.piece(resolved.handle, settled, True)
                 if piece is None:
                     return
-                await exchange.stream(self._bodies.events(asked.handle, position, piece, as_events))
+                await exchange.stream(self._bodies.events(resolved.handle, position, piece, as_events))
                 position = piece.end
                 is_done = has_pending and piece.is_up_to_date
             elif has_pending and isinstance(decision, decide.WaitForTail):
@@ -83,7 +85,7 @@ class EventStreams:
                 is_done = True
             else:
                 is_wait = isinstance(decision, decide.WaitForTail | decide.WaitForSnapshot)
-                is_done = not is_wait or not await self._idle(exchange, asked.handle, tail, ends_s)
+                is_done = not is_wait or not await self._idle(exchange, resolved.handle, tail, ends_s)
             if is_done:
                 return
 

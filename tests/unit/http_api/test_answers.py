@@ -7,7 +7,7 @@ from typing import Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgshapes.http_api.answers import Answers, Asked
+from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import Piece
 from pgshapes.http_api.headers import Caching, ShapeFacts, shape_headers
 from pgshapes.http_api.params import Now, ShapeRequest
@@ -34,12 +34,12 @@ facts = st.builds(
 )
 
 
-def asked_for(facts: ShapeFacts) -> Asked:
+def asked_for(facts: ShapeFacts) -> ResolvedRequest:
     request = ShapeRequest(
         RawShape("public", "items"), facts.requested, None, facts.is_live, facts.is_sse, None, None
     )
     shape = ResolvedShape(DEFINITION, b"", (), facts.schema)
-    return Asked(request, shape, facts.handle, [], facts.is_cacheable)
+    return ResolvedRequest(request, shape, facts.handle, [], facts.is_cacheable)
 
 
 @given(st.lists(facts, max_size=30))
