@@ -24,7 +24,7 @@ from pgshapes.model.offset import BEFORE_ALL, FIRST_SNAPSHOT_CHUNK, Offset
 from pgshapes.model.tail import Tail
 
 
-class Settled(NamedTuple):
+class DecidedRead(NamedTuple):
     """A decision, and the tail that it is based on."""
 
     decision: Decision
@@ -43,32 +43,34 @@ class Reads:
     async def respond(self, resolved: ResolvedRequest) -> Response:
         """The response, after waiting if the rules say so. Raises NotNow, StorageError."""
         known = self._known_end(resolved) if resolved.if_none_match else None
-        return known or await self.carry_out(resolved, await self.settle(resolved))
+        return known or await self.carry_out(resolved, await self.await_decision(resolved))
 
-    async def settle(self, resolved: ResolvedRequest, *, holds_at_tail: bool = True) -> Settled:
+    async def await_decision(self, resolved: ResolvedRequest, *, holds_at_tail: bool = True) -> DecidedRead:
         """The decision after all waits. Without `holds_at_tail` it may be to wait at the end of the log."""
         began_s = asyncio.get_running_loop().time()
         while True:
-            settled = self.look(resolved.handle, resolved.request.offset, resolved.request.is_live)
-            decision = settled.decision
+            decided = self.current_decision(
+                resolved.handle, resolved.request.offset, resolved.request.is_live
+            )
+            decision = decided.decision
             if not isinstance(decision, decide.Wait):
-                return settled
+                return decided
             if isinstance(decision, decide.WaitForTail) and not holds_at_tail:
-                return settled
-            ended = await self._holds.hold(resolved.handle, decision, settled.tail, began_s)
+                return decided
+            ended = await self._holds.hold(resolved.handle, decision, decided.tail, began_s)
             if ended is not None:
-                return Settled(ended, settled.tail)
+                return DecidedRead(ended, decided.tail)
 
-    def look(self, handle: str, offset: Offset | Now, is_live: bool) -> Settled:
+    def current_decision(self, handle: str, offset: Offset | Now, is_live: bool) -> DecidedRead:
         """The decision for the current tail."""
         tail = self._shapes.tail(handle)
-        return Settled(decide.decide_read(offset, is_live, tail), tail)
+        return DecidedRead(decide.decide_read(offset, is_live, tail), tail)
 
-    async def carry_out(self, resolved: ResolvedRequest, settled: Settled) -> Response:
+    async def carry_out(self, resolved: ResolvedRequest, decided: DecidedRead) -> Response:
         """The response for a decision. Raises NotNow, StorageError."""
-        decision = settled.decision
+        decision = decided.decision
         if isinstance(decision, decide.Serve):
-            return await self._serve_piece(resolved, settled)
+            return await self._serve_piece(resolved, decided)
         if isinstance(decision, decide.SayUpToDate):
             body = b"[%b]" % up_to_date(self._seen_lsn(decision.latest))
             return self._answers.of_piece(resolved, Piece(body, decision.latest, True))
@@ -82,12 +84,12 @@ class Reads:
             raise NotNow(decision.message, retry_after_s=decision.retry_after_s)
         raise AssertionError(f"{decision} is a wait, not a response")
 
-    async def piece(self, handle: str, settled: Settled, is_live: bool) -> Piece | None:
+    async def piece(self, handle: str, decided: DecidedRead, is_live: bool) -> Piece | None:
         """The piece to serve; None if the shape was retired while it was read. Raises StorageError.
 
         For a live request, `up-to-date` has the LSN of the last message in the piece, not a later one.
         """
-        decision, tail = settled
+        decision, tail = decided
         if isinstance(decision, decide.ServeSnapshotChunk):
             kept = self._bodies.kept_snapshot_chunk(handle, decision.number)
             if kept is not None:
@@ -126,9 +128,9 @@ class Reads:
             right if right != resolved.handle else None, is_cacheable=resolved.is_cacheable
         )
 
-    async def _serve_piece(self, resolved: ResolvedRequest, settled: Settled) -> Response:
+    async def _serve_piece(self, resolved: ResolvedRequest, decided: DecidedRead) -> Response:
         try:
-            piece = await self.piece(resolved.handle, settled, resolved.request.is_live)
+            piece = await self.piece(resolved.handle, decided, resolved.request.is_live)
         except DiskFull:
             raise
         except StorageError:
@@ -144,7 +146,9 @@ class Reads:
             await self._shapes.delete(resolved.handle)
 
     def _known_end(self, resolved: ResolvedRequest) -> Response | None:
-        decision = self.look(resolved.handle, resolved.request.offset, resolved.request.is_live).decision
+        decision = self.current_decision(
+            resolved.handle, resolved.request.offset, resolved.request.is_live
+        ).decision
         if not isinstance(decision, decide.WaitForTail):
             return None
         return self._answers.of_known_end(resolved, decision.latest)

@@ -55,10 +55,10 @@ class EventStreams:
 
     async def serve(self, exchange: Exchange, resolved: ResolvedRequest) -> None:
         """Answer with a stream; with an ordinary response, for example a 409, if there is nothing to send."""
-        settled = await self._reads.settle(resolved, holds_at_tail=False)
-        has_pending = isinstance(settled.decision, decide.Serve)
-        if not has_pending and not isinstance(settled.decision, decide.WaitForTail):
-            await exchange.answer(await self._reads.carry_out(resolved, settled))
+        decided = await self._reads.await_decision(resolved, holds_at_tail=False)
+        has_pending = isinstance(decided.decision, decide.Serve)
+        if not has_pending and not isinstance(decided.decision, decide.WaitForTail):
+            await exchange.answer(await self._reads.carry_out(resolved, decided))
             return
         position = resolved.request.offset
         assert isinstance(position, Offset), "a live request has an offset in the log"
@@ -71,10 +71,10 @@ class EventStreams:
     ) -> None:
         ends_s = asyncio.get_running_loop().time() + self._settings.sse_timeout_ms / 1000
         while True:
-            settled = self._reads.look(resolved.handle, position, True)
-            decision, tail = settled
+            decided = self._reads.current_decision(resolved.handle, position, True)
+            decision, tail = decided
             if isinstance(decision, decide.Serve):
-                piece = await self._reads.piece(resolved.handle, settled, True)
+                piece = await self._reads.piece(resolved.handle, decided, True)
                 if piece is None:
                     return
                 await exchange.stream(self._bodies.events(resolved.handle, position, piece, as_events))
