@@ -24,7 +24,7 @@ from pgshapes.http_api.body_cache import BodyCache
 from pgshapes.http_api.disconnect import while_connected
 from pgshapes.http_api.error_responses import error_response
 from pgshapes.http_api.headers import deletion_headers, health_headers
-from pgshapes.http_api.live import Holds, TailWaits
+from pgshapes.http_api.live import HeldRequests, TailWaits
 from pgshapes.http_api.lookup import Lookup
 from pgshapes.http_api.params import parse_delete_request
 from pgshapes.http_api.parsed_queries import ParsedQueries, ParsedQuery
@@ -201,7 +201,7 @@ def make_app(
     bodies = BodyCache(reader, settings.body_cache_bytes)
     answers = Answers(settings)
     lookup = Lookup(shapes, readiness, settings)
-    reads = Reads(shapes, bodies, Holds(waits, readiness, settings), answers)
+    reads = Reads(shapes, bodies, HeldRequests(waits, readiness, settings), answers)
     streams = EventStreams(reads, waits, bodies, answers, settings)
     serving = ServeShape(shapes, readiness, admission, subsets, settings, lookup, reads, streams, answers)
     deletion = DeleteShape(shapes, readiness, settings, lookup)

@@ -79,7 +79,7 @@ class TailWaits:
         await self._watches.close()
 
 
-class Holds:
+class HeldRequests:
     """Holds the requests of one application."""
 
     def __init__(self, waits: TailWaits, readiness: Readiness, settings: HttpSettings) -> None:

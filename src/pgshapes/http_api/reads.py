@@ -16,7 +16,7 @@ from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import BodyCache, Piece, up_to_date
 from pgshapes.http_api.decide import Decision
 from pgshapes.http_api.error_responses import refetch_response
-from pgshapes.http_api.live import Holds
+from pgshapes.http_api.live import HeldRequests
 from pgshapes.http_api.params import Now
 from pgshapes.http_api.ports import Shapes
 from pgshapes.http_api.response import Response
@@ -34,10 +34,12 @@ class DecidedRead(NamedTuple):
 class Reads:
     """Reads snapshots and logs for the requests of one application."""
 
-    def __init__(self, shapes: Shapes, bodies: BodyCache, holds: Holds, answers: Answers) -> None:
+    def __init__(
+        self, shapes: Shapes, bodies: BodyCache, held_requests: HeldRequests, answers: Answers
+    ) -> None:
         self._shapes = shapes
         self._bodies = bodies
-        self._holds = holds
+        self._held_requests = held_requests
         self._answers = answers
 
     async def respond(self, resolved: ResolvedRequest) -> Response:
@@ -57,7 +59,7 @@ class Reads:
                 return decided
             if isinstance(decision, decide.WaitForTail) and not holds_at_tail:
                 return decided
-            ended = await self._holds.hold(resolved.handle, decision, decided.tail, began_s)
+            ended = await self._held_requests.hold(resolved.handle, decision, decided.tail, began_s)
             if ended is not None:
                 return DecidedRead(ended, decided.tail)
 
