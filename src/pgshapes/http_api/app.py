@@ -169,8 +169,8 @@ class ShapeApp:
             await exchange.answer(Response(204, headers.preflight_headers(asked_for)))
             return
         query = self.queries.parse(exchange.query)
-        if not self._may_enter(query):
-            await exchange.refuse_entry(401, UNAUTHORIZED)
+        if not self._is_authenticated(query):
+            await exchange.answer_without_cors(401, UNAUTHORIZED)
         elif exchange.method == "DELETE":
             await while_connected(self._delete(exchange, query), exchange.receive)
         else:
@@ -179,7 +179,7 @@ class ShapeApp:
     async def _delete(self, exchange: Exchange, query: ParsedQuery) -> None:
         await exchange.answer(await self.deletion.answer(exchange.scope, query))
 
-    def _may_enter(self, query: ParsedQuery) -> bool:
+    def _is_authenticated(self, query: ParsedQuery) -> bool:
         secret = self.settings.secret
         if secret is None or self.settings.authorize is not None:
             return True

@@ -92,19 +92,19 @@ class Exchange:
         await self.begin(response.status, own)
         await self._send({"type": "http.response.body", "body": response.body if self._has_body else b""})
 
-    async def refuse_entry(self, status: int, body: bytes) -> None:
+    async def answer_without_cors(self, status: int, body: bytes) -> None:
         """Send a response without CORS headers."""
         self.has_begun = True
-        kept = [*headers.without_cors(self.request_id), headers.content_length(len(body))]
-        await self._send({"type": "http.response.start", "status": status, "headers": kept})
+        pairs = [*headers.without_cors(self.request_id), headers.content_length(len(body))]
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
         await self._send({"type": "http.response.body", "body": body if self._has_body else b""})
 
     async def begin(self, status: int, own: Headers) -> None:
         """Send the status and the headers: `own` and those that depend on the request."""
         origins = self.given.get(b"origin")
-        kept = own + headers.per_request(self.request_id, origins[0] if origins else None, self.methods)
+        pairs = own + headers.per_request(self.request_id, origins[0] if origins else None, self.methods)
         self.has_begun = True
-        await self._send({"type": "http.response.start", "status": status, "headers": kept})
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def stream(self, body: bytes, *, is_last: bool = False) -> None:
         """Send a part of a body of unknown length."""
