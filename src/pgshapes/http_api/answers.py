@@ -44,14 +44,14 @@ class Answers:
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._caching = Caching(settings.cache_max_age_s, settings.cache_stale_age_s, settings.sse_timeout_ms)
-        self._kept_headers = lru_cache(CAPACITY)(partial(headers.shape_headers, caching=self._caching))
+        self._cached_headers = lru_cache(CAPACITY)(partial(headers.shape_headers, caching=self._caching))
 
     def of_piece(self, resolved: ResolvedRequest, piece: Piece) -> Response:
         """200 with a piece of the snapshot or the log, or 304 if the client has it already."""
         facts = self._facts(resolved, piece.end, piece.is_up_to_date)
         if resolved.if_none_match and self._is_known(resolved, facts):
             return self._not_modified(resolved, facts)
-        return Response(200, self._with_cursor(resolved, self._kept_headers(facts)), piece.body)
+        return Response(200, self._with_cursor(resolved, self._cached_headers(facts)), piece.body)
 
     def of_no_change(self, resolved: ResolvedRequest, latest: Offset, lsn: int) -> Response:
         """200 with the control message `up-to-date` alone."""
@@ -60,7 +60,7 @@ class Answers:
         own.append(headers.no_change_etag(facts, time.monotonic_ns()))
         return Response(200, self._with_cursor(resolved, own), b"[%b]" % up_to_date(lsn))
 
-    def of_known_end(self, resolved: ResolvedRequest, latest: Offset) -> Response | None:
+    def of_matched_end(self, resolved: ResolvedRequest, latest: Offset) -> Response | None:
         """304 for a live request whose client has the log up to `latest`; None for other requests."""
         facts = self._facts(resolved, latest, True)
         return self._not_modified(resolved, facts) if self._is_known(resolved, facts) else None

@@ -43,31 +43,31 @@ class BodyCache:
         self._pieces: OrderedDict[Hashable, Piece] = OrderedDict()
         self._reading: dict[Hashable, Notice] = {}
 
-    def kept_snapshot_chunk(self, handle: str, number: int) -> Piece | None:
+    def cached_snapshot_chunk(self, handle: str, number: int) -> Piece | None:
         """A chunk of the initial snapshot if it is cached."""
-        return self._find((handle, number))
+        return self._cached((handle, number))
 
     async def snapshot_chunk(self, handle: str, number: int) -> Piece:
         """A chunk of the initial snapshot. Raises StorageError."""
         key = (handle, number)
-        async with self._alone(key):
-            return self._find(key) or await self._read_snapshot_chunk(key)
+        async with self._exclusive(key):
+            return self._cached(key) or await self._read_snapshot_chunk(key)
 
-    def kept_log(self, handle: str, after: Offset, tail: Tail, seen_lsn: int) -> Piece | None:
+    def cached_log(self, handle: str, after: Offset, tail: Tail, seen_lsn: int) -> Piece | None:
         """The piece of the log after `after` if it is cached."""
-        return self._find((handle, after)) or self._find((handle, after, tail.latest, seen_lsn))
+        return self._cached((handle, after)) or self._cached((handle, after, tail.latest, seen_lsn))
 
     async def log(self, handle: str, after: Offset, tail: Tail, seen_lsn: int) -> Piece:
         """The piece of the log after `after`, followed by `up-to-date` if it reaches the end of the log.
 
         `seen_lsn` is the lower bound for the LSN in `up-to-date`. Raises StorageError.
         """
-        async with self._alone((handle, after, tail.latest, seen_lsn)):
-            kept = self.kept_log(handle, after, tail, seen_lsn)
-            return kept or await self._read_log(handle, after, tail, seen_lsn)
+        async with self._exclusive((handle, after, tail.latest, seen_lsn)):
+            cached = self.cached_log(handle, after, tail, seen_lsn)
+            return cached or await self._read_log(handle, after, tail, seen_lsn)
 
     @asynccontextmanager
-    async def _alone(self, key: Hashable) -> AsyncIterator[None]:
+    async def _exclusive(self, key: Hashable) -> AsyncIterator[None]:
         """Let one request at a time read a piece; the others wait, then find it cached or try in turn."""
         while (ahead := self._reading.get(key)) is not None:
             await ahead
@@ -81,28 +81,28 @@ class BodyCache:
     def events(self, handle: str, after: Offset, piece: Piece, render: Callable[[bytes], bytes]) -> bytes:
         """The body of the piece after `after`, rendered as events by `render`."""
         key = (handle, after, piece.end, piece.is_up_to_date, "events")
-        rendered = self._find(key) or self._keep(key, piece._replace(body=render(piece.body)))
+        rendered = self._cached(key) or self._store(key, piece._replace(body=render(piece.body)))
         return rendered.body
 
     async def _read_snapshot_chunk(self, key: tuple[str, int]) -> Piece:
         handle, number = key
         body = await self._reader.read_snapshot_chunk(handle, number)
-        return self._keep(key, Piece(body, Offset(0, number), False))
+        return self._store(key, Piece(body, Offset(0, number), False))
 
     async def _read_log(self, handle: str, after: Offset, tail: Tail, seen_lsn: int) -> Piece:
         part = await self._reader.read_log(handle, after, tail)
         if not is_up_to_date(part.end, tail.latest):
-            return self._keep((handle, after), Piece(b"[%b]" % part.body, part.end, False))
+            return self._store((handle, after), Piece(b"[%b]" % part.body, part.end, False))
         body = b"[%b]" % up_to_date_after(part.body, max(seen_lsn, part.end.tx))
-        return self._keep((handle, after, tail.latest, seen_lsn), Piece(body, part.end, True))
+        return self._store((handle, after, tail.latest, seen_lsn), Piece(body, part.end, True))
 
-    def _find(self, key: Hashable) -> Piece | None:
+    def _cached(self, key: Hashable) -> Piece | None:
         piece = self._pieces.get(key)
         if piece is not None:
             self._pieces.move_to_end(key)
         return piece
 
-    def _keep(self, key: Hashable, piece: Piece) -> Piece:
+    def _store(self, key: Hashable, piece: Piece) -> Piece:
         if key in self._pieces:  # reads with two different tails have returned the same closed chunk
             return piece
         self._pieces[key] = piece

@@ -22,14 +22,14 @@ async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> 
     `work` must not call `receive`.
     """
     try:
-        waits_for = work.send(None)
+        awaited = work.send(None)
     except StopIteration:
         return True
     listener = _Listener(receive)
     try:
-        await _go_on(work, waits_for)
+        await _run_to_end(work, awaited)
     except asyncio.CancelledError:
-        if not listener.is_gone:
+        if not listener.is_disconnected:
             raise
         listener.request.uncancel()
         return False
@@ -41,13 +41,13 @@ async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> 
 class _Listener:
     """Receives until the client disconnects, then cancels the request: the task that created this."""
 
-    __slots__ = ("_receive", "_task", "is_gone", "request")
+    __slots__ = ("_receive", "_task", "is_disconnected", "request")
 
     def __init__(self, receive: Receive) -> None:
         current = asyncio.current_task()
         assert current is not None, "requests run in tasks"
         self.request = current
-        self.is_gone = False
+        self.is_disconnected = False
         self._receive = receive
         self._task = asyncio.create_task(self._listen())
 
@@ -57,22 +57,22 @@ class _Listener:
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.is_gone = True
+        self.is_disconnected = True
         self.request.cancel()
 
 
 @types.coroutine
-def _go_on(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """Complete a coroutine that is suspended on `waits_for`."""
+def _run_to_end(work: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
+    """Complete a coroutine that is suspended on `awaited`."""
     step: Callable[[Any], Any]
     while True:
         try:
-            answer = yield waits_for
+            answer = yield awaited
         except BaseException as error:
             step, argument = work.throw, error
         else:
             step, argument = work.send, answer
         try:
-            waits_for = step(argument)
+            awaited = step(argument)
         except StopIteration:
             return

@@ -42,14 +42,14 @@ def error_response(error: BaseException, *, is_cacheable: bool) -> Response:
     if answer.payload is None:
         return refetch_response(None, is_cacheable=is_cacheable)
     if isinstance(error, UnreadableBody):
-        kept = [headers.JSON, headers.uncached()]
+        pairs = [headers.JSON, headers.uncached()]
     elif answer.is_bare:
-        kept = [headers.uncached()] if answer.status == 500 else _bare_headers(answer)
+        pairs = [headers.uncached()] if answer.status == 500 else _bare_headers(answer)
     else:
-        kept = headers.error_headers(
+        pairs = headers.error_headers(
             is_cacheable=is_cacheable, retry_after_s=answer.retry_after_s, is_known=answer.is_known
         )
-    return Response(answer.status, kept, orjson.dumps(answer.payload))
+    return Response(answer.status, pairs, orjson.dumps(answer.payload))
 
 
 def refetch_response(handle: str | None, *, is_cacheable: bool) -> Response:

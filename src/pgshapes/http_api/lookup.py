@@ -28,12 +28,12 @@ class Lookup:
         self._shapes = shapes
         self._readiness = readiness
         self._settings = settings
-        self._led: set[Hashable] = set()
+        self._in_progress: set[Hashable] = set()
 
     async def resolve(self, raw: RawShape, permit: Permit | None = None) -> ResolvedShape:
         """The checked definition. Raises RequestError, NotNow, SchemaChanged."""
         try:
-            return await self._lead_or_join(raw, self._shapes.resolve(raw), permit)
+            return await self._run_or_join(raw, self._shapes.resolve(raw), permit)
         except OwnerUnavailable:
             raise
         except SourceError as error:
@@ -63,16 +63,16 @@ class Lookup:
             permit.swap_to_existing()
             await self._readiness.wait_until(Level.ACTIVE, self._settings.ready_timeout_s)
         creation = self._shapes.get_or_create_shape_handle(shape, self._settings.create_timeout_s)
-        handle, _ = await self._lead_or_join(shape.comparable, creation, permit)
+        handle, _ = await self._run_or_join(shape.comparable, creation, permit)
         return handle
 
-    async def _lead_or_join(self, key: Hashable, work: Awaitable[_T], permit: Permit | None) -> _T:
-        if key in self._led:
+    async def _run_or_join(self, key: Hashable, work: Awaitable[_T], permit: Permit | None) -> _T:
+        if key in self._in_progress:
             if permit is not None:
                 permit.swap_to_existing()
             return await work
-        self._led.add(key)
+        self._in_progress.add(key)
         try:
             return await work
         finally:
-            self._led.discard(key)
+            self._in_progress.discard(key)

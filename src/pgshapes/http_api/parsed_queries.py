@@ -11,7 +11,7 @@ from pgshapes.http_api.parameters import Parameters, gather_subset, merge_parame
 from pgshapes.http_api.params import ShapeRequest, parse_shape_request
 
 CAPACITY: Final = 8192
-LONGEST_KEPT_BYTES: Final = 2048
+LONGEST_CACHED_BYTES: Final = 2048
 """With `CAPACITY`: at most about 50 MB, enough for the queries of ten thousand ordinary clients."""
 
 
@@ -47,18 +47,18 @@ class ParsedQueries:
     """Parses query strings and caches the results."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, ParsedQuery] = {}
+        self._cached: dict[bytes, ParsedQuery] = {}
 
     def parse(self, raw: bytes) -> ParsedQuery:
         """The parsed query string. Raises RequestError for bytes that are not UTF-8."""
-        found = self._known.get(raw)
+        found = self._cached.get(raw)
         if found is None:
             found = ParsedQuery(parse_query_string(raw))
-            if len(raw) <= LONGEST_KEPT_BYTES:
-                self._remember(raw, found)
+            if len(raw) <= LONGEST_CACHED_BYTES:
+                self._store(raw, found)
         return found
 
-    def _remember(self, raw: bytes, query: ParsedQuery) -> None:
-        if len(self._known) >= CAPACITY:
-            del self._known[next(iter(self._known))]
-        self._known[raw] = query
+    def _store(self, raw: bytes, query: ParsedQuery) -> None:
+        if len(self._cached) >= CAPACITY:
+            del self._cached[next(iter(self._cached))]
+        self._cached[raw] = query

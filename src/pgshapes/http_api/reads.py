@@ -93,17 +93,17 @@ class Reads:
         """
         decision, tail = decided
         if isinstance(decision, decide.ServeSnapshotChunk):
-            kept = self._bodies.kept_snapshot_chunk(handle, decision.number)
-            if kept is not None:
-                return kept
+            cached = self._bodies.cached_snapshot_chunk(handle, decision.number)
+            if cached is not None:
+                return cached
             piece = await self._bodies.snapshot_chunk(handle, decision.number)
         else:
             assert isinstance(decision, decide.ServeLog)
             assert tail is not None
             seen_lsn = 0 if is_live else self._shapes.last_seen_lsn()
-            kept = self._bodies.kept_log(handle, decision.after, tail, seen_lsn)
-            if kept is not None:
-                return kept
+            cached = self._bodies.cached_log(handle, decision.after, tail, seen_lsn)
+            if cached is not None:
+                return cached
             piece = await self._bodies.log(handle, decision.after, tail, seen_lsn)
         return None if self._shapes.tail(handle) is None else piece
 
@@ -136,13 +136,13 @@ class Reads:
         except DiskFull:
             raise
         except StorageError:
-            await self._give_up(resolved)
+            await self._delete_unreadable(resolved)
             piece = None
         if piece is None:
             return await self.refetch_after_removal(resolved)
         return self._answers.of_piece(resolved, piece)
 
-    async def _give_up(self, resolved: ResolvedRequest) -> None:
+    async def _delete_unreadable(self, resolved: ResolvedRequest) -> None:
         """Delete a shape whose files cannot be read, unless it has been removed already."""
         if await self._shapes.is_current(resolved.handle, resolved.shape):
             await self._shapes.delete(resolved.handle)
@@ -153,7 +153,7 @@ class Reads:
         ).decision
         if not isinstance(decision, decide.WaitForTail):
             return None
-        return self._answers.of_known_end(resolved, decision.latest)
+        return self._answers.of_matched_end(resolved, decision.latest)
 
     def _seen_lsn(self, latest: Offset) -> int:
         return max(self._shapes.last_seen_lsn(), latest.tx)
