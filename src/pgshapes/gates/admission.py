@@ -168,7 +168,7 @@ class SharedCounts:
         """Set the counts of `slot` to zero. The process of the slot must have ended."""
         counts = SharedCounts(path, slot)
         try:
-            counts.forget()
+            counts.clear()
         finally:
             counts.close()
 
@@ -194,7 +194,7 @@ class SharedCounts:
         """The count over all slots."""
         return sum(self._words[kind.place :: _KINDS])
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Set the counts of our slot to zero."""
         for kind in Kind:
             self._words[self._base + kind.place] = 0
@@ -233,7 +233,7 @@ class AdmissionControl:
     ) -> None:
         """`counts` defaults to counts of this process alone; `clock` is monotonic, in seconds."""
         self._limits = _by_kind(initial_limit, existing_limit)
-        self._lines = [RetryQueue(limit) for limit in self._limits]
+        self._queues = [RetryQueue(limit) for limit in self._limits]
         self._refused = [0] * len(Kind)
         self._counts: PermitCounts = LocalCounts() if counts is None else counts
         self._clock = clock
@@ -269,17 +269,17 @@ class AdmissionControl:
         self._counts.give_back(kind)
         if kind is Kind.INITIAL and self._clock() - since < WORK_FROM_S:
             return
-        line = self._lines[kind.place]
-        line.completions += 1
-        if line.completions >= COUNTED_AT_ONCE:
-            line.count_completions(self._clock())
+        queue = self._queues[kind.place]
+        queue.completions += 1
+        if queue.completions >= COUNTED_AT_ONCE:
+            queue.count_completions(self._clock())
 
     def _refusal(self, kind: Kind) -> Overloaded:
         place = kind.place
         self._refused[place] += 1
         return Overloaded(
             f"Concurrent {kind.value} request limit exceeded (limit: {self._limits[place]}), please retry",
-            retry_after_s=self._lines[place].take_place(self._clock()),
+            retry_after_s=self._queues[place].take_place(self._clock()),
             known=True,
         )
 

@@ -63,11 +63,11 @@ class StatusMonitor:
         self._is_following = is_following
         self._poll = poll
         self._parked: dict[asyncio.Future[None], Level] = {}
-        self._attendant: asyncio.Task[None] | None = None
+        self._poller: asyncio.Task[None] | None = None
         self._change = Notice()
         self._release_gate = ReleaseGate(RELEASED_PER_TURN)
         for condition in Condition:
-            status.watch(condition.value, lambda _: self._note_change())
+            status.watch(condition.value, lambda _: self._wake_poller())
 
     @property
     def parked(self) -> int:
@@ -104,41 +104,43 @@ class StatusMonitor:
             self.polling -= 1
 
     async def _park(self, level: Level, timeout_s: float) -> None:
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._parked[place] = level
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._parked[waiter] = level
         self.is_congested = len(self._parked) >= CONGESTED_FROM
-        if self._attendant is None:
-            self._attendant = asyncio.create_task(self._attend())
+        if self._poller is None:
+            self._poller = asyncio.create_task(self._poll_for_parked())
         try:
             async with asyncio.timeout(timeout_s):
-                await place
+                await waiter
         finally:
-            self._leave(place)
+            self._unpark(waiter)
 
-    def _leave(self, place: asyncio.Future[None]) -> None:
-        self._parked.pop(place, None)
+    def _unpark(self, waiter: asyncio.Future[None]) -> None:
+        self._parked.pop(waiter, None)
         if not self._parked:
             self.is_congested = False
-            if self._attendant is not None:
-                self._attendant.cancel()
-                self._attendant = None
+            if self._poller is not None:
+                self._poller.cancel()
+                self._poller = None
 
-    async def _attend(self) -> None:
+    async def _poll_for_parked(self) -> None:
         while True:
-            await poll_wait.until(self._may_anyone_go, math.inf, notice=lambda: self._change)
-            for place in self._who_may_go()[:RELEASED_PER_TURN]:
-                place.set_result(None)
+            await poll_wait.until(self._has_releasable, math.inf, notice=lambda: self._change)
+            for waiter in self._releasable()[:RELEASED_PER_TURN]:
+                waiter.set_result(None)
             await asyncio.sleep(0)
 
-    def _may_anyone_go(self) -> bool:
+    def _has_releasable(self) -> bool:
         now = self.level()
-        return any(not place.done() and _reaches(now, level) for place, level in self._parked.items())
+        return any(not waiter.done() and _reaches(now, level) for waiter, level in self._parked.items())
 
-    def _who_may_go(self) -> list[asyncio.Future[None]]:
+    def _releasable(self) -> list[asyncio.Future[None]]:
         now = self.level()
-        return [place for place, level in self._parked.items() if not place.done() and _reaches(now, level)]
+        return [
+            waiter for waiter, level in self._parked.items() if not waiter.done() and _reaches(now, level)
+        ]
 
-    def _note_change(self) -> None:
+    def _wake_poller(self) -> None:
         change, self._change = self._change, Notice()
         change.give()
 
