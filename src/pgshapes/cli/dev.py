@@ -59,7 +59,7 @@ def dev(port: int, fresh: bool, version: str, log_level: str) -> int:
             allow_delete=True,
             log_level=log_level,
         )
-        with _Companion(settings):
+        with _DemoThread(settings):
             return run_server(settings)
 
 
@@ -100,7 +100,7 @@ def _free_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-class _Companion:
+class _DemoThread:
     """Prints the guide and changes rows while the server runs, in a thread with its own event loop.
 
     Waits until the server is ready, prints the guide, then changes rows until the end of the block. If it
@@ -110,8 +110,8 @@ class _Companion:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(self._accompany())
-        self._thread = threading.Thread(target=self._run, name="pgshapes-dev-companion")
+        self._task = self._loop.create_task(self._demonstrate())
+        self._thread = threading.Thread(target=self._run, name="pgshapes-dev-demo")
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -128,7 +128,7 @@ class _Companion:
         if not self._task.cancelled():
             os.kill(os.getpid(), signal.SIGTERM)
 
-    async def _accompany(self) -> None:
+    async def _demonstrate(self) -> None:
         from pgshapes.cli.dev_guide import guide
         from pgshapes.cli.sample_rows import change_rows, create_sample_table
         from pgshapes.client import Backoff, ShapeStream, StreamOptions
