@@ -143,18 +143,18 @@ async def _open_single_process(
     app = app_for(settings, parts, subsets, stopping, seams, authorize)
     turns = LoopTurns()
 
-    async def gather() -> Mapping[str, Sequence[Family]]:
+    async def collect() -> Mapping[str, Sequence[Family]]:
         owned = owner_families(replicator, link.mailbox, tables)
         return {"single": [*owned, *caller_families(parts), *loop_families(turns)]}
 
     owning = asyncio.ensure_future(replicator.run())
-    owning.add_done_callback(partial(_note_end, tables, on_failure))
+    owning.add_done_callback(partial(_mark_not_ready, tables, on_failure))
     try:
         async with AsyncExitStack() as stack:
             if metrics is not None:
                 turns.start()
                 stack.callback(turns.stop)
-                await stack.enter_async_context(metrics_listener(metrics, gather))
+                await stack.enter_async_context(metrics_listener(metrics, collect))
             yield Opened(app, stopping, owning)
     finally:
         replicator.stop()
@@ -163,7 +163,7 @@ async def _open_single_process(
         await owning
 
 
-def _note_end(
+def _mark_not_ready(
     tables: Tables, on_failure: Callable[[BaseException], None], owning: asyncio.Future[None]
 ) -> None:
     """Mark the service as not ready, because the tables no longer follow the database."""
@@ -186,7 +186,7 @@ async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
         stack.push_async_callback(owner.close)
         # Until then the HTTP processes keep serving from the tables of the previous owner.
         replicator.on_taken_up = owner.start
-        await tell_metrics(stack, task, lambda: owner_families(replicator, owner.mailbox, tables))
+        await report_metrics(stack, task, lambda: owner_families(replicator, owner.mailbox, tables))
         await replicator.run()
 
 
@@ -210,12 +210,12 @@ async def _open_http_process(task: ChildTask, seams: Seams) -> AsyncIterator[Ope
         subsets = subset_snapshots(task.settings, link)
         stack.push_async_callback(subsets.close)
         parts = caller_parts(task.settings, link, counts)
-        await tell_metrics(stack, task, lambda: caller_families(parts))
+        await report_metrics(stack, task, lambda: caller_families(parts))
         stopping = asyncio.Event()
         yield Opened(app_for(task.settings, parts, subsets, stopping, seams), stopping)
 
 
-async def tell_metrics(stack: AsyncExitStack, task: ChildTask, families: Callable[[], Families]) -> None:
+async def report_metrics(stack: AsyncExitStack, task: ChildTask, families: Callable[[], Families]) -> None:
     """Report the metrics of a child to the supervisor until the stack is closed, if a metrics port is set."""
     if task.settings.prometheus_port is None:
         return

@@ -45,7 +45,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection. Raises RuntimeError outside of the lifespan."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif self._opened is not None:
             await self._opened.app(scope, receive, send)
         else:
@@ -83,7 +83,7 @@ class Application:
         if self._opened.ended is not None:
             self._opened.ended.add_done_callback(lambda _: callback())
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol (ASGI specification, Lifespan)."""
         await receive()
         step = "startup"

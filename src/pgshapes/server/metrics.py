@@ -128,7 +128,7 @@ def _remove_socket(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-async def ask_for_metrics(path: Path) -> Sequence[Family] | None:
+async def fetch_metrics(path: Path) -> Sequence[Family] | None:
     """The metrics of the process that listens at `path`; None if it does not answer."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -141,7 +141,7 @@ async def ask_for_metrics(path: Path) -> Sequence[Family] | None:
         return None
 
 
-Gather = Callable[[], Awaitable[Mapping[str, Sequence[Family] | None]]]
+CollectMetrics = Callable[[], Awaitable[Mapping[str, Sequence[Family] | None]]]
 """Returns the metrics of each process by its name; None for a process that does not answer."""
 
 _HEAD_TIMEOUT_S: Final = 5.0
@@ -155,14 +155,14 @@ def listen_for_metrics(settings: Settings) -> socket.socket | None:
 
 
 @asynccontextmanager
-async def metrics_listener(listener: socket.socket, gather: Gather) -> AsyncIterator[None]:
+async def metrics_listener(listener: socket.socket, collect: CollectMetrics) -> AsyncIterator[None]:
     """Answer GET `/metrics` on `listener` during the block."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_HEAD_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
-            writer.write(await _response(head, gather))
+            writer.write(await _response(head, collect))
             await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             """A client that does not send a complete request, or disconnects, gets no response."""
@@ -176,14 +176,14 @@ async def metrics_listener(listener: socket.socket, gather: Gather) -> AsyncIter
         server.close()
 
 
-async def _response(head: bytes, gather: Gather) -> bytes:
+async def _response(head: bytes, collect: CollectMetrics) -> bytes:
     words = head.split(b"\r\n", 1)[0].split(b" ")
     with suppress(IndexError):
         if words[0] == b"GET" and words[1].split(b"?")[0] == b"/metrics":
             # Imported late: the import is slow, and most servers are never scraped.
             from pgshapes.metrics.exposition import CONTENT_TYPE, exposition  # noqa: PLC0415
 
-            return _http(b"200 OK", CONTENT_TYPE, exposition(await gather()))
+            return _http(b"200 OK", CONTENT_TYPE, exposition(await collect()))
     return _http(b"404 Not Found", "text/plain", b"Not found")
 
 

@@ -29,7 +29,7 @@ from pgshapes.metrics.family import Family
 from pgshapes.server.child import PERMITS, ChildTask
 from pgshapes.server.environment import configure_logs
 from pgshapes.server.http_server import listen
-from pgshapes.server.metrics import ask_for_metrics, listen_for_metrics, metrics_listener
+from pgshapes.server.metrics import fetch_metrics, listen_for_metrics, metrics_listener
 
 _log = structlog.get_logger(__name__)
 
@@ -115,18 +115,20 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        keepers = [asyncio.create_task(self._keep(child)) for child in (self._replicator, *self._workers)]
+        tasks = [
+            asyncio.create_task(self._keep_running(child)) for child in (self._replicator, *self._workers)
+        ]
         try:
             await self._stopping.wait()
         finally:
             # Also when cancelled by a SIGINT that arrived before its handler was installed.
-            for keeper in keepers:
-                keeper.cancel()
+            for task in tasks:
+                task.cancel()
             await asyncio.gather(*(worker.stop(DRAIN_S) for worker in self._workers))
             await self._replicator.stop(DRAIN_S)
         return self._status
 
-    async def _keep(self, child: Child) -> None:
+    async def _keep_running(self, child: Child) -> None:
         while True:
             child.start()
             status = await child.wait()
@@ -158,15 +160,15 @@ def run_with_workers(settings: Settings, *, child_command: Sequence[str] = CHILD
             for number in range(settings.workers)
         ]
 
-        async def gather() -> Mapping[str, Sequence[Family] | None]:
+        async def collect() -> Mapping[str, Sequence[Family] | None]:
             tasks = [child.task for child in (replicator, *workers)]
-            found = await asyncio.gather(*(ask_for_metrics(task.metrics_path) for task in tasks))
+            found = await asyncio.gather(*(fetch_metrics(task.metrics_path) for task in tasks))
             return dict(zip((task.label for task in tasks), found, strict=True))
 
         async def supervise() -> int:
             async with AsyncExitStack() as stack:
                 if metrics is not None:
-                    await stack.enter_async_context(metrics_listener(metrics, gather))
+                    await stack.enter_async_context(metrics_listener(metrics, collect))
                 return await Supervisor(replicator, workers).run()
 
         return asyncio.run(supervise())

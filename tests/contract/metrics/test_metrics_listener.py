@@ -13,7 +13,7 @@ from pgshapes.metrics.distribution import Distribution
 from pgshapes.metrics.family import COUNTER, Family, counter, histogram, labelled
 from pgshapes.metrics.loop_turns import LoopTurns, loop_families
 from pgshapes.server.http_server import listen
-from pgshapes.server.metrics import ask_for_metrics, metrics_listener, metrics_socket
+from pgshapes.server.metrics import fetch_metrics, metrics_listener, metrics_socket
 
 FAMILIES = [
     counter("hits", "Hits.", 3),
@@ -28,7 +28,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
     paths = {"http-0": tmp_path / "http-0.metrics", "http-1": tmp_path / "http-1.metrics"}
 
     async def gather() -> Mapping[str, Sequence[Family] | None]:
-        return {name: await ask_for_metrics(path) for name, path in paths.items()}
+        return {name: await fetch_metrics(path) for name, path in paths.items()}
 
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
@@ -67,9 +67,9 @@ async def test_whoever_sends_no_request_disturbs_nobody(url: str, sent: bytes) -
 
 async def test_families_cross_the_border_unchanged(tmp_path: Path) -> None:
     async with metrics_socket(tmp_path / "m", lambda: FAMILIES):
-        assert await ask_for_metrics(tmp_path / "m") == FAMILIES
-        assert await ask_for_metrics(tmp_path / "m") == FAMILIES
-    assert await ask_for_metrics(tmp_path / "none") is None
+        assert await fetch_metrics(tmp_path / "m") == FAMILIES
+        assert await fetch_metrics(tmp_path / "m") == FAMILIES
+    assert await fetch_metrics(tmp_path / "none") is None
 
 
 async def test_a_socket_that_a_dead_process_left_is_replaced(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ async def test_a_socket_that_a_dead_process_left_is_replaced(tmp_path: Path) -> 
         """It is left behind."""
     path.touch()
     async with metrics_socket(path, lambda: FAMILIES):
-        assert await ask_for_metrics(path) == FAMILIES
+        assert await fetch_metrics(path) == FAMILIES
 
 
 async def test_a_loop_that_is_kept_busy_is_seen() -> None:
