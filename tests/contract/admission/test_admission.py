@@ -47,7 +47,7 @@ def control(counts: PermitCounts) -> AdmissionControl:
 
 
 @pytest.mark.parametrize(("kind", "limit"), [(Kind.INITIAL, 3), (Kind.EXISTING, 5)])
-def test_the_limit_is_the_last_that_is_let_in(control: AdmissionControl, kind: Kind, limit: int) -> None:
+def test_requests_are_admitted_up_to_the_limit(control: AdmissionControl, kind: Kind, limit: int) -> None:
     permits = [control.acquire(kind) for _ in range(limit)]
     with pytest.raises(Overloaded) as caught:
         control.acquire(kind)
@@ -62,7 +62,7 @@ def test_the_limit_is_the_last_that_is_let_in(control: AdmissionControl, kind: K
     assert control.in_use(kind) == limit - 1
 
 
-def test_releasing_twice_gives_back_one(control: AdmissionControl) -> None:
+def test_releasing_twice_returns_one_permit(control: AdmissionControl) -> None:
     kept, permit = control.acquire(Kind.INITIAL), control.acquire(Kind.INITIAL)
     permit.release()
     permit.release()
@@ -80,7 +80,7 @@ def test_swapping_moves_the_count_from_one_kind_to_the_other(control: AdmissionC
     assert (control.in_use(Kind.INITIAL), control.in_use(Kind.EXISTING)) == (0, 0)
 
 
-def test_where_there_is_no_room_to_swap_the_old_kind_is_kept(control: AdmissionControl) -> None:
+def test_a_permit_keeps_its_kind_at_the_limit_of_existing_ones(control: AdmissionControl) -> None:
     full = [control.acquire(Kind.EXISTING) for _ in range(5)]
     permit = control.acquire(Kind.INITIAL)
     assert not permit.swap_to_existing()
@@ -97,7 +97,7 @@ def test_a_released_permit_cannot_be_swapped(control: AdmissionControl) -> None:
     assert (control.in_use(Kind.INITIAL), control.in_use(Kind.EXISTING)) == (0, 0)
 
 
-def test_the_excess_of_a_crowd_is_spread_over_time(counts: PermitCounts) -> None:
+def test_refused_requests_get_increasing_retry_after(counts: PermitCounts) -> None:
     control = AdmissionControl(counts=counts)
     answers: list[int] = []
     for _ in range(400):
@@ -121,9 +121,7 @@ def refusals(control: AdmissionControl, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("has_worked", [True, False])
-def test_only_work_that_was_done_lets_the_refused_come_back_sooner(
-    counts: PermitCounts, has_worked: bool
-) -> None:
+def test_only_permits_used_for_work_shorten_retry_after(counts: PermitCounts, has_worked: bool) -> None:
     """A herd that joins others gives thousands of permits back at once; no place gets free by that."""
     now = 100.0
     control = AdmissionControl(initial_limit=30, counts=counts, clock=lambda: now)
@@ -138,7 +136,7 @@ def test_only_work_that_was_done_lets_the_refused_come_back_sooner(
     assert (max(refusals(control, 30)) <= 2) == has_worked
 
 
-def test_the_limit_is_that_of_all_processes_together(open_counts: Open) -> None:
+def test_the_limit_applies_to_the_sum_over_all_processes(open_counts: Open) -> None:
     one, other = (AdmissionControl(initial_limit=3, counts=open_counts(slot)) for slot in (0, 3))
     permits = [one.acquire(Kind.INITIAL), one.acquire(Kind.INITIAL), other.acquire(Kind.INITIAL)]
     for control in (one, other):
@@ -149,9 +147,7 @@ def test_the_limit_is_that_of_all_processes_together(open_counts: Open) -> None:
     assert one.in_use(Kind.INITIAL) == other.in_use(Kind.INITIAL) == 3
 
 
-def test_what_a_dead_process_held_is_forgotten_when_its_slot_is_reset(
-    counts_path: Path, open_counts: Open
-) -> None:
+def test_resetting_a_slot_clears_the_permits_of_a_dead_process(counts_path: Path, open_counts: Open) -> None:
     process = multiprocessing.get_context("spawn").Process(target=hold_and_die, args=(counts_path, 1))
     process.start()
     process.join(60)
@@ -173,7 +169,7 @@ def hold_and_die(path: Path, slot: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_counts_that_cannot_be_shared_are_refused_at_the_start(tmp_path: Path, counts_path: Path) -> None:
+def test_a_counts_file_that_cannot_be_mapped_is_a_config_error(tmp_path: Path, counts_path: Path) -> None:
     with pytest.raises(ConfigError):
         SharedCounts(tmp_path / "missing", 0)
     for slot in (-1, 4):
@@ -181,5 +177,5 @@ def test_counts_that_cannot_be_shared_are_refused_at_the_start(tmp_path: Path, c
             SharedCounts(counts_path, slot)
 
 
-def test_the_counts_file_is_its_users_alone(counts_path: Path) -> None:
+def test_the_counts_file_is_private_to_its_user(counts_path: Path) -> None:
     assert counts_path.stat().st_mode & 0o777 == 0o600

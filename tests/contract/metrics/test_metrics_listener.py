@@ -36,7 +36,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-async def test_each_process_is_told_under_its_name(url: str) -> None:
+async def test_each_process_is_reported_under_its_name(url: str) -> None:
     async with httpx.AsyncClient() as client:
         answer = await client.get(f"{url}/metrics?x=1")
     assert answer.status_code == 200
@@ -56,7 +56,7 @@ async def test_anything_else_is_not_found(url: str, method: str, path: str) -> N
 @pytest.mark.parametrize(
     "sent", [b"", b"\r\n\r\n", b"GET\r\n\r\n", b"x" * 100_000, b"GET /metrics HTTP/1.1\r\n"]
 )
-async def test_whoever_sends_no_request_disturbs_nobody(url: str, sent: bytes) -> None:
+async def test_a_connection_without_a_request_does_not_block_others(url: str, sent: bytes) -> None:
     host, port = url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)
@@ -65,14 +65,14 @@ async def test_whoever_sends_no_request_disturbs_nobody(url: str, sent: bytes) -
         assert (await client.get(f"{url}/metrics")).status_code == 200
 
 
-async def test_families_cross_the_border_unchanged(tmp_path: Path) -> None:
+async def test_families_are_received_unchanged(tmp_path: Path) -> None:
     async with metrics_socket(tmp_path / "m", lambda: FAMILIES):
         assert await fetch_metrics(tmp_path / "m") == FAMILIES
         assert await fetch_metrics(tmp_path / "m") == FAMILIES
     assert await fetch_metrics(tmp_path / "none") is None
 
 
-async def test_a_socket_that_a_dead_process_left_is_replaced(tmp_path: Path) -> None:
+async def test_the_socket_of_an_earlier_process_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "m"
     async with metrics_socket(path, lambda: []):
         """It is left behind."""
@@ -81,7 +81,7 @@ async def test_a_socket_that_a_dead_process_left_is_replaced(tmp_path: Path) -> 
         assert await fetch_metrics(path) == FAMILIES
 
 
-async def test_a_loop_that_is_kept_busy_is_seen() -> None:
+async def test_a_busy_loop_is_measured() -> None:
     turns = LoopTurns(interval_s=0.001)
     turns.start()
     used = asyncio.get_running_loop().time()

@@ -47,5 +47,5 @@ def test_the_node_snippet_elsewhere_installs_the_client(
     assert node_snippet(URL).startswith("npm install @electric-sql/client && node --input-type=module")
 
 
-def test_the_script_is_where_the_guide_says() -> None:
+def test_the_script_named_by_the_guide_exists() -> None:
     assert (Path(__file__).resolve().parents[3] / dev_guide.FOLLOW_SCRIPT).is_file()

@@ -10,11 +10,11 @@ from pgshapes.config import settings
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
-def test_the_configuration_page_is_the_one_that_is_made() -> None:
+def test_the_configuration_page_is_up_to_date() -> None:
     assert (DOCS / "configuration.md").read_text(encoding="utf-8") == render_configuration(), "run make docs"
 
 
-def test_every_setting_has_its_section() -> None:
+def test_every_setting_has_a_section() -> None:
     page = render_configuration()
     for setting in settings():
         assert f"\n## {setting.name}\n" in page

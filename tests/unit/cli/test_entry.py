@@ -32,7 +32,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_settings")
-def test_wrong_settings_are_one_line_and_two(
+def test_wrong_settings_print_one_line_and_exit_with_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "serve", "--insecure") == 2
@@ -42,7 +42,7 @@ def test_wrong_settings_are_one_line_and_two(
 
 
 @pytest.mark.parametrize("arguments", [["serve", "--prot", "1"], ["nothing"], ["tail"]])
-def test_wrong_use_is_two(
+def test_wrong_usage_exits_with_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert run(monkeypatch, *arguments) == 2

@@ -41,7 +41,7 @@ def drawn(view: TailView, height: int = 25) -> str:
     return captured.get()
 
 
-def test_the_rows_as_they_are() -> None:
+def test_the_current_rows_are_shown() -> None:
     view = TailView("items")
     rows = [change(Operation.INSERT, number, name=f"name {number}", note=None) for number in range(3)]
     view.take(Batch([*rows], Position("h", "0_0"), is_up_to_date=False))
@@ -56,7 +56,7 @@ def test_the_rows_as_they_are() -> None:
     assert text.index("~ ") < text.index("new") < text.index("name 2"), "what changed last is on top"
 
 
-def test_what_does_not_fit_is_counted() -> None:
+def test_the_rows_that_do_not_fit_are_counted() -> None:
     view = TailView("items")
     rows = [change(Operation.INSERT, number) for number in range(50)]
     view.take(Batch([*rows], Position("h", "0_0"), is_up_to_date=True))

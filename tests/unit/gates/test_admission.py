@@ -62,7 +62,7 @@ def test_pending_completions_count() -> None:
     random=st.floats(0, 1, exclude_max=True),
     steps=st.lists(st.tuples(st.booleans(), st.floats(0, 10)), max_size=200),
 )
-def test_every_answer_is_a_positive_number_of_seconds_within_bounds(
+def test_every_retry_after_is_within_bounds(
     limit: int, random: float, steps: list[tuple[bool, float]]
 ) -> None:
     queue, now = retry_queue(limit, random), 0.0

@@ -41,14 +41,14 @@ def test_nothing_is_met_at_first(tables: Tables) -> None:
     assert service_status_of(tables.status) is ServiceStatus.STARTING
 
 
-def test_all_eight_make_it_active(tables: Tables, conditions: Conditions) -> None:
+def test_the_service_is_active_when_all_conditions_are_met(tables: Tables, conditions: Conditions) -> None:
     meet_all_but(conditions)
     assert level_of(tables.status) is Level.ACTIVE
     assert service_status_of(tables.status) is ServiceStatus.ACTIVE
 
 
 @pytest.mark.parametrize("unmet", Condition)
-def test_one_unmet_condition_keeps_it_from_being_active(
+def test_the_service_is_not_active_with_one_unmet_condition(
     tables: Tables, conditions: Conditions, unmet: Condition
 ) -> None:
     meet_all_but(conditions, unmet)
@@ -60,14 +60,14 @@ def test_one_unmet_condition_keeps_it_from_being_active(
     assert level_of(tables.status) is not Level.ACTIVE
 
 
-def test_waiting_is_having_the_shapes_but_not_the_lock(tables: Tables, conditions: Conditions) -> None:
+def test_the_status_is_waiting_without_the_lock(tables: Tables, conditions: Conditions) -> None:
     conditions.meet(Condition.SHAPE_METADATA_READY)
     assert service_status_of(tables.status) is ServiceStatus.WAITING
     conditions.meet(Condition.LOCK_ACQUIRED)
     assert service_status_of(tables.status) is ServiceStatus.STARTING
 
 
-def test_who_does_not_follow_the_owner_can_only_read(tables: Tables, conditions: Conditions) -> None:
+def test_a_process_without_an_owner_is_read_only(tables: Tables, conditions: Conditions) -> None:
     meet_all_but(conditions)
     assert level_of(tables.status, is_following=False) is Level.READ_ONLY
     assert service_status_of(tables.status, is_following=False) is ServiceStatus.STARTING
@@ -97,14 +97,14 @@ def test_each_unmet_condition_has_its_text(tables: Tables, conditions: Condition
 
 
 @pytest.mark.parametrize("unmet", Condition)
-def test_a_recorded_error_is_told(tables: Tables, conditions: Conditions, unmet: Condition) -> None:
+def test_a_recorded_error_is_in_the_message(tables: Tables, conditions: Conditions, unmet: Condition) -> None:
     meet_all_but(conditions, unmet)
     conditions.unmeet(unmet, "wal_level is replica")
     expected = TEXTS[unmet].split(". Check that")[0]
     assert timeout_text(tables.status) == f"{expected}: wal_level is replica"
 
 
-def test_the_first_unmet_condition_is_told(tables: Tables, conditions: Conditions) -> None:
+def test_the_message_names_the_first_unmet_condition(tables: Tables, conditions: Conditions) -> None:
     for condition in Condition:
         assert timeout_text(tables.status) == TEXTS[condition]
         conditions.meet(condition)

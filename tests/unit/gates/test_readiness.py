@@ -38,7 +38,7 @@ async def start_waiting(monitor: StatusMonitor, count: int, level: Level) -> lis
     return tasks
 
 
-async def test_readiness_costs_no_wait() -> None:
+async def test_a_reached_level_is_not_waited_for() -> None:
     service = Service()
     service.meet_all()
     await service.monitor.wait_until(Level.ACTIVE, 0)
@@ -46,7 +46,7 @@ async def test_readiness_costs_no_wait() -> None:
     assert service.monitor.parked == 0
 
 
-async def test_waiting_in_vain_tells_the_first_unmet_condition() -> None:
+async def test_a_timeout_names_the_first_unmet_condition() -> None:
     service = Service()
     service.conditions.meet(Condition.LOCK_ACQUIRED)
     service.conditions.unmeet(Condition.REPLICATION_CLIENT_READY, "no slot")
@@ -85,7 +85,7 @@ async def test_parked_waiters_are_released_a_few_per_turn() -> None:
     assert 0 < most <= RELEASED_PER_TURN
 
 
-async def test_a_congested_monitor_makes_new_waiters_poll_until_nobody_is_parked() -> None:
+async def test_a_congested_monitor_lets_new_waiters_poll_until_none_is_parked() -> None:
     gate = asyncio.Event()
     polled: list[float] = []
 
@@ -114,7 +114,7 @@ async def test_a_congested_monitor_makes_new_waiters_poll_until_nobody_is_parked
     assert monitor.polling == 0
 
 
-async def test_when_all_leave_nothing_stays_behind() -> None:
+async def test_cancelled_waiters_leave_no_state() -> None:
     service = Service()
     tasks = await start_waiting(service.monitor, 20, Level.ACTIVE)
     for task in tasks:
@@ -126,7 +126,7 @@ async def test_when_all_leave_nothing_stays_behind() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_one_poller_looks_for_all_who_are_parked() -> None:
+async def test_one_poller_serves_all_parked_waiters() -> None:
     service = Service(has_notices=False)
     tasks = await start_waiting(service.monitor, 200, Level.ACTIVE)
     assert len(asyncio.all_tasks()) == len(tasks) + 2
@@ -151,9 +151,7 @@ def check_level(monitor: StatusMonitor, status: StatusTable, is_following: bool)
 
 @given(st.booleans(), st.lists(st.tuples(st.lists(writes, max_size=3), st.booleans())))
 @example(True, [(ALL_MET, True), ([(Condition.LOCK_ACQUIRED, None)], True)])
-def test_the_level_is_that_of_the_rows_as_they_are(
-    has_notices: bool, steps: list[tuple[list[Write], bool]]
-) -> None:
+def test_the_level_follows_the_rows(has_notices: bool, steps: list[tuple[list[Write], bool]]) -> None:
     tables = Tables(has_notices=has_notices)
     following = [True]
     monitor = StatusMonitor(tables.status, is_following=lambda: following[0])
@@ -169,9 +167,7 @@ def test_the_level_is_that_of_the_rows_as_they_are(
 
 @given(st.booleans(), st.lists(st.tuples(st.booleans(), st.lists(writes, max_size=9), st.booleans())))
 @example(True, [(False, ALL_MET, True), (True, [], True), (True, ALL_MET, True)])
-def test_the_level_is_that_of_a_replica_as_it_is(
-    has_notices: bool, steps: list[tuple[bool, list[Write], bool]]
-) -> None:
+def test_the_level_follows_a_replica(has_notices: bool, steps: list[tuple[bool, list[Write], bool]]) -> None:
     replica = TableReplica[str, ConditionRow](has_notices=has_notices)
     following = [True]
     monitor = StatusMonitor(replica, is_following=lambda: following[0])
@@ -196,7 +192,7 @@ async def test_the_level_is_computed_once_for_each_version_of_the_table() -> Non
     assert len(asked) == len(Condition)
 
 
-async def test_without_an_owner_it_can_still_be_read() -> None:
+async def test_the_service_is_read_only_without_an_owner() -> None:
     following = [True]
     service = Service(is_following=lambda: following[0])
     service.meet_all()
@@ -206,7 +202,7 @@ async def test_without_an_owner_it_can_still_be_read() -> None:
         await service.monitor.wait_until(Level.ACTIVE, 0.001)
 
 
-async def test_those_who_poll_are_released_a_few_per_turn_when_they_come_together() -> None:
+async def test_polling_waiters_are_released_a_few_per_turn() -> None:
     gate = asyncio.Event()
 
     async def poll(check: Callable[[], bool], timeout_s: float) -> bool:

@@ -7,9 +7,9 @@ from pgshapes.postgres.snapshot import QUEUE_TIMEOUT_S
 from pgshapes.shape_cache.definitions import RESOLVE_TIMEOUT_S
 
 
-def test_a_caller_outwaits_what_its_creation_waits_for() -> None:
+def test_the_limit_of_a_creation_exceeds_that_of_its_queue() -> None:
     assert QUEUE_TIMEOUT_S < CREATION_TIMEOUT_S
 
 
-def test_a_look_up_outwaits_an_owner_that_is_away() -> None:
+def test_the_limit_of_a_look_up_exceeds_that_for_a_missing_owner() -> None:
     assert READY_TIMEOUT_S < RESOLVE_TIMEOUT_S

@@ -43,7 +43,7 @@ def asked_for(facts: ShapeFacts) -> ResolvedRequest:
 
 
 @given(st.lists(facts, max_size=30))
-def test_kept_headers_are_those_of_the_facts(given: list[ShapeFacts]) -> None:
+def test_cached_headers_equal_computed_headers(given: list[ShapeFacts]) -> None:
     answers = Answers(SETTINGS)
     for one in given:
         response = answers.of_piece(asked_for(one), Piece(b"[]", one.offset, one.is_up_to_date))
@@ -51,7 +51,7 @@ def test_kept_headers_are_those_of_the_facts(given: list[ShapeFacts]) -> None:
 
 
 @given(facts.filter(lambda one: one.requested is not Now.NOW))
-def test_headers_are_made_once_for_equal_facts(one: ShapeFacts) -> None:
+def test_headers_are_computed_once_for_equal_facts(one: ShapeFacts) -> None:
     answers = Answers(SETTINGS)
     piece = Piece(b"[]", one.offset, one.is_up_to_date)
     first, second = (answers.of_piece(asked_for(one), piece) for _ in range(2))
@@ -59,7 +59,7 @@ def test_headers_are_made_once_for_equal_facts(one: ShapeFacts) -> None:
 
 
 @given(facts)
-def test_a_live_answer_adds_its_cursor_to_a_copy(one: ShapeFacts) -> None:
+def test_a_cursor_is_not_added_to_cached_headers(one: ShapeFacts) -> None:
     live = one._replace(is_live=True)
     answers = Answers(SETTINGS)
     for _ in range(2):

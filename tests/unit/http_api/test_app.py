@@ -30,7 +30,7 @@ def backend() -> FakeBackend:
     return backend
 
 
-async def test_the_root_says_nothing(backend: FakeBackend) -> None:
+async def test_the_root_has_an_empty_body(backend: FakeBackend) -> None:
     answer = await Client(backend).ask("GET", "/")
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["cache-control"] == DEFAULT_CACHE
@@ -49,7 +49,7 @@ async def test_the_root_says_nothing(backend: FakeBackend) -> None:
         ("DELETE", "/v1/health"),
     ],
 )
-async def test_elsewhere_is_nothing(backend: FakeBackend, method: str, path: str) -> None:
+async def test_other_paths_are_not_found(backend: FakeBackend, method: str, path: str) -> None:
     answer = await Client(backend).ask(method, path)
     assert (answer.status, answer.body) == (404, b"Not found")
     assert answer.headers["access-control-allow-methods"] == "GET, HEAD"
@@ -57,7 +57,7 @@ async def test_elsewhere_is_nothing(backend: FakeBackend, method: str, path: str
 
 
 @pytest.mark.parametrize("path", ["/v1/shape", "/v1/shape/", "/v1/shape//", "//v1//shape"])
-async def test_all_spellings_of_a_path_lead_to_one_route(backend: FakeBackend, path: str) -> None:
+async def test_empty_path_segments_are_ignored(backend: FakeBackend, path: str) -> None:
     assert (await Client(backend).get(INITIAL)).body == CHUNK
     assert (await Client(backend).ask("GET", path, INITIAL)).body == CHUNK
     locked = Client(backend, HttpSettings(secret="s"))
@@ -86,7 +86,7 @@ async def test_every_answer_names_the_server(backend: FakeBackend) -> None:
 
 
 @pytest.mark.parametrize(("length", "is_taken"), [(19, False), (20, True), (200, True), (201, False)])
-async def test_request_ids_of_a_sensible_length_are_taken_over(
+async def test_request_ids_within_the_length_limits_are_used(
     backend: FakeBackend, length: int, is_taken: bool
 ) -> None:
     given = "r" * length
@@ -94,7 +94,7 @@ async def test_request_ids_of_a_sensible_length_are_taken_over(
     assert (answer.headers["x-request-id"] == given) is is_taken
 
 
-async def test_made_request_ids_differ(backend: FakeBackend) -> None:
+async def test_generated_request_ids_differ(backend: FakeBackend) -> None:
     client = Client(backend)
     ids = {(await client.ask("GET", "/")).headers["x-request-id"] for _ in range(20)}
     assert len(ids) == 20
@@ -145,7 +145,7 @@ async def test_the_secret(backend: FakeBackend, query: str, status: int) -> None
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
-async def test_who_may_not_enter_learns_nothing(backend: FakeBackend, method: str) -> None:
+async def test_a_401_has_no_cors_headers(backend: FakeBackend, method: str) -> None:
     client = Client(backend, HttpSettings(secret="hush"))
     answer = await client.ask(method, "/v1/shape", INITIAL, body=b'{"secret":"hush"}')
     assert answer.status == 401
@@ -172,7 +172,7 @@ async def test_health(backend: FakeBackend, level: Level, status: int, word: str
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
 
 
-async def test_an_unforeseen_failure_tells_nothing(backend: FakeBackend) -> None:
+async def test_an_unexpected_exception_is_a_500_without_details(backend: FakeBackend) -> None:
     backend.resolve_error = ZeroDivisionError("hush")
     with structlog.testing.capture_logs() as logged:
         answer = await Client(backend).get(INITIAL)
@@ -196,7 +196,7 @@ async def test_a_definition_that_cannot_be_verified_now(backend: FakeBackend) ->
     assert (answer.status, answer.json) == (503, {"message": "The replicator cannot be reached"})
 
 
-async def test_a_database_that_goes_away_later(backend: FakeBackend) -> None:
+async def test_a_database_that_fails_during_a_creation(backend: FakeBackend) -> None:
     backend.remove(HANDLE)
     backend.create_error = SourceError("no connection")
     answer = await Client(backend).get(INITIAL)
@@ -204,7 +204,7 @@ async def test_a_database_that_goes_away_later(backend: FakeBackend) -> None:
     assert (answer.status, answer.headers["retry-after"]) == (503, "10")
 
 
-async def test_a_query_that_is_not_text(backend: FakeBackend) -> None:
+async def test_a_query_that_is_not_utf8(backend: FakeBackend) -> None:
     assert (await Client(backend).get("table=%ff&offset=-1")).status == 400
 
 
@@ -226,9 +226,7 @@ async def test_websockets_are_closed(backend: FakeBackend) -> None:
         (b'{"table":"' + b"x" * 100 + b'"}', 413, "Request body too large"),
     ],
 )
-async def test_bodies_that_cannot_be_read(
-    backend: FakeBackend, body: bytes, status: int, message: str
-) -> None:
+async def test_unreadable_bodies(backend: FakeBackend, body: bytes, status: int, message: str) -> None:
     client = Client(backend, HttpSettings(max_body_bytes=100))
     answer = await client.ask("POST", "/v1/shape", INITIAL, body=body)
     assert (answer.status, answer.json) == (status, {"error": message})

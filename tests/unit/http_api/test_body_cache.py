@@ -28,7 +28,7 @@ async def log(cache: BodyCache, backend: FakeBackend, seen_lsn: int = 0) -> byte
     return piece.body
 
 
-async def test_a_closed_chunk_is_read_once_whatever_comes_after_it(backend: FakeBackend) -> None:
+async def test_a_closed_chunk_is_read_once_while_the_log_grows(backend: FakeBackend) -> None:
     cache = BodyCache(backend, 10_000)
     backend.append(HANDLE, 50, 0, is_chunk_end=True)
     for tx in (60, 70):
@@ -47,7 +47,7 @@ async def test_an_open_piece_is_read_again_when_the_log_grows(backend: FakeBacke
     assert len(backend.reads) == 2
 
 
-async def test_a_chunk_that_closes_loses_its_end(backend: FakeBackend) -> None:
+async def test_a_closed_chunk_has_up_to_date_only_at_the_end_of_the_log(backend: FakeBackend) -> None:
     cache = BodyCache(backend, 10_000)
     backend.append(HANDLE, 50, 0, is_chunk_end=True)
     assert b"up-to-date" in await log(cache, backend)
@@ -55,7 +55,7 @@ async def test_a_chunk_that_closes_loses_its_end(backend: FakeBackend) -> None:
     assert b"up-to-date" not in await log(cache, backend)
 
 
-async def test_what_was_not_used_for_longest_goes_first(backend: FakeBackend) -> None:
+async def test_the_least_recently_used_body_is_evicted(backend: FakeBackend) -> None:
     size = 100 + ENTRY_OVERHEAD_BYTES
     backend.shapes[HANDLE].chunks = [b"x" * 100] * 3
     cache = BodyCache(backend, 2 * size)
@@ -64,7 +64,7 @@ async def test_what_was_not_used_for_longest_goes_first(backend: FakeBackend) ->
     assert [read[-1] for read in backend.reads] == ["0", "1", "2", "1"]
 
 
-async def test_a_body_larger_than_the_cache_is_served_all_the_same(backend: FakeBackend) -> None:
+async def test_a_body_larger_than_the_cache_is_served(backend: FakeBackend) -> None:
     cache = BodyCache(backend, 10)
     first, second = await cache.snapshot_chunk(HANDLE, 0), await cache.snapshot_chunk(HANDLE, 0)
     assert first == second
@@ -101,7 +101,7 @@ async def test_requests_for_a_piece_that_is_being_read_wait_for_that_read(slow: 
     assert len(slow.reads) == 1
 
 
-async def test_a_reader_that_leaves_is_succeeded_by_one_that_waits(slow: SlowBackend) -> None:
+async def test_a_waiting_request_reads_when_the_reader_is_cancelled(slow: SlowBackend) -> None:
     cache = BodyCache(slow, 10_000)
     first, *others = [asyncio.create_task(log(cache, slow)) for _ in range(10)]
     await asyncio.sleep(0)
@@ -112,7 +112,7 @@ async def test_a_reader_that_leaves_is_succeeded_by_one_that_waits(slow: SlowBac
     assert len(slow.reads) == 2
 
 
-async def test_a_read_that_fails_is_tried_again_by_those_that_wait(slow: SlowBackend) -> None:
+async def test_waiting_requests_retry_a_failed_read(slow: SlowBackend) -> None:
     cache = BodyCache(slow, 10_000)
     slow.shapes[HANDLE].is_damaged = True
     waiting = [asyncio.create_task(log(cache, slow)) for _ in range(3)]
@@ -137,7 +137,7 @@ async def test_a_closed_chunk_read_for_two_tails_is_counted_once(slow: SlowBacke
     assert cache.size_bytes == len(first) + ENTRY_OVERHEAD_BYTES
 
 
-def test_the_message_at_the_end() -> None:
+def test_the_up_to_date_message() -> None:
     assert up_to_date(7) == b'{"headers":{"control":"up-to-date","global_last_seen_lsn":"7"}}'
     assert up_to_date_after(b"", 7) == up_to_date(7)
     assert up_to_date_after(b"{}", 7) == b"{}," + up_to_date(7)

@@ -150,7 +150,7 @@ TAILS = [None, NEW, WRITING, EARLY_LOG, EMPTY_LOG, WITH_LOG]
 
 
 @pytest.mark.parametrize(("offset", "is_live", "tail"), [*product(OFFSETS, [False, True], TAILS)])
-def test_every_request_has_a_decision_and_a_400_is_none(
+def test_every_request_has_a_decision_and_none_is_a_400(
     offset: Offset | Now, is_live: bool, tail: Tail | None
 ) -> None:
     decision = decide_read(offset, is_live, tail)

@@ -58,7 +58,7 @@ async def test_a_handle_that_only_the_owner_knows(backend: FakeBackend) -> None:
     assert (await delete(backend, f"table=items&handle={HANDLE}")).status == 202
 
 
-async def test_nothing_named(backend: FakeBackend) -> None:
+async def test_a_delete_without_table_and_handle(backend: FakeBackend) -> None:
     answer = await delete(backend, "")
     assert answer.status == 400
     assert answer.json == {
@@ -90,7 +90,7 @@ async def test_not_active(backend: FakeBackend) -> None:
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
 
 
-async def test_held_requests_hear_of_it(backend: FakeBackend) -> None:
+async def test_held_requests_get_a_409(backend: FakeBackend) -> None:
     client = Client(backend, ALLOWED)
     held = client.hold(f"table=items&handle={HANDLE}&offset=0_inf&live=true")
     await turns()

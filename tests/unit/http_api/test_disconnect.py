@@ -41,7 +41,7 @@ async def test_work_that_never_waits_is_not_listened_for() -> None:
     assert done == [1]
 
 
-async def test_work_that_waits_goes_on_while_its_client_stays() -> None:
+async def test_work_that_waits_is_completed_while_its_client_is_connected() -> None:
     line, go = Line(), asyncio.Event()
     done: list[int] = []
 
@@ -61,7 +61,7 @@ async def test_work_that_waits_goes_on_while_its_client_stays() -> None:
     assert line.listeners == 0
 
 
-async def test_work_is_cancelled_when_its_client_goes() -> None:
+async def test_work_is_cancelled_when_its_client_disconnects() -> None:
     line = Line()
     released: list[int] = []
 
@@ -99,7 +99,7 @@ async def test_a_failure_is_passed_on() -> None:
         await while_connected(work(), Line().receive)
 
 
-async def test_work_may_use_time_limits_of_its_own() -> None:
+async def test_work_may_use_timeouts() -> None:
     seen: list[str] = []
 
     async def work() -> None:

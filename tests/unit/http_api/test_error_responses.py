@@ -23,7 +23,7 @@ def _all_classes(root: type[PgShapesError] = PgShapesError) -> set[type[PgShapes
     return {root}.union(*(_all_classes(child) for child in root.__subclasses__()))
 
 
-def test_every_error_has_an_answer_of_its_own() -> None:
+def test_every_error_has_a_row_in_the_table() -> None:
     ours = {kind for kind in _all_classes() if kind.__module__ == errors.__name__}
     assert len(ours) > 10
     assert ours - ANSWERS.keys() == set()
@@ -100,14 +100,14 @@ def test_answers(error: Exception, status: int, body: Any, own: dict[str, str]) 
     assert {name.decode(): value.decode() for name, value in response.headers} == own
 
 
-def test_answers_to_other_methods_are_never_kept() -> None:
+def test_error_responses_to_other_methods_are_not_cached() -> None:
     for error in (RequestError("x"), errors.NotNow("x"), errors.SchemaChanged("x")):
         kept = dict(error_response(error, is_cacheable=False).headers)
         assert kept[b"cache-control"] == b"no-cache"
         assert b"surrogate-control" not in kept
 
 
-def test_a_class_unknown_here_is_answered_like_its_parent() -> None:
+def test_an_unknown_subclass_is_answered_like_its_parent() -> None:
     class Novel(errors.NotNow):
         pass
 

@@ -63,13 +63,13 @@ def test_cache_control_of_an_error() -> None:
     assert b"surrogate-control" not in posted
 
 
-def test_an_entity_tag_names_handle_request_and_answer() -> None:
+def test_an_entity_tag_has_handle_and_both_offsets() -> None:
     assert dict(headers.shape_headers(FACTS, CACHING))[b"etag"] == b'"H:5_0:9_2"'
     assert headers.etag_of(FACTS._replace(requested=BEFORE_ALL, offset=AFTER_SNAPSHOT)) == "H:-1:0_inf"
     assert headers.etag_of(FACTS._replace(requested=Now.NOW)) == "H:now:9_2"
 
 
-def test_an_entity_tag_without_change_is_not_made_from_the_facts_alone() -> None:
+def test_an_entity_tag_without_change_is_unique() -> None:
     quiet = FACTS._replace(has_data=False)
     assert b"etag" not in dict(headers.shape_headers(quiet, CACHING))
     assert headers.no_change_etag(quiet, 17) == (b"etag", b'"H:5_0:9_2:17"')
@@ -97,7 +97,7 @@ def test_a_cursor_is_the_end_of_the_window(
 
 
 @pytest.mark.parametrize("previous", [86_420, 90_000])
-def test_a_cursor_that_was_seen_is_passed_at_random(previous: int) -> None:
+def test_the_next_cursor_is_a_random_number_after_the_previous_one(previous: int) -> None:
     for drawn in (0.0, 0.5, 1 - 2**-53, *(random.random() for _ in range(50))):
         draw = iter([drawn]).__next__
         cursor = headers.next_cursor(DAY + 1, 20_000, str(previous), draw)

@@ -46,7 +46,7 @@ async def test_a_herd_on_a_cold_schema_takes_one_initial_permit() -> None:
     assert {(await one.whole()).status for one in herd} == {200}
 
 
-async def test_who_waits_for_readiness_holds_no_initial_permit() -> None:
+async def test_a_request_that_waits_for_readiness_holds_no_initial_permit() -> None:
     backend = FakeBackend()
     backend.add(ITEMS, "17-4")
     backend.now = Level.STARTING
@@ -57,7 +57,7 @@ async def test_who_waits_for_readiness_holds_no_initial_permit() -> None:
     assert answers[0].headers["retry-after"] == "5"
 
 
-async def test_who_waits_to_create_holds_no_initial_permit() -> None:
+async def test_a_request_that_waits_to_create_holds_no_initial_permit() -> None:
     backend = FakeBackend()
     backend.now = Level.READ_ONLY
     backend.ready = asyncio.Event()
@@ -69,7 +69,7 @@ async def test_who_waits_to_create_holds_no_initial_permit() -> None:
     assert {(await one.whole()).status for one in herd} == {200}
 
 
-async def test_a_body_that_does_not_come_gives_its_permit_back() -> None:
+async def test_a_body_that_is_not_received_releases_the_permit() -> None:
     client = Client(FakeBackend(), HttpSettings(body_timeout_s=0.01))
     slow = client.open("POST", "/v1/shape", FRESH, is_complete=False)
     answer = await slow.whole()
@@ -77,7 +77,7 @@ async def test_a_body_that_does_not_come_gives_its_permit_back() -> None:
     assert in_use(client) == (0, 0)
 
 
-async def test_a_client_that_leaves_before_its_body_gives_its_permit_back() -> None:
+async def test_a_disconnect_before_the_body_releases_the_permit() -> None:
     client = Client(FakeBackend())
     leaving = client.open("POST", "/v1/shape", FRESH, is_complete=False)
     await turns()
@@ -87,7 +87,7 @@ async def test_a_client_that_leaves_before_its_body_gives_its_permit_back() -> N
     assert in_use(client) == (0, 0)
 
 
-async def test_different_fresh_shapes_are_work_each() -> None:
+async def test_each_new_shape_takes_an_initial_permit() -> None:
     backend = FakeBackend()
     backend.creating = asyncio.Event()
     client = Client(backend, initial=2)
@@ -106,7 +106,7 @@ async def test_different_fresh_shapes_are_work_each() -> None:
 @pytest.mark.parametrize(
     ("handle", "kind"), [("17-4", Kind.EXISTING), ("unknown", Kind.INITIAL), ("", Kind.INITIAL)]
 )
-async def test_the_kind_follows_the_handle(handle: str, kind: Kind) -> None:
+async def test_the_kind_of_permit_depends_on_the_handle(handle: str, kind: Kind) -> None:
     backend = FakeBackend()
     backend.add(ITEMS, "17-4")
     client = Client(backend, initial=1, existing=1)
@@ -117,7 +117,7 @@ async def test_the_kind_follows_the_handle(handle: str, kind: Kind) -> None:
     taken.release()
 
 
-async def test_refusal_comes_before_anything_is_looked_at() -> None:
+async def test_a_request_is_refused_before_it_is_validated() -> None:
     backend = FakeBackend()
     backend.now = Level.STARTING
     client = Client(backend, initial=0)
@@ -127,7 +127,7 @@ async def test_refusal_comes_before_anything_is_looked_at() -> None:
     assert backend.calls == []
 
 
-async def test_a_full_house_lets_an_initial_request_keep_its_permit() -> None:
+async def test_an_initial_permit_is_kept_at_the_limit_of_existing_ones() -> None:
     backend = FakeBackend()
     backend.add(ITEMS, "17-4")
     client = Client(backend, existing=0)
@@ -143,7 +143,7 @@ async def test_other_routes_need_no_permit() -> None:
 
 
 @pytest.mark.parametrize("query", [FRESH, "table=items", "offset=-1", "table=items&offset=0_0&handle=x"])
-async def test_permits_come_back_after_failures(query: str) -> None:
+async def test_permits_are_released_after_failures(query: str) -> None:
     backend = FakeBackend()
     backend.create_error = CreationFailed("no")
     client = Client(backend)
@@ -151,7 +151,7 @@ async def test_permits_come_back_after_failures(query: str) -> None:
     assert in_use(client) == (0, 0)
 
 
-async def test_a_client_that_leaves_during_a_creation_gives_its_permit_back() -> None:
+async def test_a_disconnect_during_a_creation_releases_the_permit() -> None:
     backend = FakeBackend()
     backend.creating = asyncio.Event()
     client = Client(backend)

@@ -44,7 +44,7 @@ async def test_a_held_request_is_answered_by_the_next_change(backend: FakeBacken
     assert answer.headers["electric-has-data"] == "true"
 
 
-async def test_live_with_the_first_offset_goes_on_to_the_log(backend: FakeBackend) -> None:
+async def test_a_live_request_after_the_first_snapshot_chunk(backend: FakeBackend) -> None:
     held = Client(backend, FOREVER).hold(f"table=items&handle={HANDLE}&offset=0_0&live=true")
     await turns()
     backend.append(HANDLE, 50, 0)
@@ -65,14 +65,14 @@ async def test_thousands_of_waiters_share_one_watch_one_read_and_one_body(backen
     assert in_use(client) == 0
 
 
-async def test_a_change_between_the_look_and_the_wait_is_not_missed(backend: FakeBackend) -> None:
+async def test_a_change_between_reading_the_tail_and_waiting_is_not_missed(backend: FakeBackend) -> None:
     held = Client(backend, FOREVER).hold(LIVE)
     await asyncio.sleep(0)
     backend.append(HANDLE, 50, 0)
     assert (await held.whole()).headers["electric-offset"] == "50_0"
 
 
-async def test_a_tail_that_moves_without_news_is_waited_on_further(backend: FakeBackend) -> None:
+async def test_a_tail_that_changes_without_new_messages_continues_the_wait(backend: FakeBackend) -> None:
     held = Client(backend, FOREVER).hold(LIVE)
     await turns()
     backend.set_tail(HANDLE, COMPLETE._replace(snapshot_chunks=2))
@@ -95,7 +95,7 @@ async def test_stopping_answers_all_held_requests_at_once(backend: FakeBackend) 
     assert late.headers["electric-has-data"] == "false"
 
 
-async def test_a_client_that_goes_away_gives_its_permit_back_at_once(backend: FakeBackend) -> None:
+async def test_a_disconnect_releases_the_permit_at_once(backend: FakeBackend) -> None:
     client = Client(backend, FOREVER)
     held = [client.hold(LIVE) for _ in range(10)]
     await turns()
@@ -110,7 +110,7 @@ async def test_a_client_that_goes_away_gives_its_permit_back_at_once(backend: Fa
     held[0].task.result()
 
 
-async def test_the_last_one_to_leave_takes_the_watch_along(backend: FakeBackend) -> None:
+async def test_the_watch_ends_with_its_last_waiter(backend: FakeBackend) -> None:
     held = Client(backend, FOREVER).hold(LIVE)
     await turns()
     assert backend._notices[HANDLE].waiters == 1
@@ -119,7 +119,7 @@ async def test_the_last_one_to_leave_takes_the_watch_along(backend: FakeBackend)
     assert backend._notices[HANDLE].waiters == 0
 
 
-async def test_a_timeout_while_the_service_is_down_tells_why(backend: FakeBackend) -> None:
+async def test_a_timeout_while_the_service_is_down_names_the_condition(backend: FakeBackend) -> None:
     client = Client(backend, HttpSettings(long_poll_timeout_ms=50))
     held = client.hold(LIVE)
     await turns()
@@ -129,7 +129,7 @@ async def test_a_timeout_while_the_service_is_down_tells_why(backend: FakeBacken
     assert answer.json == {"message": "Timeout waiting for Postgres lock acquisition"}
 
 
-async def test_a_timeout_while_only_reading_is_no_error(backend: FakeBackend) -> None:
+async def test_a_timeout_while_read_only_is_no_error(backend: FakeBackend) -> None:
     client = Client(backend, HttpSettings(long_poll_timeout_ms=50))
     held = client.hold(LIVE)
     await turns()
@@ -157,7 +157,7 @@ async def test_a_removed_shape_names_its_successor_if_there_is_one(backend: Fake
     assert (await held.whole()).headers["electric-handle"] == "18-5"
 
 
-async def test_the_409_of_a_retiring_shape_waits_until_nobody_serves_it(backend: FakeBackend) -> None:
+async def test_the_409_of_a_retiring_shape_waits_until_it_is_removed(backend: FakeBackend) -> None:
     client = Client(backend, FOREVER)
     held = client.hold(LIVE)
     await turns()
@@ -188,7 +188,7 @@ async def test_a_shape_whose_files_cannot_be_read_is_dropped(backend: FakeBacken
     assert HANDLE not in backend.shapes
 
 
-async def test_files_that_vanish_with_their_shape_are_no_damage(backend: FakeBackend) -> None:
+async def test_missing_files_of_a_removed_shape_are_no_damage(backend: FakeBackend) -> None:
     class Racing(FakeBackend):
         async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
             self.remove(handle)
@@ -244,7 +244,7 @@ async def test_a_handle_that_only_the_owner_knows_is_served(backend: FakeBackend
     assert answer.status == 200
 
 
-async def test_a_shape_that_may_not_be_created_now(backend: FakeBackend) -> None:
+async def test_a_shape_that_cannot_be_created_now(backend: FakeBackend) -> None:
     backend.now = Level.READ_ONLY
     client = Client(backend)
     assert (await client.get("table=items&offset=-1")).status == 200
@@ -276,7 +276,7 @@ async def test_the_next_chunk_is_waited_for(backend: FakeBackend) -> None:
     assert "electric-up-to-date" not in answer.headers
 
 
-async def test_a_snapshot_that_turns_out_to_be_over_goes_on_to_the_log(backend: FakeBackend) -> None:
+async def test_a_request_after_the_last_snapshot_chunk_gets_the_log(backend: FakeBackend) -> None:
     backend.set_tail(HANDLE, Tail(snapshot_chunks=1))
     held = Client(backend, FOREVER).hold(f"table=items&handle={HANDLE}&offset=0_0")
     await turns()
@@ -285,7 +285,7 @@ async def test_a_snapshot_that_turns_out_to_be_over_goes_on_to_the_log(backend: 
     assert (answer.controls, answer.headers["electric-offset"]) == (["up-to-date"], "0_inf")
 
 
-async def test_a_chunk_that_does_not_come(backend: FakeBackend) -> None:
+async def test_a_chunk_that_is_not_written_in_time(backend: FakeBackend) -> None:
     backend.set_tail(HANDLE, Tail())
     answer = await Client(backend, QUICK).get("table=items&offset=-1")
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")

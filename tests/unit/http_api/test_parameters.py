@@ -37,12 +37,12 @@ def test_a_query_string_is_read(raw: bytes, parameters: dict[str, Any]) -> None:
     assert parse_query_string(raw) == parameters
 
 
-def test_deep_brackets_are_no_texts() -> None:
+def test_nested_brackets_are_no_texts() -> None:
     assert not isinstance(parse_query_string(b"a[b][c]=1")["a"], str)
 
 
 @pytest.mark.parametrize("raw", [b"a=%ff", b"%c3=1", b"a=\xff"])
-def test_what_is_not_utf8_is_refused(raw: bytes) -> None:
+def test_a_query_that_is_not_utf8_is_refused(raw: bytes) -> None:
     with pytest.raises(RequestError) as refused:
         parse_query_string(raw)
     assert refused.value.errors == {"query": ["is not valid UTF-8"]}

@@ -26,7 +26,7 @@ def errors_of(**given: Any) -> Any:
     return refused.value.errors
 
 
-def test_the_least_request() -> None:
+def test_the_minimal_request() -> None:
     request = parse()
     assert request.raw == RawShape("public", "items")
     assert request.offset == BEFORE_ALL
@@ -73,7 +73,7 @@ def test_offsets(text: str, offset: Offset | Now) -> None:
 
 
 @pytest.mark.parametrize("offset", ["-1", "-1_0", "now"])
-def test_a_handle_is_discarded_where_it_means_nothing(offset: str) -> None:
+def test_a_handle_is_ignored_at_offsets_without_one(offset: str) -> None:
     assert parse(offset=offset, handle="h").handle is None
 
 
@@ -91,7 +91,7 @@ def test_a_flag_is_set_by_anything_but_false(value: Any) -> None:
     assert not parse_shape_request(given | {"live": "false"}).is_live
 
 
-def test_the_old_name_of_the_stream_flag_counts_only_alone() -> None:
+def test_the_old_name_of_the_stream_flag_is_a_fallback() -> None:
     live = {"offset": "0_0", "handle": "h", "live": "true"}
     assert parse(**live, experimental_live_sse="true").is_sse
     assert not parse(**live, experimental_live_sse="true", live_sse="false").is_sse
@@ -103,16 +103,16 @@ def test_blank_counts_as_absent(name: str, blank: str) -> None:
     assert parse(**{name: blank}) == parse()
 
 
-def test_params_without_a_clause_are_no_part_of_the_shape() -> None:
+def test_params_without_a_clause_are_ignored() -> None:
     assert parse(params={"1": "x"}).raw == RawShape("public", "items")
 
 
-def test_column_lists_of_a_json_body_are_taken_as_they_are() -> None:
+def test_columns_of_a_json_body_are_not_parsed() -> None:
     assert parse(columns=["Id", "b"]).raw.columns == ("Id", "b")
 
 
 @pytest.mark.parametrize("value", ["true", "false", "1", "0", True, False, ""])
-def test_compaction_may_be_asked_for(value: Any) -> None:
+def test_the_compaction_flag_is_accepted(value: Any) -> None:
     assert parse(experimental_compaction=value) == parse()
 
 
@@ -154,7 +154,7 @@ def test_refusals(given: dict[str, Any], errors: Any) -> None:
     assert errors_of(**given) == errors
 
 
-def test_types_are_refused_together() -> None:
+def test_type_errors_are_returned_together() -> None:
     given = {"replica": "x", "log": "y", "columns": ",", "offset": None}
     assert set(errors_of(**given)) == {"replica", "log", "columns"}
 
@@ -169,7 +169,7 @@ def test_types_are_refused_together() -> None:
         ({"live_sse": "true", "table": None}, "live_sse"),
     ],
 )
-def test_an_earlier_stage_hides_the_later_ones(given: dict[str, Any], field: str) -> None:
+def test_errors_of_a_stage_hide_those_of_later_stages(given: dict[str, Any], field: str) -> None:
     assert list(errors_of(**given)) == [field]
 
 

@@ -130,7 +130,7 @@ async def test_now(backend: FakeBackend) -> None:
     assert answer.json == [{"headers": {"control": "up-to-date", "global_last_seen_lsn": "70"}}]
 
 
-async def test_a_lagging_process_tells_its_own_end_of_the_log(backend: FakeBackend) -> None:
+async def test_a_lagging_process_returns_its_own_end_of_the_log(backend: FakeBackend) -> None:
     backend.append(HANDLE, 50, 0)
     backend.lsn = 0
     answer = await Client(backend).get("table=items&offset=now")
@@ -179,7 +179,7 @@ async def test_not_modified(backend: FakeBackend, query: str, tag: str) -> None:
     assert again.status == 200
 
 
-async def test_not_modified_live_is_said_before_holding(backend: FakeBackend) -> None:
+async def test_a_304_to_a_live_request_is_not_held(backend: FakeBackend) -> None:
     query = f"table=items&handle={HANDLE}&offset=0_inf&live=true"
     answer = await Client(backend).get(query, headers={"If-None-Match": '"17-4:0_inf:0_inf"'})
     assert answer.status == 304
@@ -217,7 +217,7 @@ async def test_errors(backend: FakeBackend) -> None:
     assert (failed.status, present(failed)) == (503, {"retry-after", "electric-internal-known-error"})
 
 
-async def test_posts_are_answered_like_gets_but_never_kept(backend: FakeBackend) -> None:
+async def test_posts_are_answered_like_gets_but_not_cached(backend: FakeBackend) -> None:
     client = Client(backend)
     full = await client.ask("POST", "/v1/shape", "table=items&offset=-1", body=b"{}")
     assert (full.status, full.body) == (200, CHUNK)

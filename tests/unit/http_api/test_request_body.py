@@ -36,7 +36,7 @@ def test_the_body_overrides_the_query(query: Any, body: Any, merged: Any) -> Non
     assert merge_parameters(query, body) == merged
 
 
-def test_a_query_without_subset_keys_is_left_as_it_is() -> None:
+def test_a_query_without_subset_keys_is_unchanged() -> None:
     query = {"a": "1"}
     assert gather_subset(query) is query
 

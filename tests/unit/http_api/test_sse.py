@@ -54,7 +54,7 @@ async def test_the_start_of_a_stream(backend: FakeBackend) -> None:
     assert stream.task.done()
 
 
-async def test_each_change_is_told_with_the_lsn_that_was_delivered(backend: FakeBackend) -> None:
+async def test_up_to_date_has_the_lsn_of_the_last_change_sent(backend: FakeBackend) -> None:
     stream = Client(backend).hold(OPEN)
     await turns()
     backend.lsn = 999
@@ -68,7 +68,7 @@ async def test_each_change_is_told_with_the_lsn_that_was_delivered(backend: Fake
     await turns()
 
 
-async def test_an_open_stream_crosses_the_ends_of_chunks(backend: FakeBackend) -> None:
+async def test_an_open_stream_continues_after_the_end_of_a_chunk(backend: FakeBackend) -> None:
     stream = Client(backend).hold(OPEN)
     await turns()
     backend.append(HANDLE, 50, 0, is_chunk_end=True)
@@ -83,7 +83,7 @@ async def test_an_open_stream_crosses_the_ends_of_chunks(backend: FakeBackend) -
     await turns()
 
 
-async def test_what_is_pending_is_sent_to_its_end_and_the_stream_ends(backend: FakeBackend) -> None:
+async def test_a_stream_with_pending_data_sends_all_of_it_and_ends(backend: FakeBackend) -> None:
     backend.append(HANDLE, 50, 0, is_chunk_end=True)
     backend.append(HANDLE, 60, 2)
     stream = Client(backend).hold(OPEN)
@@ -92,7 +92,7 @@ async def test_what_is_pending_is_sent_to_its_end_and_the_stream_ends(backend: F
     assert answer.headers["electric-offset"] == "0_inf"
 
 
-async def test_a_snapshot_may_be_pending(backend: FakeBackend) -> None:
+async def test_pending_data_may_be_a_snapshot(backend: FakeBackend) -> None:
     shape = backend.shapes[HANDLE]
     shape.chunks.append(b'[{"key":"a","value":{},"headers":{"op_position":"row"}}]')
     backend.set_tail(HANDLE, shape.tail._replace(snapshot_chunks=2))
@@ -101,7 +101,7 @@ async def test_a_snapshot_may_be_pending(backend: FakeBackend) -> None:
     assert shown(stream) == ["row", "0"]
 
 
-async def test_silence_is_broken(backend: FakeBackend) -> None:
+async def test_an_idle_stream_sends_keep_alive_comments(backend: FakeBackend) -> None:
     settings = HttpSettings(sse_keepalive_ms=5)
     stream = Client(backend, settings).hold(OPEN)
     await asyncio.wait_for(stream.body_came.wait(), 20)
@@ -113,13 +113,13 @@ async def test_silence_is_broken(backend: FakeBackend) -> None:
     await turns()
 
 
-async def test_a_quiet_stream_ends_without_a_word(backend: FakeBackend) -> None:
+async def test_an_idle_stream_ends_without_a_message(backend: FakeBackend) -> None:
     answer = await Client(backend, HttpSettings(sse_timeout_ms=10)).hold(OPEN).whole()
     assert (answer.status, answer.body) == (200, b"")
 
 
 @pytest.mark.parametrize("has_successor", [False, True])
-async def test_a_rotated_shape_ends_its_streams(backend: FakeBackend, has_successor: bool) -> None:
+async def test_a_retired_shape_ends_its_streams(backend: FakeBackend, has_successor: bool) -> None:
     stream = Client(backend).hold(OPEN)
     await turns()
     backend.remove(HANDLE)
@@ -147,7 +147,7 @@ async def test_stopping_ends_streams(backend: FakeBackend) -> None:
         (f"{BASE}&offset=9_0", 409),
     ],
 )
-async def test_what_is_wrong_from_the_start_is_an_ordinary_answer(
+async def test_an_error_before_the_stream_is_an_ordinary_response(
     backend: FakeBackend, query: str, status: int
 ) -> None:
     answer = await Client(backend, HttpSettings(long_poll_timeout_ms=10)).get(query)
@@ -155,7 +155,7 @@ async def test_what_is_wrong_from_the_start_is_an_ordinary_answer(
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
 
 
-async def test_streams_at_one_place_share_what_is_rendered(backend: FakeBackend) -> None:
+async def test_streams_at_the_same_offset_share_rendered_events(backend: FakeBackend) -> None:
     client = Client(backend)
     streams = [client.hold(OPEN) for _ in range(20)]
     await turns()

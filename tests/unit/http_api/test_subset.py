@@ -62,7 +62,7 @@ async def test_a_change_during_the_query_comes_after_the_offset(backend: FakeBac
     assert answer.headers["electric-offset"] == "50_0"
 
 
-async def test_a_stream_is_not_moved_past_what_it_has_not_been_sent(backend: FakeBackend) -> None:
+async def test_the_resume_offset_does_not_skip_unsent_changes(backend: FakeBackend) -> None:
     backend.append(HANDLE, 50, 0)
     backend.append(HANDLE, 60, 0)
     query = f"table=items&handle={HANDLE}&offset=50_0&subset__where=true"
@@ -95,7 +95,7 @@ async def test_a_bad_shape_hides_a_bad_subset(backend: FakeBackend) -> None:
     assert answer.json["errors"] == {"table": ["does not exist"]}
 
 
-async def test_a_server_without_subsets_says_so(backend: FakeBackend) -> None:
+async def test_a_server_without_subsets_refuses_them(backend: FakeBackend) -> None:
     answer = await Client(backend).get("table=items&offset=-1&subset__where=true")
     assert answer.status == 400
     assert answer.json["errors"] == {"subset": ["subset snapshots are not supported by this server"]}

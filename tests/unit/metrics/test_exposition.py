@@ -23,7 +23,7 @@ def samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
     }
 
 
-def test_each_sample_says_which_process_it_is_from() -> None:
+def test_each_sample_has_the_label_process() -> None:
     text = exposition(
         {"http-0": told(counter("hits", "Hits.", 3)), "http-1": told(counter("hits", "Hits.", 4))}
     )
@@ -45,7 +45,7 @@ def test_labels_are_kept() -> None:
     assert found[("pgshapes_calls_total", (("call", "delete"), ("process", "replicator")))] == 2
 
 
-def test_a_metric_without_values_yet_is_told_all_the_same() -> None:
+def test_a_metric_without_samples_is_rendered() -> None:
     text = exposition({"replicator": told(labelled(COUNTER, "calls", "Calls.", "call", {}))})
     assert b"# TYPE pgshapes_calls_total counter" in text
 

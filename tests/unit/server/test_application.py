@@ -68,12 +68,12 @@ async def test_the_lifespan_protocol() -> None:
     assert not parts.is_open
 
 
-async def test_a_start_that_fails_is_told_to_the_server() -> None:
+async def test_a_failed_start_is_reported_to_the_server() -> None:
     parts = Parts(fails_at="startup")
     assert await speak(parts.app, "startup") == ["lifespan.startup.failed pgshapes: cannot start"]
 
 
-async def test_an_end_that_fails_is_told_to_the_server() -> None:
+async def test_a_failed_shutdown_is_reported_to_the_server() -> None:
     heard = await speak(Parts(fails_at="shutdown").app, "startup", "shutdown")
     assert heard == [
         "lifespan.startup.complete",
@@ -98,7 +98,7 @@ async def test_a_request_outside_of_the_lifespan_says_what_to_do() -> None:
         await parts.get()
 
 
-async def test_it_is_opened_once_at_a_time_and_may_be_opened_again() -> None:
+async def test_the_lifespan_can_be_reopened_but_not_nested() -> None:
     parts = Parts()
     async with parts.app.lifespan():
         with pytest.raises(RuntimeError, match="already"):
@@ -116,7 +116,7 @@ async def test_held_requests_are_answered_before_it_closes() -> None:
         assert parts.client.stopping.is_set()
 
 
-async def test_an_end_of_its_own_accord_is_announced() -> None:
+async def test_on_end_is_called_when_the_replicator_ends() -> None:
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     heard = asyncio.Event()
 
