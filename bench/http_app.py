@@ -46,7 +46,7 @@ KINDS = {
 
 
 class QuickBackend(FakeBackend):
-    """Remembers definitions, as the shape cache does."""
+    """Caches definitions, as the shape cache does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class QuickBackend(FakeBackend):
         return known
 
 
-def make_house() -> FakeBackend:
+def make_backend() -> FakeBackend:
     backend = QuickBackend()
     backend.add(ITEMS, HANDLE, chunks=[CHUNK])
     return backend
@@ -114,7 +114,7 @@ def _run(app: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> Any:
 
 
 async def main(requests: int) -> None:
-    backend = make_house()
+    backend = make_backend()
     admission = AdmissionControl(existing_limit=1_000_000)
     app = make_app(backend, backend, backend, admission, HttpSettings(), stopping=asyncio.Event())
     backend.append(HANDLE, 50, 0, 2)

@@ -1,6 +1,4 @@
-"""The server that the HTTP cases are played against: insecure, deletion enabled, small chunks, short cache
-times.
-"""
+"""The server for the HTTP cases: insecure, with deletion, small chunks and short cache times."""
 
 from __future__ import annotations
 

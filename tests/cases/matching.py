@@ -1,10 +1,11 @@
 """The pattern language of the HTTP cases.
 
-Plain JSON must be equal, but an object needs only the members that the pattern names, and a list all of its
-items. Besides: `{"$any":true}` whatever is there, `{"$absent":true}` nothing, `{"$exact":x}` x and nothing
-more, `{"$not":x}` anything but x, `{"$re":r}` text that the expression is found in, `{"$save":n}` whatever,
-bound to n, `"$n"` what n is bound to, `{"$plus":["$n",2]}` that and 2 more, `{"$set":[…]}` and
-`{"$superset":[…]}` a comma list as a set.
+A pattern is JSON. It matches an equal value, but an object may have more members than its pattern; a list
+must have the same number of items. Operators: `{"$any":true}` matches any value, `{"$absent":true}` a missing
+one, `{"$exact":x}` a value equal to x without further members, `{"$not":x}` a value that differs from x,
+`{"$re":r}` a text in which the expression r is found. `{"$save":n}` matches any value and binds it to n;
+`"$n"` matches the value of n, `{"$plus":["$n",2]}` that value plus 2. `{"$set":[…]}` and `{"$superset":[…]}`
+match a comma-separated list as a set.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from typing import Any, Final
 Bound = dict[str, Any]
 
 MISSING: Final = object()
-"""Stands for a member or header that is not there."""
+"""The value of a missing member or header."""
 
 _REFERENCE = re.compile(r"\$([a-z_]\w*)")
 
 
 class Mismatch(AssertionError):
-    """A value that does not match; says where."""
+    """A value does not match; the message has its path."""
 
 
 def require(condition: bool, path: str, text: str) -> None:
-    """Raise Mismatch unless the condition holds."""
+    """Raise Mismatch unless the condition is true."""
     if not condition:
         raise Mismatch(f"{path}: {text}")
 
 
 def fill(pattern: Any, bound: Bound) -> Any:
-    """The pattern with the values of bound names put in."""
+    """The pattern with bound names replaced by their values."""
     if isinstance(pattern, str):
         found = _REFERENCE.fullmatch(pattern)
         return bound[found[1]] if found and found[1] in bound else pattern
@@ -44,7 +45,7 @@ def fill(pattern: Any, bound: Bound) -> Any:
 
 
 def match(pattern: Any, value: Any, bound: Bound, path: str = "$") -> None:
-    """Check a value against a pattern, binding names on the way. Raises Mismatch."""
+    """Match a value against a pattern and bind names. Raises Mismatch."""
     operator, argument = _operator_of(pattern)
     if operator == "$absent":
         require(value is MISSING, path, f"should be absent, is {value!r}")
@@ -62,7 +63,7 @@ def match(pattern: Any, value: Any, bound: Bound, path: str = "$") -> None:
 
 
 def matches(pattern: Any, value: Any, bound: Bound) -> bool:
-    """Whether a value matches; binds nothing."""
+    """Whether a value matches; binds no names."""
     try:
         match(pattern, value, dict(bound))
     except Mismatch:
@@ -92,7 +93,7 @@ def _match_list(pattern: list[Any], value: Any, bound: Bound, path: str) -> None
 
 
 def _any(_: Any, value: Any, bound: Bound, path: str) -> None:
-    """Whatever is there will do."""
+    """Match any value that is not missing."""
 
 
 def _exact(argument: Any, value: Any, bound: Bound, path: str) -> None:

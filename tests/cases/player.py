@@ -1,7 +1,7 @@
-"""Plays one HTTP case: statements against the database, requests against the server, expectations.
+"""Runs an HTTP case: executes its statements, sends its requests, and checks the expectations.
 
-`{{name}}` becomes a name that no other case uses; what a case makes under such a name is dropped when it
-ends.
+`{{name}}` is replaced by a name that no other case uses. Objects that a case creates under such a name are
+dropped at its end.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.cases.matching import MISSING, Bound, Mismatch, fill, match, matches,
 
 REQUEST_TIMEOUT_S: Final = 40
 HEAD_START_S: Final = 0.4
-"""How long a request has to reach its wait before the statements of `during` run. One that is later still
-finds the same changes; a few cases would then see them in another answer than they are meant to."""
+"""The time for a request to reach its wait before the statements of `during` are executed. A slower request
+finds the same changes; in a few cases they would then be in another response than expected."""
 STREAM_TIMEOUT_S: Final = 10
 
 _NAME = re.compile(r"\{\{(\w+)\}\}")
@@ -32,7 +32,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Answer:
-    """What came back; `events` for a stream."""
+    """A response; `events` has the messages of a stream."""
 
     status: int
     headers: dict[str, str]
@@ -45,7 +45,7 @@ class Answer:
 
 
 def play(case: dict[str, Any], url: str, database_url: str) -> None:
-    """Play one case. Raises Mismatch when an expectation is not met."""
+    """Run one case. Raises Mismatch when an expectation is not met."""
     suffix = f"c{next(_numbers)}"
     names: set[str] = set()
     case = _rename(case, suffix, names)

@@ -1,7 +1,7 @@
-"""The HTTP cases, one test each, against a real server on a real Postgres.
+"""The HTTP cases, one test each, with a real server and a real Postgres.
 
-`http-cases.jsonl` is the protocol as data. Cases that are not played are listed here with the reason; those
-that hold against another design than ours are explained in `docs/compatibility.md`.
+`http-cases.jsonl` describes the protocol as data. `NOT_PLAYED` lists the cases that are skipped, with the
+reason; those that depend on another design are explained in `docs/compatibility.md`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOT_PLAYED: Final = {
     "h007": STATE,
     "h009": "the connections of an idle server are not closed, so there is no such state",
     "h025": "needs a server that forbids deletion; tests/unit/http_api/test_delete.py has it",
-    "h049": "a definition is checked against the table as it is now: 400 for a column that is gone",
+    "h049": "a definition is checked against the table as it is now: 400 for a dropped column",
     "h071": "an offset beyond the end is answered with 503 or 409, never with 400",
     "h083": SUBQUERY,
     "h085": SUBQUERY,

@@ -1,4 +1,4 @@
-"""Admission over the counts of one process and over those that several share."""
+"""Admission control with the counts of one process and with those of several."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_refused_requests_get_increasing_retry_after(counts: PermitCounts) -> No
 
 
 def refusals(control: AdmissionControl, count: int) -> list[int]:
-    """What so many hear that find no room."""
+    """The `retry-after` of `count` requests, all of which are refused."""
     answers = []
     for _ in range(count):
         with pytest.raises(Overloaded) as caught:
@@ -122,7 +122,7 @@ def refusals(control: AdmissionControl, count: int) -> list[int]:
 
 @pytest.mark.parametrize("has_worked", [True, False])
 def test_only_permits_used_for_work_shorten_retry_after(counts: PermitCounts, has_worked: bool) -> None:
-    """A herd that joins others gives thousands of permits back at once; no place gets free by that."""
+    """Requests that join others return thousands of permits at once, but no work was completed."""
     now = 100.0
     control = AdmissionControl(initial_limit=30, counts=counts, clock=lambda: now)
     for _ in range(50):
@@ -162,7 +162,7 @@ def test_resetting_a_slot_clears_the_permits_of_a_dead_process(counts_path: Path
 
 
 def hold_and_die(path: Path, slot: int) -> None:
-    """Take two permits and end without giving them back."""
+    """Take two permits and end without returning them."""
     control = AdmissionControl(initial_limit=3, counts=SharedCounts(path, slot))
     control.acquire(Kind.INITIAL)
     control.acquire(Kind.INITIAL)

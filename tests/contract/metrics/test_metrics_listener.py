@@ -1,4 +1,4 @@
-"""`/metrics` on a port of its own, and the sockets by which processes tell theirs."""
+"""The `/metrics` listener, and the sockets on which processes report their metrics."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ FAMILIES = [
 
 @pytest.fixture
 async def url(tmp_path: Path) -> AsyncIterator[str]:
-    """Where a listener tells of one process that answers and one that is not there."""
+    """The URL of a listener for one process that answers and one that does not."""
     paths = {"http-0": tmp_path / "http-0.metrics", "http-1": tmp_path / "http-1.metrics"}
 
-    async def gather() -> Mapping[str, Sequence[Family] | None]:
+    async def collect() -> Mapping[str, Sequence[Family] | None]:
         return {name: await fetch_metrics(path) for name, path in paths.items()}
 
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    async with metrics_socket(paths["http-0"], lambda: FAMILIES), metrics_listener(listener, gather):
+    async with metrics_socket(paths["http-0"], lambda: FAMILIES), metrics_listener(listener, collect):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -75,7 +75,7 @@ async def test_families_are_received_unchanged(tmp_path: Path) -> None:
 async def test_the_socket_of_an_earlier_process_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "m"
     async with metrics_socket(path, lambda: []):
-        """It is left behind."""
+        """The first process ends."""
     path.touch()
     async with metrics_socket(path, lambda: FAMILIES):
         assert await fetch_metrics(path) == FAMILIES

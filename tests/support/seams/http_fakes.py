@@ -1,6 +1,6 @@
-"""In-memory stand-ins for the seams of the HTTP API, and an ASGI client that needs no network.
+"""In-memory implementations of the interfaces in `http_api/ports.py`, and an ASGI client without a network.
 
-The seams are our own (`http_api/ports.py`); nothing here imitates Postgres or the network.
+Nothing here imitates Postgres or the network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHUNK = b'[{"headers":{"control":"snapshot-end","xmin":"7","xmax":"7","xip_list"
 
 
 def resolved(raw: RawShape) -> ResolvedShape:
-    """A definition as if the catalogue had agreed with all of it."""
+    """A resolved definition, without a check against the system catalogs."""
     definition = ShapeDefinition(
         relation_oids=(1,),
         schema=raw.schema,
@@ -48,14 +48,14 @@ def resolved(raw: RawShape) -> ResolvedShape:
 
 
 def message(offset: Offset, **value: str) -> bytes:
-    """A change as the log has it."""
+    """A change in the format of the log."""
     headers = {"operation": "insert", "lsn": str(offset.tx), "op_position": offset.op}
     return json.dumps({"key": "k", "value": value, "headers": headers}, separators=(",", ":")).encode()
 
 
 @dataclass
 class FakeShape:
-    """One incarnation: its log, and where chunks end in it."""
+    """One incarnation of a shape: its log, and the offsets at which chunks end."""
 
     comparable: bytes
     tail: Tail = COMPLETE
@@ -67,28 +67,28 @@ class FakeShape:
 
 
 class FakeBackend:
-    """All that the HTTP API needs, in memory: `Shapes`, `LogReader` and `Readiness` in one."""
+    """Implements `Shapes`, `LogReader` and `Readiness` in memory."""
 
     def __init__(self) -> None:
         self.shapes: dict[str, FakeShape] = {}
         self.handles: dict[bytes, str] = {}
         self.hidden: set[str] = set()
-        """Handles that this process does not know yet, but the owner does."""
+        """Handles that the owner knows and this process does not know yet."""
         self.resolve_error: Exception | None = None
         self.create_error: Exception | None = None
         self.creating: asyncio.Event | None = None
-        """When there, creations wait for it."""
+        """If set, creations wait for this event."""
         self.resolving: asyncio.Event | None = None
         self.now = Level.ACTIVE
         self.ready: asyncio.Event | None = None
-        """When there, who waits for readiness waits for it."""
+        """If set, requests that wait for readiness wait for this event."""
         self.lsn = 0
         self.calls: list[str] = []
         self.reads: list[str] = []
         self._notices: dict[str, Notice] = {}
         self._removals: dict[str, Notice] = {}
 
-    # what tests do
+    # Methods for tests
 
     def add(self, raw: RawShape, handle: str, **fields: Any) -> FakeShape:
         shape = self.shapes[handle] = FakeShape(resolved(raw).comparable, **fields)
@@ -223,7 +223,7 @@ class FakeBackend:
 
 @dataclass
 class FakeSubsets:
-    """Answers every subset with what it was asked."""
+    """Records the subsets that are requested, and answers with an empty result or with `error`."""
 
     error: PgShapesError | None = None
     asked: list[Subset] = field(default_factory=list)
@@ -239,7 +239,7 @@ class FakeSubsets:
 
 @dataclass
 class Answer:
-    """What came back."""
+    """A response, as far as it has been received."""
 
     status: int = 0
     pairs: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -262,7 +262,7 @@ class Answer:
 
 
 class Connection:
-    """One request under way."""
+    """One request in flight."""
 
     def __init__(self, app: AsgiApp, scope: dict[str, Any], body: bytes, is_complete: bool) -> None:
         self.answer = Answer()
@@ -275,7 +275,7 @@ class Connection:
 
     async def _send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            assert not self.answer.status, "an answer begins once"
+            assert not self.answer.status, "a response starts once"
             self.answer.status = message["status"]
             self.answer.pairs = message["headers"]
         else:
@@ -284,7 +284,7 @@ class Connection:
             self.answer.is_whole = not message.get("more_body", False)
             self.body_came.set()
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         self._inbox.put_nowait({"type": "http.disconnect"})
 
     async def whole(self) -> Answer:
@@ -294,7 +294,7 @@ class Connection:
 
 
 class Client:
-    """Speaks ASGI to an application made of fakes."""
+    """Sends ASGI requests to an application with fake parts."""
 
     def __init__(
         self,
@@ -352,7 +352,7 @@ class Client:
 
 
 async def turns(count: int = 10) -> None:
-    """Let everything that can run do so."""
+    """Run `count` turns of the event loop."""
     for _ in range(count):
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""What `dev` prints can be pasted into a shell."""
+"""The commands that `pgshapes dev` prints can be pasted into a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages that are made from the program are the ones in the repository."""
+"""The generated pages in the repository are up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exit codes and the one line that a failed command says."""
+"""Exit codes, and the line that a failed command prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `tail` prints, in a pipe and on a terminal."""
+"""The output of `pgshapes tail` to a pipe and on a terminal."""
 
 from __future__ import annotations
 

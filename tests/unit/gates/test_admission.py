@@ -1,4 +1,4 @@
-"""When the refused should come back, in a time of the tests' own."""
+"""The `retry-after` of refused requests, with a clock that the tests set."""
 
 from __future__ import annotations
 

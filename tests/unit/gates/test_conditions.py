@@ -1,4 +1,4 @@
-"""From rows of `status` to a level, a word and a text."""
+"""The level, the status and the message that follow from rows of `status`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for readiness, counted."""
+"""Waiting for readiness: how many tasks poll, and how many waiters are released per turn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgshapes.tables.tables import Tables
 
 
 class Service:
-    """An owner's conditions and a monitor of them."""
+    """The conditions of an owner, and a monitor of them."""
 
     def __init__(self, *, has_notices: bool = True, **options: Any) -> None:
         self.tables = Tables(has_notices=has_notices)
@@ -136,7 +136,7 @@ async def test_one_poller_serves_all_parked_waiters() -> None:
 
 
 Write = tuple[Condition, bool | None]
-"""A condition, and whether it is met from here on; None is a row that is removed."""
+"""A condition, and whether it is set to met; None removes its row."""
 writes = st.tuples(st.sampled_from(Condition), st.sampled_from([True, True, False, None]))
 ALL_MET: list[Write] = [(condition, True) for condition in Condition]
 

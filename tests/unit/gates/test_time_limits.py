@@ -1,4 +1,4 @@
-"""Limits that are declared apart and have to fit together."""
+"""Time limits that are declared in different modules and must be consistent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers that are kept are those that would be made."""
+"""The cache of headers returns the headers that would be computed."""
 
 from __future__ import annotations
 

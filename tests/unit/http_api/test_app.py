@@ -1,4 +1,4 @@
-"""The outer layers: routes, identity of requests, authentication, CORS, unforeseen failures."""
+"""The outer layers: routes, request ids, authentication, CORS, unexpected exceptions."""
 
 from __future__ import annotations
 

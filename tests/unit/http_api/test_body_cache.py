@@ -1,4 +1,4 @@
-"""What is built once, and for how long it is kept."""
+"""Which bodies are read once, and how long they are cached."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ async def test_a_body_larger_than_the_cache_is_served(backend: FakeBackend) -> N
 
 
 class SlowBackend(FakeBackend):
-    """A store that takes its time: reads wait until `go_on` is set."""
+    """Reads of the log wait until `may_read` is set."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.go_on = asyncio.Event()
+        self.may_read = asyncio.Event()
 
     async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
         found = await super().read_log(handle, after, tail)
-        await self.go_on.wait()
+        await self.may_read.wait()
         return found
 
 
@@ -96,7 +96,7 @@ async def test_requests_for_a_piece_that_is_being_read_wait_for_that_read(slow: 
     cache = BodyCache(slow, 10_000)
     waiting = [asyncio.create_task(log(cache, slow)) for _ in range(100)]
     await asyncio.sleep(0)
-    slow.go_on.set()
+    slow.may_read.set()
     assert len(set(await asyncio.gather(*waiting))) == 1
     assert len(slow.reads) == 1
 
@@ -107,7 +107,7 @@ async def test_a_waiting_request_reads_when_the_reader_is_cancelled(slow: SlowBa
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    slow.go_on.set()
+    slow.may_read.set()
     assert len(set(await asyncio.gather(*others))) == 1
     assert len(slow.reads) == 2
 
@@ -130,7 +130,7 @@ async def test_a_closed_chunk_read_for_two_tails_is_counted_once(slow: SlowBacke
     slow.append(HANDLE, 80, 0)
     waiting.append(asyncio.create_task(log(cache, slow)))
     await asyncio.sleep(0)
-    slow.go_on.set()
+    slow.may_read.set()
     first, second = await asyncio.gather(*waiting)
     assert first == second
     assert len(slow.reads) == 2

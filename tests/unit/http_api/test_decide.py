@@ -1,4 +1,4 @@
-"""The decisions as tables."""
+"""Tables of decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DELETE `/v1/shape`, every answer to it."""
+"""Every response to DELETE `/v1/shape`."""
 
 from __future__ import annotations
 

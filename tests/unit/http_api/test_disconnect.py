@@ -1,4 +1,4 @@
-"""Ending requests whose clients have gone."""
+"""Cancelling requests whose clients disconnect."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pytest
 from pgshapes.http_api.disconnect import while_connected
 
 
-class Line:
-    """A client's end of a connection."""
+class FakeConnection:
+    """A connection that the client can close."""
 
     def __init__(self) -> None:
         self.listeners = 0
-        self._gone = asyncio.Event()
+        self._disconnected = asyncio.Event()
 
-    def hang_up(self) -> None:
-        self._gone.set()
+    def disconnect(self) -> None:
+        self._disconnected.set()
 
     async def receive(self) -> dict[str, Any]:
         self.listeners += 1
         try:
-            await self._gone.wait()
+            await self._disconnected.wait()
         finally:
             self.listeners -= 1
         return {"type": "http.disconnect"}
@@ -31,7 +31,7 @@ class Line:
 
 async def test_work_that_never_waits_is_not_listened_for() -> None:
     async def receive() -> dict[str, Any]:
-        raise AssertionError("nobody should listen")
+        raise AssertionError("receive must not be called")
 
     async def work() -> None:
         done.append(1)
@@ -42,7 +42,7 @@ async def test_work_that_never_waits_is_not_listened_for() -> None:
 
 
 async def test_work_that_waits_is_completed_while_its_client_is_connected() -> None:
-    line, go = Line(), asyncio.Event()
+    connection, go = FakeConnection(), asyncio.Event()
     done: list[int] = []
 
     async def work() -> None:
@@ -50,19 +50,19 @@ async def test_work_that_waits_is_completed_while_its_client_is_connected() -> N
         await asyncio.sleep(0)
         done.append(1)
 
-    task = asyncio.create_task(while_connected(work(), line.receive))
+    task = asyncio.create_task(while_connected(work(), connection.receive))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert line.listeners == 1
+    assert connection.listeners == 1
     go.set()
     assert await task
     assert done == [1]
     await asyncio.sleep(0)
-    assert line.listeners == 0
+    assert connection.listeners == 0
 
 
 async def test_work_is_cancelled_when_its_client_disconnects() -> None:
-    line = Line()
+    connection = FakeConnection()
     released: list[int] = []
 
     async def work() -> None:
@@ -71,23 +71,23 @@ async def test_work_is_cancelled_when_its_client_disconnects() -> None:
         finally:
             released.append(1)
 
-    task = asyncio.create_task(while_connected(work(), line.receive))
+    task = asyncio.create_task(while_connected(work(), connection.receive))
     await asyncio.sleep(0)
-    line.hang_up()
+    connection.disconnect()
     assert await asyncio.wait_for(task, 20) is False
     assert released == [1]
     assert task.cancelling() == 0
 
 
 async def test_a_cancellation_from_elsewhere_is_passed_on() -> None:
-    line = Line()
-    task = asyncio.create_task(while_connected(asyncio.sleep(1000), line.receive))
+    connection = FakeConnection()
+    task = asyncio.create_task(while_connected(asyncio.sleep(1000), connection.receive))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.sleep(0)
-    assert line.listeners == 0
+    assert connection.listeners == 0
 
 
 async def test_a_failure_is_passed_on() -> None:
@@ -96,7 +96,7 @@ async def test_a_failure_is_passed_on() -> None:
         raise ValueError("x")
 
     with pytest.raises(ValueError, match="x"):
-        await while_connected(work(), Line().receive)
+        await while_connected(work(), FakeConnection().receive)
 
 
 async def test_work_may_use_timeouts() -> None:
@@ -109,5 +109,5 @@ async def test_work_may_use_timeouts() -> None:
         except TimeoutError:
             seen.append("late")
 
-    assert await while_connected(work(), Line().receive)
+    assert await while_connected(work(), FakeConnection().receive)
     assert seen == ["late"]

@@ -1,4 +1,4 @@
-"""One answer for every error that we have, and one for all others."""
+"""The response to every error class, and the one to all other exceptions."""
 
 from __future__ import annotations
 

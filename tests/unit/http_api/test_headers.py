@@ -1,4 +1,4 @@
-"""Cache rules, cursors, entity tags and preflights as tables."""
+"""Tables of cache rules, cursors, entity tags and preflights."""
 
 from __future__ import annotations
 

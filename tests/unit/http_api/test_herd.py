@@ -1,4 +1,4 @@
-"""Admission: who takes which permit, and what a herd costs."""
+"""Admission: which requests take which permit, and how many a herd takes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_disconnect_before_the_body_releases_the_permit() -> None:
     leaving = client.open("POST", "/v1/shape", FRESH, is_complete=False)
     await turns()
     assert in_use(client) == (1, 0)
-    leaving.hang_up()
+    leaving.disconnect()
     await turns()
     assert in_use(client) == (0, 0)
 
@@ -157,7 +157,7 @@ async def test_a_disconnect_during_a_creation_releases_the_permit() -> None:
     client = Client(backend)
     leaving = client.hold(FRESH)
     await turns()
-    leaving.hang_up()
+    leaving.disconnect()
     await turns()
     assert in_use(client) == (0, 0)
     assert leaving.answer.status == 0

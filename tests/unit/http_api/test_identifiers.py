@@ -1,4 +1,4 @@
-"""Names as clients write them."""
+"""Parsing of identifiers, relations and column lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long polls, holds, and shapes that go away meanwhile."""
+"""Long polls, holds, and shapes that are removed during them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_a_disconnect_releases_the_permit_at_once(backend: FakeBackend) ->
     await turns()
     assert in_use(client) == 10
     for one in held[:9]:
-        one.hang_up()
+        one.disconnect()
     await turns()
     assert in_use(client) == 1
     assert all(one.task.done() for one in held[:9])
@@ -114,7 +114,7 @@ async def test_the_watch_ends_with_its_last_waiter(backend: FakeBackend) -> None
     held = Client(backend, FOREVER).hold(LIVE)
     await turns()
     assert backend._notices[HANDLE].waiters == 1
-    held.hang_up()
+    held.disconnect()
     await turns()
     assert backend._notices[HANDLE].waiters == 0
 
@@ -137,7 +137,7 @@ async def test_a_timeout_while_read_only_is_no_error(backend: FakeBackend) -> No
     assert (await held.whole()).status == 200
 
 
-# --- shapes that go away
+# --- shapes that are removed
 
 
 async def test_a_removed_shape_is_answered_with_409(backend: FakeBackend) -> None:
@@ -252,7 +252,7 @@ async def test_a_shape_that_cannot_be_created_now(backend: FakeBackend) -> None:
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
 
 
-# --- snapshots under way
+# --- snapshots in progress
 
 
 async def test_the_first_chunk_is_waited_for(backend: FakeBackend) -> None:

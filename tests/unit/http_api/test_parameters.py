@@ -1,4 +1,4 @@
-"""Query strings as trees of parameters."""
+"""Parsing of query strings into nested parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every rule for parameters that needs no catalogue."""
+"""Every rule for parameters that does not need the system catalogs."""
 
 from __future__ import annotations
 

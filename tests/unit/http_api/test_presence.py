@@ -1,4 +1,4 @@
-"""Which header is on which answer: the whole matrix, through the application."""
+"""Which headers each response of the application has."""
 
 from __future__ import annotations
 

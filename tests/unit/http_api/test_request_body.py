@@ -1,4 +1,4 @@
-"""POST bodies and how they meet the query."""
+"""POST bodies, and how they are merged with the query."""
 
 from __future__ import annotations
 

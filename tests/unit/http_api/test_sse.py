@@ -32,7 +32,7 @@ def messages(connection: Connection) -> list[Any]:
 
 
 def shown(connection: Connection) -> list[Any]:
-    """Operation positions, or what a control message says."""
+    """Operation positions of changes, and LSNs of control messages."""
     found = [message["headers"] for message in messages(connection)]
     return [one.get("op_position", one.get("global_last_seen_lsn")) for one in found]
 
@@ -49,7 +49,7 @@ async def test_the_start_of_a_stream(backend: FakeBackend) -> None:
     assert "electric-schema" not in headers
     assert "content-length" not in headers
     assert headers["electric-offset"] == "0_inf"
-    stream.hang_up()
+    stream.disconnect()
     await turns()
     assert stream.task.done()
 
@@ -64,7 +64,7 @@ async def test_up_to_date_has_the_lsn_of_the_last_change_sent(backend: FakeBacke
     await turns()
     assert shown(stream) == [0, 2, "50", 0, "60"]
     assert not stream.answer.is_whole
-    stream.hang_up()
+    stream.disconnect()
     await turns()
 
 
@@ -79,7 +79,7 @@ async def test_an_open_stream_continues_after_the_end_of_a_chunk(backend: FakeBa
     backend.append(HANDLE, 80, 6)
     await turns()
     assert shown(stream)[4:] == [6, "80"]
-    stream.hang_up()
+    stream.disconnect()
     await turns()
 
 
@@ -109,7 +109,7 @@ async def test_an_idle_stream_sends_keep_alive_comments(backend: FakeBackend) ->
     backend.append(HANDLE, 50, 0)
     await turns()
     assert shown(stream) == [0, "50"]
-    stream.hang_up()
+    stream.disconnect()
     await turns()
 
 

@@ -1,4 +1,4 @@
-"""From what parts count to the text that Prometheus reads."""
+"""Rendering of metric families as Prometheus text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgshapes.metrics.family import COUNTER, Family, counter, gauge, histogram, 
 
 
 def told(*families: Family) -> list[Family]:
-    """Families as they come out of another process."""
+    """Families as they are received from another process."""
     return msgspec.msgpack.decode(msgspec.msgpack.encode(list(families)), type=list[Family])
 
 

@@ -1,4 +1,4 @@
-"""The lifespan of an application: what opens it, what closes it, and what requests get in between."""
+"""The lifespan of an application, and requests inside and outside of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GET = {"type": "http", "method": "GET", "path": "/v1/health", "query_string": b"
 
 
 class Parts:
-    """What an application opens: counts, and fails where it is told to."""
+    """The parts that an application opens; opening or closing fails as `fails_at` says."""
 
     def __init__(self, *, fails_at: str = "") -> None:
         self.fails_at = fails_at
@@ -46,8 +46,8 @@ class Parts:
         return sent
 
 
-async def speak(app: Application, *steps: str) -> list[str]:
-    """What an ASGI server hears that says these steps of the lifespan protocol."""
+async def send_steps(app: Application, *steps: str) -> list[str]:
+    """Send these steps of the lifespan protocol to the application; return what it sends."""
     inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     for step in steps:
         inbox.put_nowait({"type": f"lifespan.{step}"})
@@ -62,7 +62,7 @@ async def speak(app: Application, *steps: str) -> list[str]:
 
 async def test_the_lifespan_protocol() -> None:
     parts = Parts()
-    heard = await speak(parts.app, "startup", "shutdown")
+    heard = await send_steps(parts.app, "startup", "shutdown")
     assert heard == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert parts.client.stopping.is_set()
     assert not parts.is_open
@@ -70,11 +70,11 @@ async def test_the_lifespan_protocol() -> None:
 
 async def test_a_failed_start_is_reported_to_the_server() -> None:
     parts = Parts(fails_at="startup")
-    assert await speak(parts.app, "startup") == ["lifespan.startup.failed pgshapes: cannot start"]
+    assert await send_steps(parts.app, "startup") == ["lifespan.startup.failed pgshapes: cannot start"]
 
 
 async def test_a_failed_shutdown_is_reported_to_the_server() -> None:
-    heard = await speak(Parts(fails_at="shutdown").app, "startup", "shutdown")
+    heard = await send_steps(Parts(fails_at="shutdown").app, "startup", "shutdown")
     assert heard == [
         "lifespan.startup.complete",
         "lifespan.shutdown.failed pgshapes: the database was replaced",
