@@ -86,11 +86,11 @@ class Kind(Enum):
     EXISTING = "existing"
     """For a request that reads, or waits for the work of another request."""
 
-    place: int
+    index: int
     """Index of the kind in lists: hashing an enum member costs more than counting a permit."""
 
     def __init__(self, word: str) -> None:
-        self.place = len(type(self))
+        self.index = len(type(self))
 
 
 class PermitCounts(Protocol):
@@ -117,23 +117,23 @@ class LocalCounts:
 
     def take(self, kind: Kind, limit: int) -> bool:
         """Count one more unless there are `limit`."""
-        place = kind.place
-        if self._counts[place] >= limit:
+        index = kind.index
+        if self._counts[index] >= limit:
             return False
-        self._counts[place] += 1
+        self._counts[index] += 1
         return True
 
     def give_back(self, kind: Kind) -> None:
         """Count one less."""
-        self._counts[kind.place] -= 1
+        self._counts[kind.index] -= 1
 
     def own(self, kind: Kind) -> int:
         """The count."""
-        return self._counts[kind.place]
+        return self._counts[kind.index]
 
     def total(self, kind: Kind) -> int:
         """The count."""
-        return self._counts[kind.place]
+        return self._counts[kind.index]
 
 
 _KINDS: Final = len(Kind)
@@ -174,30 +174,30 @@ class SharedCounts:
 
     def take(self, kind: Kind, limit: int) -> bool:
         """Count one more in our slot, unless that makes more than `limit` over all slots."""
-        place = kind.place
-        own = self._base + place
+        index = kind.index
+        own = self._base + index
         self._words[own] += 1
-        if sum(self._words[place::_KINDS]) <= limit:
+        if sum(self._words[index::_KINDS]) <= limit:
             return True
         self._words[own] -= 1
         return False
 
     def give_back(self, kind: Kind) -> None:
         """Count one less in our slot."""
-        self._words[self._base + kind.place] -= 1
+        self._words[self._base + kind.index] -= 1
 
     def own(self, kind: Kind) -> int:
         """The count of our slot."""
-        return self._words[self._base + kind.place]
+        return self._words[self._base + kind.index]
 
     def total(self, kind: Kind) -> int:
         """The count over all slots."""
-        return sum(self._words[kind.place :: _KINDS])
+        return sum(self._words[kind.index :: _KINDS])
 
     def clear(self) -> None:
         """Set the counts of our slot to zero."""
         for kind in Kind:
-            self._words[self._base + kind.place] = 0
+            self._words[self._base + kind.index] = 0
 
     def close(self) -> None:
         """Let go of the file; the slot keeps its counts."""
@@ -240,7 +240,7 @@ class AdmissionControl:
 
     def limit(self, kind: Kind) -> int:
         """The maximum number of permits in use over all processes."""
-        return self._limits[kind.place]
+        return self._limits[kind.index]
 
     def in_use(self, kind: Kind) -> int:
         """The number of permits in use over all processes."""
@@ -252,34 +252,34 @@ class AdmissionControl:
 
     def refused(self, kind: Kind) -> int:
         """The number of permits that this process has refused."""
-        return self._refused[kind.place]
+        return self._refused[kind.index]
 
     def acquire(self, kind: Kind) -> Permit:
         """Grant a permit. Raises Overloaded when the limit is reached."""
-        if not self._counts.take(kind, self._limits[kind.place]):
+        if not self._counts.take(kind, self._limits[kind.index]):
             raise self._refusal(kind)
         return Permit(self, kind, self._clock() if kind is Kind.INITIAL else 0.0)
 
     def take(self, kind: Kind) -> bool:
         """Count one more permit unless the limit is reached; False if it is. Called by `Permit`."""
-        return self._counts.take(kind, self._limits[kind.place])
+        return self._counts.take(kind, self._limits[kind.index])
 
     def give_back(self, kind: Kind, since: float) -> None:
         """Count one permit less. Called by `Permit`; `since` is when an *initial* one was granted."""
         self._counts.give_back(kind)
         if kind is Kind.INITIAL and self._clock() - since < WORK_FROM_S:
             return
-        queue = self._queues[kind.place]
+        queue = self._queues[kind.index]
         queue.completions += 1
         if queue.completions >= COUNTED_AT_ONCE:
             queue.count_completions(self._clock())
 
     def _refusal(self, kind: Kind) -> Overloaded:
-        place = kind.place
-        self._refused[place] += 1
+        index = kind.index
+        self._refused[index] += 1
         return Overloaded(
-            f"Concurrent {kind.value} request limit exceeded (limit: {self._limits[place]}), please retry",
-            retry_after_s=self._queues[place].take_place(self._clock()),
+            f"Concurrent {kind.value} request limit exceeded (limit: {self._limits[index]}), please retry",
+            retry_after_s=self._queues[index].take_place(self._clock()),
             known=True,
         )
 

@@ -98,10 +98,10 @@ def service_status_of(status: StatusTable, *, is_following: bool = True) -> Serv
     level = level_of(status, is_following=is_following)
     if level is Level.READ_ONLY and not is_met(status, Condition.LOCK_ACQUIRED):
         return ServiceStatus.WAITING
-    return _WORDS[level]
+    return _STATUSES[level]
 
 
-_WORDS: Final = {
+_STATUSES: Final = {
     Level.STARTING: ServiceStatus.STARTING,
     Level.READ_ONLY: ServiceStatus.STARTING,
     Level.ACTIVE: ServiceStatus.ACTIVE,

@@ -37,7 +37,7 @@ from pgshapes.http_api.sse import EventStreams
 from pgshapes.model.shape import RawShape
 from pgshapes.shape_log.store import LogReader
 
-_STATES: Final = {
+_HEALTH: Final = {
     ServiceStatus.ACTIVE: (200, b'{"status":"active"}'),
     ServiceStatus.WAITING: (202, b'{"status":"waiting"}'),
     ServiceStatus.STARTING: (202, b'{"status":"starting"}'),
@@ -46,7 +46,7 @@ _STATES: Final = {
 
 def health_response(service_status: ServiceStatus) -> Response:
     """The response of `/v1/health`, for load balancers."""
-    status, body = _STATES[service_status]
+    status, body = _HEALTH[service_status]
     return Response(status, health_headers(), body)
 
 
@@ -165,7 +165,7 @@ class ShapeApp:
     async def _shape(self, exchange: Exchange) -> None:
         exchange.methods = headers.SHAPE_METHODS
         if exchange.method == "OPTIONS":
-            asked_for = exchange.given.get(b"access-control-request-headers", [])
+            asked_for = exchange.request_headers.get(b"access-control-request-headers", [])
             await exchange.answer(Response(204, headers.preflight_headers(asked_for)))
             return
         query = self.queries.parse(exchange.query)

@@ -46,7 +46,7 @@ class TailWaits:
         """Return when the tail differs from `seen`, at the time limit, or when the process stops."""
         if self._stopping.is_set():
             return Wake.STOPPING
-        self._enter()
+        self._start_hold()
         try:
             return await self._watches.wait(handle, lambda: self._watch(handle, seen), timeout_s)
         except TimeoutError:
@@ -56,19 +56,19 @@ class TailWaits:
                 return Wake.STOPPING
             raise
         finally:
-            self._leave()
+            self._end_hold()
 
     async def _watch(self, handle: str, seen: Tail | None) -> Wake:
         if self._shapes.tail(handle) == seen:
             await self._shapes.tail_changed(handle)
         return Wake.CHANGED
 
-    def _enter(self) -> None:
+    def _start_hold(self) -> None:
         self._held += 1
         if self._stop_task is None:
             self._stop_task = asyncio.create_task(self._watch_stopping())
 
-    def _leave(self) -> None:
+    def _end_hold(self) -> None:
         self._held -= 1
         if self._held == 0 and self._stop_task is not None:
             self._stop_task.cancel()

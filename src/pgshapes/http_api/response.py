@@ -47,13 +47,14 @@ class Exchange:
     __slots__ = (
         "_has_body",
         "_send",
-        "given",
         "has_begun",
         "is_cacheable",
         "method",
         "methods",
         "query",
         "receive",
+        "request_headers",
+        "request_headers",
         "request_id",
         "scope",
     )
@@ -63,11 +64,11 @@ class Exchange:
         self.scope = scope
         self._send = send
         self._has_body = method != "HEAD"
-        self.given: dict[bytes, list[bytes]] = {}
+        self.request_headers: dict[bytes, list[bytes]] = {}
         """The values of the request headers in `READ_HEADERS`, in order."""
         for name, value in scope["headers"]:
             if name in READ_HEADERS:
-                self.given.setdefault(name, []).append(value)
+                self.request_headers.setdefault(name, []).append(value)
         self.receive = receive
         self.method = method if self._has_body else "GET"
         self.is_cacheable = is_shared and self.method in ("GET", "OPTIONS")
@@ -101,7 +102,7 @@ class Exchange:
 
     async def begin(self, status: int, own: Headers) -> None:
         """Send the status and the headers: `own` and those that depend on the request."""
-        origins = self.given.get(b"origin")
+        origins = self.request_headers.get(b"origin")
         pairs = own + headers.per_request(self.request_id, origins[0] if origins else None, self.methods)
         self.has_begun = True
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
@@ -112,7 +113,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": shown, "more_body": not is_last})
 
     def _choose_request_id(self) -> bytes:
-        for given in self.given.get(b"x-request-id", ()):
+        for given in self.request_headers.get(b"x-request-id", ()):
             if MIN_REQUEST_ID <= len(given) <= MAX_REQUEST_ID:
                 return given
         return f"{_PREFIX}-{next(_NUMBERS):08x}".encode()

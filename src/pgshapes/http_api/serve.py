@@ -76,7 +76,7 @@ class ServeShape:
             request,
             shape,
             identity.handle,
-            [value.decode("latin-1") for value in exchange.given.get(b"if-none-match", ())],
+            [value.decode("latin-1") for value in exchange.request_headers.get(b"if-none-match", ())],
             exchange.is_cacheable,
         )
         if subset is not None:

@@ -32,24 +32,24 @@ class LoopTurns:
     def start(self) -> None:
         """Start the timer in the running event loop."""
         loop = asyncio.get_running_loop()
-        self._arm(loop, loop.time())
+        self._start_timer(loop, loop.time())
 
     def stop(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+    def _start_timer(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         due, used_s = now + self._interval_s, time.thread_time()
-        self._timer = loop.call_later(self._interval_s, self._look, loop, due, used_s)
+        self._timer = loop.call_later(self._interval_s, self._measure, loop, due, used_s)
 
-    def _look(self, loop: asyncio.AbstractEventLoop, due: float, used_s: float) -> None:
+    def _measure(self, loop: asyncio.AbstractEventLoop, due: float, used_s: float) -> None:
         now = loop.time()
         late_s = max(0.0, now - due)
         self.late_s.observe(late_s)
         self.busy_s.observe(min(late_s, time.thread_time() - used_s))
         self.longest_s = max(self.longest_s, late_s)
-        self._arm(loop, now)
+        self._start_timer(loop, now)
 
 
 def loop_families(turns: LoopTurns) -> list[Family]:
