@@ -89,24 +89,24 @@ def parse_size_bytes(text: str) -> int:
     return _scale(text, _BYTES_PER_UNIT, "must be a size such as 10485760, 10MiB or 1GB")
 
 
-def _scale(text: str, units: Mapping[str, int], complaint: str) -> int:
+def _scale(text: str, units: Mapping[str, int], message: str) -> int:
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip())
     if found is None or found[2] not in units:
-        raise ValueError(complaint)
+        raise ValueError(message)
     return int(float(found[1]) * units[found[2]]) if "." in found[1] else int(found[1]) * units[found[2]]
 
 
 def parse_concurrency_limits(text: str) -> ConcurrencyLimits:
     """Both limits, from a JSON object with exactly the keys `initial` and `existing`."""
-    complaint = f"must be JSON with both keys, such as {ConcurrencyLimits().as_json()}"
+    message = f"must be JSON with both keys, such as {ConcurrencyLimits().as_json()}"
     try:
         limits = json.loads(text)
     except ValueError:
-        raise ValueError(complaint) from None
+        raise ValueError(message) from None
     if not isinstance(limits, dict) or set(limits) != {"initial", "existing"}:
-        raise ValueError(complaint)
+        raise ValueError(message)
     if not all(type(limit) is int and limit > 0 for limit in limits.values()):
-        raise ValueError(complaint)
+        raise ValueError(message)
     return ConcurrencyLimits(**limits)
 
 

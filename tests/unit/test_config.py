@@ -1,4 +1,4 @@
-"""Settings: where they come from, what is refused and with which words, what is never shown."""
+"""Settings: their sources, the values and messages of errors, and that secrets are masked."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ ESSENTIAL: list[tuple[str, str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("variable", "text", "name", "value"), ESSENTIAL)
-def test_a_deployment_keeps_its_environment(variable: str, text: str, name: str, value: Any) -> None:
+def test_the_variables_of_electric_are_used(variable: str, text: str, name: str, value: Any) -> None:
     assert getattr(load(**{variable: text}), name) == value
 
 
 @pytest.mark.parametrize(("variable", "text", "name", "value"), ESSENTIAL)
-def test_our_own_name_wins(variable: str, text: str, name: str, value: Any) -> None:
+def test_pgshapes_variables_take_precedence(variable: str, text: str, name: str, value: Any) -> None:
     other = {"database_url": "postgres://other@b/c", "pooled_database_url": "postgres://other@b/c"}
     assert getattr(load(**{variable: other.get(name, "0"), f"PGSHAPES_{name.upper()}": text}), name) == value
 
@@ -95,14 +95,14 @@ def test_secret_and_insecure() -> None:
     assert "keep one" in complaint({**ENOUGH, "PGSHAPES_SECRET": "s"})
 
 
-def test_flags_win_over_the_environment() -> None:
+def test_options_take_precedence_over_variables() -> None:
     loaded = Settings.load(
         {**ENOUGH, "PGSHAPES_PORT": "1"}, {"port": "2", "host": None, "workers": "0", "allow_delete": True}
     )
     assert (loaded.port, loaded.host, loaded.workers, loaded.allow_delete) == (2, "0.0.0.0", 0, True)
 
 
-def test_an_empty_variable_is_absent() -> None:
+def test_an_empty_variable_counts_as_not_set() -> None:
     assert load(PGSHAPES_PORT="", ELECTRIC_PORT="4000").port == 4000
 
 
@@ -130,7 +130,7 @@ def test_an_empty_variable_is_absent() -> None:
         ("DATABASE_URL", "postgresql://me:p@[db/app", "postgresql://"),
     ],
 )
-def test_what_is_refused(variable: str, text: str, words: str) -> None:
+def test_invalid_values(variable: str, text: str, words: str) -> None:
     message = complaint({**ENOUGH, variable: text})
     assert message.startswith(variable)
     assert words in message
@@ -140,11 +140,11 @@ def test_no_database() -> None:
     assert "DATABASE_URL" in complaint({"ELECTRIC_INSECURE": "true"})
 
 
-def test_a_complaint_about_a_flag_names_the_flag() -> None:
+def test_an_error_about_an_option_names_the_option() -> None:
     assert complaint(ENOUGH, {"port": "x"}).startswith("--port ")
 
 
-def test_a_url_in_a_complaint_is_not_repeated() -> None:
+def test_an_error_does_not_repeat_the_url() -> None:
     assert "hush" not in complaint({**ENOUGH, "DATABASE_URL": "mysql://me:hush@db/app"})
 
 

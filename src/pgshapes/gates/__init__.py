@@ -1,1 +1,1 @@
-"""What a request must pass before it is looked at: readiness and admission."""
+"""Readiness and admission control: the checks that a request must pass first."""
