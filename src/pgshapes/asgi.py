@@ -1,7 +1,7 @@
 """The application to mount in a server or a framework: `create_app`.
 
-The owner and the callers run in the event loop of the process that opens the application's lifespan, so only
-one process per database may open it. A second one fails to start.
+Owner and callers run in the event loop of the process that opens the application's lifespan, so exactly one
+process per database may do so; a second one fails to start with an error that says why.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def create_app(settings: Settings, *, authorize: Authorize | None = None) -> App
 
     `authorize` decides on each request to `/v1/shape`, instead of the secret: it is awaited with the ASGI
     scope and the requested definition (None for a DELETE by handle alone) and returns whether the request may
-    be answered; otherwise it gets 403. What it decides may depend on the client, so answers then are
-    `no-cache`: caches have to ask again each time.
+    be answered; otherwise it gets 403. The decision may depend on the client, so responses then are
+    `no-cache`: caches must revalidate each time.
     """
     return single_process_application(
         replace(settings, workers=0), authorize=authorize, on_failure=_log_failure
