@@ -124,7 +124,7 @@ class ShapeCreator:
         What was announced may be older than the catalogue, and then the snapshot has it; or younger, and then
         nothing of it would ever fit this shape.
         """
-        if not self._parts.router.is_doubtful(handle):
+        if not self._parts.router.awaits_layout(handle):
             return
         self._parts.inspector.clean(relation.oid)
         await self._relation(relation.oid, relation.generation)

@@ -68,7 +68,7 @@ class RelationShapes:
         else:
             self._index.remove(shape)
 
-    def is_doubtful(self, handle: str) -> bool:
+    def awaits_layout(self, handle: str) -> bool:
         """Whether a member, or rows that may be for it, wait for a layout that was not announced."""
         return handle in self._waiting or _LEFT_BEHIND in self._orders.values()
 

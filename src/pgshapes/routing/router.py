@@ -88,10 +88,10 @@ class Router:
         """Transactions committed at or before this LSN are the snapshot's business, not the log's."""
         return self._shapes[handle].skip_until
 
-    def is_doubtful(self, handle: str) -> bool:
+    def awaits_layout(self, handle: str) -> bool:
         """Whether rows of the shape's table were announced in a layout that does not fit the shape."""
         shape = self._shapes.get(handle)
-        return shape is not None and self._relations[shape.definition.table_oid].is_doubtful(handle)
+        return shape is not None and self._relations[shape.definition.table_oid].awaits_layout(handle)
 
     def relation(self, relation_oid: int) -> Relation | None:
         """A root relation as its shapes are bound to it."""

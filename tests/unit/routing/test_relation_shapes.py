@@ -200,13 +200,13 @@ def test_a_shape_whose_table_was_announced_otherwise_is_in_doubt_until_it_is_ann
     creates the shape has to look."""
     router.announce(announcement(relation(*WIDER)))
     live(router, "narrow", columns=("id",))
-    assert router.is_doubtful("narrow")
+    assert router.awaits_layout("narrow")
     router.announce(announcement(ITEMS))
-    assert not router.is_doubtful("narrow")
+    assert not router.awaits_layout("narrow")
 
 
 def test_a_shape_of_the_announced_layout_is_not_in_doubt(router: Router) -> None:
     router.announce(announcement(ITEMS))
     live(router, "all")
-    assert not router.is_doubtful("all")
-    assert not router.is_doubtful("unknown")
+    assert not router.awaits_layout("all")
+    assert not router.awaits_layout("unknown")
