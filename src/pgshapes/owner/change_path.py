@@ -201,7 +201,7 @@ class ChangePath:
             return
 
     def _announce(self, message: RelationMessage) -> None:
-        for oid in {message.oid, *self._router.tables_fed_by(message.oid)}:
+        for oid in {message.oid, *self._router.target_tables(message.oid)}:
             self._known.forget(oid)
         if self._router.has_partitioned():
             # Nobody tells when a table becomes a partition, or ceases to be one, but it is announced anew.
@@ -212,7 +212,7 @@ class ChangePath:
     def _bind(self, message: RelationMessage) -> None:
         self._cleaner.end(self._router.announce(message), "the table's columns changed")
         if message.replica_identity != _FULL:
-            for oid in self._router.tables_fed_by(message.oid):
+            for oid in self._router.target_tables(message.oid):
                 self._on_identity_lost(oid)
 
     async def _find_ancestors(self, message: RelationMessage) -> None:
@@ -231,7 +231,7 @@ class ChangePath:
         if not self._router.has_relation(oid):
             return
         _log.error("a change came without its old row", error=lost.message)
-        for table in self._router.tables_fed_by(oid):
+        for table in self._router.target_tables(oid):
             self._on_identity_lost(table)
         self._cleaner.end(self._router.end_relation(oid), "REPLICA IDENTITY of the table is not FULL")
 

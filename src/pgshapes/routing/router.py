@@ -66,17 +66,17 @@ class Router:
 
     def has_relation(self, wire_oid: int) -> bool:
         """Whether any shape depends on rows of this relation, a leaf included."""
-        return bool(self._fed_by(wire_oid))
+        return bool(self._targets_of(wire_oid))
 
     def has_partitioned(self) -> bool:
         """Whether any shape is on a partitioned table, so that any relation may be a leaf of it."""
         return any(members.relation.kind == "p" for members in self._relations.values())
 
-    def tables_fed_by(self, wire_oid: int) -> tuple[int, ...]:
+    def target_tables(self, wire_oid: int) -> tuple[int, ...]:
         """The tables with shapes that rows of this relation belong to: itself, and what it is a leaf of."""
-        return tuple(members.relation.oid for members in self._fed_by(wire_oid))
+        return tuple(members.relation.oid for members in self._targets_of(wire_oid))
 
-    def _fed_by(self, wire_oid: int) -> tuple[RelationShapes, ...]:
+    def _targets_of(self, wire_oid: int) -> tuple[RelationShapes, ...]:
         targets = self._targets.get(wire_oid)
         if targets is None:
             tables = (wire_oid, *self._roots.get(wire_oid, ()))
@@ -206,7 +206,7 @@ class Router:
         """
         self._announced[message.oid] = message
         ended: list[str] = []
-        for members in self._fed_by(message.oid):
+        for members in self._targets_of(message.oid):
             is_leaf = message.oid != members.relation.oid
             ended += self._end(members.ended_by(message, is_leaf=is_leaf))
             members.bind(message, is_leaf=is_leaf)
@@ -226,7 +226,7 @@ class Router:
 
     def end_relation(self, wire_oid: int) -> list[str]:
         """End every shape that depends on rows of a relation; returns their handles."""
-        return self._end([handle for oid in self.tables_fed_by(wire_oid) for handle in self.handles_of(oid)])
+        return self._end([handle for oid in self.target_tables(wire_oid) for handle in self.handles_of(oid)])
 
     def _end(self, handles: Iterable[str]) -> list[str]:
         ended = list(handles)
@@ -256,7 +256,7 @@ class Router:
         collected: Collected = {}
         origin = Origin(fragment.commit_lsn, fragment.xid)
         for change in changes:
-            for members in self._fed_by(change.relation_oid):
+            for members in self._targets_of(change.relation_oid):
                 if change.operation is Operation.TRUNCATE:
                     ended = self._truncate(members, fragment)
                     routed.ended.extend(ended)

@@ -165,7 +165,7 @@ def test_leaves_of_different_order_stand_side_by_side(router: Router) -> None:
 def test_a_leaf_that_is_a_table_of_its_own_feeds_both(router: Router) -> None:
     live(router, "root", ROOT, leaves=[LEAF.oid])
     live(router, "leaf", LEAF)
-    assert router.tables_fed_by(LEAF.oid) == (LEAF.oid, ROOT.oid)
+    assert router.target_tables(LEAF.oid) == (LEAF.oid, ROOT.oid)
     routed = router.route(transaction(100, inserted(0, "5", "1", "a", oid=LEAF.oid)))
     assert handles(routed) == {"root", "leaf"}
 
