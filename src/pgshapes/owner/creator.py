@@ -141,7 +141,7 @@ class ShapeCreator:
         self.memberships[handle] = {
             each.oid: await self._publish_table(shape, each, progress) for each in relations
         }
-        parts.router.adopt_leaves(relation.oid, await self._leaves(relation))
+        parts.router.add_leaves(relation.oid, await self._leaves(relation))
         await self._confirm(handle, relation)
         async with self.slots.slot(relation.oid):
             await self._start_snapshot(handle, shape, relation)

@@ -149,7 +149,7 @@ class Router:
             members = self._relations[relation.oid] = RelationShapes(relation)
             self._targets.clear()
             self._recall(relation.oid, members)
-        self.adopt_leaves(relation.oid, leaves)
+        self.add_leaves(relation.oid, leaves)
         shape = members.add(handle, relation, definition, clause)
         self._shapes[handle] = shape
         return shape
@@ -160,7 +160,7 @@ class Router:
         if message is not None:
             members.recall(message)
 
-    def adopt_leaves(self, root_oid: int, leaves: Iterable[int]) -> None:
+    def add_leaves(self, root_oid: int, leaves: Iterable[int]) -> None:
         """Route the changes of partition leaves to their root's shapes, too."""
         for leaf in leaves:
             roots = self._roots.setdefault(leaf, set())
@@ -178,7 +178,7 @@ class Router:
             handle for root in self._roots.get(wire_oid, set()) - above for handle in self.handles_of(root)
         ]
         for root in above.intersection(self._relations):
-            self.adopt_leaves(root, [wire_oid])
+            self.add_leaves(root, [wire_oid])
         return self._end(ended)
 
     def leaves_of(self, root_oid: int) -> set[int]:
