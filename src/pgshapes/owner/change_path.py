@@ -223,7 +223,7 @@ class ChangePath:
             except PgShapesError as error:
                 _log.warning("the catalogue does not answer; changes wait", error=error.message)
                 await asyncio.sleep(_LOOK_UP_RETRY_S)
-        self._cleaner.end(self._router.place_leaf(message.oid, ancestors), "a partition was detached")
+        self._cleaner.end(self._router.set_ancestors(message.oid, ancestors), "a partition was detached")
         self._bind(message)
 
     def _lose_identity(self, lost: ReplicaIdentityNotFull) -> None:

@@ -169,7 +169,7 @@ class Router:
                 self._targets.pop(leaf, None)
                 self._recall(leaf, self._relations[root_oid])
 
-    def place_leaf(self, wire_oid: int, ancestors: Iterable[int]) -> list[str]:
+    def set_ancestors(self, wire_oid: int, ancestors: Iterable[int]) -> list[str]:
         """A relation is a leaf of these tables from here on, and of no other; returns the handles that this
         has ended.
         """

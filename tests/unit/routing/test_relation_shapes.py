@@ -149,7 +149,7 @@ def test_a_leaf_announced_before_it_was_known_is_read_rightly(router: Router, is
     router.announce(announcement(LEAF))
     live(router, "h", ROOT, leaves=[] if is_placed else [LEAF.oid])
     if is_placed:
-        assert router.place_leaf(LEAF.oid, [ROOT.oid]) == []
+        assert router.set_ancestors(LEAF.oid, [ROOT.oid]) == []
     routed = router.route(transaction(100, inserted(0, "5", "1", "a", oid=LEAF.oid)))
     assert told(routed) == [("insert", "1", True)]
 
@@ -172,7 +172,7 @@ def test_a_leaf_that_is_a_table_of_its_own_feeds_both(router: Router) -> None:
 
 def test_a_leaf_that_was_detached_ends_the_shapes_of_its_former_root(router: Router) -> None:
     live(router, "h", ROOT, leaves=[LEAF.oid])
-    assert router.place_leaf(LEAF.oid, []) == ["h"]
+    assert router.set_ancestors(LEAF.oid, []) == ["h"]
     assert not router.has_relation(LEAF.oid)
 
 
