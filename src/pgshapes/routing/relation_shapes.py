@@ -93,7 +93,7 @@ class RelationShapes:
                 self._enter(shape)
         self._note_order(message)
 
-    def recall(self, message: RelationMessage) -> None:
+    def bind_previous(self, message: RelationMessage) -> None:
         """Follow what was announced before there were members. What the catalogue has left behind since is
         not read: it was written before, and the members' snapshots see it.
         """

@@ -148,17 +148,17 @@ class Router:
         if members is None:
             members = self._relations[relation.oid] = RelationShapes(relation)
             self._targets.clear()
-            self._recall(relation.oid, members)
+            self._bind_previous(relation.oid, members)
         self.add_leaves(relation.oid, leaves)
         shape = members.add(handle, relation, definition, clause)
         self._shapes[handle] = shape
         return shape
 
-    def _recall(self, wire_oid: int, members: RelationShapes) -> None:
+    def _bind_previous(self, wire_oid: int, members: RelationShapes) -> None:
         """Rows come as they were announced, also for shapes that were not there then."""
         message = self._announced.get(wire_oid)
         if message is not None:
-            members.recall(message)
+            members.bind_previous(message)
 
     def add_leaves(self, root_oid: int, leaves: Iterable[int]) -> None:
         """Route the changes of partition leaves to their root's shapes, too."""
@@ -167,7 +167,7 @@ class Router:
             if root_oid not in roots:
                 roots.add(root_oid)
                 self._targets.pop(leaf, None)
-                self._recall(leaf, self._relations[root_oid])
+                self._bind_previous(leaf, self._relations[root_oid])
 
     def set_ancestors(self, wire_oid: int, ancestors: Iterable[int]) -> list[str]:
         """A relation is a leaf of these tables from here on, and of no other; returns the handles that this
