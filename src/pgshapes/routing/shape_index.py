@@ -19,7 +19,7 @@ from pgshapes.where.types.registry import type_io
 
 ShapeId = TypeVar("ShapeId", bound=Hashable)
 
-_NOBODY: Final[AbstractSet[Any]] = frozenset()
+_NO_SHAPES: Final[AbstractSet[Any]] = frozenset()
 
 
 class _Group(Generic[ShapeId]):
@@ -54,13 +54,13 @@ class _Groups(Generic[ShapeId]):
 
 
 class _Bucket(Generic[ShapeId]):
-    """Shapes under one key: those that match by it, and those whose clause must still be asked."""
+    """Shapes under one key: those that match by it, and those whose clause must still be conditional."""
 
-    __slots__ = ("asked", "matching")
+    __slots__ = ("conditional", "matching")
 
     def __init__(self) -> None:
         self.matching: set[ShapeId] = set()
-        self.asked: _Groups[ShapeId] | None = None
+        self.conditional: _Groups[ShapeId] | None = None
 
 
 class _Lookup(Generic[ShapeId]):
@@ -78,18 +78,18 @@ class _Lookup(Generic[ShapeId]):
             if term.is_complete:
                 bucket.matching.add(shape_id)
             else:
-                bucket.asked = bucket.asked or _Groups()
-                bucket.asked.add(shape_id, predicate)
+                bucket.conditional = bucket.conditional or _Groups()
+                bucket.conditional.add(shape_id, predicate)
 
     def remove(self, shape_id: ShapeId, term: IndexTerm, predicate: Predicate) -> None:
         for key in _bucket_keys(term):
             bucket = self.buckets[key]
             if term.is_complete:
                 bucket.matching.discard(shape_id)
-            elif bucket.asked is not None:
-                bucket.asked.remove(shape_id, predicate)
-                bucket.asked = bucket.asked if bucket.asked.by_sql else None
-            if not bucket.matching and bucket.asked is None:
+            elif bucket.conditional is not None:
+                bucket.conditional.remove(shape_id, predicate)
+                bucket.conditional = bucket.conditional if bucket.conditional.by_sql else None
+            if not bucket.matching and bucket.conditional is None:
                 del self.buckets[key]
 
 
@@ -149,16 +149,16 @@ class ShapeIndex(Generic[ShapeId]):
                 if bucket is not None:
                     if bucket.matching:
                         found.append(bucket.matching)
-                    if bucket.asked is not None:
-                        found += _ask(bucket.asked, row)
+                    if bucket.conditional is not None:
+                        found += _evaluate(bucket.conditional, row)
         if self._residual.by_sql:
-            found += _ask(self._residual, row)
+            found += _evaluate(self._residual, row)
         if len(found) > 1:
             return found[0].union(*found[1:])  # type: ignore[attr-defined,no-any-return]
-        return found[0] if found else _NOBODY
+        return found[0] if found else _NO_SHAPES
 
 
-def _ask(groups: _Groups[ShapeId], row: Row) -> list[set[ShapeId]]:
+def _evaluate(groups: _Groups[ShapeId], row: Row) -> list[set[ShapeId]]:
     return [group.shapes for group in groups.by_sql.values() if group.matches(row)]
 
 
