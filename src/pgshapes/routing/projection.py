@@ -80,7 +80,7 @@ class Projection:
 
     def delete(self, origin: Origin, op: int, old: Row) -> tuple[RenderedMessage, ...]:
         """A row that went, or left the shape."""
-        return (self._message(origin, op, "delete", self._key_of(old), self._gone(old)),)
+        return (self._message(origin, op, "delete", self._key_of(old), self._deleted_value(old)),)
 
     def update(self, origin: Origin, op: int, old: Row, new: Row) -> tuple[RenderedMessage, ...]:
         """A row that changed within the shape; nothing when no selected column did."""
@@ -105,11 +105,11 @@ class Projection:
 
     def _key_change(self, origin: Origin, op: int, old: Row, new: Row) -> tuple[RenderedMessage, ...]:
         old_key, new_key = self._key_of(old), self._key_of(new)
-        gone = b',"key_change_to":' + new_key
-        come = b',"key_change_from":' + old_key
+        changed_to = b',"key_change_to":' + new_key
+        changed_from = b',"key_change_from":' + old_key
         return (
-            self._message(origin, op, "delete", old_key, self._gone(old), extra=gone),
-            self._message(origin, op + 1, "insert", new_key, self._all(new), extra=come),
+            self._message(origin, op, "delete", old_key, self._deleted_value(old), extra=changed_to),
+            self._message(origin, op + 1, "insert", new_key, self._all(new), extra=changed_from),
         )
 
     def _message(
@@ -146,7 +146,7 @@ class Projection:
     def _all(self, row: Row) -> bytes:
         return orjson.dumps(dict(zip(self.columns, self._pick_selected(row), strict=True)))
 
-    def _gone(self, row: Row) -> bytes:
+    def _deleted_value(self, row: Row) -> bytes:
         if self._is_full:
             return self._all(row)
         return orjson.dumps(dict(zip(self._key_names, self._pick_key_values(row), strict=True)))
