@@ -12,7 +12,7 @@ from typing import Protocol
 from pgshapes.model.relation import Column, Relation
 
 
-class LaidOut(Protocol):
+class LayoutColumn(Protocol):
     """A column, as far as rows depend on it."""
 
     @property
@@ -35,10 +35,10 @@ class Layout(Protocol):
     def name(self) -> str: ...
 
     @property
-    def columns(self) -> Sequence[LaidOut]: ...
+    def columns(self) -> Sequence[LayoutColumn]: ...
 
 
-def _typed(column: LaidOut) -> tuple[str, int, int]:
+def _typed(column: LayoutColumn) -> tuple[str, int, int]:
     return column.name, column.type_oid, column.typmod
 
 
