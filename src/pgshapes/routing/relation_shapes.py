@@ -29,7 +29,7 @@ from pgshapes.where.clause import Clause
 Collected = dict[RoutedShape, list[RenderedMessage]]
 Render = Callable[[Projection], tuple[RenderedMessage, ...]]
 
-_LEFT_BEHIND: Final[tuple[int, ...]] = (-1,)
+_OBSOLETE_ORDER: Final[tuple[int, ...]] = (-1,)
 """The order of rows that nobody can read."""
 
 
@@ -70,7 +70,7 @@ class RelationShapes:
 
     def awaits_layout(self, handle: str) -> bool:
         """Whether a member, or rows that may be for it, wait for a layout that was not announced."""
-        return handle in self._waiting or _LEFT_BEHIND in self._orders.values()
+        return handle in self._waiting or _OBSOLETE_ORDER in self._orders.values()
 
     def ended_by(self, layout: Layout, *, is_leaf: bool = False) -> list[str]:
         """The handles of the shapes that a layout of the table, or of a partition of it, ends."""
@@ -100,7 +100,7 @@ class RelationShapes:
         if has_same_columns(self.relation, message):
             self._note_order(message)
         else:
-            self._orders[message.oid] = _LEFT_BEHIND
+            self._orders[message.oid] = _OBSOLETE_ORDER
 
     def _note_order(self, message: RelationMessage) -> None:
         order = row_order(self.relation, [column.name for column in message.columns])
@@ -127,7 +127,7 @@ class RelationShapes:
         order = self._orders.get(change.relation_oid)
         old, new = change.old, change.new
         if order is not None:
-            if order is _LEFT_BEHIND:
+            if order is _OBSOLETE_ORDER:
                 return
             old, new = _reorder(old, order), _reorder(new, order)
         if change.operation is Operation.INSERT:
