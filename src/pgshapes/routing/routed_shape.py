@@ -32,7 +32,7 @@ class Phase(Enum):
     LIVE = "live"
 
 
-class Verdict(Enum):
+class Decision(Enum):
     """What is done with a transaction's messages for one shape."""
 
     SKIP = "skip"
@@ -67,7 +67,7 @@ class RoutedShape:
     visibility: SnapshotVisibility | None = None
     buffer: list[BufferedTransaction] = field(default_factory=list)
     buffered_bytes: int = 0
-    held: RenderedMessage | None = None
+    last_message: RenderedMessage | None = None
     """The latest message of a transaction that is not complete: only its end tells whether it is the last."""
 
     @property
@@ -76,20 +76,22 @@ class RoutedShape:
         of_clause = self.clause.columns if self.clause else frozenset[str]()
         return of_clause.union(self.definition.columns, self.definition.key_columns)
 
-    def judge(self, xid: int, commit_lsn: Lsn) -> Verdict:
+    def decide(self, xid: int, commit_lsn: Lsn) -> Decision:
         """Whether a transaction concerns this shape. Moves the shape from filtering to live on its way."""
         if commit_lsn <= self.skip_until:
-            return Verdict.SKIP
+            return Decision.SKIP
         if self.phase is Phase.LIVE:
-            return Verdict.APPLY
+            return Decision.APPLY
         if self.visibility is None:
-            return Verdict.BUFFER
+            return Decision.BUFFER
         if commit_lsn > self.visibility.insert_lsn:
             self.phase = Phase.LIVE
-            return Verdict.APPLY
-        return Verdict.SKIP if self.visibility.sees_xid(xid) else Verdict.APPLY
+            return Decision.APPLY
+        return Decision.SKIP if self.visibility.sees_xid(xid) else Decision.APPLY
 
-    def keep(self, xid: int, commit_lsn: Lsn, messages: list[RenderedMessage], *, is_complete: bool) -> None:
+    def add_to_buffer(
+        self, xid: int, commit_lsn: Lsn, messages: list[RenderedMessage], *, is_complete: bool
+    ) -> None:
         """Buffer a piece of a transaction."""
         if not self.buffer or self.buffer[-1].commit_lsn != commit_lsn:
             self.buffer.append(BufferedTransaction(xid, commit_lsn, []))

@@ -21,7 +21,7 @@ from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.projection import Origin, RenderedMessage
 from pgshapes.routing.relation_shapes import Collected, RelationShapes
-from pgshapes.routing.routed_shape import RoutedShape, Verdict
+from pgshapes.routing.routed_shape import Decision, RoutedShape
 from pgshapes.routing.wire_relation import published_relation
 from pgshapes.shape_log.store import Entry
 from pgshapes.where.clause import Clause
@@ -241,7 +241,7 @@ class Router:
         buffered, shape.buffer, shape.buffered_bytes = shape.buffer, [], 0
         routed = Routed()
         for one in buffered:
-            if shape.judge(one.xid, one.commit_lsn) is Verdict.APPLY:
+            if shape.decide(one.xid, one.commit_lsn) is Decision.APPLY:
                 self._append(routed, shape, one.messages, is_last=one.is_complete)
         return routed
 
@@ -289,18 +289,18 @@ class Router:
         return [
             handle
             for handle, shape in members.members.items()
-            if shape.judge(fragment.xid, fragment.commit_lsn) is not Verdict.SKIP
+            if shape.decide(fragment.xid, fragment.commit_lsn) is not Decision.SKIP
         ]
 
     def _deliver(
         self, routed: Routed, shape: RoutedShape, fragment: Fragment, messages: list[RenderedMessage]
     ) -> None:
-        verdict = shape.judge(fragment.xid, fragment.commit_lsn)
-        if verdict is Verdict.APPLY:
+        decision = shape.decide(fragment.xid, fragment.commit_lsn)
+        if decision is Decision.APPLY:
             self._append(routed, shape, messages, is_last=fragment.is_last)
-        elif verdict is Verdict.BUFFER:
-            shape.keep(fragment.xid, fragment.commit_lsn, messages, is_complete=fragment.is_last)
-        if not fragment.is_last and verdict is not Verdict.SKIP:
+        elif decision is Decision.BUFFER:
+            shape.add_to_buffer(fragment.xid, fragment.commit_lsn, messages, is_complete=fragment.is_last)
+        if not fragment.is_last and decision is not Decision.SKIP:
             self._open[shape.handle] = shape
 
     def _close_open(self, routed: Routed, fragment: Fragment, collected: Collected) -> None:
@@ -313,12 +313,12 @@ class Router:
     def _append(
         routed: Routed, shape: RoutedShape, messages: Sequence[RenderedMessage], *, is_last: bool
     ) -> None:
-        pending = [shape.held, *messages] if shape.held is not None else list(messages)
+        pending = [shape.last_message, *messages] if shape.last_message is not None else list(messages)
         if not pending:
             return
         final = pending.pop()
         entries = [message.entry() for message in pending]
-        shape.held = None if is_last else final
+        shape.last_message = None if is_last else final
         if is_last:
             entries.append(final.last_entry())
         if entries:
