@@ -1,1 +1,1 @@
-"""From a committed transaction to the log entries of each shape. Pure."""
+"""Routes committed transactions to the log entries of each shape. Pure."""

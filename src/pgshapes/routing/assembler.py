@@ -1,12 +1,12 @@
-"""From pgoutput's messages to pieces of committed transactions. Pure; owned by the replicator's loop.
+"""Assembles pgoutput messages into fragments of committed transactions. Pure; owned by the replicator's loop.
 
 Each change gets its op number here, counted over all changes of the committed transaction, so that a replay
-gives the same offsets. A transaction comes in fragments of bounded size; its last one carries the end of
-the commit record, also when nothing that is published changed, so that the position in the WAL is seen to
-move.
+gives the same offsets. A transaction is split into fragments of bounded size. The last fragment carries the
+end of the commit record, even if the transaction changed no published table, so that the position in the WAL
+advances.
 
-Invariant: fragments and announcements come out in the order of the wire; changes of a relation follow its
-announcement.
+Invariant: fragments and announcements are returned in the order of the stream; changes of a relation follow
+its announcement.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from pgshapes.postgres.pgoutput_messages import (
 
 FRAGMENT_CHANGES: Final = 500
 FRAGMENT_CHARACTERS: Final = 1_000_000
-"""Where a transaction is cut: large enough to cost nothing, small enough to hold a few in memory."""
+"""Where a transaction is split: the cost per fragment is negligible, and a few fit in memory."""
 
 _OP_STEP: Final = 2
-"""Odd numbers are for the second half of a change that is split (`projection`)."""
+"""Odd numbers are for the insert of a change that is written as delete and insert (`projection`)."""
 
 
 class RelationAnnounced(NamedTuple):
-    """Rows of this relation are laid out like this from here on."""
+    """From here on, rows of this relation have the announced columns."""
 
     message: RelationMessage
 
@@ -50,11 +50,11 @@ class RelationAnnounced(NamedTuple):
 Assembled = Fragment | RelationAnnounced
 
 _NOTHING: Final[tuple[Assembled, ...]] = ()
-_OUTSIDE: Final = "a change or commit outside of any transaction"
+_OUTSIDE: Final = "a change or commit outside of a transaction"
 
 
 class TransactionAssembler:
-    """The transaction that is being received, and the relations that were announced on this connection."""
+    """Holds the transaction that is being received, and the relations announced on this connection."""
 
     def __init__(
         self, *, max_changes: int = FRAGMENT_CHANGES, max_characters: int = FRAGMENT_CHARACTERS
@@ -70,15 +70,15 @@ class TransactionAssembler:
 
     @property
     def is_in_transaction(self) -> bool:
-        """Whether a transaction has begun whose end was not seen yet."""
+        """Whether a transaction has begun and its commit has not arrived."""
         return self._begin is not None
 
     def feed(self, message: Message) -> Iterable[Assembled]:
-        """What this message completes; mostly nothing.
+        """The fragments and announcements that this message completes; usually none.
 
-        Raises WireError for a message that cannot stand here, and ReplicaIdentityNotFull for a change
-        without its old row: that change has got its number and is left out, so the caller may go on once
-        the table's shapes are gone.
+        Raises WireError for a message that is not valid at this point, and ReplicaIdentityNotFull for a
+        change without its old row. Such a change consumes its op number and is left out, so that the caller
+        can continue after it has removed the table's shapes.
         """
         match message:
             case Insert():
@@ -109,7 +109,7 @@ class TransactionAssembler:
     def _finish(self, commit: Commit) -> Iterable[Assembled]:
         begin = self._open_transaction()
         if commit.commit_lsn != begin.final_lsn:
-            raise WireError(f"transaction {begin.xid} ends with the commit of another one")
+            raise WireError(f"transaction {begin.xid} ends with the commit of another transaction")
         last = self._cut(is_last=True, end_lsn=commit.end_lsn)
         self._begin = None
         return (last,)
@@ -172,16 +172,16 @@ class TransactionAssembler:
         return self._begin
 
     def _without_old_row(self, oid: int) -> ReplicaIdentityNotFull:
-        """The error to raise; the change keeps its number."""
+        """The error to raise; the change consumes its op number."""
         self._open_transaction()
         self._next_op += _OP_STEP
         relation = self._relations.get(oid)
         if relation is None:
-            raise WireError(f"change of relation {oid}, which was not announced")
+            raise WireError(f"change of relation {oid}, for which no RELATION message was received")
         return ReplicaIdentityNotFull(relation.schema, relation.name, relation_oid=oid)
 
 
 def _row(values: Tuple) -> Row:
     if UNCHANGED in values:
-        raise WireError("a row lacks a value that its old row does not have either")
-    return values  # type: ignore[return-value]  # the check above leaves text and None
+        raise WireError("an unchanged TOAST value is missing in the old row, too")
+    return values  # type: ignore[return-value]  # after the check only text and None are left

@@ -1,8 +1,8 @@
 """Transactions that the stream has delivered and that snapshots may not see yet.
 
-The walsender sends a transaction after its flush; it becomes visible to snapshots later, with a synchronous
-standby much later. A snapshot that belongs to a shape registered after such a delivery must see it, or it is
-thrown away. Pure; owned by the replicator's one loop.
+The walsender sends a transaction after its WAL is flushed. It becomes visible to snapshots later, with a
+synchronous standby much later. The snapshot of a shape that is registered after such a delivery must see the
+transaction; otherwise it is discarded. Pure; owned by the replicator's loop.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pgshapes.model.visibility import SnapshotVisibility
 
 
 class DeliveredTransaction(NamedTuple):
-    """A transaction that has been handed to routing."""
+    """A transaction that has been routed."""
 
     xid: int
     commit_lsn: Lsn
 
 
 class DeliveredTransactions:
-    """Remembers deliveries until a snapshot has seen them."""
+    """Remembers delivered transactions until a snapshot has seen them."""
 
     def __init__(self, remembered: Iterable[DeliveredTransaction] = ()) -> None:
         self._unseen: list[DeliveredTransaction] = sorted(remembered, key=lambda one: one.commit_lsn)
@@ -33,24 +33,23 @@ class DeliveredTransactions:
         return len(self._unseen)
 
     def add(self, xid: int, commit_lsn: Lsn) -> None:
-        """Note a delivery; its first fragment is enough. Repeats, after a reconnect, are not noted again."""
+        """Add a delivered transaction, at its first fragment. Repeats after a reconnect are ignored."""
         if commit_lsn <= self.last_commit_lsn:
             return
         self._unseen.append(DeliveredTransaction(xid, commit_lsn))
         self.last_commit_lsn = commit_lsn
 
     def prune(self, visibility: SnapshotVisibility) -> None:
-        """Forget what a snapshot sees: every later snapshot sees it too."""
+        """Remove what a snapshot sees: every later snapshot sees it, too."""
         self._unseen = [one for one in self._unseen if not visibility.sees_xid(one.xid)]
 
     def missing_from(
         self, visibility: SnapshotVisibility, until: Lsn, before: Iterable[DeliveredTransaction] = ()
     ) -> DeliveredTransaction | None:
-        """A transaction committed at or before `until` that was delivered and that the snapshot does not
-        see.
+        """A delivered transaction, committed at or before `until`, that the snapshot does not see; or None.
 
-        `before` is what was unseen before the snapshot was asked for: since then a younger snapshot may have
-        seen it, and it is forgotten here, while this one does not have it.
+        `before` is what was unseen before the snapshot was taken. A newer snapshot may have seen and
+        pruned it since, although this snapshot does not see it.
         """
         for one in chain(before, self._unseen):
             if one.commit_lsn <= until and not visibility.sees_xid(one.xid):
@@ -58,5 +57,5 @@ class DeliveredTransactions:
         return None
 
     def unseen(self) -> tuple[DeliveredTransaction, ...]:
-        """What is still remembered, to be stored beside the recorded LSN."""
+        """The transactions that no snapshot has seen, to be stored with the recorded LSN."""
         return tuple(self._unseen)

@@ -1,8 +1,7 @@
-"""Up to where the WAL may be acknowledged. Pure; owned by the replicator's one loop.
+"""The LSN up to which the WAL may be acknowledged. Pure; owned by the replicator's loop.
 
-Invariant: an LSN is offered only when everything before it has been appended and nothing before it is held.
-Whether the appended bytes are durable is the caller's business: it takes the boundary first, syncs, then
-records, then acknowledges.
+Invariant: everything before the boundary has been appended, and no hold is before it. The caller makes the
+appended bytes durable: it reads the boundary first, syncs, then records, then acknowledges.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from pgshapes.model.lsn import Lsn
 
 
 class FlushBoundary:
-    """The processed end of the stream, less what is held back."""
+    """The processed end of the stream, limited by holds."""
 
     def __init__(self, start: Lsn) -> None:
         self._processed = start
@@ -20,16 +19,17 @@ class FlushBoundary:
 
     @property
     def processed(self) -> Lsn:
-        """End of the last transaction, or keepalive between transactions, that has been worked off."""
+        """End of the last transaction, or keepalive between transactions, that has been processed."""
         return self._processed
 
     def advance(self, end_lsn: Lsn) -> None:
-        """All up to `end_lsn` has been appended to the logs that it concerns."""
+        """Note that everything up to `end_lsn` has been appended to the logs."""
         self._processed = max(self._processed, end_lsn)
 
     def hold(self) -> int:
-        """Keep everything after the present end from being acknowledged until `release`; returns the hold's
-        number.
+        """Exclude everything after the current end from acknowledgement until `release`.
+
+        Returns the hold's number.
         """
         self._next_hold += 1
         self._holds[self._next_hold] = self._processed
@@ -40,5 +40,5 @@ class FlushBoundary:
         self._holds.pop(hold, None)
 
     def acknowledgeable(self) -> Lsn:
-        """The LSN that may be acknowledged once all that is appended now is durable."""
+        """The LSN that may be acknowledged once everything appended so far is durable."""
         return min(self._holds.values(), default=self._processed)

@@ -1,7 +1,7 @@
-"""How the changes of one relation are written for all shapes with the same columns and replica mode.
+"""Renders the changes of one relation for all shapes with the same columns and replica mode. Pure.
 
-A message is rendered once per projection and shared by every shape that has it. Pure. The rendering is that
-of docs/protocol.md; values are the text that Postgres sent, keys are `model.key`'s.
+A message is rendered once per projection and shared by all its shapes. The format is described in
+docs/protocol.md; values are the text that Postgres sent, keys are those of `model.key`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CLOSE_LAST = b',"last":true}}'
 
 
 class RenderedMessage:
-    """One log message that lacks only its end: whether it is the last of its transaction differs by shape."""
+    """One log message without its end, which says whether it is the last of its transaction for a shape."""
 
     __slots__ = ("_entry", "_last_entry", "_text", "offset")
 
@@ -35,24 +35,24 @@ class RenderedMessage:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that the message keeps in memory."""
+        """Bytes of memory that the message occupies."""
         return len(self._text)
 
     def entry(self) -> Entry:
-        """The log entry, with more of the transaction to follow."""
+        """The log entry when it is not the last of its transaction for a shape."""
         if self._entry is None:
             self._entry = Entry(self.offset, self._text + _CLOSE)
         return self._entry
 
     def last_entry(self) -> Entry:
-        """The log entry as the last of its transaction for a shape."""
+        """The log entry when it is the last of its transaction for a shape."""
         if self._last_entry is None:
             self._last_entry = Entry(self.offset, self._text + _CLOSE_LAST)
         return self._last_entry
 
 
 class Origin(NamedTuple):
-    """What the headers say about where a change comes from."""
+    """The transaction of a change, for the message headers."""
 
     commit_lsn: int
     xid: int
@@ -75,15 +75,15 @@ class Projection:
         self._relation = b',"relation":' + orjson.dumps([relation.schema, relation.name])
 
     def insert(self, origin: Origin, op: int, new: Row) -> tuple[RenderedMessage, ...]:
-        """A row that came, or came into the shape."""
+        """The message for a row that was inserted, or now matches the shape's clause."""
         return (self._message(origin, op, "insert", self._key_of(new), self._all(new)),)
 
     def delete(self, origin: Origin, op: int, old: Row) -> tuple[RenderedMessage, ...]:
-        """A row that went, or left the shape."""
+        """The message for a row that was deleted, or no longer matches the shape's clause."""
         return (self._message(origin, op, "delete", self._key_of(old), self._deleted_value(old)),)
 
     def update(self, origin: Origin, op: int, old: Row, new: Row) -> tuple[RenderedMessage, ...]:
-        """A row that changed within the shape; nothing when no selected column did."""
+        """The messages for a row that matches before and after; none if no selected column changed."""
         if self._pick_key(old) != self._pick_key(new):
             return self._key_change(origin, op, old, new)
         changed = [

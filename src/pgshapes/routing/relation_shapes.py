@@ -1,6 +1,4 @@
-"""The shapes on one table: their index, their shared projections, and the order in which the stream sends
-columns. Pure.
-"""
+"""The shapes on one table: index, shared projections, and the column order of the stream. Pure."""
 
 from __future__ import annotations
 
@@ -30,15 +28,15 @@ Collected = dict[RoutedShape, list[RenderedMessage]]
 Render = Callable[[Projection], tuple[RenderedMessage, ...]]
 
 _OBSOLETE_ORDER: Final[tuple[int, ...]] = (-1,)
-"""The order of rows that nobody can read."""
+"""In place of a column order: rows of this relation are skipped."""
 
 
 class RelationShapes:
-    """Members are added and removed by the router; rows are brought into the order of `relation.columns`,
-    which is that of the stream's latest announcement.
+    """The shapes on one relation; the router adds and removes them.
 
-    A member with columns that the stream has not announced yet waits for them: what comes until then was
-    written before the catalogue had them, so the member's snapshot sees it.
+    Rows are brought into the order of `relation.columns`, the order of the latest announcement. A shape with
+    columns that are not announced yet waits for the announcement: rows that arrive before it were written
+    before the columns existed, so the shape's snapshot sees them.
     """
 
     def __init__(self, relation: Relation) -> None:
@@ -52,16 +50,16 @@ class RelationShapes:
     def add(
         self, handle: str, relation: Relation, definition: ShapeDefinition, clause: Clause | None
     ) -> RoutedShape:
-        """A new member, not yet told from where on it listens."""
+        """Add a shape; the caller sets `skip_until`."""
         own = published_relation(relation)
         projection = Projection(own, definition.columns, definition.key_columns, definition.replica)
         shape = RoutedShape(handle, definition, clause, own, projection, 0)
         self.members[handle] = shape
-        self._enter(shape)
+        self._add_to_index(shape)
         return shape
 
     def remove(self, handle: str) -> None:
-        """Take a member out."""
+        """Remove a shape."""
         shape = self.members.pop(handle)
         if handle in self._waiting:
             self._waiting.discard(handle)
@@ -69,11 +67,11 @@ class RelationShapes:
             self._index.remove(shape)
 
     def awaits_layout(self, handle: str) -> bool:
-        """Whether a member, or rows that may be for it, wait for a layout that was not announced."""
+        """Whether the shape waits for an announcement, or rows of its table are skipped until one."""
         return handle in self._waiting or _OBSOLETE_ORDER in self._orders.values()
 
     def ended_by(self, layout: Layout, *, is_leaf: bool = False) -> list[str]:
-        """The handles of the shapes that a layout of the table, or of a partition of it, ends."""
+        """The handles of the shapes that cannot continue with this layout of the table or of a leaf of it."""
         if not is_leaf and (self.relation.schema, self.relation.name) != (layout.schema, layout.name):
             return list(self.members)
         if not self._waiting and has_same_columns(self.relation, layout):
@@ -81,7 +79,7 @@ class RelationShapes:
         return [handle for handle, shape in self.members.items() if not _survives(shape, layout)]
 
     def bind(self, message: RelationMessage, *, is_leaf: bool = False) -> None:
-        """Follow what was announced; the shapes that it ends have been removed before."""
+        """Read rows as announced. The caller has removed the shapes that cannot continue."""
         is_known = has_same_columns if is_leaf else is_same_layout
         if not is_known(self.relation, message):
             self.relation = rebound_relation(self.relation, message)
@@ -90,12 +88,14 @@ class RelationShapes:
             self._waiting.clear()
             self._index = ShapeIndex()
             for shape in self.members.values():
-                self._enter(shape)
+                self._add_to_index(shape)
         self._note_order(message)
 
     def bind_previous(self, message: RelationMessage) -> None:
-        """Follow what was announced before there were members. What the catalogue has left behind since is
-        not read: it was written before, and the members' snapshots see it.
+        """Read rows as announced before the first shape was added.
+
+        Rows of a layout that differs from the system catalogs are skipped: they were written before the
+        table changed, so the shapes' snapshots see them.
         """
         if has_same_columns(self.relation, message):
             self._note_order(message)
@@ -109,7 +109,7 @@ class RelationShapes:
         else:
             self._orders[message.oid] = order
 
-    def _enter(self, shape: RoutedShape) -> None:
+    def _add_to_index(self, shape: RoutedShape) -> None:
         if not fits(shape.relation, shape.needed_columns, self.relation):
             self._waiting.add(shape.handle)
             return
@@ -117,13 +117,13 @@ class RelationShapes:
         self._index.add(shape, shape.clause.compile(self._layout_for(shape)) if shape.clause else None)
 
     def _layout_for(self, shape: RoutedShape) -> Relation:
-        """Rows as the stream has them, columns as the shape knows them."""
+        """The shape's relation with the column order of the stream."""
         if shape.relation.columns == self.relation.columns:
             return shape.relation
         return rebound_relation(shape.relation, self.relation)
 
     def collect(self, change: Change, origin: Origin, into: Collected) -> None:
-        """Add what the change means to the messages of each shape that it touches."""
+        """Append the messages for a change to those of each shape that it affects."""
         order = self._orders.get(change.relation_oid)
         old, new = change.old, change.new
         if order is not None:
@@ -177,7 +177,7 @@ def _delete(origin: Origin, op: int, old: Row) -> Render:
 
 
 def _write(shapes: Iterable[RoutedShape], into: Collected, render: Render) -> None:
-    """Add a change to the messages of these shapes, rendered once for each projection."""
+    """Append a change to the messages of these shapes; render it once per projection."""
     rendered: dict[Projection, tuple[RenderedMessage, ...]] = {}
     for shape in shapes:
         messages = rendered.get(shape.projection)

@@ -1,4 +1,4 @@
-"""What routing knows of one shape, and which transactions it lets through. Pure.
+"""The state of one shape in routing, and which transactions are appended to its log. Pure.
 
 A shape is *buffering* until its snapshot has been taken, *filtering* while transactions may still be part of
 that snapshot, and *live* from the first transaction committed past the snapshot's insert LSN on.
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from pgshapes.model.shape import ShapeDefinition
     from pgshapes.where.clause import Clause
 
-# A creation that waits long for a table lock must not collect the table's changes in memory for as long. What
-# is dropped from the buffer counts as delivered before registration: the snapshot has to see it (retake).
+# Limits memory while a creation waits for a table lock. Transactions dropped from the buffer count as
+# delivered before registration: the snapshot has to see them (retake).
 BUFFER_LIMIT_BYTES: Final = 16 * 1024 * 1024
 
 
 class Phase(Enum):
-    """Where a shape stands between registration and live."""
+    """The phases of a shape from registration to live."""
 
     BUFFERING = "buffering"
     FILTERING = "filtering"
@@ -33,7 +33,7 @@ class Phase(Enum):
 
 
 class Decision(Enum):
-    """What is done with a transaction's messages for one shape."""
+    """What to do with a transaction's messages for one shape."""
 
     SKIP = "skip"
     BUFFER = "buffer"
@@ -42,7 +42,7 @@ class Decision(Enum):
 
 @dataclass(slots=True)
 class BufferedTransaction:
-    """A transaction that arrived before the snapshot's visibility was known."""
+    """A transaction that arrived before the visibility of the snapshot was known."""
 
     xid: int
     commit_lsn: Lsn
@@ -52,32 +52,32 @@ class BufferedTransaction:
 
 @dataclass(slots=True, eq=False)
 class RoutedShape:
-    """A shape as routing sees it. Owned and changed by the router alone."""
+    """A registered shape. Only the router changes it."""
 
     handle: str
     definition: ShapeDefinition
     clause: Clause | None
     relation: Relation
-    """As the shape was made for it; what the stream announces may have other columns beside those."""
+    """The relation for which the shape was created; an announced layout may have additional columns."""
     projection: Projection
     skip_until: Lsn
-    """Transactions committed at or before this are not for this shape: they were delivered before it was
-    registered, or its log has them already."""
+    """Transactions committed at or before this LSN are skipped: they were delivered before the shape was
+    registered, or are in its log already."""
     phase: Phase = Phase.BUFFERING
     visibility: SnapshotVisibility | None = None
     buffer: list[BufferedTransaction] = field(default_factory=list)
     buffered_bytes: int = 0
     last_message: RenderedMessage | None = None
-    """The latest message of a transaction that is not complete: only its end tells whether it is the last."""
+    """The latest message of an incomplete transaction; appended once it is known whether it is the last."""
 
     @property
     def needed_columns(self) -> frozenset[str]:
-        """The columns without which its rows cannot be told."""
+        """The columns that its clause, its key and its messages need."""
         of_clause = self.clause.columns if self.clause else frozenset[str]()
         return of_clause.union(self.definition.columns, self.definition.key_columns)
 
     def decide(self, xid: int, commit_lsn: Lsn) -> Decision:
-        """Whether a transaction concerns this shape. Moves the shape from filtering to live on its way."""
+        """What to do with a transaction. Moves the shape from filtering to live."""
         if commit_lsn <= self.skip_until:
             return Decision.SKIP
         if self.phase is Phase.LIVE:
@@ -92,7 +92,7 @@ class RoutedShape:
     def add_to_buffer(
         self, xid: int, commit_lsn: Lsn, messages: list[RenderedMessage], *, is_complete: bool
     ) -> None:
-        """Buffer a piece of a transaction."""
+        """Buffer the messages of a fragment."""
         if not self.buffer or self.buffer[-1].commit_lsn != commit_lsn:
             self.buffer.append(BufferedTransaction(xid, commit_lsn, []))
         current = self.buffer[-1]

@@ -1,10 +1,10 @@
-"""From a committed transaction to the log entries of each shape that it touches. Pure; owned by the
-replicator's loop.
+"""Routes committed transactions to the logs of the shapes that they affect. Pure; owned by the replicator's
+loop.
 
-Which shapes a row belongs to is the index's answer (`shape_index`); how a change is written is the
-projection's. What is new here: a row that moves into a clause is an insert, one that moves out a delete; a
-transaction in pieces gets its `last` mark once, on its last message for the shape; a truncate ends every
-shape of its table.
+Not here: which shapes a row belongs to (`shape_index`), how a change is rendered (`projection`). A row that
+starts to match a clause is an insert, one that ceases to match is a delete. A transaction of several
+fragments gets its `last` mark once, on its last message for the shape. A truncate ends every shape on its
+table.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pgshapes.where.clause import Clause
 
 @dataclass(slots=True)
 class Append:
-    """Entries for one shape's log."""
+    """Entries to append to one shape's log."""
 
     handle: str
     entries: list[Entry]
@@ -38,11 +38,11 @@ class Append:
 
 @dataclass(slots=True)
 class Routed:
-    """What a fragment, or a release, means for the shapes."""
+    """What to do with the shapes after a fragment or a release."""
 
     appends: list[Append] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
-    """Handles whose shapes must go (truncate)."""
+    """Handles of the shapes to remove (truncate)."""
 
 
 class Router:
@@ -65,15 +65,15 @@ class Router:
         return len(self._shapes)
 
     def has_relation(self, wire_oid: int) -> bool:
-        """Whether any shape depends on rows of this relation, a leaf included."""
+        """Whether any shape depends on rows of this relation, which may be a leaf."""
         return bool(self._targets_of(wire_oid))
 
     def has_partitioned(self) -> bool:
-        """Whether any shape is on a partitioned table, so that any relation may be a leaf of it."""
+        """Whether any shape is on a partitioned table, of which any relation may be a leaf."""
         return any(members.relation.kind == "p" for members in self._relations.values())
 
     def target_tables(self, wire_oid: int) -> tuple[int, ...]:
-        """The tables with shapes that rows of this relation belong to: itself, and what it is a leaf of."""
+        """The tables with shapes to which rows of this relation are routed: itself and its roots."""
         return tuple(members.relation.oid for members in self._targets_of(wire_oid))
 
     def _targets_of(self, wire_oid: int) -> tuple[RelationShapes, ...]:
@@ -85,16 +85,16 @@ class Router:
         return targets
 
     def skip_until(self, handle: str) -> Lsn:
-        """Transactions committed at or before this LSN are the snapshot's business, not the log's."""
+        """Transactions committed at or before this LSN are in the shape's snapshot, not in its log."""
         return self._shapes[handle].skip_until
 
     def awaits_layout(self, handle: str) -> bool:
-        """Whether rows of the shape's table were announced in a layout that does not fit the shape."""
+        """Whether rows of the shape's table cannot be routed until the next RELATION message."""
         shape = self._shapes.get(handle)
         return shape is not None and self._relations[shape.definition.table_oid].awaits_layout(handle)
 
     def relation(self, relation_oid: int) -> Relation | None:
-        """A root relation as its shapes are bound to it."""
+        """A root relation with the columns of its latest announcement."""
         members = self._relations.get(relation_oid)
         return members.relation if members else None
 
@@ -112,9 +112,7 @@ class Router:
         *,
         leaves: Iterable[int] = (),
     ) -> RoutedShape:
-        """Start buffering changes for a new shape. What has been delivered until now is left to its
-        snapshot.
-        """
+        """Start to buffer changes for a new shape. Its snapshot must see what was delivered before."""
         shape = self._add(handle, relation, definition, clause, leaves)
         shape.skip_until = self.delivered.last_commit_lsn
         return shape
@@ -130,7 +128,7 @@ class Router:
         *,
         leaves: Iterable[int] = (),
     ) -> RoutedShape:
-        """Take up a shape after a restart: its log has everything up to the transaction `log_end`."""
+        """Register a shape after a restart; its log is complete up to the transaction `log_end`."""
         shape = self._add(handle, relation, definition, clause, leaves)
         shape.skip_until = log_end
         shape.visibility = visibility
@@ -155,13 +153,13 @@ class Router:
         return shape
 
     def _bind_previous(self, wire_oid: int, members: RelationShapes) -> None:
-        """Rows come as they were announced, also for shapes that were not there then."""
+        """Bind the relation's shapes to the announcement that preceded them."""
         message = self._announced.get(wire_oid)
         if message is not None:
             members.bind_previous(message)
 
     def add_leaves(self, root_oid: int, leaves: Iterable[int]) -> None:
-        """Route the changes of partition leaves to their root's shapes, too."""
+        """Route changes of these leaves to the shapes of their root, too."""
         for leaf in leaves:
             roots = self._roots.setdefault(leaf, set())
             if root_oid not in roots:
@@ -170,8 +168,9 @@ class Router:
                 self._bind_previous(leaf, self._relations[root_oid])
 
     def set_ancestors(self, wire_oid: int, ancestors: Iterable[int]) -> list[str]:
-        """A relation is a leaf of these tables from here on, and of no other; returns the handles that this
-        has ended.
+        """Make a relation a leaf of these tables and of no others; end the shapes of its former roots.
+
+        Returns the handles of the shapes that were ended.
         """
         above = set(ancestors)
         ended = [
@@ -182,11 +181,11 @@ class Router:
         return self._end(ended)
 
     def leaves_of(self, root_oid: int) -> set[int]:
-        """The leaves that are known of a table."""
+        """The known leaves of a table."""
         return {leaf for leaf, roots in self._roots.items() if root_oid in roots}
 
     def unregister(self, handle: str) -> None:
-        """Forget a shape. Unknown handles are ignored."""
+        """Remove a shape. Unknown handles are ignored."""
         shape = self._shapes.pop(handle, None)
         if shape is None:
             return
@@ -201,8 +200,9 @@ class Router:
                 self._roots[leaf].discard(oid)
 
     def announce(self, message: RelationMessage) -> list[str]:
-        """Bind the shapes of a relation to what pgoutput announced; returns the handles that this has
-        ended.
+        """Bind the shapes of a relation to a RELATION message.
+
+        Returns the handles of the shapes that were ended because they cannot continue with its columns.
         """
         self._announced[message.oid] = message
         ended: list[str] = []
@@ -213,7 +213,7 @@ class Router:
         return ended
 
     def outdated_by(self, current: Relation) -> list[str]:
-        """The shapes whose table the catalogue has otherwise than they were made for."""
+        """The shapes whose table now has another key or other columns than when they were created."""
         members = self._relations.get(current.oid)
         if members is None:
             return []
@@ -235,7 +235,7 @@ class Router:
         return ended
 
     def release(self, handle: str, visibility: SnapshotVisibility) -> Routed:
-        """The snapshot was taken: let go of what was buffered, as far as the snapshot does not see it."""
+        """Set the snapshot's visibility; route the buffered transactions that the snapshot does not see."""
         shape = self._shapes[handle]
         shape.visibility = visibility
         buffered, shape.buffer, shape.buffered_bytes = shape.buffer, [], 0
@@ -246,9 +246,7 @@ class Router:
         return routed
 
     def route(self, fragment: Fragment) -> Routed:
-        """The log entries that a fragment means, per shape. What was routed before, ahead of a reconnect,
-        means nothing.
-        """
+        """The log entries of a fragment, per shape. Changes already routed before a reconnect are skipped."""
         routed = Routed()
         changes = self._new_changes(fragment)
         if changes is None:

@@ -1,7 +1,7 @@
-"""Which shapes of one relation a row belongs to, without asking each of them.
+"""Finds the shapes of one relation that a row belongs to, without evaluating every clause.
 
-Clauses that are equalities are looked up by value; the rest is grouped by identical clause, so that a
-thousand shapes with one clause evaluate it once. The answer is exact. Pure; owned by the router.
+Equality clauses are looked up by value. The others are grouped by identical text, so that a thousand shapes
+with the same clause need one evaluation. The result is exact. Pure; owned by the router.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NO_SHAPES: Final[AbstractSet[Any]] = frozenset()
 
 
 class _Group(Generic[ShapeId]):
-    """Shapes with one clause."""
+    """Shapes with the same clause."""
 
     __slots__ = ("matches", "shapes")
 
@@ -54,7 +54,7 @@ class _Groups(Generic[ShapeId]):
 
 
 class _Bucket(Generic[ShapeId]):
-    """Shapes under one key: those that match by it, and those whose clause must still be conditional."""
+    """Shapes under one key: those that match by it, and those whose clause must be evaluated."""
 
     __slots__ = ("conditional", "matching")
 
@@ -64,7 +64,7 @@ class _Bucket(Generic[ShapeId]):
 
 
 class _Lookup(Generic[ShapeId]):
-    """All shapes that are found by the same columns."""
+    """All shapes that are looked up by the same columns."""
 
     __slots__ = ("buckets", "keys")
 
@@ -107,11 +107,11 @@ class ShapeIndex(Generic[ShapeId]):
 
     @property
     def residual_clauses(self) -> int:
-        """Number of different clauses that are evaluated for every row."""
+        """Number of distinct clauses that are evaluated for every row."""
         return len(self._residual.by_sql)
 
     def add(self, shape_id: ShapeId, predicate: Predicate | None) -> None:
-        """Enter a shape; without a predicate every row is its."""
+        """Add a shape; without a predicate every row matches."""
         self._predicates[shape_id] = predicate
         if predicate is None:
             self._everything.add(shape_id)
@@ -125,7 +125,7 @@ class ShapeIndex(Generic[ShapeId]):
                 lookup.add(shape_id, term, predicate)
 
     def remove(self, shape_id: ShapeId) -> None:
-        """Take a shape out. Raises KeyError when it is not there."""
+        """Remove a shape. Raises KeyError if it was not added."""
         predicate = self._predicates.pop(shape_id)
         if predicate is None:
             self._everything.discard(shape_id)
@@ -139,9 +139,7 @@ class ShapeIndex(Generic[ShapeId]):
                     del self._lookups[term.columns]
 
     def matching(self, row: Row) -> AbstractSet[ShapeId]:
-        """The shapes whose clause is TRUE for the row; to be used before the index changes, and not to be
-        changed.
-        """
+        """The shapes whose clause is TRUE for the row. Valid until the index changes; do not modify it."""
         found: list[AbstractSet[ShapeId]] = [self._everything] if self._everything else []
         for lookup in self._lookups.values():
             for key in lookup.keys(row):
@@ -167,7 +165,7 @@ def _bucket_keys(term: IndexTerm) -> Iterable[Hashable]:
 
 
 def _key_reader(columns: tuple[KeyColumn, ...]) -> Callable[[Row], Iterable[Hashable]]:
-    """The keys that a row is looked up by: one, or one per element of its array."""
+    """A function that returns a row's lookup keys: one, or one per element of its array."""
     if all(column.is_text for column in columns):
         read = itemgetter(*(column.position for column in columns))
         return lambda row: (read(row),)

@@ -1,7 +1,7 @@
-"""What a RELATION message says against what the shapes were made for. Pure.
+"""Compares the columns of a RELATION message with the relation for which shapes were created. Pure.
 
-pgoutput announces a relation before its first change after any DDL or reconnect. Rows come in the announced
-order, so shapes that survive are bound to it anew.
+pgoutput announces a relation before its first change after DDL or a reconnect. Rows have the announced column
+order, so shapes that continue are bound to the announced columns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pgshapes.model.relation import Column, Relation
 
 
 class LayoutColumn(Protocol):
-    """A column, as far as rows depend on it."""
+    """The properties of a column that decide how its values are read."""
 
     @property
     def name(self) -> str: ...
@@ -26,7 +26,7 @@ class LayoutColumn(Protocol):
 
 
 class Layout(Protocol):
-    """A table as the stream announces it, or as the catalogue has it."""
+    """A table as announced in the stream, or as described by the system catalogs."""
 
     @property
     def schema(self) -> str: ...
@@ -54,38 +54,38 @@ def is_published(column: Column, relation: Relation) -> bool:
 
 
 def is_same_layout(relation: Relation, layout: Layout) -> bool:
-    """Whether rows of `layout` fit a published relation column by column."""
+    """Whether `layout` has the columns of a published relation, in the same order."""
     return len(relation.columns) == len(layout.columns) and all(
         _typed(ours) == _typed(theirs) for ours, theirs in zip(relation.columns, layout.columns, strict=True)
     )
 
 
 def has_same_columns(relation: Relation, layout: Layout) -> bool:
-    """Whether rows of `layout` have the columns of a published relation, in whatever order."""
+    """Whether `layout` has the columns of a published relation, in any order."""
     return {_typed(column) for column in relation.columns} == {_typed(column) for column in layout.columns}
 
 
 def fits(relation: Relation, needed: frozenset[str], layout: Layout) -> bool:
-    """Whether rows of `layout` have the needed columns as `relation` has them."""
+    """Whether `layout` has the needed columns with the types that they have in `relation`."""
     announced = {_typed(column) for column in layout.columns}
     return all(_typed(column) in announced for column in relation.columns if column.name in needed)
 
 
 def rebound_relation(relation: Relation, layout: Layout) -> Relation:
-    """The relation with the columns of `layout`; of those that are new the little is known that it tells."""
+    """The relation with the columns of `layout`; new ones have only name, type and modifier."""
     known = {_typed(column): column for column in relation.columns}
     columns = tuple(
-        known.get(_typed(told))
-        or Column(told.name, told.type_oid, "", "b", told.typmod, 0, None, False, None, False)
-        for told in layout.columns
+        known.get(_typed(announced))
+        or Column(announced.name, announced.type_oid, "", "b", announced.typmod, 0, None, False, None, False)
+        for announced in layout.columns
     )
     return Relation(*relation._replace(columns=columns))
 
 
 def row_order(root: Relation, names: Sequence[str]) -> tuple[int, ...] | None:
-    """Where each of the root's columns stands in a leaf's rows; None when the order is the same.
+    """The index of each of the root's columns in a leaf's rows; None if the order is the same.
 
-    Raises KeyError when the leaf lacks a column, which Postgres rules out for an attached partition.
+    Raises KeyError if the leaf lacks a column, which Postgres does not allow for an attached partition.
     """
     if tuple(names) == tuple(column.name for column in root.columns):
         return None
