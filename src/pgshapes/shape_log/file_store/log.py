@@ -76,7 +76,7 @@ class FileShapeLog:
     def append(self, entries: Sequence[Entry], *, ends_transaction: bool) -> None:
         if self._broken is not None:
             raise self._broken
-        entries = self._untold(entries)
+        entries = self._new_entries(entries)
         if entries:
             self._write(entries, ends_transaction)
         elif ends_transaction and self._open_record is not None:
@@ -141,7 +141,7 @@ class FileShapeLog:
         if recovered.end.records:
             self._publish()
 
-    def _untold(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+    def _new_entries(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """The entries that are new; drops an unfinished transaction that is told again."""
         if not entries:
             return entries
