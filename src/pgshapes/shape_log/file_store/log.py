@@ -118,7 +118,7 @@ class FileShapeLog:
         self._context.unsynced.made_names(self.handle)
         self._context.unsynced.wrote(self.handle, name)
 
-    def break_off(self, error: StorageError) -> None:
+    def close_with_error(self, error: StorageError) -> None:
         """Close all files and refuse every further write with `error`."""
         self._broken = error
         self._context.open_logs.release(self)
@@ -221,5 +221,5 @@ class FileShapeLog:
             self._context.files.truncate(f"{directory}/{INDEX}", to.records * RECORD_BYTES)
         except OSError as error:
             broken = storage_error(error, f"restore shape {self.handle}")
-            self.break_off(broken)
+            self.close_with_error(broken)
             raise broken from error

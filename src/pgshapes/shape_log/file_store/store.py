@@ -99,7 +99,7 @@ class FileShapeStore:
     def close_files(self) -> None:
         """Close all files now; nothing can be written after it."""
         for log in self._logs.values():
-            log.break_off(StorageError("the store is closed"))
+            log.close_with_error(StorageError("the store is closed"))
 
     def _make_root(self) -> None:
         """Always synced: an earlier process may have made these, and died before they were durable."""
@@ -126,12 +126,12 @@ class FileShapeStore:
         """After a failed sync the kernel may have dropped the pages, and a second sync would succeed."""
         lost = StorageError(f"sync of shape {handle}: {error.strerror}", errno=error.errno)
         self._lost[handle] = lost
-        self._logs[handle].break_off(lost)
+        self._logs[handle].close_with_error(lost)
 
     def _forget(self, handle: str) -> None:
         log = self._logs.pop(handle, None)
         if log is not None:
-            log.break_off(StorageError(f"shape {handle} is removed"))
+            log.close_with_error(StorageError(f"shape {handle} is removed"))
         self._unsynced.forget(handle)
         self._lost.pop(handle, None)
 
