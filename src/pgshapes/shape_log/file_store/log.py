@@ -33,7 +33,7 @@ class LogContext:
 
 
 @dataclass(slots=True, frozen=True)
-class Recovered:
+class RecoveredLog:
     """What was found of a shape on the disk."""
 
     end: LogEnd
@@ -59,7 +59,7 @@ class FileShapeLog:
         "tail",
     )
 
-    def __init__(self, handle: str, context: LogContext, recovered: Recovered | None = None) -> None:
+    def __init__(self, handle: str, context: LogContext, recovered: RecoveredLog | None = None) -> None:
         self.handle = handle
         self.tail = Tail()
         self.place = -1
@@ -133,7 +133,7 @@ class FileShapeLog:
             if descriptor >= 0:
                 self._context.files.close(descriptor)
 
-    def _resume(self, recovered: Recovered) -> None:
+    def _resume(self, recovered: RecoveredLog) -> None:
         self._has_directory = True
         self._has_log_files = recovered.end.records > 0
         self._end = self._finished = recovered.end

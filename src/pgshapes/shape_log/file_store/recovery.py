@@ -31,7 +31,7 @@ from pgshapes.shape_log.file_store.format import (
     transaction_of,
 )
 from pgshapes.shape_log.file_store.layout import INDEX, LOG, snapshot_name, snapshot_number
-from pgshapes.shape_log.file_store.log import Recovered
+from pgshapes.shape_log.file_store.log import RecoveredLog
 from pgshapes.shape_log.file_store.snapshot import END_MARK
 
 _BLOCK_BYTES: Final = 65_536
@@ -40,7 +40,7 @@ _BLOCK_BYTES: Final = 65_536
 class Survey(NamedTuple):
     """What recovery found, and what is to be done about it."""
 
-    recovered: Recovered
+    recovered: RecoveredLog
     must_cut: bool
     """Whether the files are longer than what is kept."""
     must_sync: bool
@@ -67,7 +67,7 @@ def _survey(directory: str, recorded_lsn: int) -> Survey:
         scan = _Scan(_Window(index), _Window(log), recorded_lsn)
         end, trusted = scan.run()
         return Survey(
-            Recovered(end, chunks),
+            RecoveredLog(end, chunks),
             must_cut=scan.is_longer_than(end),
             must_sync=end.records > trusted,
         )
