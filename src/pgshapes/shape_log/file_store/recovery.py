@@ -37,7 +37,7 @@ from pgshapes.shape_log.file_store.snapshot import END_MARK
 _BLOCK_BYTES: Final = 65_536
 
 
-class Survey(NamedTuple):
+class RecoveryPlan(NamedTuple):
     """What recovery found, and what is to be done about it."""
 
     recovered: RecoveredLog
@@ -47,26 +47,26 @@ class Survey(NamedTuple):
     """Whether records are kept that may not be durable: nobody will send them again, for they are here."""
 
 
-def survey(directory: str, recorded_lsn: int) -> Survey:
+def plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
     """What can be kept of the shape in `directory`.
 
     Raises StorageError when the shape is lost, PermissionError when nothing can be said about it.
     """
     try:
-        return _survey(directory, recorded_lsn)
+        return _plan_recovery(directory, recorded_lsn)
     except PermissionError:
         raise
     except OSError as error:
         raise storage_error(error, directory) from error
 
 
-def _survey(directory: str, recorded_lsn: int) -> Survey:
+def _plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
     names = frozenset(os.listdir(directory))  # noqa: PTH208 - ten thousand of them at start
     chunks = _count_snapshot_chunks(directory, names)
     with _opened(directory, INDEX, names) as index, _opened(directory, LOG, names) as log:
         scan = _Scan(_Window(index), _Window(log), recorded_lsn)
         end, trusted = scan.run()
-        return Survey(
+        return RecoveryPlan(
             RecoveredLog(end, chunks),
             must_cut=scan.is_longer_than(end),
             must_sync=end.records > trusted,

@@ -24,7 +24,7 @@ from pgshapes.shape_log.file_store.format import RECORD_BYTES
 from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout, is_handle
 from pgshapes.shape_log.file_store.log import FileShapeLog, LogContext
 from pgshapes.shape_log.file_store.open_logs import OpenLogs
-from pgshapes.shape_log.file_store.recovery import Survey, survey
+from pgshapes.shape_log.file_store.recovery import RecoveryPlan, plan_recovery
 from pgshapes.shape_log.file_store.unsynced import Unsynced
 from pgshapes.waiting.batch import BatchQueue
 
@@ -81,14 +81,14 @@ class FileShapeStore:
     def recover(self, live: Collection[str], recorded_lsn: int) -> dict[str, FileShapeLog]:
         on_disk = self._handles_on_disk()
         self._trash(on_disk.difference(live))
-        surveys: dict[str, Survey] = {}
+        plans: dict[str, RecoveryPlan] = {}
         for handle in live:
             with suppress(StorageError):
-                surveys[handle] = survey(self._layout.directory(handle), recorded_lsn)
-        self._trash_durably([handle for handle in live if handle not in surveys])
-        self._cut_and_sync(surveys)
+                plans[handle] = plan_recovery(self._layout.directory(handle), recorded_lsn)
+        self._trash_durably([handle for handle in live if handle not in plans])
+        self._cut_and_sync(plans)
         self._logs = {
-            handle: FileShapeLog(handle, self._context, found.recovered) for handle, found in surveys.items()
+            handle: FileShapeLog(handle, self._context, found.recovered) for handle, found in plans.items()
         }
         return dict(self._logs)
 
@@ -165,10 +165,10 @@ class FileShapeStore:
         prefixes = Path(self._layout.shapes).iterdir()
         return {path.name for prefix in prefixes for path in prefix.iterdir() if is_handle(path.name)}
 
-    def _cut_and_sync(self, surveys: Mapping[str, Survey]) -> None:
+    def _cut_and_sync(self, plans: Mapping[str, RecoveryPlan]) -> None:
         paths: list[str] = []
         directories: list[str] = []
-        for handle, found in surveys.items():
+        for handle, found in plans.items():
             directory, end = self._layout.directory(handle), found.recovered.end
             sizes = {f"{directory}/{LOG}": end.position, f"{directory}/{INDEX}": end.records * RECORD_BYTES}
             if found.must_cut:
