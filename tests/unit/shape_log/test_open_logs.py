@@ -7,7 +7,7 @@ from pgshapes.shape_log.file_store.open_logs import OpenLogs, default_max_files
 
 class FakeLog:
     def __init__(self) -> None:
-        self.place = -1
+        self.open_index = -1
         self.closed = 0
 
     def close_files(self) -> None:
@@ -19,11 +19,11 @@ def test_there_are_never_more_than_fit() -> None:
     logs = [FakeLog() for _ in range(40)]
     for _ in range(50):
         for log in logs:
-            if log.place < 0:
+            if log.open_index < 0:
                 open_logs.admit(log)
             assert len(open_logs) <= 5
-            assert sum(log.place >= 0 for log in logs) == len(open_logs)
-    assert sorted(log.place for log in logs if log.place >= 0) == list(range(5))
+            assert sum(log.open_index >= 0 for log in logs) == len(open_logs)
+    assert sorted(log.open_index for log in logs if log.open_index >= 0) == list(range(5))
 
 
 def test_a_round_over_more_logs_than_fit_leaves_most_open() -> None:
@@ -33,8 +33,8 @@ def test_a_round_over_more_logs_than_fit_leaves_most_open() -> None:
     hits = 0
     for _ in range(5):
         for log in logs:
-            hits += log.place >= 0
-            if log.place < 0:
+            hits += log.open_index >= 0
+            if log.open_index < 0:
                 open_logs.admit(log)
     assert hits > 4 * 500 * 0.8
 
@@ -45,7 +45,7 @@ def test_a_log_that_became_busy_gets_a_place() -> None:
     assert open_logs.admit(first)
     assert any(open_logs.admit(second) for _ in range(10_000))
     assert first.closed == 1
-    assert (first.place, second.place) == (-1, 0)
+    assert (first.open_index, second.open_index) == (-1, 0)
 
 
 def test_releasing_and_closing() -> None:

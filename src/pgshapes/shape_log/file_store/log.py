@@ -55,14 +55,14 @@ class FileShapeLog:
         "_open_record",
         "_snapshot",
         "handle",
-        "place",
+        "open_index",
         "tail",
     )
 
     def __init__(self, handle: str, context: LogContext, recovered: RecoveredLog | None = None) -> None:
         self.handle = handle
         self.tail = Tail()
-        self.place = -1
+        self.open_index = -1
         self._context = context
         self._end = self._finished = LogEnd()
         self._open_record: OpenRecord | None = None
@@ -189,7 +189,7 @@ class FileShapeLog:
             self._cut_back(self._end)
             raise storage_error(error, f"append to shape {self.handle}") from error
         finally:
-            if self.place < 0:
+            if self.open_index < 0:
                 self.close_files()
         context.unsynced.wrote_log(self.handle)
 

@@ -1,8 +1,8 @@
-"""Which logs keep their file descriptors. Owner only; its state is the list of logs that have a place.
+"""Limits how many logs keep their files open. Owner only; its state is the list of open logs.
 
-A change may touch all shapes one after another, which defeats every policy that makes room for the newest:
-each log would be closed just before its turn. So when all places are taken a newcomer gets one only now and
-then, at the expense of a random log; the others open and close their files for that one append.
+A change may affect all shapes one after another. A policy such as LRU would then close each log just before
+its next append. So when the limit is reached, a log is admitted only with a small probability, in place of a
+random one; the others open and close their files for each append.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from random import random
 from typing import Final, Protocol
 
 ADMIT_ONE_IN: Final = 16
-"""A log that became busy gets a place after 16 appends on average; a round over all logs moves little."""
+"""A busy log is admitted after 16 appends on average; an append to every log changes few entries."""
 FILES_PER_LOG: Final = 2
 
 
 class OpenLog(Protocol):
-    """A log that can have a place."""
+    """A log whose files can be kept open."""
 
-    place: int
-    """Its number among the open logs, -1 without a place; written by `OpenLogs` alone."""
+    open_index: int
+    """Its index in the list of open logs, -1 if it is not there; written only by `OpenLogs`."""
 
     def close_files(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
 
 
 class OpenLogs:
-    """At most `max_files` descriptors, two for each log that has a place."""
+    """Keeps at most `max_files` descriptors open, two per log."""
 
     def __init__(self, max_files: int | None = None) -> None:
         self._capacity = max((max_files or default_max_files()) // FILES_PER_LOG, 1)
@@ -42,23 +42,23 @@ class OpenLogs:
             if random() * ADMIT_ONE_IN >= 1:
                 return False
             self._evict()
-        log.place = len(self._logs)
+        log.open_index = len(self._logs)
         self._logs.append(log)
         return True
 
     def release(self, log: OpenLog) -> None:
-        """Take a log's place away and close its files; nothing happens when it has none."""
-        if log.place < 0:
+        """Remove a log from the list and close its files; does nothing if it is not there."""
+        if log.open_index < 0:
             return
         last = self._logs.pop()
         if last is not log:
-            self._logs[log.place] = last
-            last.place = log.place
-        log.place = -1
+            self._logs[log.open_index] = last
+            last.open_index = log.open_index
+        log.open_index = -1
         log.close_files()
 
     def make_room(self) -> bool:
-        """Close half of all files and keep to that from now on; False when none is open."""
+        """Close half of the files and lower the limit to the rest; False if none is open."""
         if not self._logs:
             return False
         self._capacity = max(len(self._logs) // 2, 1)
@@ -71,6 +71,6 @@ class OpenLogs:
 
 
 def default_max_files() -> int:
-    """Half of the descriptors that this process may have; the rest is for sockets and the catalogue."""
+    """Half of the process's descriptor limit; the rest is for sockets and the catalogue."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**20 if soft == resource.RLIM_INFINITY else soft // 2
