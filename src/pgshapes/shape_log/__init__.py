@@ -1,1 +1,1 @@
-"""A shape's rows and changes as ready JSON in files, and how they survive a crash."""
+"""Stores a shape's rows and changes as JSON text, durably."""

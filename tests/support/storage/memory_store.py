@@ -52,7 +52,7 @@ class MemoryShapeLog:
 
     def start_snapshot(self) -> MemorySnapshotWriter:
         if self.has_snapshot:
-            raise StorageError("the shape has a snapshot already")
+            raise StorageError("the shape already has a snapshot")
         self.has_snapshot = True
         return MemorySnapshotWriter(self)
 
@@ -104,7 +104,7 @@ class MemorySnapshotWriter:
     def _check(self) -> None:
         self._log.check()
         if self._is_over:
-            raise StorageError("this snapshot is over")
+            raise StorageError("the snapshot is closed")
 
     def _close_chunk(self) -> None:
         self._log.snapshot.append(b"[" + b",".join(self._rows) + b"]")

@@ -1,1 +1,1 @@
-"""The log store in files: the owner appends, every process reads."""
+"""The log store in files: the owner appends, all processes read."""

@@ -1,9 +1,8 @@
-"""The file seam: every operation on the disk that matters for durability goes through `Files`.
+"""The interface to the disk: every operation that affects durability goes through `Files`.
 
-Not a general file API: reading is done with plain `os` calls, because a read cannot lose anything. Writes
-go to the page cache and are readable at once by every process; only `sync_files` makes content durable, and
-only `sync_directories` makes names durable. The test twin, `tests/support/storage/forgetful_files.py`, loses
-what was not synced.
+Not a general file API: files are read with plain `os` calls. Writes go to the page cache and can be read at
+once by every process; only `sync_files` makes content durable, and only `sync_directories` makes names
+durable. `tests/support/storage/forgetful_files.py` is an implementation that loses what was not synced.
 """
 
 from __future__ import annotations
@@ -21,48 +20,48 @@ from typing import Final, Protocol
 from pgshapes.errors import DiskFull, StorageError
 
 SYNC_FILE_SYSTEM_FROM: Final = 16
-"""From here on one `syncfs` is cheaper: on ext4 20 new shapes take 15 ms one by one and 1.3 ms at once."""
+"""From this many paths on, one `syncfs` is faster: 1.3 ms instead of 15 ms for 20 new shapes on ext4."""
 
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 _OUT_OF_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
 
 
 class Files(Protocol):
-    """What the shape log does to a disk. Paths are absolute; errors are OSError."""
+    """File operations of the shape log. Paths are absolute; errors are OSError."""
 
     def make_directory(self, path: str) -> bool:
-        """Make one directory; False when it is there. Its name is durable once its parent is synced."""
+        """Create one directory; False if it exists. Its name is durable once its parent is synced."""
 
     def open(self, path: str) -> int:
-        """A descriptor for writing; the file is made, empty, when it is missing."""
+        """A descriptor for writing; creates the file if it does not exist."""
 
     def write_at(self, descriptor: int, data: bytes, position: int) -> None:
-        """Write all of `data` to the page cache. After an error some of it may be in the file."""
+        """Write all of `data` to the page cache. After an error, part of it may be in the file."""
 
     def close(self, descriptor: int) -> None:
-        """Give a descriptor back. Makes nothing durable."""
+        """Close a descriptor. Makes nothing durable."""
 
     def truncate(self, path: str, size: int) -> None:
-        """Cut a file to `size` bytes."""
+        """Truncate a file to `size` bytes."""
 
     def rename(self, old: str, new: str) -> None:
-        """Move a directory. The old name is durably gone once its parent is synced."""
+        """Rename a directory. The removal of the old name is durable once its parent is synced."""
 
     def remove_tree(self, path: str) -> None:
-        """Delete a directory and all that is in it; nothing happens when it is missing."""
+        """Delete a directory and its content; does nothing if it does not exist."""
 
     def sync_files(self, paths: Sequence[str]) -> dict[str, OSError]:
-        """Make the content of these files durable. Returns those that failed. From worker threads."""
+        """Make the content of these files durable. Returns those that failed. For worker threads."""
 
     def sync_directories(self, paths: Sequence[str]) -> dict[str, OSError]:
-        """Make the names in these directories durable. Returns those that failed. From worker threads."""
+        """Make the names in these directories durable. Returns those that failed. For worker threads."""
 
 
 class RealFiles:
-    """`Files` on the operating system. Owns one descriptor, of a directory on the file system that it syncs.
+    """`Files` of the operating system. Owns one descriptor, of a directory on the file system to sync.
 
-    That descriptor stays open because `syncfs` reports, once, the write errors since its descriptor was
-    opened.
+    The descriptor stays open because `syncfs` reports the write errors since its descriptor was opened, each
+    once.
     """
 
     def __init__(self, directory: str) -> None:
@@ -119,7 +118,7 @@ class RealFiles:
         return failed
 
     def _sync_file_system(self) -> bool:
-        """Whether all of the file system is durable now; False if that failed or there is no such call."""
+        """Sync the whole file system; False if that failed or `syncfs` is not available."""
         if _syncfs is None:
             return False
         with self._opening:
@@ -129,13 +128,13 @@ class RealFiles:
 
 
 def storage_error(error: OSError, what: str) -> StorageError:
-    """What an OSError means for a shape: the disk is full (nothing is lost), or its files cannot be used."""
+    """The error for a shape: DiskFull (nothing is lost), or StorageError (its files cannot be used)."""
     kind = DiskFull if error.errno in _FULL else StorageError
     return kind(f"{what}: {error.strerror or error}", errno=error.errno)
 
 
 def is_out_of_descriptors(error: OSError) -> bool:
-    """Whether the process (or the system) has no descriptor left."""
+    """Whether the process or the system has no file descriptors left."""
     return error.errno in _OUT_OF_DESCRIPTORS
 
 

@@ -1,16 +1,16 @@
-"""The format of a shape's log: index records, the end of a log, where chunks end. Pure.
+"""The format of a shape's log: index records, the end of a log, chunk boundaries. Pure.
 
-A record of `log.index` says where a message of the file `log` is. It has 40 bytes, big-endian, so that the
-first 16 bytes of two records compare as their offsets do: tx, op, position (64 bits each); length, ordinal
-of the chunk, flags, checksum (32 bits each). The checksum (CRC-32) covers the message's bytes and then the
-record's other fields, so a record vouches for both files. All fields are aligned and no record field
-crosses a page of 4096 bytes: a page that did not reach the disk takes or leaves a field whole.
+A record of `log.index` says where a message is in the file `log`. It has 40 bytes, big-endian, so that the
+first 16 bytes of two records compare as their offsets do: tx, op, position (64 bits each); length, chunk
+number, flags, checksum (32 bits each). The checksum (CRC-32) covers the message and then the other fields of
+the record, so it verifies both files. All fields are aligned, and no field crosses a page of 4096 bytes: a
+page that was not written to disk contains a field entirely or not at all.
 
-A chunk ends *with* the item that makes its size reach the threshold, so boundaries depend on content alone:
-all readers, and a replay after a crash, cut at the same places however the items were batched.
+A chunk ends *with* the item that makes its size reach the threshold. So boundaries depend on content alone:
+readers, and a replay after a crash, find the same boundaries however the items were batched.
 
-A `LogEnd` is a value: the writer replaces its own only after the bytes are written, so a failed append
-leaves no trace, and recovery arrives at the same value by reading the records.
+A `LogEnd` is an immutable value. The writer replaces its own only after the bytes are written, so a failed
+append changes nothing; recovery computes the same value from the records.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RECORD_BYTES: Final = 40
 ENDS_TRANSACTION: Final = 1
 """The message is the last one of its transaction in this shape."""
 ENDS_CHUNK: Final = 2
-"""The message closes its chunk (semantics §6)."""
+"""The message closes its chunk."""
 
 _RECORD = struct.Struct(">QQQIIII")
 _KEY = struct.Struct(">QQ")
@@ -53,7 +53,7 @@ class Record(NamedTuple):
 
     @property
     def offset(self) -> Offset:
-        """The message's place in the shape's log."""
+        """The message's offset in the shape's log."""
         return Offset(self.tx, self.op)
 
     @property
@@ -69,12 +69,12 @@ def encode(offset: Offset, position: int, length: int, chunk: int, flags: int, p
 
 
 def decode(data: bytes) -> Record:
-    """The record in 40 bytes; nothing is verified."""
+    """The record in 40 bytes; the checksum is not verified."""
     return Record._make(_RECORD.unpack(data))
 
 
 def is_intact(data: bytes, payload: bytes) -> bool:
-    """Whether a record's 40 bytes and its message are what was once appended."""
+    """Whether the checksum in a record's 40 bytes fits the record and its message."""
     return _pack_checksum(crc32(data[:36], crc32(payload))) == data[36:40]
 
 
@@ -84,7 +84,7 @@ def transaction_of(data: bytes) -> int:
 
 
 def first_after(count: int, read: ReadRecord, offset: Offset) -> int:
-    """The number of the first of `count` records whose offset is greater, `count` if none is."""
+    """The number of the first of `count` records with a greater offset; `count` if there is none."""
     tx, op = offset
     wanted = _KEY.pack(tx, op) if tx >= 0 else b""
     return bisect_right(range(count), wanted, key=lambda number: read(number)[:16])
@@ -96,9 +96,9 @@ def first_of_chunk(count: int, read: ReadRecord, chunk: int) -> int:
 
 
 class RowChunker:
-    """Cuts a snapshot's rows into chunks; a row counts its bytes and one for its separator.
+    """Divides a snapshot's rows into chunks; a row counts its bytes and one for its separator.
 
-    Its state is the size of the open chunk; one snapshot owns it.
+    Its state is the size of the open chunk. One per snapshot.
     """
 
     __slots__ = ("_size", "_threshold")
@@ -108,7 +108,7 @@ class RowChunker:
         self._size = 0
 
     def runs(self, rows: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], bool]]:
-        """The rows in consecutive runs, each with whether its last row closes the chunk."""
+        """The rows in consecutive runs; the flag says whether the last row of the run closes the chunk."""
         total = sum(map(len, rows)) + len(rows)
         if self._size + total < self._threshold:
             self._size += total
@@ -129,7 +129,7 @@ class RowChunker:
 
 
 class EndPosition(NamedTuple):
-    """The position of a `Tail` in this store: numbers of bytes of the file `log`."""
+    """The position of a `Tail` in this store, in bytes of the file `log`."""
 
     latest: int
     """Up to and including the tail's `latest`."""
@@ -138,16 +138,16 @@ class EndPosition(NamedTuple):
 
 
 class LogEnd(NamedTuple):
-    """The state of a log after some message."""
+    """The state of a log after one of its messages."""
 
     last: Offset = AFTER_SNAPSHOT
     """Offset of the last message."""
     position: int = 0
-    """Bytes of the file `log`."""
+    """Size of the file `log` in bytes."""
     records: int = 0
-    """Records of the file `log.index`."""
+    """Number of records in the file `log.index`."""
     chunk: int = 0
-    """Ordinal of the chunk that the next message belongs to."""
+    """Number of the chunk that the next message belongs to."""
     chunk_size: int = 0
     """JSON bytes in that chunk."""
     chunk_bound: Offset = BEFORE_ALL
@@ -156,7 +156,7 @@ class LogEnd(NamedTuple):
     """Where the open chunk starts in the file `log`."""
 
     def after(self, record: Record) -> LogEnd:
-        """The end once `record` is there."""
+        """The end after appending `record`."""
         if record.flags & ENDS_CHUNK:
             chunk = (record.chunk + 1, 0, record.offset, record.end)
         else:
@@ -165,7 +165,7 @@ class LogEnd(NamedTuple):
 
 
 class OpenRecord(NamedTuple):
-    """The last record of an unfinished transaction; written again when the transaction ends with it."""
+    """The last record of an unfinished transaction; rewritten with a flag if it is the last one."""
 
     offset: Offset
     position: int
@@ -175,16 +175,16 @@ class OpenRecord(NamedTuple):
     payload_crc: int
 
     def encode_ended(self) -> bytes:
-        """The record as the end of its transaction."""
+        """The record with the flag for the end of its transaction."""
         return encode(*self._replace(flags=self.flags | ENDS_TRANSACTION))
 
 
 Draft = tuple[bytes, bytes, LogEnd, OpenRecord | None]
-"""Bytes for `log`, bytes for `log.index`, the end that follows, the record that waits for its flag."""
+"""Bytes for `log`, bytes for `log.index`, the new end, the last record if the transaction is unfinished."""
 
 
 def draft(end: LogEnd, entries: Sequence[Entry], threshold: int, *, ends_transaction: bool) -> Draft:
-    """The bytes for `entries`, at least one. Raises ValueError when their offsets do not grow."""
+    """The bytes for `entries`, at least one. Raises ValueError if their offsets do not increase."""
     last, position, records, chunk, size, bound, start = end
     index: list[bytes] = []
     final = len(entries) - 1

@@ -1,9 +1,9 @@
-"""Where a shape's files lie. Pure: strings in, strings out.
+"""The paths of a shape's files. Pure.
 
     <root>/shapes/<first two characters of the handle>/<handle>/{snapshot.0, snapshot.1, …, log, log.index}
     <root>/trash/<handle>.<random>/
 
-A handle becomes a path only after it was checked, so no handle can point outside the root.
+A handle is validated before it becomes part of a path, so no path is outside the root.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _SNAPSHOT = re.compile(r"snapshot\.(0|[1-9][0-9]{0,8})", re.ASCII)
 
 
 def is_handle(text: str) -> bool:
-    """Whether this may be a handle of ours: 128 random bits in decimal or hexadecimal digits."""
+    """Whether the text has the form of a handle: 128 random bits in decimal or hexadecimal digits."""
     return _HANDLE.fullmatch(text) is not None
 
 
 def snapshot_name(number: int) -> str:
-    """The file of snapshot chunk `number`."""
+    """The file name of snapshot chunk `number`."""
     return f"snapshot.{number}"
 
 
 def snapshot_number(name: str) -> int | None:
-    """The chunk that a file name stands for, None for other files."""
+    """The number of the snapshot chunk in a file of this name; None for other files."""
     found = _SNAPSHOT.fullmatch(name)
     return int(found[1]) if found else None
 
 
 class Layout:
-    """Paths under one storage directory."""
+    """Paths in one storage directory."""
 
     __slots__ = ("root", "shapes", "trash")
 
@@ -45,11 +45,11 @@ class Layout:
         self.trash = f"{root}/trash"
 
     def prefix(self, handle: str) -> str:
-        """The directory that holds the shape's directory. Raises ValueError on a text that is no handle."""
+        """The parent of the shape's directory. Raises ValueError if the text is not a handle."""
         if not is_handle(handle):
             raise ValueError(f"not a handle: {handle!r}")
         return f"{self.shapes}/{handle[:2]}"
 
     def directory(self, handle: str) -> str:
-        """The shape's directory. Raises ValueError on a text that is no handle."""
+        """The shape's directory. Raises ValueError if the text is not a handle."""
         return f"{self.prefix(handle)}/{handle}"

@@ -1,8 +1,7 @@
 """One shape's log in the files `log` and `log.index`. Owner only; the only writer of these files.
 
-Readable means: in the page cache and within `tail`. The tail moves only when a transaction ends, so what
-lies beyond it (the messages of an unfinished transaction) is never served. No file exists before something
-is written.
+Readable means: in the page cache and within `tail`. The tail changes only when a transaction ends, so
+messages of an unfinished transaction are never served. Files are created by the first write.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pgshapes.shape_log.store import Entry
 
 @dataclass(slots=True, frozen=True)
 class LogContext:
-    """What all logs of an instance share."""
+    """The objects that all logs of a store share."""
 
     files: Files
     layout: Layout
@@ -34,7 +33,7 @@ class LogContext:
 
 @dataclass(slots=True, frozen=True)
 class RecoveredLog:
-    """What was found of a shape on the disk."""
+    """The intact part of a shape on the disk."""
 
     end: LogEnd
     snapshot_chunks: int
@@ -84,12 +83,12 @@ class FileShapeLog:
 
     def start_snapshot(self) -> FileSnapshotWriter:
         if self._snapshot is not None or self.tail.snapshot_chunks:
-            raise StorageError(f"shape {self.handle} has a snapshot already")
+            raise StorageError(f"shape {self.handle} already has a snapshot")
         self._snapshot = FileSnapshotWriter(self, self._context.files, self._context.chunk_bytes)
         return self._snapshot
 
     def ensure_directory(self) -> str:
-        """The shape's directory, made if need be. Raises DiskFull, StorageError."""
+        """The shape's directory, created if necessary. Raises DiskFull, StorageError."""
         layout, files, unsynced = (
             self._context.layout,
             self._context.files,
@@ -110,23 +109,23 @@ class FileShapeLog:
         return directory
 
     def has_snapshot_chunk(self, number: int, *, is_last: bool) -> None:
-        """Snapshot chunk `number` is written and may be read."""
+        """Note that snapshot chunk `number` is written and can be read."""
         self.tail = self.tail._replace(snapshot_chunks=number + 1, is_snapshot_complete=is_last)
 
     def made_snapshot_file(self, name: str) -> None:
-        """A snapshot file has all its content."""
+        """Note that a snapshot file is complete."""
         self._context.unsynced.made_names(self.handle)
         self._context.unsynced.wrote(self.handle, name)
 
     def close_with_error(self, error: StorageError) -> None:
-        """Close all files and refuse every further write with `error`."""
+        """Close all files; every further write raises `error`."""
         self._broken = error
         self._context.open_logs.release(self)
         if self._snapshot is not None:
             self._snapshot.close()
 
     def close_files(self) -> None:
-        """Give the descriptors back; the next append opens the files again."""
+        """Close the descriptors; the next append opens the files again."""
         log_file, index_file = self._log_file, self._index_file
         self._log_file = self._index_file = -1
         for descriptor in (log_file, index_file):
@@ -142,7 +141,7 @@ class FileShapeLog:
             self._publish()
 
     def _new_entries(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """The entries that are new; drops an unfinished transaction that is told again."""
+        """The entries that are not in the log yet. Removes an unfinished transaction that starts again."""
         if not entries:
             return entries
         first, last = entries[0].offset, self._end.last
@@ -212,7 +211,7 @@ class FileShapeLog:
             return context.files.open(path)
 
     def _cut_back(self, to: LogEnd) -> None:
-        """Take back what was written past `to`. A log that cannot be cut is of no more use."""
+        """Truncate the files to `to`. After a failure no further write to the log is possible."""
         if not self._has_log_files:
             return
         directory = self._context.layout.directory(self.handle)

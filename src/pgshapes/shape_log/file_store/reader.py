@@ -1,8 +1,7 @@
-"""Reads snapshots and logs from the files, in any process. Never writes, and never reads past a tail that
-it is given.
+"""Reads snapshots and logs from the files, in any process. Never writes, and never reads past the given tail.
 
-Files are opened for each read and closed after it: 5 µs, and a descriptor can never stand for a shape that
-is gone. What is kept is where recent tails ended, so that a live request finds its place without a search.
+Each read opens and closes its file, which takes 5 µs; so no descriptor outlives its shape. The reader caches
+where recent tails ended, so that a live request needs no search in the index.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from pgshapes.shape_log.file_store.snapshot import END_MARK
 from pgshapes.shape_log.store import LogSlice
 
 REMEMBERED_TAILS: Final = 16_384
-"""At 200 bytes each, 3 MB; a tail is worth remembering while clients come back from it, about a poll."""
+"""At 200 bytes each, 3 MB. A tail is useful until the clients that received it have asked again."""
 
 
 class FileLogReader:
-    """The `LogReader` of the file store. Its state is the memory of where recent tails ended.
+    """The `LogReader` of the file store. Its state is the cache of where recent tails ended.
 
-    Its reads do not suspend: they come from the page cache or from a local disk.
+    Its reads block: the data is in the page cache or on a local disk.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -55,7 +54,7 @@ class FileLogReader:
             return _read(file, 0, size)
 
     async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
-        """What follows `after`, up to the end of its chunk or to `tail.latest`. Raises StorageError."""
+        """The messages after `after`, to the end of their chunk or `tail.latest`. Raises StorageError."""
         if not tail.position or after >= tail.latest:
             return LogSlice(b"", tail.latest, False)
         end, bound = EndPosition(*tail.position)
@@ -83,7 +82,7 @@ class FileLogReader:
         return LogSlice(body, last.record.offset, True)
 
     def _read_body(self, handle: str, start: int, end: int, readable: int) -> bytes:
-        """The messages in these bytes, without the separator after the last."""
+        """The messages in this range, without the separator after the last."""
         if not start < end <= readable:
             raise StorageError(f"shape {handle}: the index does not fit the log")
         with self._opened(handle, LOG) as file:
@@ -116,7 +115,7 @@ class FileLogReader:
 
 
 class _Found(NamedTuple):
-    """A record, and the bytes that it was read from."""
+    """A record and its bytes."""
 
     record: Record
     data: bytes
@@ -131,18 +130,18 @@ class _Found(NamedTuple):
 
 
 class _Index:
-    """The records in an open `log.index`. The owner may append meanwhile; what is there does not move."""
+    """The records in an open `log.index`. The owner may append; existing records do not change."""
 
     def __init__(self, file: int) -> None:
         self._file = file
         self._count = os.fstat(file).st_size // RECORD_BYTES
 
     def first_after(self, offset: Offset) -> _Found:
-        """The first record with a greater offset. Raises StorageError when there is none."""
+        """The first record with a greater offset. Raises StorageError if there is none."""
         return self._at(first_after(self._count, self._read, offset))
 
     def last_of_chunk(self, chunk: int) -> _Found:
-        """The last record of a chunk that is there."""
+        """The last record of an existing chunk."""
         return self._at(first_of_chunk(self._count, self._read, chunk + 1) - 1)
 
     def _at(self, number: int) -> _Found:

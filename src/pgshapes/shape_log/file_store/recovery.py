@@ -1,11 +1,12 @@
-"""What of a shape survived: read at start, before anything is appended. Reads only; the store cuts and syncs.
+"""Finds the intact part of a shape at start, before anything is appended. Only reads; the store cuts and
+syncs.
 
-Records with a transaction before the recorded LSN were synced before that LSN was recorded: the *trusted*
-part, which Postgres will not send again. Beyond it pages reached the disk in any order or not at all, so a
-good last record proves nothing: the scan goes forward, checks every record with its message and stops at
-the first failure, then goes back to the last record that ends a transaction. Damage in the trusted part
-means that the shape is lost. It is looked for where recovery reads: at the end of the trusted part, and in
-any trusted record found after the cut.
+Records of transactions before the recorded LSN were synced before that LSN was recorded. They are the
+*trusted* part, which Postgres does not send again. Beyond it, pages may have been written in any order or not
+at all, so an intact last record does not prove that the others are. The scan goes forward, verifies every
+record with its message, stops at the first failure, and keeps everything up to the last record that ends a
+transaction. Damage in the trusted part means that the shape is lost. It is detected only where recovery
+reads: at the end of the trusted part, and in trusted records after the cut.
 """
 
 from __future__ import annotations
@@ -38,19 +39,19 @@ _BLOCK_BYTES: Final = 65_536
 
 
 class RecoveryPlan(NamedTuple):
-    """What recovery found, and what is to be done about it."""
+    """What to keep of a shape, and what the store has to do."""
 
     recovered: RecoveredLog
     must_cut: bool
-    """Whether the files are longer than what is kept."""
+    """Whether the files are longer than the kept part."""
     must_sync: bool
-    """Whether records are kept that may not be durable: nobody will send them again, for they are here."""
+    """Whether records are kept that may not be durable; they are skipped when Postgres sends them again."""
 
 
 def plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
-    """What can be kept of the shape in `directory`.
+    """What to keep of the shape in `directory`.
 
-    Raises StorageError when the shape is lost, PermissionError when nothing can be said about it.
+    Raises StorageError if the shape is lost, PermissionError if its files cannot be read.
     """
     try:
         return _plan_recovery(directory, recorded_lsn)
@@ -61,7 +62,7 @@ def plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
 
 
 def _plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
-    names = frozenset(os.listdir(directory))  # noqa: PTH208 - ten thousand of them at start
+    names = frozenset(os.listdir(directory))  # noqa: PTH208 - called for each shape at start
     chunks = _count_snapshot_chunks(directory, names)
     with _opened(directory, INDEX, names) as index, _opened(directory, LOG, names) as log:
         scan = _Scan(_Window(index), _Window(log), recorded_lsn)
@@ -74,7 +75,7 @@ def _plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
 
 
 class _Window:
-    """A file read in blocks, mostly forward; an empty one for a missing file."""
+    """Reads a file in blocks, mostly forward; a missing file is read as empty."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -101,11 +102,11 @@ class _Scan:
         self._count = index.size // RECORD_BYTES
 
     def is_longer_than(self, end: LogEnd) -> bool:
-        """Whether a file has something after this end."""
+        """Whether a file is longer than this end."""
         return self._index.size > end.records * RECORD_BYTES or self._log.size > end.position
 
     def run(self) -> tuple[LogEnd, int]:
-        """The end of what is kept, and the number of trusted records."""
+        """The end of the kept part, and the number of trusted records."""
         trusted = bisect_left(range(self._count), True, key=lambda number: not self._is_trusted(number))
         end = self._end_of_trusted(trusted)
         kept = self._scan_forward(end)
@@ -125,7 +126,7 @@ class _Scan:
         return self._end_before(record, count - 1).after(record)
 
     def _end_before(self, record: Record, number: int) -> LogEnd:
-        """The end of the log without this record, which is intact."""
+        """The end of the log before this record, which is intact."""
         first = first_of_chunk(number, self._read, record.chunk)
         if first == record.chunk == 0:
             return LogEnd(records=number, chunk_size=record.position - number)

@@ -1,8 +1,8 @@
 """A shape's snapshot in the files `snapshot.0`, `snapshot.1`, …: each a complete response body, written once.
 
-Owner only. Rows go to the page cache as they come; a chunk is readable when its last byte is there. The
-last chunk's file ends with a newline, which is not part of the body: without it, a snapshot whose last
-chunks are missing would pass for a whole one.
+Owner only. Rows are written to the page cache as they arrive; a chunk can be read when it is complete. The
+file of the last chunk ends with a newline, which is not part of the body: it distinguishes a complete
+snapshot from one whose last chunks are missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pgshapes.shape_log.file_store.format import RowChunker
 from pgshapes.shape_log.file_store.layout import snapshot_name
 
 END_MARK: Final = b"\n"
-"""After the body in the file of a snapshot's last chunk."""
+"""Follows the body in the file of a snapshot's last chunk."""
 
 
 class SnapshotOwner(Protocol):
@@ -27,14 +27,14 @@ class SnapshotOwner(Protocol):
         """The shape's directory."""
 
     def has_snapshot_chunk(self, number: int, *, is_last: bool) -> None:
-        """A chunk may be read."""
+        """Note that a chunk can be read."""
 
     def made_snapshot_file(self, name: str) -> None:
-        """A file has all its content."""
+        """Note that a file is complete."""
 
 
 class FileSnapshotWriter:
-    """A `SnapshotWriter`. After an error it writes nothing more: the creation has failed."""
+    """The `SnapshotWriter` of the file store. After an error every further write fails."""
 
     __slots__ = ("_chunker", "_file", "_files", "_is_over", "_log", "_number", "_position")
 
@@ -59,7 +59,7 @@ class FileSnapshotWriter:
         self._is_over = True
 
     def close(self) -> None:
-        """Give the descriptor back, whatever has been written; nothing can be written after it."""
+        """Close the descriptor; every further write fails."""
         self._is_over = True
         descriptor, self._file = self._file, -1
         if descriptor >= 0:
@@ -67,7 +67,7 @@ class FileSnapshotWriter:
 
     def _write(self, items: bytes, ending: bytes) -> None:
         if self._is_over:
-            raise StorageError("this snapshot is over")
+            raise StorageError("the snapshot is closed")
         with self._ended_by_errors():
             if self._file < 0:
                 self._file = self._files.open(f"{self._log.ensure_directory()}/{snapshot_name(self._number)}")
@@ -86,7 +86,7 @@ class FileSnapshotWriter:
 
     @contextmanager
     def _ended_by_errors(self) -> Iterator[None]:
-        """Rows are missing after an error, so nothing may come after them."""
+        """Close the writer on an error: rows are missing, so no others may follow."""
         try:
             yield
         except OSError as error:

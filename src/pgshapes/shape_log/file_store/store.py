@@ -1,12 +1,13 @@
-"""All shapes of an instance: made, made durable, removed, found again at start. Owner only.
+"""The logs of all shapes in one directory: creation, sync, removal, recovery. Owner only.
 
-The orders that nothing may change (design §8):
+Invariants:
 
-* content is synced, then names; only then does `sync` return, and only then may the LSN be recorded and
+* content is synced before names, and names before `sync` returns; only then may the LSN be recorded and
   acknowledged;
-* a removal is a rename whose parent is synced before `remove` returns; deleting the bytes comes later, in
-  the trash;
-* recovery syncs what it keeps beyond the recorded LSN, because nobody will send it again.
+* a removal is a rename into the trash, whose old parent is synced before `remove` returns; the files are
+  deleted later;
+* recovery syncs what it keeps beyond the recorded LSN, because these transactions are skipped when Postgres
+  sends them again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pgshapes.waiting.batch import BatchQueue
 
 
 class FileShapeStore:
-    """A `ShapeStore` in a directory of its own. Owns every file under it."""
+    """A `ShapeStore` in a directory. Owns every file in it."""
 
     def __init__(
         self,
@@ -97,19 +98,19 @@ class FileShapeStore:
         self.close_files()
 
     def close_files(self) -> None:
-        """Close all files now; nothing can be written after it."""
+        """Close all files now; every further write fails."""
         for log in self._logs.values():
             log.close_with_error(StorageError("the store is closed"))
 
     def _make_root(self) -> None:
-        """Always synced: an earlier process may have made these, and died before they were durable."""
+        """Create the directories and sync them, even if an earlier process created them and was killed."""
         layout, files = self._layout, self._files
         for directory in (layout.root, layout.shapes, layout.trash):
             files.make_directory(directory)
         _check(files.sync_directories([str(Path(layout.root).parent), layout.root, layout.shapes]))
 
     async def _sync_requested(self, requests: tuple[str | None, ...]) -> dict[str | None, None]:
-        """One sync for a batch of requests, of handles and of all shapes (None)."""
+        """Sync once for a batch of requests, each for a handle or for all shapes (None)."""
         await self._sync_shapes(None if None in requests else [handle for handle in requests if handle])
         return {}
 
@@ -123,7 +124,7 @@ class FileShapeStore:
             self._give_up(handle, failed[handle])
 
     def _give_up(self, handle: str, error: OSError) -> None:
-        """After a failed sync the kernel may have dropped the pages, and a second sync would succeed."""
+        """Fail a shape: after a failed sync the kernel may drop pages, and the next sync would succeed."""
         lost = StorageError(f"sync of shape {handle}: {error.strerror}", errno=error.errno)
         self._lost[handle] = lost
         self._logs[handle].close_with_error(lost)
@@ -141,7 +142,7 @@ class FileShapeStore:
             _check(self._files.sync_directories(sorted(parents)))
 
     def _trash(self, handles: Iterable[str]) -> set[str]:
-        """Rename directories into the trash. Returns the directories to sync, also for those already gone."""
+        """Move directories to the trash. Returns the parents to sync, also of those already moved."""
         parents = set()
         for handle in handles:
             prefix = self._layout.prefix(handle)

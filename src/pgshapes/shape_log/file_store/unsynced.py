@@ -1,9 +1,9 @@
-"""What has been written and is not durable yet. Owner's event loop only; worker threads get a `Batch` of
-plain paths.
+"""Records what has been written and is not durable yet. Used in the owner's event loop only; worker threads
+get a `Batch` of paths.
 
-Names need their directory synced: a file's name in the shape's directory, that in the directory of its
-prefix, that in `shapes`. A directory of a prefix is shared, so it stays fresh until a sync of `shapes` has
-succeeded, whoever asked.
+A name is durable when its directory is synced: a file's name in the shape's directory, that one's name in the
+prefix directory, that one's name in `shapes`. A prefix directory is shared by shapes, so it remains *fresh*
+until a sync of `shapes` has succeeded.
 """
 
 from __future__ import annotations
@@ -20,71 +20,71 @@ LOG_FILES: Final = frozenset((LOG, INDEX))
 
 @dataclass(slots=True)
 class Pending:
-    """What one shape has written since its last sync."""
+    """The writes of one shape since its last sync."""
 
     files: set[str] = field(default_factory=set)
     """Names in the shape's directory."""
     has_new_names: bool = False
-    """Whether files were made in the shape's directory."""
+    """Whether files were created in the shape's directory."""
     is_new: bool = False
-    """Whether the shape's directory itself was made."""
+    """Whether the shape's directory was created."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Paths that one sync makes durable, each with the shapes that need it."""
+    """The paths to sync, each with the shapes that need it."""
 
     files: dict[str, str] = field(default_factory=dict)
     directories: dict[str, set[str]] = field(default_factory=dict)
     fresh_prefixes: frozenset[str] = frozenset()
 
     def sync(self, files: Files) -> dict[str, OSError]:
-        """Make it durable, content before names. Returns the shapes that failed. Runs in a worker thread."""
+        """Sync content, then names. Returns the shapes that failed. Runs in a worker thread."""
         failed = {self.files[path]: error for path, error in files.sync_files(list(self.files)).items()}
         for path, error in files.sync_directories(list(self.directories)).items():
             failed.update(dict.fromkeys(self.directories[path], error))
         return failed
 
     def needs(self, directory: str, handle: str) -> None:
-        """Note that `handle` is durable only when this directory is synced."""
+        """Note that the shape is durable only after this directory is synced."""
         self.directories.setdefault(directory, set()).add(handle)
 
 
 class Unsynced:
-    """All shapes' pending writes."""
+    """The pending writes of all shapes."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._logs: set[str] = set()
-        """Shapes whose `log` and `log.index` have new content; apart, for one change can touch all shapes."""
+        """Shapes whose `log` and `log.index` have new content; apart, as one change can affect all shapes."""
         self._pending: dict[str, Pending] = {}
         self._fresh_prefixes: set[str] = set()
 
     def wrote_log(self, handle: str) -> None:
-        """A shape's log and its index have new content."""
+        """Note that a shape's log and index have new content."""
         self._logs.add(handle)
 
     def wrote(self, handle: str, name: str) -> None:
-        """Another file of a shape has new content."""
+        """Note that another file of a shape has new content."""
         self._of(handle).files.add(name)
 
     def made_names(self, handle: str) -> None:
-        """Files were made in a shape's directory."""
+        """Note that files were created in a shape's directory."""
         self._of(handle).has_new_names = True
 
     def made_directory(self, handle: str, *, with_prefix: bool) -> None:
-        """A shape's directory was made, and perhaps the directory of its prefix."""
+        """Note that a shape's directory was created, and possibly its prefix directory."""
         self._of(handle).is_new = True
         if with_prefix:
             self._fresh_prefixes.add(self._layout.prefix(handle))
 
     def forget(self, handle: str) -> None:
-        """The shape is gone."""
+        """Remove a shape's pending writes."""
         self._logs.discard(handle)
         self._pending.pop(handle, None)
 
     def take(self, handles: Iterable[str] | None) -> Batch:
-        """What these shapes (None: all) have pending; writes from now on belong to the next batch."""
+        """Remove and return the pending writes of these shapes (None: of all)."""
         batch = Batch(fresh_prefixes=frozenset(self._fresh_prefixes))
         wanted = self._logs | self._pending.keys() if handles is None else handles
         for handle in wanted:
@@ -96,7 +96,7 @@ class Unsynced:
         return batch
 
     def done(self, batch: Batch, failed: Collection[str]) -> None:
-        """A batch was synced, for all but these shapes."""
+        """Note that a batch was synced, except for these shapes."""
         if not batch.directories.get(self._layout.shapes, set(failed)).intersection(failed):
             self._fresh_prefixes -= batch.fresh_prefixes
 
