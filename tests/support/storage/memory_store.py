@@ -84,7 +84,7 @@ class MemorySnapshotWriter:
         self._log = log
         self._rows: list[bytes] = []
         self._size = 0
-        self._is_over = False
+        self._is_closed = False
 
     def add_rows(self, rows: Sequence[bytes]) -> None:
         self._check()
@@ -98,12 +98,12 @@ class MemorySnapshotWriter:
         self._check()
         self._rows.append(snapshot_end)
         self._close_chunk()
-        self._is_over = True
+        self._is_closed = True
         self._log.tail = self._log.tail._replace(is_snapshot_complete=True)
 
     def _check(self) -> None:
         self._log.check()
-        if self._is_over:
+        if self._is_closed:
             raise StorageError("the snapshot is closed")
 
     def _close_chunk(self) -> None:

@@ -36,7 +36,7 @@ class SnapshotOwner(Protocol):
 class FileSnapshotWriter:
     """The `SnapshotWriter` of the file store. After an error every further write fails."""
 
-    __slots__ = ("_chunker", "_file", "_files", "_is_over", "_log", "_number", "_position")
+    __slots__ = ("_chunker", "_file", "_files", "_is_closed", "_log", "_number", "_position")
 
     def __init__(self, log: SnapshotOwner, files: Files, chunk_bytes: int) -> None:
         self._log = log
@@ -45,7 +45,7 @@ class FileSnapshotWriter:
         self._number = 0
         self._file = -1
         self._position = 0
-        self._is_over = False
+        self._is_closed = False
 
     def add_rows(self, rows: Sequence[bytes]) -> None:
         for run, closes_chunk in self._chunker.runs(rows):
@@ -56,19 +56,19 @@ class FileSnapshotWriter:
     def finish(self, snapshot_end: bytes) -> None:
         self._write(snapshot_end, b"]" + END_MARK)
         self._close_chunk(is_last=True)
-        self._is_over = True
+        self._is_closed = True
 
     def close(self) -> None:
         """Close the descriptor; every further write fails."""
-        self._is_over = True
+        self._is_closed = True
         descriptor, self._file = self._file, -1
         if descriptor >= 0:
             self._files.close(descriptor)
 
     def _write(self, items: bytes, ending: bytes) -> None:
-        if self._is_over:
+        if self._is_closed:
             raise StorageError("the snapshot is closed")
-        with self._ended_by_errors():
+        with self._close_on_error():
             if self._file < 0:
                 self._file = self._files.open(f"{self._log.ensure_directory()}/{snapshot_name(self._number)}")
             data = b"".join((b"," if self._position else b"[", items, ending))
@@ -77,7 +77,7 @@ class FileSnapshotWriter:
 
     def _close_chunk(self, *, is_last: bool) -> None:
         descriptor, self._file = self._file, -1
-        with self._ended_by_errors():
+        with self._close_on_error():
             self._files.close(descriptor)
         self._log.made_snapshot_file(snapshot_name(self._number))
         self._log.has_snapshot_chunk(self._number, is_last=is_last)
@@ -85,7 +85,7 @@ class FileSnapshotWriter:
         self._position = 0
 
     @contextmanager
-    def _ended_by_errors(self) -> Iterator[None]:
+    def _close_on_error(self) -> Iterator[None]:
         """Close the writer on an error: rows are missing, so no others may follow."""
         try:
             yield
