@@ -115,9 +115,9 @@ class RowChunker:
             if rows:
                 yield rows, False
             return
-        yield from self._cut(rows)
+        yield from self._split(rows)
 
-    def _cut(self, rows: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], bool]]:
+    def _split(self, rows: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], bool]]:
         ends = list(accumulate(len(row) + 1 for row in rows))
         start, before = 0, -self._size
         while (last := bisect_left(ends, before + self._threshold, lo=start)) < len(ends):

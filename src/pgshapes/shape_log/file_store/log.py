@@ -150,7 +150,7 @@ class FileShapeLog:
                 raise ValueError(f"transaction {first.tx} starts before {last.tx} has ended")
             return entries
         if self._open_record is not None:
-            self._cut_back(self._finished)
+            self._truncate_to(self._finished)
             self._end, self._open_record = self._finished, None
         return [entry for entry in entries if entry.offset > self._end.last]
 
@@ -185,7 +185,7 @@ class FileShapeLog:
                 context.files.write_at(self._log_file, log, at.position)
             context.files.write_at(self._index_file, index, at.records * RECORD_BYTES)
         except OSError as error:
-            self._cut_back(self._end)
+            self._truncate_to(self._end)
             raise storage_error(error, f"append to shape {self.handle}") from error
         finally:
             if self.open_index < 0:
@@ -210,7 +210,7 @@ class FileShapeLog:
                 raise
             return context.files.open(path)
 
-    def _cut_back(self, to: LogEnd) -> None:
+    def _truncate_to(self, to: LogEnd) -> None:
         """Truncate the files to `to`. After a failure no further write to the log is possible."""
         if not self._has_log_files:
             return
