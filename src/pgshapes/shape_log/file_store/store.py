@@ -121,9 +121,9 @@ class FileShapeStore:
         failed = await asyncio.to_thread(batch.sync, self._files)
         self._unsynced.done(batch, failed)
         for handle in self._logs.keys() & failed.keys():
-            self._give_up(handle, failed[handle])
+            self._mark_lost(handle, failed[handle])
 
-    def _give_up(self, handle: str, error: OSError) -> None:
+    def _mark_lost(self, handle: str, error: OSError) -> None:
         """Fail a shape: after a failed sync the kernel may drop pages, and the next sync would succeed."""
         lost = StorageError(f"sync of shape {handle}: {error.strerror}", errno=error.errno)
         self._lost[handle] = lost
