@@ -18,7 +18,7 @@ from pgshapes.shape_log.store import ShapeStore
 
 
 @dataclass
-class House:
+class Harness:
     """One kind of store, with its reader."""
 
     store: ShapeStore
@@ -32,14 +32,14 @@ def _files(kind: str, disk: Path) -> Files:
 
 
 @pytest.fixture(params=["files", "forgetful", "memory"])
-def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[int], House]]:
-    """Makes a house whose chunks close at so many bytes."""
+def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[int], Harness]]:
+    """A function that makes a harness with the given chunk size in bytes."""
     stores: list[FileShapeStore] = []
 
-    def make(chunk_bytes: int) -> House:
+    def make(chunk_bytes: int) -> Harness:
         if request.param == "memory":
             memory = MemoryShapeStore(chunk_bytes=chunk_bytes)
-            return House(memory, Reading(MemoryLogReader(memory)))
+            return Harness(memory, Reading(MemoryLogReader(memory)))
         disk = tmp_path / str(len(stores))
         store = FileShapeStore(
             disk / "root" / "storage",
@@ -48,7 +48,7 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
             max_open_files=6,
         )
         stores.append(store)
-        return House(store, Reading(FileLogReader(disk / "root" / "storage")))
+        return Harness(store, Reading(FileLogReader(disk / "root" / "storage")))
 
     yield make
     for store in stores:

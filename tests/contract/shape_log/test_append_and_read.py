@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.contract.shape_log.conftest import House
+from tests.contract.shape_log.conftest import Harness
 from tests.support.storage.shape_log_samples import (
     append_in_pieces,
     append_whole,
@@ -22,7 +22,7 @@ from pgshapes.model.tail import Tail
 from pgshapes.shape_log.store import Entry, LogSlice
 
 HANDLE = make_handle(1)
-Build = Callable[[int], House]
+Build = Callable[[int], Harness]
 
 
 def _places(entries: list[Entry]) -> list[Offset]:
@@ -34,25 +34,25 @@ def _places(entries: list[Entry]) -> list[Offset]:
 
 @pytest.mark.parametrize("chunk_bytes", [1, 100, 1000, 10**7])
 def test_every_position_reads_each_message_once(build: Build, chunk_bytes: int) -> None:
-    house = build(chunk_bytes)
-    log = house.store.create(HANDLE)
+    harness = build(chunk_bytes)
+    log = harness.store.create(HANDLE)
     transactions = make_transactions(chunk_bytes, 40)
     append_whole(log, transactions)
     entries = entries_of(transactions)
 
     for after in _places(entries):
         expected = b",".join(entry.json for entry in entries if entry.offset > after)
-        assert bodies(walk(house.reader, HANDLE, after, log.tail)) == expected
+        assert bodies(walk(harness.reader, HANDLE, after, log.tail)) == expected
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 100, 1000])
 def test_chunks_end_with_the_message_that_reaches_the_threshold(build: Build, chunk_bytes: int) -> None:
-    house = build(chunk_bytes)
-    log = house.store.create(HANDLE)
+    harness = build(chunk_bytes)
+    log = harness.store.create(HANDLE)
     transactions = make_transactions(5, 40)
     append_whole(log, transactions)
 
-    *closed, last = walk(house.reader, HANDLE, AFTER_SNAPSHOT, log.tail)
+    *closed, last = walk(harness.reader, HANDLE, AFTER_SNAPSHOT, log.tail)
     for piece in closed:
         assert piece.is_chunk_end
         messages = [entry for entry in entries_of(transactions) if entry.json in piece.body]
@@ -70,17 +70,17 @@ def test_the_way_of_appending_leaves_no_trace(build: Build, chunk_bytes: int) ->
     append_whole(whole.store.create(HANDLE), transactions)
     append_in_pieces(pieces.store.create(HANDLE), transactions, seed=chunk_bytes)
 
-    logs = [house.store.get(HANDLE) for house in (whole, pieces)]
+    logs = [harness.store.get(HANDLE) for harness in (whole, pieces)]
     assert logs[0] is not None and logs[1] is not None
     assert logs[0].tail == logs[1].tail
-    slices = [walk(house.reader, HANDLE, AFTER_SNAPSHOT, logs[0].tail) for house in (whole, pieces)]
+    slices = [walk(harness.reader, HANDLE, AFTER_SNAPSHOT, logs[0].tail) for harness in (whole, pieces)]
     assert slices[0] == slices[1]
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 100, 1000])
 def test_a_reader_with_an_older_tail_sees_no_more_than_that(build: Build, chunk_bytes: int) -> None:
-    house = build(chunk_bytes)
-    log = house.store.create(HANDLE)
+    harness = build(chunk_bytes)
+    log = harness.store.create(HANDLE)
     transactions = make_transactions(2, 30)
     tails: list[Tail] = []
     for transaction in transactions:
@@ -89,58 +89,58 @@ def test_a_reader_with_an_older_tail_sees_no_more_than_that(build: Build, chunk_
 
     for number, tail in enumerate(tails):
         expected = b",".join(entry.json for entry in entries_of(transactions[: number + 1]))
-        assert bodies(walk(house.reader, HANDLE, AFTER_SNAPSHOT, tail)) == expected
+        assert bodies(walk(harness.reader, HANDLE, AFTER_SNAPSHOT, tail)) == expected
         before = tails[number - 1].latest if number else AFTER_SNAPSHOT
-        news = bodies(walk(house.reader, HANDLE, before, tail))
+        news = bodies(walk(harness.reader, HANDLE, before, tail))
         assert news == b",".join(entry.json for entry in transactions[number])
 
 
 def test_an_unfinished_transaction_is_not_in_the_tail(build: Build) -> None:
-    house = build(10)
-    log = house.store.create(HANDLE)
+    harness = build(10)
+    log = harness.store.create(HANDLE)
     first, second = make_transactions(3, 2)
     log.append(first, ends_transaction=True)
     tail = log.tail
 
     log.append(second, ends_transaction=False)
     assert log.tail == tail
-    assert bodies(walk(house.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == b",".join(e.json for e in first)
+    assert bodies(walk(harness.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == b",".join(e.json for e in first)
 
     log.append([], ends_transaction=True)
     assert log.tail.latest == second[-1].offset
     assert log.tail.last_chunk_bound == second[-1].offset
-    news = bodies(walk(house.reader, HANDLE, tail.latest, log.tail))
+    news = bodies(walk(harness.reader, HANDLE, tail.latest, log.tail))
     assert news == b",".join(entry.json for entry in second)
 
 
 def test_what_is_there_already_is_skipped(build: Build) -> None:
-    house = build(500)
-    log = house.store.create(HANDLE)
+    harness = build(500)
+    log = harness.store.create(HANDLE)
     transactions = make_transactions(4, 20)
     append_whole(log, transactions[:12])
     append_whole(log, transactions[5:])
 
     expected = b",".join(entry.json for entry in entries_of(transactions))
-    assert bodies(walk(house.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == expected
+    assert bodies(walk(harness.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == expected
 
 
 @pytest.mark.parametrize("told_again_from", [0, 1, 2])
 def test_an_unfinished_transaction_may_be_told_again(build: Build, told_again_from: int) -> None:
-    house = build(50)
-    log = house.store.create(HANDLE)
+    harness = build(50)
+    log = harness.store.create(HANDLE)
     transactions = [entries for entries in make_transactions(6, 40) if len(entries) > 2][:3]
     append_whole(log, transactions[:2])
     log.append(transactions[2][:2], ends_transaction=False)
 
     append_in_pieces(log, transactions[told_again_from:], seed=1)
     expected = b",".join(entry.json for entry in entries_of(transactions))
-    assert bodies(walk(house.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == expected
+    assert bodies(walk(harness.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == expected
     assert log.tail.latest == transactions[2][-1].offset
 
 
 def test_telling_an_old_transaction_again_does_not_end_an_unfinished_one(build: Build) -> None:
-    house = build(50)
-    log = house.store.create(HANDLE)
+    harness = build(50)
+    log = harness.store.create(HANDLE)
     first, second = [entries for entries in make_transactions(6, 40) if len(entries) > 2][:2]
     log.append(first, ends_transaction=True)
     log.append(second[:2], ends_transaction=False)
@@ -150,7 +150,7 @@ def test_telling_an_old_transaction_again_does_not_end_an_unfinished_one(build: 
     assert log.tail.latest == first[-1].offset
     log.append(second, ends_transaction=True)
     expected = b",".join(entry.json for entry in first + second)
-    assert bodies(walk(house.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == expected
+    assert bodies(walk(harness.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == expected
 
 
 def test_an_end_without_a_beginning_changes_nothing(build: Build) -> None:
@@ -172,39 +172,39 @@ def test_offsets_that_do_not_grow_are_refused(build: Build) -> None:
 
 
 def test_an_empty_log_reads_as_nothing(build: Build) -> None:
-    house = build(50)
-    log = house.store.create(HANDLE)
+    harness = build(50)
+    log = harness.store.create(HANDLE)
     for after in (BEFORE_ALL, Offset(0, 3), AFTER_SNAPSHOT, Offset(9, 0)):
-        assert house.reader.read_log(HANDLE, after, log.tail) == LogSlice(b"", AFTER_SNAPSHOT, False)
+        assert harness.reader.read_log(HANDLE, after, log.tail) == LogSlice(b"", AFTER_SNAPSHOT, False)
 
 
 def test_many_logs_with_few_descriptors(build: Build) -> None:
-    house = build(300)
+    harness = build(300)
     transactions = make_transactions(8, 20)
-    logs = {make_handle(number): house.store.create(make_handle(number)) for number in range(30)}
+    logs = {make_handle(number): harness.store.create(make_handle(number)) for number in range(30)}
     for transaction in transactions:
         for log in logs.values():
             log.append(transaction, ends_transaction=True)
     expected = b",".join(entry.json for entry in entries_of(transactions))
     for handle, log in logs.items():
-        assert bodies(walk(house.reader, handle, AFTER_SNAPSHOT, log.tail)) == expected
+        assert bodies(walk(harness.reader, handle, AFTER_SNAPSHOT, log.tail)) == expected
 
 
 @pytest.mark.parametrize(
     "handle", ["", "../../etc/passwd", "A" * 32, "a" * 31, "a" * 41, "é" * 32, "1" * 32 + "\n"]
 )
 def test_only_handles_become_paths(build: Build, handle: str) -> None:
-    house = build(50)
+    harness = build(50)
     with pytest.raises(ValueError, match="handle"):
-        house.store.create(handle)
+        harness.store.create(handle)
     with pytest.raises(StorageError):
-        house.reader.read_log(handle, AFTER_SNAPSHOT, Tail(Offset(1, 0), position=(10, 0)))
+        harness.reader.read_log(handle, AFTER_SNAPSHOT, Tail(Offset(1, 0), position=(10, 0)))
     with pytest.raises(StorageError):
-        house.reader.read_snapshot_chunk(handle, 0)
+        harness.reader.read_snapshot_chunk(handle, 0)
 
 
 def test_a_handle_is_never_used_twice(build: Build) -> None:
-    house = build(50)
-    house.store.create(HANDLE)
+    harness = build(50)
+    harness.store.create(HANDLE)
     with pytest.raises(ValueError, match="handle"):
-        house.store.create(HANDLE)
+        harness.store.create(HANDLE)

@@ -6,14 +6,14 @@ import random
 from collections.abc import Callable
 
 import pytest
-from tests.contract.shape_log.conftest import House
+from tests.contract.shape_log.conftest import Harness
 from tests.support.storage.shape_log_samples import make_handle
 
 from pgshapes.errors import StorageError
 
 HANDLE = make_handle(1)
 END = b'{"headers":{"control":"snapshot-end"}}'
-Build = Callable[[int], House]
+Build = Callable[[int], Harness]
 
 
 def _rows(count: int) -> list[bytes]:
@@ -35,55 +35,55 @@ def _expected_chunks(rows: list[bytes], chunk_bytes: int) -> list[bytes]:
     return [*chunks, b"[" + b",".join([*items, END]) + b"]"]
 
 
-def _read_all(house: House) -> list[bytes]:
-    log = house.store.get(HANDLE)
+def _read_all(harness: Harness) -> list[bytes]:
+    log = harness.store.get(HANDLE)
     assert log is not None
-    return [house.reader.read_snapshot_chunk(HANDLE, n) for n in range(log.tail.snapshot_chunks)]
+    return [harness.reader.read_snapshot_chunk(HANDLE, n) for n in range(log.tail.snapshot_chunks)]
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 100, 1000, 10**7])
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_chunks_depend_on_the_rows_alone(build: Build, chunk_bytes: int, batch: int) -> None:
-    house = build(chunk_bytes)
+    harness = build(chunk_bytes)
     rows = _rows(200)
-    writer = house.store.create(HANDLE).start_snapshot()
+    writer = harness.store.create(HANDLE).start_snapshot()
     for start in range(0, len(rows), batch):
         writer.add_rows(rows[start : start + batch])
     writer.finish(END)
 
-    assert _read_all(house) == _expected_chunks(rows, chunk_bytes)
+    assert _read_all(harness) == _expected_chunks(rows, chunk_bytes)
 
 
 def test_chunks_are_readable_as_they_are_completed(build: Build) -> None:
-    house = build(100)
-    log = house.store.create(HANDLE)
+    harness = build(100)
+    log = harness.store.create(HANDLE)
     writer = log.start_snapshot()
     assert (log.tail.snapshot_chunks, log.tail.is_snapshot_complete) == (0, False)
     writer.add_rows([b"1" * 50])
     assert log.tail.snapshot_chunks == 0
     writer.add_rows([b"2" * 48])
     assert (log.tail.snapshot_chunks, log.tail.is_snapshot_complete) == (1, False)
-    assert house.reader.read_snapshot_chunk(HANDLE, 0) == b"[" + b"1" * 50 + b"," + b"2" * 48 + b"]"
+    assert harness.reader.read_snapshot_chunk(HANDLE, 0) == b"[" + b"1" * 50 + b"," + b"2" * 48 + b"]"
     writer.finish(END)
     assert (log.tail.snapshot_chunks, log.tail.is_snapshot_complete) == (2, True)
-    assert house.reader.read_snapshot_chunk(HANDLE, 1) == b"[" + END + b"]"
+    assert harness.reader.read_snapshot_chunk(HANDLE, 1) == b"[" + END + b"]"
 
 
 def test_an_empty_snapshot_is_one_chunk(build: Build) -> None:
-    house = build(100)
-    writer = house.store.create(HANDLE).start_snapshot()
+    harness = build(100)
+    writer = harness.store.create(HANDLE).start_snapshot()
     writer.add_rows([])
     writer.finish(END)
-    assert _read_all(house) == [b"[" + END + b"]"]
+    assert _read_all(harness) == [b"[" + END + b"]"]
 
 
 def test_a_chunk_that_is_not_there_is_an_error(build: Build) -> None:
-    house = build(100)
-    house.store.create(HANDLE).start_snapshot().finish(END)
+    harness = build(100)
+    harness.store.create(HANDLE).start_snapshot().finish(END)
     with pytest.raises(StorageError):
-        house.reader.read_snapshot_chunk(HANDLE, 1)
+        harness.reader.read_snapshot_chunk(HANDLE, 1)
     with pytest.raises(StorageError):
-        house.reader.read_snapshot_chunk(make_handle(2), 0)
+        harness.reader.read_snapshot_chunk(make_handle(2), 0)
 
 
 def test_a_snapshot_is_written_once(build: Build) -> None:
@@ -101,10 +101,10 @@ def test_a_snapshot_is_written_once(build: Build) -> None:
 
 
 async def test_a_removed_shape_takes_no_more_rows(build: Build) -> None:
-    house = build(100)
-    writer = house.store.create(HANDLE).start_snapshot()
+    harness = build(100)
+    writer = harness.store.create(HANDLE).start_snapshot()
     writer.add_rows([b"1"])
-    await house.store.remove([HANDLE])
+    await harness.store.remove([HANDLE])
     with pytest.raises(StorageError):
         writer.add_rows([b"2"])
     with pytest.raises(StorageError):

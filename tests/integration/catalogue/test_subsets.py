@@ -35,7 +35,7 @@ TABLE = "CREATE TABLE items (id int PRIMARY KEY, name text, secret text)"
 
 
 @dataclass
-class House:
+class Harness:
     """Subset snapshots and the owner that they ask."""
 
     tables: Tables
@@ -78,16 +78,16 @@ class House:
 
 
 @pytest.fixture
-async def house(
+async def harness(
     db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Harness]:
     await db.execute(TABLE.encode())
     tables = Tables()
-    house = House(tables, ShapeResolver(inspector, KnownRelations(inspector, tables)))
-    link = InProcessLink(tables, house.answer)
-    house.subsets = SubsetSnapshots(link, SubsetSource(make_pool(2)))
-    yield house
-    await house.subsets.close()
+    harness = Harness(tables, ShapeResolver(inspector, KnownRelations(inspector, tables)))
+    link = InProcessLink(tables, harness.answer)
+    harness.subsets = SubsetSnapshots(link, SubsetSource(make_pool(2)))
+    yield harness
+    await harness.subsets.close()
     await link.close()
 
 
@@ -97,9 +97,9 @@ async def fill(db: Connection, count: int = 5) -> None:
     )
 
 
-async def test_a_body(db: Connection, house: House) -> None:
+async def test_a_body(db: Connection, harness: Harness) -> None:
     await fill(db, 2)
-    answer = await house.ask(where="id = $1", params=(("1", "2"),))
+    answer = await harness.ask(where="id = $1", params=(("1", "2"),))
     metadata, (row,) = answer["metadata"], answer["data"]
     assert set(metadata) == {"xmin", "xmax", "xip_list", "snapshot_mark", "database_lsn"}
     assert all(metadata[name].isdecimal() for name in ("xmin", "xmax", "database_lsn"))
@@ -112,51 +112,51 @@ async def test_a_body(db: Connection, house: House) -> None:
             "snapshot_mark": metadata["snapshot_mark"],
         },
     }
-    other = await house.ask(where="false")
+    other = await harness.ask(where="false")
     assert other["data"] == []
     assert other["metadata"]["snapshot_mark"] != metadata["snapshot_mark"]
 
 
-async def test_it_is_a_part_of_the_shape(db: Connection, house: House) -> None:
+async def test_it_is_a_part_of_the_shape(db: Connection, harness: Harness) -> None:
     await fill(db)
     shape = ITEMS._replace(where="id = 1 OR id = $1", params=(("1", "4"),), columns=("id", "name"))
-    answer = await house.ask(shape, where="name <> 'name 1' OR id = 5", order_by="id")
+    answer = await harness.ask(shape, where="name <> 'name 1' OR id = 5", order_by="id")
     assert [row["value"] for row in answer["data"]] == [{"id": "4", "name": "name 4"}]
 
 
-async def test_only_queryable_columns_are_used(db: Connection, house: House) -> None:
+async def test_only_queryable_columns_are_used(db: Connection, harness: Harness) -> None:
     await fill(db)
     some = ITEMS._replace(queryable_columns=("id", "name"))
-    assert await house.errors(some, where="secret = 's1'") == {
+    assert await harness.errors(some, where="secret = 's1'") == {
         "where": ["At location 0: unknown reference secret"]
     }
-    assert await house.errors(some, order_by="secret") == {
+    assert await harness.errors(some, order_by="secret") == {
         "order_by": ["At location 0: unknown reference secret"]
     }
     sent = ITEMS._replace(queryable_columns=("id", "secret"), columns=("id",))
-    answer = await house.ask(sent, where="secret = 's1'", order_by="secret, id DESC", limit=2)
+    answer = await harness.ask(sent, where="secret = 's1'", order_by="secret, id DESC", limit=2)
     assert [row["value"] for row in answer["data"]] == [{"id": "5"}, {"id": "3"}]
 
 
-async def test_a_page_by_a_cursor_in_the_databases_collation(db: Connection, house: House) -> None:
+async def test_a_page_by_a_cursor_in_the_databases_collation(db: Connection, harness: Harness) -> None:
     await db.execute("INSERT INTO items VALUES (1, 'a'), (2, 'B'), (3, 'c'), (4, 'D')")
     rows = await (await db.execute("SELECT id FROM items WHERE name > 'a' ORDER BY name LIMIT 2")).fetchall()
-    found = await house.ids(where="name > $1", params=(("1", "a"),), order_by="name", limit=2)
+    found = await harness.ids(where="name > $1", params=(("1", "a"),), order_by="name", limit=2)
     assert found == [row[0] for row in rows]
 
 
-async def test_refusals(db: Connection, house: House) -> None:
+async def test_refusals(db: Connection, harness: Harness) -> None:
     await db.execute("ALTER TABLE items ADD n int; INSERT INTO items VALUES (1)")
-    assert await house.errors(where="id IN (SELECT 1)") == {
+    assert await harness.errors(where="id IN (SELECT 1)") == {
         "where": ["Subqueries are not allowed in subsets"]
     }
-    assert await house.errors(order_by="random()") == {
+    assert await harness.errors(order_by="random()") == {
         "order_by": ["At location 0: FuncCall expressions are not allowed in ORDER BY clauses"]
     }
-    assert await house.errors(where="id = $2", params=(("2", "1"),)) == {
+    assert await harness.errors(where="id = $2", params=(("2", "1"),)) == {
         "params": ["Parameters must be numbered sequentially, starting from 1"]
     }
-    assert await house.errors(where="1 / (id - 1) = 1") == {"where": "division by zero"}
+    assert await harness.errors(where="1 / (id - 1) = 1") == {"where": "division by zero"}
 
 
 HOSTILE = [
@@ -176,12 +176,12 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-async def test_values_are_values(db: Connection, house: House, text: str) -> None:
+async def test_values_are_values(db: Connection, harness: Harness, text: str) -> None:
     await fill(db)
     await db.execute("INSERT INTO items VALUES (100, %s, 'x')", (text,))
-    assert await house.ids(where="name = $1", params=(("1", text),)) == [100]
+    assert await harness.ids(where="name = $1", params=(("1", text),)) == [100]
     literal = text.replace("'", "''")
-    assert await house.ids(where=f"name = '{literal}'", order_by="id") == [100]
+    assert await harness.ids(where=f"name = '{literal}'", order_by="id") == [100]
 
 
 @pytest.mark.parametrize(
@@ -203,18 +203,20 @@ async def test_values_are_values(db: Connection, house: House, text: str) -> Non
         "id::regclass::text = 'x'",
     ],
 )
-async def test_hostile_clauses_are_refused_and_do_nothing(db: Connection, house: House, text: str) -> None:
+async def test_hostile_clauses_are_refused_and_do_nothing(
+    db: Connection, harness: Harness, text: str
+) -> None:
     await fill(db)
-    assert (await house.errors(where=text)).keys() == {"where"}
-    assert (await house.errors(order_by=text)).keys() == {"order_by"}
-    assert await house.ids(order_by="id") == [1, 2, 3, 4, 5]
+    assert (await harness.errors(where=text)).keys() == {"where"}
+    assert (await harness.errors(order_by=text)).keys() == {"order_by"}
+    assert await harness.ids(order_by="id") == [1, 2, 3, 4, 5]
 
 
-async def test_comments_hide_nothing(db: Connection, house: House) -> None:
+async def test_comments_hide_nothing(db: Connection, harness: Harness) -> None:
     await fill(db)
     shape = ITEMS._replace(where="id < 4 --")
-    assert await house.ids(shape, where="id > 1 -- OR true", order_by="id DESC --", limit=2) == [3, 2]
-    assert await house.ids(shape, where="id > 1 /* ) */", order_by="id /* LIMIT */") == [2, 3]
+    assert await harness.ids(shape, where="id > 1 -- OR true", order_by="id DESC --", limit=2) == [3, 2]
+    assert await harness.ids(shape, where="id > 1 /* ) */", order_by="id /* LIMIT */") == [2, 3]
 
 
 # --- what has been told already is seen
@@ -232,113 +234,115 @@ async def begin(database_url: str) -> tuple[psycopg.AsyncConnection[Any], int]:
 
 
 async def test_what_the_client_was_told_is_waited_for(
-    db: Connection, database_url: str, house: House
+    db: Connection, database_url: str, harness: Harness
 ) -> None:
     """A transaction is in the log before it is visible: its old rows must not come after its new ones."""
     await fill(db, 1)
     session, xid = await begin(database_url)
-    house.unseen = Unseen(1000, ((xid % 2**32, 900),))
-    asking = asyncio.create_task(house.ask(resume=Offset(900, 2)))
-    await eventually(lambda: house.subsets.retakes > 2)
+    harness.unseen = Unseen(1000, ((xid % 2**32, 900),))
+    asking = asyncio.create_task(harness.ask(resume=Offset(900, 2)))
+    await eventually(lambda: harness.subsets.retakes > 2)
     await session.commit()
     assert (await asking)["data"][0]["value"]["name"] == "new"
     await session.close()
 
 
-async def test_what_comes_later_in_the_log_is_not(db: Connection, database_url: str, house: House) -> None:
+async def test_what_comes_later_in_the_log_is_not(
+    db: Connection, database_url: str, harness: Harness
+) -> None:
     await fill(db, 1)
     session, xid = await begin(database_url)
-    house.unseen = Unseen(1000, ((xid, 901),))
-    assert (await house.ask(resume=Offset(900, 2)))["data"][0]["value"]["name"] == "name 1"
-    assert house.subsets.retakes == 0
+    harness.unseen = Unseen(1000, ((xid, 901),))
+    assert (await harness.ask(resume=Offset(900, 2)))["data"][0]["value"]["name"] == "name 1"
+    assert harness.subsets.retakes == 0
     await session.close()
 
 
 async def test_what_never_becomes_visible(
-    db: Connection, database_url: str, house: House, monkeypatch: pytest.MonkeyPatch
+    db: Connection, database_url: str, harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subsets_module, "RETAKE_TIMEOUT_S", 0.02)
     await fill(db, 1)
     session, xid = await begin(database_url)
-    house.unseen = Unseen(1000, ((xid, 900),))
+    harness.unseen = Unseen(1000, ((xid, 900),))
     with pytest.raises(NotNow, match="does not become visible") as refused:
-        await house.ask(resume=Offset(900, 0))
+        await harness.ask(resume=Offset(900, 0))
     assert refused.value.known
     await session.close()
 
 
-async def test_an_owner_that_has_to_catch_up(db: Connection, house: House) -> None:
+async def test_an_owner_that_has_to_catch_up(db: Connection, harness: Harness) -> None:
     await fill(db, 1)
-    house.unseen = Unseen(800, ())
-    asking = asyncio.create_task(house.ask(resume=Offset(900, 0)))
-    await eventually(lambda: house.asked > 1)
+    harness.unseen = Unseen(800, ())
+    asking = asyncio.create_task(harness.ask(resume=Offset(900, 0)))
+    await eventually(lambda: harness.asked > 1)
     assert not asking.done()
-    house.unseen = Unseen(900, ())
+    harness.unseen = Unseen(900, ())
     assert len((await asking)["data"]) == 1
 
 
-async def test_an_offset_that_was_never_reached(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_offset_that_was_never_reached(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who reads on from it is told to refetch; a subset that is refused for ever would keep him from it."""
     monkeypatch.setattr(subsets_module, "CATCH_UP_TIMEOUT_S", 0.0)
-    house.unseen = Unseen(800, ())
-    assert (await house.ask(resume=Offset(900, 0)))["data"] == []
+    harness.unseen = Unseen(800, ())
+    assert (await harness.ask(resume=Offset(900, 0)))["data"] == []
 
 
-async def test_the_owner_is_not_asked_for_what_precedes_the_log(house: House) -> None:
+async def test_the_owner_is_not_asked_for_what_precedes_the_log(harness: Harness) -> None:
     for resume in (FIRST_SNAPSHOT_CHUNK, Offset(0, 3)):
-        await house.ask(resume=resume)
-    assert house.asked == 0
+        await harness.ask(resume=resume)
+    assert harness.asked == 0
 
 
-async def test_a_crowd_asks_the_owner_as_one(db: Connection, house: House) -> None:
-    house.unseen = Unseen(900, ())
-    house.held = asyncio.Event()
-    crowd = [asyncio.create_task(house.ask(resume=Offset(900, 0))) for _ in range(100)]
-    await eventually(lambda: house.asked == 1)
-    house.held.set()
+async def test_a_crowd_asks_the_owner_as_one(db: Connection, harness: Harness) -> None:
+    harness.unseen = Unseen(900, ())
+    harness.held = asyncio.Event()
+    crowd = [asyncio.create_task(harness.ask(resume=Offset(900, 0))) for _ in range(100)]
+    await eventually(lambda: harness.asked == 1)
+    harness.held.set()
     await asyncio.gather(*crowd)
-    assert house.asked <= 2
+    assert harness.asked <= 2
 
 
-async def test_an_owner_that_is_away(house: House) -> None:
-    house.error = OwnerUnavailable("away")
+async def test_an_owner_that_is_away(harness: Harness) -> None:
+    harness.error = OwnerUnavailable("away")
     with pytest.raises(OwnerUnavailable):
-        await house.ask(resume=Offset(900, 0))
-    house.error = None
-    house.unseen = Unseen(900, ())
-    assert (await house.ask(resume=Offset(900, 0)))["data"] == []
+        await harness.ask(resume=Offset(900, 0))
+    harness.error = None
+    harness.unseen = Unseen(900, ())
+    assert (await harness.ask(resume=Offset(900, 0)))["data"] == []
 
 
-async def test_an_owner_that_does_not_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_owner_that_does_not_answer(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subsets_module, "OWNER_TIMEOUT_S", 0.01)
-    house.held = asyncio.Event()
+    harness.held = asyncio.Event()
     with pytest.raises(OwnerUnavailable):
-        await house.ask(resume=Offset(900, 0))
+        await harness.ask(resume=Offset(900, 0))
 
 
 # --- what the shape was made for
 
 
-async def resolved(house: House) -> ResolvedShape:
-    return await house.resolver.resolve(ITEMS)
+async def resolved(harness: Harness) -> ResolvedShape:
+    return await harness.resolver.resolve(ITEMS)
 
 
-async def test_a_table_that_is_known_to_have_changed(house: House) -> None:
-    shape = await resolved(house)
+async def test_a_table_that_is_known_to_have_changed(harness: Harness) -> None:
+    shape = await resolved(harness)
     (items,) = shape.relations
     for change in (items.generation + 1, items.generation - 1):
         moved = shape._replace(relations=(items._replace(generation=change),))
         with pytest.raises(SchemaChanged):
-            await house.subsets.subset(ITEMS, moved, Subset(), FIRST_SNAPSHOT_CHUNK)
-    house.tables.relations.remove(("public", "items"))
+            await harness.subsets.subset(ITEMS, moved, Subset(), FIRST_SNAPSHOT_CHUNK)
+    harness.tables.relations.remove(("public", "items"))
     with pytest.raises(SchemaChanged):
-        await house.subsets.subset(ITEMS, shape, Subset(), FIRST_SNAPSHOT_CHUNK)
+        await harness.subsets.subset(ITEMS, shape, Subset(), FIRST_SNAPSHOT_CHUNK)
 
 
-async def test_a_table_that_changed_without_a_word(db: Connection, house: House) -> None:
-    shape = await resolved(house)
+async def test_a_table_that_changed_without_a_word(db: Connection, harness: Harness) -> None:
+    shape = await resolved(harness)
     await db.execute("ALTER TABLE items DROP name")
     await db.execute("INSERT INTO items VALUES (1, 'x')")
     with pytest.raises(SchemaChanged):
-        await house.subsets.subset(ITEMS, shape, Subset(where="id = 1"), FIRST_SNAPSHOT_CHUNK)
-    assert house.invalidated == [shape.definition.table_oid]
+        await harness.subsets.subset(ITEMS, shape, Subset(where="id = 1"), FIRST_SNAPSHOT_CHUNK)
+    assert harness.invalidated == [shape.definition.table_oid]
