@@ -164,7 +164,7 @@ def test_a_standby(storage_dir: Path) -> None:
         shutil.copytree(primary.data_dir, data)
         (data / "standby.signal").touch()
         for path in (data, *data.rglob("*")):
-            account.own(path)
+            account.chown(path)
         with EmbeddedPostgres(data) as standby:
             line = refusal(Server(standby.url(), storage_dir))
     assert "let DATABASE_URL point to the primary" in line

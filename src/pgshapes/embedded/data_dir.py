@@ -1,8 +1,7 @@
-"""The embedded server's data directory: made by `initdb`, recognised when it is there already.
+"""The embedded server's data directory: created by `initdb`, or checked if it exists.
 
-Not here: running the server. The password of the superuser is made up at `initdb` and kept in the
-directory, which only the server's user and root can read. State: the directory belongs to the server as
-soon as it runs.
+Not here: running the server. `initialise` generates the superuser's password and stores it in the directory,
+which only the server's user and root can read. State: a running server owns the directory.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _PASSWORD_FILE: Final = "superuser_password"
 
 
 class DataDirectory:
-    """One directory, for a server of one version that runs as one user."""
+    """A data directory for a server of one version that runs as one user."""
 
     def __init__(self, path: Path, version: int, account: Account) -> None:
         self.path = path
@@ -28,47 +27,49 @@ class DataDirectory:
 
     @property
     def is_initialised(self) -> bool:
-        """Whether `initdb` has been here."""
+        """Whether the directory contains a cluster."""
         return (self.path / "PG_VERSION").exists()
 
     @property
     def password(self) -> str:
-        """The superuser's password. Raises ConfigError when the data are somebody else's."""
+        """The superuser's password. Raises ConfigError if pgshapes did not create the cluster."""
         try:
             return (self.path / _PASSWORD_FILE).read_text()
         except OSError:
-            raise ConfigError(f"{self.path} was not made by pgshapes: it has no {_PASSWORD_FILE}") from None
+            raise ConfigError(
+                f"{self.path} was not created by pgshapes: it has no {_PASSWORD_FILE}"
+            ) from None
 
     @property
     def server_pid(self) -> int:
-        """The process id of the server that runs on the data. Raises ConfigError when none does."""
+        """The process id of the server that uses the directory. Raises ConfigError if there is none."""
         try:
             return int((self.path / "postmaster.pid").read_text().split("\n", 1)[0])
         except (OSError, ValueError):
             raise ConfigError("the embedded Postgres is not running") from None
 
     def check(self) -> None:
-        """Raises ConfigError unless a server of our version made the data."""
+        """Raise ConfigError unless pgshapes created the cluster with this version."""
         found = (self.path / "PG_VERSION").read_text().strip()
         if found != str(self._version):
             raise ConfigError(
-                f"{self.path} holds data of Postgres {found}: use that version or another directory"
+                f"{self.path} contains data of Postgres {found}: use that version or another directory"
             )
         _ = self.password
 
     def initialise(self, initdb: str, scratch: Path, *, is_synced: bool) -> None:
-        """Make a cluster. Raises ConfigError with the reason why it cannot be made here."""
+        """Create a cluster. Raises ConfigError with the reason if that fails."""
         self._make()
         password = scratch / _PASSWORD_FILE
         self._write_secret(password, secrets.token_hex(16))
         command = [initdb, "-D", str(self.path), "-U", SUPERUSER, f"--pwfile={password}"]
         command += ["--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
-        # The password has 128 random bits: stretching it would only make each connection slower.
+        # The password has 128 random bits; more iterations would only make connections slower.
         command += ["-c", "scram_iterations=1"]
         done = self._account.run(command if is_synced else [*command, "--no-sync"])
         if done.returncode != 0:
             raise ConfigError(
-                f"initdb in {self.path} failed as {self._account.name}: {last_line(done.stderr)}"
+                f"initdb in {self.path} failed as {self._account.name}: {error_line(done.stderr)}"
             )
         self._write_secret(self.path / _PASSWORD_FILE, password.read_text())
         password.unlink()
@@ -78,21 +79,21 @@ class DataDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if any(self.path.iterdir()):
                 raise ConfigError(
-                    f"{self.path} is neither empty nor a Postgres server's: use another directory"
+                    f"{self.path} is not empty and not a Postgres data directory: use another directory"
                 )
-            self._account.own(self.path)
+            self._account.chown(self.path)
             self.path.chmod(0o700)
         except OSError as error:
-            raise ConfigError(f"cannot make the data directory {self.path}: {error.strerror}") from error
+            raise ConfigError(f"cannot create the data directory {self.path}: {error.strerror}") from error
 
     def _write_secret(self, path: Path, text: str) -> None:
         path.touch(mode=0o600)
         path.write_text(text)
-        self._account.own(path)
+        self._account.chown(path)
 
 
-def last_line(text: str) -> str:
-    """The line that says why it failed: the last one that names an error, else the last one."""
+def error_line(text: str) -> str:
+    """The last line that names an error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL:" in line or "error:" in line]
-    return (telling or lines or ["it said nothing"])[-1]
+    errors = [line for line in lines if "FATAL:" in line or "error:" in line]
+    return (errors or lines or ["no output"])[-1]

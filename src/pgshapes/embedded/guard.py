@@ -1,12 +1,12 @@
-"""A program of its own that runs one Postgres server and ends it when whoever started it is gone.
+"""A program that runs one Postgres server and stops it when the process that started the program ends.
 
-No one calls it: `embedded` starts it with an isolated interpreter, so it uses the standard library alone. Its
-standard input is a pipe that its starter holds and no other program inherits: a byte means "stop and keep the
-files"; the end of the pipe means that the starter died, and then its run directory goes, too.
+It is executed by an isolated interpreter, so it uses only the standard library. Its standard input is a pipe
+from its parent that no other program inherits. A byte means "stop and keep the files"; end of file means that
+the parent has died, and that the run directory must be removed, too.
 
-Invariant: the server never outlives the guard, nor the guard its starter, however either of them ends. The
-guard is the server's parent, so that the server's process id stays taken until the guard knows that it has
-ended.
+Invariant: the server never outlives the guard, and the guard never outlives its parent, however either ends.
+The guard is the server's parent process, so the server's process id is not reused before the guard has waited
+for it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ _PR_SET_PDEATHSIG = 1
 
 _STEPS = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, None))
 """Fast shutdown, immediate shutdown, kill (manual: Shutting Down the Server), and the seconds that each may
-take. A fast shutdown waits for replication clients that read slowly; an immediate one loses nothing
-committed."""
+take. A fast shutdown waits for slow replication clients; an immediate shutdown loses no committed data."""
 
 
 def _die_with_guard() -> None:
-    """In the new process, after it has changed its user: end it when the guard is killed (Linux only)."""
+    """Have the kernel stop the server when the guard dies (Linux only). Runs in the child, after setuid."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
@@ -44,11 +43,11 @@ class Guard:
             user=user,
             group=group,
             extra_groups=None if user is None else [],
-            preexec_fn=_die_with_guard,  # noqa: PLW1509 - there are no threads yet
+            preexec_fn=_die_with_guard,  # noqa: PLW1509 - no threads exist yet
         )
 
     def watch_starter(self) -> None:
-        """Wait for the starter's word or its end, then end the server."""
+        """Wait for a byte from the parent or for its end, then stop the server."""
         self.is_orphaned = os.read(0, 1) == b""
         for number, patience_s in _STEPS:
             self._server.send_signal(number)
@@ -59,13 +58,13 @@ class Guard:
                 continue
 
     def run(self) -> int:
-        """The server's exit status, once it has ended."""
+        """Wait for the server to exit; return its exit status."""
         threading.Thread(target=self.watch_starter, daemon=True).start()
         return self._server.wait()
 
 
 def main(arguments: list[str]) -> int:
-    """`USER GROUP THROWAWAY_DIRECTORY COMMAND …`; an empty user means our own."""
+    """`USER GROUP THROWAWAY_DIRECTORY COMMAND …`; an empty user is the current one."""
     user, group, throwaway, *command = arguments
     guard = Guard(command, int(user) if user else None, int(group) if group else None)
     status = guard.run()

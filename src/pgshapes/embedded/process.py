@@ -1,7 +1,7 @@
-"""The embedded server's process under its guard: started, asked to end, or killed with all its children.
+"""The embedded server's processes: started under a guard, stopped, or killed with all their children.
 
-Not here: what it is started with, and when it is ready (`embedded`). Invariant: after `stop` or `kill`
-returns, no process of the server is left.
+Not here: the command line, and when the server is ready (`server`). Invariant: after `stop` or `kill`
+returns, no process of the server exists.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _POLL_S: Final = 0.005
 
 
 class ServerProcess:
-    """One run of the server; `throwaway` is a directory to remove should we die before it."""
+    """One run of the server. The guard removes the directory `throwaway` if this process dies."""
 
     def __init__(self, command: list[str], account: Account, log: Path, throwaway: Path) -> None:
         guard = [sys.executable, "-I", "-S", embedded_guard.__file__]
         guard += [str(account.uid or ""), str(account.gid or ""), str(throwaway)]
         with log.open("wb") as output:
-            account.own(log)
+            account.chown(log)
             self._guard = subprocess.Popen(
                 [*guard, *command],
                 stdin=subprocess.PIPE,
@@ -40,18 +40,18 @@ class ServerProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server has not ended yet."""
+        """Whether the server has not exited."""
         return self._guard.poll() is None
 
     def stop(self) -> None:
-        """Shut the server down, and wait for its end."""
+        """Shut the server down and wait until it has exited."""
         if self._guard.stdin is not None:
             with contextlib.suppress(BrokenPipeError), self._guard.stdin:
                 self._guard.stdin.write(b".")
         self._guard.wait()
 
     def kill(self, pid: int) -> None:
-        """End the server `pid` at once with all its children, as a power cut would."""
+        """Kill the server `pid` and all its children with SIGKILL."""
         victims = [pid, *_children_of(pid)]
         for victim in victims:
             with contextlib.suppress(ProcessLookupError):
@@ -62,7 +62,7 @@ class ServerProcess:
 
 
 def _children_of(parent: int) -> list[int]:
-    """Process ids of the children where the system tells them (Linux); elsewhere they follow soon."""
+    """Process ids of the children, from /proc (Linux); elsewhere none, and they exit by themselves."""
     children = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -73,7 +73,7 @@ def _children_of(parent: int) -> list[int]:
 
 
 def _wait_gone(pid: int) -> None:
-    """Wait until no live process has this id. One that ended and was not waited for yet counts as gone."""
+    """Wait until no process has this id, or only a zombie."""
     with contextlib.suppress(OSError):
         while True:
             os.kill(pid, 0)
@@ -83,6 +83,6 @@ def _wait_gone(pid: int) -> None:
 
 
 def _state_and_parent(stat: Path) -> tuple[str, int]:
-    """The fields behind the program's name, which may hold anything (proc_pid_stat(5))."""
+    """The fields after the program's name, which may contain any character (proc_pid_stat(5))."""
     state, parent = stat.read_text().rpartition(")")[2].split()[:2]
     return state, int(parent)

@@ -1,10 +1,11 @@
-"""A Postgres server of our own, for development and tests: started, stopped, killed and thrown away here.
+"""An embedded Postgres server for development and tests.
 
-It is not for production: it listens on 127.0.0.1 and on a socket in a private directory only. Clients over
-TCP need the superuser's password, which is part of `url`.
+Not for production: it listens only on 127.0.0.1 and on a socket in a private directory. Clients over TCP need
+the superuser's password, which is part of `url`.
 
-Invariant: the server ends when this object, its process, or its guard ends; a throwaway directory goes with
-it. State: the run directory (socket, copied programs, throwaway data) belongs to this object.
+Invariant: the server stops when this object is closed, or when its process or its guard ends; a temporary
+data directory is then removed. State: this object owns the run directory (socket, copied programs, temporary
+data).
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from urllib.parse import quote
 import psycopg
 
 from pgshapes.embedded.binaries import Account, programs_for, server_account
-from pgshapes.embedded.data_dir import SUPERUSER, DataDirectory, last_line
+from pgshapes.embedded.data_dir import SUPERUSER, DataDirectory, error_line
 from pgshapes.embedded.process import ServerProcess
 from pgshapes.errors import ConfigError
 
 _START_DEADLINE_S: Final = 60.0
-"""A start after a crash replays WAL first."""
+"""After a crash the server replays WAL before it is ready."""
 _READINESS_POLL_S: Final = 0.02
 _PORT_ATTEMPTS: Final = 5
 _SOCKET_PATH_BYTES: Final = 80
-"""A unix socket's path has at most 107 bytes, of which the socket's own name takes some."""
+"""The path of a unix socket has at most 107 bytes, including the file name."""
 
 _SETTINGS: Final = {
     "wal_level": "logical",
@@ -44,11 +45,11 @@ _SETTINGS: Final = {
     "log_timezone": "UTC",
 }
 _THROWAWAY_SETTINGS: Final = {"fsync": "off", "full_page_writes": "off"}
-"""Commits survive `kill` (the page cache does), not a power cut."""
+"""Commits survive `kill`, because the page cache does; they do not survive a power cut."""
 
 
 class EmbeddedPostgres:
-    """One server. Without a data directory its data are thrown away when it is closed.
+    """One server. Without a data directory its data is removed when it is closed.
 
     Raises ConfigError, also from `start`, with one line that says what to do.
     """
@@ -87,12 +88,12 @@ class EmbeddedPostgres:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server has been started and has not ended."""
+        """Whether the server has been started and has not exited."""
         return self._process is not None and self._process.is_running
 
     @property
     def socket_dir(self) -> str:
-        """The directory of the unix socket: it asks no password, but lets only the server's user in."""
+        """The directory of the unix socket; only the server's user can connect there, without a password."""
         return str(self._run_dir)
 
     @property
@@ -127,13 +128,13 @@ class EmbeddedPostgres:
             process.stop()
 
     def kill(self) -> None:
-        """End the server at once, as a power cut would; the data stay as they are."""
+        """Kill the server; the data directory is kept as it is."""
         process, self._process = self._process, None
         if process is not None:
             process.kill(self.pid)
 
     def close(self) -> None:
-        """Stop the server; remove what is not to be kept. The object is of no use afterwards."""
+        """Stop the server and remove temporary files. The object cannot be used again."""
         self.stop()
         shutil.rmtree(self._run_dir, ignore_errors=True)
 
@@ -143,7 +144,7 @@ class EmbeddedPostgres:
         return str(self._programs / name)
 
     def _launch(self) -> str | None:
-        """Start the server on `self.port`; None once it is ready, else the reason why it ended."""
+        """Start the server on `self.port`; None once it is ready, else the reason why it exited."""
         command = [self._program("postgres"), "-D", str(self.data_dir)]
         command += ["-p", str(self.port), "-k", str(self._run_dir)]
         for name, value in self._settings.items():
@@ -156,10 +157,10 @@ class EmbeddedPostgres:
                 return None
             time.sleep(_READINESS_POLL_S)
         self.stop()
-        return last_line(log.read_text(errors="replace"))
+        return error_line(log.read_text(errors="replace"))
 
     def _is_ready(self) -> bool:
-        """Over the socket, which nobody else's server can be listening on."""
+        """Whether the server accepts connections on its socket, on which no other server can listen."""
         try:
             psycopg.connect(
                 host=str(self._run_dir), port=self.port, user=SUPERUSER, dbname="postgres", connect_timeout=5
@@ -172,7 +173,7 @@ class EmbeddedPostgres:
 def _make_run_dir(account: Account) -> Path:
     is_too_long = len(os.fsencode(tempfile.gettempdir())) > _SOCKET_PATH_BYTES
     path = Path(tempfile.mkdtemp(prefix="pgshapes-", dir="/tmp" if is_too_long else None))
-    account.own(path)
+    account.chown(path)
     return path
 
 

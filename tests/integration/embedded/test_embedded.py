@@ -119,7 +119,7 @@ def test_data_of_another_version_are_left_alone(data_dir: Path) -> None:
 def test_a_directory_that_is_something_else_is_left_alone(data_dir: Path) -> None:
     data_dir.mkdir()
     (data_dir / "precious").touch()
-    with pytest.raises(ConfigError, match="neither empty nor"):
+    with pytest.raises(ConfigError, match="not empty and not"):
         start(data_dir)
     assert (data_dir / "precious").exists()
 
