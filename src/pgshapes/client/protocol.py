@@ -47,7 +47,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class TryAgain(NamedTuple):
+class Retry(NamedTuple):
     """The request has to be sent again, after a wait."""
 
     reason: str
@@ -95,7 +95,7 @@ class ShapeProtocol:
             parameters["cache-buster"] = self._cache_buster
         return Request(sorted(parameters.items()), self.is_up_to_date)
 
-    def receive(self, answer: Answer) -> Batch | TryAgain:
+    def receive(self, answer: Answer) -> Batch | Retry:
         """What an answer means. Raises RequestError (the request is wrong) and WireError (the answer is)."""
         if answer.status == 409:
             return self._refetch(answer)
@@ -103,9 +103,9 @@ class ShapeProtocol:
             return self._advance(answer)
         if 400 <= answer.status < 500 and answer.status != 429:
             raise _refusal(answer)
-        return TryAgain(f"status {answer.status}: {_text(answer)}", answer.headers.get("retry-after"))
+        return Retry(f"status {answer.status}: {_text(answer)}", answer.headers.get("retry-after"))
 
-    def _refetch(self, answer: Answer) -> Batch | TryAgain:
+    def _refetch(self, answer: Answer) -> Batch | Retry:
         self._expired_handle = self.position.handle or self._expired_handle
         new_handle = answer.headers.get("electric-handle")
         # At offset -1 the server discards the handle; it makes the URL differ from the one that a cache may
@@ -117,10 +117,10 @@ class ShapeProtocol:
         self._standstill = 0
         self._refetches += 1
         if self._refetches > 1:
-            return TryAgain("the shape is told to be fetched anew, again and again")
+            return Retry("the shape is told to be fetched anew, again and again")
         return Batch([REFETCH_MESSAGE], self.position, is_up_to_date=False)
 
-    def _advance(self, answer: Answer) -> Batch | TryAgain:
+    def _advance(self, answer: Answer) -> Batch | Retry:
         position = self._position_in(answer)
         if self._is_stale(position):
             return self._ask_past_caches("a cache gave an answer of a shape that is gone")
@@ -149,12 +149,12 @@ class ShapeProtocol:
             return True
         return self.position.offset != "-1" and position.handle != self.position.handle
 
-    def _ask_past_caches(self, reason: str) -> TryAgain:
+    def _ask_past_caches(self, reason: str) -> Retry:
         self._standstill += 1
         if self._standstill > LONGEST_STANDSTILL:
             raise WireError(f"no progress: {reason}")
         self._cache_buster = self._new_cache_buster()
-        return TryAgain(reason)
+        return Retry(reason)
 
     def _value_parser(self, answer: Answer) -> ParseValue | None:
         # The first schema counts until a refetch, as in the TypeScript client.

@@ -20,7 +20,7 @@ import httpx
 
 from pgshapes.client.backoff import Backoff, parse_retry_after_s
 from pgshapes.client.messages import Batch, Message, Position
-from pgshapes.client.protocol import Answer, Request, ShapeProtocol, TryAgain
+from pgshapes.client.protocol import Answer, Request, Retry, ShapeProtocol
 from pgshapes.client.query import Query
 from pgshapes.errors import ConfigError, NotNow
 
@@ -161,7 +161,7 @@ class ShapeStream:
             failures += 1
             await self._pause(outcome, failures)
 
-    async def _ask(self, request: Request) -> Batch | TryAgain:
+    async def _ask(self, request: Request) -> Batch | Retry:
         read_timeout_s = LIVE_READ_TIMEOUT_S if request.is_live else READ_TIMEOUT_S
         parameters = sorted({**self._url.params, **dict(request.parameters)}.items())
         try:
@@ -171,16 +171,16 @@ class ShapeStream:
                 timeout=httpx.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
             )
         except httpx.RequestError as error:
-            return TryAgain(f"{type(error).__name__}: {error}".rstrip(": "))
+            return Retry(f"{type(error).__name__}: {error}".rstrip(": "))
         return self._protocol.receive(Answer(response.status_code, response.headers, response.content))
 
-    async def _pause(self, again: TryAgain, failures: int) -> None:
+    async def _pause(self, retry: Retry, failures: int) -> None:
         limit = self._options.max_retries
         if limit is not None and failures > limit:
-            raise NotNow(f"{self._url.host} gives no answer: {again.reason}")
-        at_least_s = parse_retry_after_s(again.retry_after, self._options.now())
+            raise NotNow(f"{self._url.host} gives no answer: {retry.reason}")
+        at_least_s = parse_retry_after_s(retry.retry_after, self._options.now())
         delay_s = self._options.backoff.delay_s(failures, at_least_s)
-        self._options.on_retry(again.reason, delay_s)
+        self._options.on_retry(retry.reason, delay_s)
         await self._options.sleep(delay_s)
 
     async def aclose(self) -> None:
