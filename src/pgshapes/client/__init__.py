@@ -1,4 +1,4 @@
-"""A client of the Shape HTTP API: `ShapeStream`, the messages, and `Shape`, the rows as they are now.
+"""A client of the Shape HTTP API: `ShapeStream` for the messages, `Shape` for the current rows.
 
 async with Shape(ShapeStream("http://localhost:3000", "items")) as shape:
     rows = await shape.up_to_date()

@@ -1,4 +1,4 @@
-"""How long to wait before a request is tried again. Pure: chance and the time are handed in."""
+"""Computes how long to wait before a request is retried. Pure: time and random numbers are arguments."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 LONGEST_RETRY_AFTER_S: Final = 3600.0
-"""A server that names a later date is not believed."""
+"""Longer delays are reduced to this one."""
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Full jitter: up to a bound that doubles, so that clients do not come back together."""
+    """Exponential backoff with full jitter, so that clients do not retry at the same time."""
 
     initial_s: float = 1.0
     factor: float = 2.0
     cap_s: float = 32.0
     chance: Callable[[], float] = random.random
-    """A number in [0, 1)."""
+    """Returns a random number in [0, 1)."""
 
     def delay_s(self, attempt: int, at_least_s: float = 0.0) -> float:
-        """Seconds to wait before attempt `attempt + 1`; `attempt` counts the failures in a row from 1."""
-        # The exponent is bounded because a float power overflows after days of failures.
+        """Seconds to wait after `attempt` consecutive failures (1 or more)."""
+        # The exponent is bounded: the float would overflow after days of failures.
         bound = min(self.cap_s, self.initial_s * self.factor ** min(attempt - 1, 64))
         return max(at_least_s, bound * self.chance())
 
 
 def parse_retry_after_s(text: str | None, now: float) -> float:
-    """Seconds that `retry-after` asks for, a number or an HTTP date; 0 when it says nothing usable.
+    """The delay in `retry-after`, a number or an HTTP date; 0 if it is missing or invalid.
 
     `now` is Unix time in seconds.
     """

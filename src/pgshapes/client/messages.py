@@ -1,6 +1,6 @@
-"""What a shape's answers consist of: messages, and the batch that one answer carries.
+"""The messages of a shape, and the batch of messages in one response.
 
-Not here: what a column's text means (`values.py`). Pure; everything is immutable but the rows themselves.
+Not here: parsing column values (`values.py`). Pure; everything is immutable except the rows.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class ChangeMessage(NamedTuple):
 
     operation: Operation
     key: str
-    """Names the row; opaque, the same in snapshot and log."""
+    """Identifies the row; opaque, the same in snapshot and log."""
     value: Value
-    """An update carries the key columns and what changed, or all columns with `replica=full`."""
+    """For an update: the key columns and the changed ones, or all columns with `replica=full`."""
     old_value: Value | None
-    """With `replica=full`: the changed columns as they were before an update."""
+    """With `replica=full`: the changed columns before an update."""
     headers: dict[str, Any]
 
 
 class ControlMessage(NamedTuple):
-    """A word of the server about the log: `up-to-date`, `snapshot-end`, `must-refetch`, or an event."""
+    """Information about the log: `up-to-date`, `snapshot-end`, `must-refetch`, or an event."""
 
     control: str
     headers: dict[str, Any]
@@ -44,14 +44,14 @@ Message = ChangeMessage | ControlMessage
 
 
 class Position(NamedTuple):
-    """Where a stream stands; enough to go on later with a new stream."""
+    """The position of a stream, from which a new stream can continue."""
 
     handle: str | None = None
     offset: str = "-1"
 
 
 class Batch(NamedTuple):
-    """The messages of one answer. After the last of them the stream stands at `position`."""
+    """The messages of one response; `position` is the position after the last of them."""
 
     messages: list[Message]
     position: Position
@@ -62,15 +62,15 @@ REFETCH_MESSAGE: Final = ControlMessage(MUST_REFETCH, {"control": MUST_REFETCH})
 
 
 def decode_messages(body: bytes, parse_value: ParseValue | None) -> list[Message]:
-    """The messages of a body, a JSON array; an empty body is an empty array. Raises WireError."""
+    """The messages of a body, which is a JSON array or empty. Raises WireError."""
     if not body:
         return []
     try:
         items = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise WireError(f"the answer is not JSON: {error}") from None
+        raise WireError(f"the response is not JSON: {error}") from None
     if not isinstance(items, list):
-        raise WireError("the answer is not a JSON array")
+        raise WireError("the response is not a JSON array")
     return [_message(item, parse_value) for item in items]
 
 
@@ -85,4 +85,4 @@ def _message(item: Any, parse_value: ParseValue | None) -> Message:
             old_value = old_value and parse_value(old_value)
         return ChangeMessage(Operation(headers["operation"]), item["key"], value, old_value, headers)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WireError(f"the answer has a message that cannot be read: {item!r}") from error
+        raise WireError(f"the response contains an invalid message: {item!r}") from error

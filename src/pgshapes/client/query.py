@@ -1,4 +1,4 @@
-"""Which rows a client asks for, as query parameters. Pure."""
+"""A shape definition as query parameters. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pgshapes.model.quoting import quote_identifier
 
 @dataclass(frozen=True)
 class Query:
-    """A shape as a client defines it."""
+    """A shape definition."""
 
     table: str
-    """`name` or `schema.name`; a name with capitals or special characters goes in double quotes."""
+    """`name` or `schema.name`; names with capitals or special characters must be in double quotes."""
     where: str | None = None
     params: Sequence[str] = ()
-    """Values of `$1`, `$2`, … in the clause."""
+    """Values of `$1`, `$2`, … in the WHERE clause."""
     columns: Sequence[str] | None = None
-    """Names as they are in Postgres, unquoted; the key columns must be among them."""
+    """Unquoted names; must include the key columns."""
     replica: Literal["default", "full"] = "default"
     log: Literal["full", "changes_only"] = "full"
     extra: Mapping[str, str] = field(default_factory=dict)
-    """Further query parameters, `secret` for instance."""
+    """Additional query parameters, for example `secret`."""
 
     def parameters(self) -> dict[str, str]:
         """The query parameters of every request for this shape."""

@@ -1,8 +1,8 @@
-"""The rows of a shape as they are now.
+"""The current rows of a shape.
 
-Not here: how they arrive (`shape_stream.py`). Invariant: the rows that can be seen are those of some moment
-at which the stream was up to date; a half transaction or a half refetch never shows. One task, started by
-`async with`, reads the stream and is the only writer of the rows.
+Not here: fetching messages (`shape_stream.py`). Invariant: the visible rows are those of a moment at which
+the stream was up to date; an incomplete transaction or refetch is never visible. One task, started by `async
+with`, reads the stream and is the only writer of the rows.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _ONE_SHOT: Final = StreamOptions(is_live=False)
 
 
 def apply_change(rows: dict[str, Value], change: ChangeMessage, *, is_strict: bool = False) -> None:
-    """Do to the rows what the change says.
+    """Apply a change to the rows.
 
-    Strict: raises WireError for an insert of a row that is there and for an update or delete of one that is
-    not, which in a full log means that the server told something twice or lost something.
+    With `is_strict`, raises WireError for an insert of an existing row and for an update or delete of a
+    missing one. In a full log this means that the server sent a message twice or lost one.
     """
-    is_there = change.key in rows
-    if is_strict and is_there == (change.operation is Operation.INSERT):
+    exists = change.key in rows
+    if is_strict and exists == (change.operation is Operation.INSERT):
         raise WireError(
-            f"{change.operation.value} of a row that is {'' if is_there else 'not '}there: {change.key}"
+            f"{change.operation.value} of {'an existing' if exists else 'a missing'} row: {change.key}"
         )
     if change.operation is Operation.DELETE:
         rows.pop(change.key, None)
-    elif change.operation is Operation.UPDATE and is_there:
+    elif change.operation is Operation.UPDATE and exists:
         rows[change.key] = {**rows[change.key], **change.value}
     else:
         rows[change.key] = change.value
@@ -49,11 +49,11 @@ def apply_change(rows: dict[str, Value], change: ChangeMessage, *, is_strict: bo
 class Shape:
     """Follows a stream and keeps its rows, inside `async with Shape(stream) as shape`.
 
-    Mapping-like over the rows: `len(shape)`, iteration over the rows' values, `shape.rows` by key. A stream
-    that ends with an error makes every wait, and the end of the `async with`, raise that error.
+    `len(shape)` is the number of rows, iteration yields their values, `shape.rows` has them by key. If the
+    stream fails, every waiting method and the end of the `async with` raise its error.
 
-    `rows` are what was there at the stream's start; without them the stream has to start at the beginning.
-    `is_strict` is that of `apply_change`.
+    `rows` are the rows at the stream's start position; without them the stream must start at the beginning.
+    `is_strict` is described at `apply_change`.
     """
 
     def __init__(self, stream: ShapeStream, *, rows: Rows | None = None, is_strict: bool = False) -> None:
@@ -69,17 +69,17 @@ class Shape:
 
     @property
     def stream(self) -> ShapeStream:
-        """The stream that is followed; `stream.position` resumes where the rows are."""
+        """The stream; `stream.position` is the position of the current rows."""
         return self._stream
 
     @property
     def rows(self) -> Rows:
-        """The rows at the last up-to-date; a view that changes with them."""
+        """A read-only view of the rows at the last up-to-date."""
         return MappingProxyType(self._rows)
 
     @property
     def revision(self) -> int:
-        """How many times the stream has been up to date; 0 before the first."""
+        """How many times the stream has been up to date."""
         return self._revision
 
     def __len__(self) -> int:
@@ -89,27 +89,27 @@ class Shape:
         return iter(list(self._rows.values()))
 
     async def up_to_date(self) -> Rows:
-        """Wait for the rows; at once when they have come before."""
+        """Wait until the stream has been up to date once; return the rows."""
         return await self.until(lambda rows: True)
 
     async def until(self, holds: Callable[[Rows], bool]) -> Rows:
-        """Wait until the rows are such that `holds(rows)`."""
+        """Wait until `holds(rows)` is true; return the rows. Raises NotNow if the stream ends before."""
         revision = 0
         while (next_revision := await self._next_revision(revision)) is not None:
             revision = next_revision
             if holds(self.rows):
                 return self.rows
-        raise NotNow("the stream has ended, and the rows were not as awaited")
+        raise NotNow("the stream ended before the condition was true")
 
     async def changes(self) -> AsyncIterator[Rows]:
-        """The rows now, and again at each up-to-date; a slow reader skips states, never the last."""
+        """Yield the rows at each up-to-date; a slow reader skips states, but not the last."""
         revision = 0
         while (next_revision := await self._next_revision(revision)) is not None:
             revision = next_revision
             yield self.rows
 
     def subscribe(self, callback: Callable[[Rows], None]) -> Callable[[], None]:
-        """Call back with the rows each time the stream is up to date; returns what ends that."""
+        """Call `callback` with the rows at each up-to-date; returns a function that unsubscribes."""
         token = object()
         self._subscribers[token] = callback
 
@@ -186,7 +186,7 @@ class Shape:
 
 
 def _has_ended(follower: asyncio.Task[None]) -> bool:
-    """Whether it has ended well or was cancelled. Raises what ended it otherwise."""
+    """Whether the task is done or cancelled. Raises its exception if it failed."""
     if follower.done() and not follower.cancelled():
         follower.result()
     return follower.done()
@@ -199,7 +199,7 @@ async def fetch_rows(
     options: StreamOptions = _ONE_SHOT,
     http: httpx.AsyncClient | None = None,
 ) -> list[Value]:
-    """The rows of a shape, once. Raises what a `ShapeStream` raises."""
+    """Fetch the rows of a shape once. Raises the same errors as `ShapeStream`."""
     options = replace(options, is_live=False)
     async with Shape(ShapeStream(url, query, options=options, http=http)) as shape:
         return list((await shape.up_to_date()).values())

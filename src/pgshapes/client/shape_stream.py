@@ -1,7 +1,7 @@
-"""A shape's messages as an asynchronous iterator, over HTTP.
+"""The messages of a shape over HTTP, as an asynchronous iterator.
 
-Not here: the protocol (`protocol.py`), the rows that the messages make (`shape.py`). A stream is used by one
-task at a time and owns its place and, unless it was given some, its HTTP connections.
+Not here: the protocol (`protocol.py`), the current rows (`shape.py`). A stream may be used by one task at a
+time. It owns its position and, unless it was given an HTTP client, its connections.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import httpx
 
 from pgshapes.client.backoff import Backoff, parse_retry_after_s
 from pgshapes.client.messages import Batch, Message, Position
-from pgshapes.client.protocol import Answer, Request, Retry, ShapeProtocol
+from pgshapes.client.protocol import Request, Response, Retry, ShapeProtocol
 from pgshapes.client.query import Query
 from pgshapes.errors import ConfigError, NotNow
 
-# A server holds a live request for 20 s; the TypeScript client gives up on one after 45.
+# A server holds a live request for 20 s; the TypeScript client times out after 45 s.
 LIVE_READ_TIMEOUT_S: Final = 45.0
 # A first request may wait for the shape to be created and for the first row of its snapshot.
 READ_TIMEOUT_S: Final = 120.0
@@ -35,60 +35,60 @@ START: Final = Position()
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How a stream goes about its work; the defaults suit a program that follows a shape for ever."""
+    """Options of a stream; the defaults suit a program that follows a shape indefinitely."""
 
     is_live: bool = True
-    """Follow for ever; else end at the first up-to-date."""
+    """Follow the shape indefinitely; otherwise end at the first up-to-date."""
     parses_values: bool = True
-    """Numbers, booleans, JSON and arrays as Python values; else the texts that Postgres wrote."""
+    """Convert numbers, booleans, JSON and arrays to Python values; otherwise keep the text of Postgres."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with every request."""
     backoff: Backoff = field(default_factory=Backoff)
     max_retries: int | None = None
-    """Failures in a row after which NotNow is raised; None never gives up."""
+    """Raise NotNow after more consecutive failures than this; None retries indefinitely."""
     on_retry: Callable[[str, float], None] = lambda reason, delay_s: None
-    """Hears why a request is sent again and in how many seconds."""
+    """Called before each retry with the reason and the delay in seconds."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], float] = time.time
-    """Unix time in seconds; for `retry-after` dates."""
+    """Returns Unix time in seconds, for dates in `retry-after`."""
 
 
 def open_http() -> httpx.AsyncClient:
-    """Connections as a stream opens them for itself; close them with `aclose()`.
+    """An HTTP client configured as a stream needs it; close it with `aclose()`.
 
-    Streams may share one, but many should not: httpx looks at every connection of a pool at each request, so
-    200 streams on one pool cost four times the CPU of 200 streams with a pool each (measured).
+    Streams may share a client, but many should not: httpx examines every connection of a pool at each
+    request, so 200 streams on one pool need four times the CPU of 200 streams with a pool each (measured).
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    # A waiting stream holds a connection, so waiting for a free one is never an answer: no limit.
+    # A waiting stream occupies a connection, so the number of connections is not limited.
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None)
     return httpx.AsyncClient(limits=limits, timeout=timeout, verify=_tls_context(), follow_redirects=True)
 
 
 @cache
 def _tls_context() -> ssl.SSLContext:
-    # Loading the certificates takes tens of milliseconds; once per process is enough.
+    # Loading the certificates takes tens of milliseconds, so do it once per process.
     return ssl.create_default_context()
 
 
 def shape_url(url: str) -> httpx.URL:
-    """The address of the API; `/v1/shape` is added to one without a path. Raises ConfigError."""
+    """The URL of the API; `/v1/shape` is added if it has no path. Raises ConfigError."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ConfigError(f"not a URL: {error}") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigError("not an address of a server: it must look like http://localhost:3000")
+        raise ConfigError("not a server URL: it must look like http://localhost:3000")
     return parsed if parsed.path.strip("/") else parsed.copy_with(path="/v1/shape")
 
 
 class ShapeStream:
     """The messages of a shape, from `start` on, in commit order.
 
-    Iterating raises RequestError (the server refuses the request), WireError (the answer is not one of a
-    Shape API) and NotNow (only with `max_retries`); everything else is tried again. Without `http` the stream
-    opens connections of its own; use it as `async with`, or call `aclose()`. Cancelling a wait for the next
-    message loses nothing.
+    Iterating raises RequestError (the server rejects the request), WireError (the response is invalid) and
+    NotNow (only with `max_retries`); after all other errors the request is retried. Without `http` the stream
+    opens its own connections; use it with `async with`, or call `aclose()`. Cancelling a wait for the next
+    message loses no message.
     """
 
     def __init__(
@@ -111,43 +111,43 @@ class ShapeStream:
             parses_values=options.parses_values,
         )
         self._batch = Batch([], start, is_up_to_date=False)
-        self._given = 0
+        self._returned = 0
         self._position = start
         self._is_up_to_date = False
 
     @property
     def position(self) -> Position:
-        """Where a later stream can go on: everything before it has been handed out."""
+        """The position after the last returned batch, from which a later stream can continue."""
         return self._position
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether everything that the server had has been handed out."""
+        """Whether all messages up to an up-to-date have been returned."""
         return self._is_up_to_date
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Message:
-        while self._given == len(self._batch.messages):
-            self._batch, self._given = await self._fetch(), 0
+        while self._returned == len(self._batch.messages):
+            self._batch, self._returned = await self._fetch(), 0
             if not self._batch.messages:
-                self._arrive()
-        self._given += 1
-        if self._given == len(self._batch.messages):
-            self._arrive()
-        return self._batch.messages[self._given - 1]
+                self._update_position()
+        self._returned += 1
+        if self._returned == len(self._batch.messages):
+            self._update_position()
+        return self._batch.messages[self._returned - 1]
 
     async def next_batch(self) -> Batch:
-        """The messages of the next answer at once. Raises StopAsyncIteration where iterating would end."""
-        if self._given == len(self._batch.messages):
-            self._batch, self._given = await self._fetch(), 0
-        batch = self._batch._replace(messages=self._batch.messages[self._given :])
-        self._given = len(self._batch.messages)
-        self._arrive()
+        """The messages of the next response. Raises StopAsyncIteration at the end of the stream."""
+        if self._returned == len(self._batch.messages):
+            self._batch, self._returned = await self._fetch(), 0
+        batch = self._batch._replace(messages=self._batch.messages[self._returned :])
+        self._returned = len(self._batch.messages)
+        self._update_position()
         return batch
 
-    def _arrive(self) -> None:
+    def _update_position(self) -> None:
         self._position, self._is_up_to_date = self._batch.position, self._batch.is_up_to_date
 
     async def _fetch(self) -> Batch:
@@ -155,13 +155,13 @@ class ShapeStream:
             raise StopAsyncIteration
         failures = 0
         while True:
-            outcome = await self._ask(self._protocol.request())
+            outcome = await self._send(self._protocol.request())
             if isinstance(outcome, Batch):
                 return outcome
             failures += 1
             await self._pause(outcome, failures)
 
-    async def _ask(self, request: Request) -> Batch | Retry:
+    async def _send(self, request: Request) -> Batch | Retry:
         read_timeout_s = LIVE_READ_TIMEOUT_S if request.is_live else READ_TIMEOUT_S
         parameters = sorted({**self._url.params, **dict(request.parameters)}.items())
         try:
@@ -172,19 +172,19 @@ class ShapeStream:
             )
         except httpx.RequestError as error:
             return Retry(f"{type(error).__name__}: {error}".rstrip(": "))
-        return self._protocol.receive(Answer(response.status_code, response.headers, response.content))
+        return self._protocol.receive(Response(response.status_code, response.headers, response.content))
 
     async def _pause(self, retry: Retry, failures: int) -> None:
         limit = self._options.max_retries
         if limit is not None and failures > limit:
-            raise NotNow(f"{self._url.host} gives no answer: {retry.reason}")
+            raise NotNow(f"no response from {self._url.host}: {retry.reason}")
         at_least_s = parse_retry_after_s(retry.retry_after, self._options.now())
         delay_s = self._options.backoff.delay_s(failures, at_least_s)
         self._options.on_retry(retry.reason, delay_s)
         await self._options.sleep(delay_s)
 
     async def aclose(self) -> None:
-        """Close the connections that the stream opened itself."""
+        """Close the connections that the stream has opened."""
         if self._owns_http:
             await self._http.aclose()
 

@@ -1,7 +1,8 @@
-"""From the text of a column to a Python value, by the header `electric-schema` (docs/protocol.md).
+"""Converts the text of a column to a Python value, as described by `electric-schema` (docs/protocol.md).
+Pure.
 
-Like the TypeScript client: numbers that a Python number holds exactly as Postgres does, booleans, JSON, and
-arrays of them; everything else (numeric, timestamps, …) stays the text that Postgres wrote. Pure.
+Like the TypeScript client: integers, floats, booleans, JSON, and arrays of them are converted; all other
+types (numeric, timestamps, …) stay the text of Postgres.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PARSERS: Final[Mapping[str, Parse]] = {
     "float4": float,
     "float8": float,
     "bool": parse_bool,
-    # Not orjson: integers of more than 64 bits are exact here.
+    # Not orjson, which does not keep integers of more than 64 bits exact.
     "json": json.loads,
     "jsonb": json.loads,
 }
@@ -43,7 +44,7 @@ PARSERS: Final[Mapping[str, Parse]] = {
 
 def parse_array(text: str, parse: Parse | None) -> list[Any]:
     """A Postgres array literal as nested lists (manual: 8.15.6). Raises ValueError."""
-    start = text.find("={") + 1 if text.startswith("[") else 0  # explicit bounds: [0:1]={…}
+    start = text.find("={") + 1 if text.startswith("[") else 0  # with bounds: [0:1]={…}
     array, end = _array_at(text, start, parse)
     if end != len(text):
         raise ValueError(f"not an array: {text!r}")
@@ -92,7 +93,7 @@ def _quoted_at(text: str, at: int) -> tuple[str, int]:
 
 
 def value_parser(schema_header: str) -> ParseValue:
-    """A function that parses the values of a row. Raises WireError when the header cannot be read."""
+    """A function that parses the values of a row. Raises WireError if the header is invalid."""
     try:
         columns = orjson.loads(schema_header) or {}
         parsers = {name: parse for name, column in columns.items() if (parse := _parser(column))}
