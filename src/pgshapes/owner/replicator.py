@@ -196,7 +196,7 @@ class Replicator:
         running = asyncio.ensure_future(
             stream.run(lambda payload, _: path.on_message(payload), path.on_keepalive)
         )
-        lost = asyncio.ensure_future(session.lock.lost())
+        lost = asyncio.ensure_future(session.lock.wait_until_lost())
         try:
             done, _ = await asyncio.wait((running, lost), return_when=asyncio.FIRST_COMPLETED)
             if running in done:

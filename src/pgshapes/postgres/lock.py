@@ -2,7 +2,7 @@
 
 The lock lives and dies with a connection of its own. It guards against two instances that both believe to
 be the owner: both would write the same storage and acknowledge for each other. What a lost lock means is
-the caller's decision; `lost` tells it.
+the caller's decision; `wait_until_lost` returns then.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BREAK_INTERVAL_S: Final = 10.0
 
 class _Holder(NamedTuple):
     pid: int
-    since: object
+    backend_start: object
 
 
 class LockBreaker:
@@ -53,7 +53,7 @@ class LockBreaker:
         self._slot = slot
         self._suspect: _Holder | None = None
 
-    async def look(self, connection: Connection) -> int | None:
+    async def check(self, connection: Connection) -> int | None:
         """One look; the process id that was ended, if any. Raises psycopg.Error."""
         cursor = await connection.execute(_IDLE_HOLDER, {"slot": self._slot})
         row = await cursor.fetchone()
@@ -96,7 +96,7 @@ class AdvisoryLock:
             raise
         self._connection = connection
 
-    async def lost(self) -> None:
+    async def wait_until_lost(self) -> None:
         """Returns when the connection that holds the lock is gone."""
         if self._connection is None:
             return
@@ -131,7 +131,7 @@ class AdvisoryLock:
             try:
                 connection = await connect(self._url, application_name="pgshapes lock breaker")
                 async with connection:
-                    pid = await breaker.look(connection)
+                    pid = await breaker.check(connection)
             except (psycopg.Error, SourceError) as error:
                 _log.warning("cannot look who holds the lock", reason=str(error), action=RETRY)
                 continue

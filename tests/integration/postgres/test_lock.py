@@ -57,7 +57,7 @@ async def test_who_gives_up_waiting_leaves_nothing(
 async def test_the_loss_of_the_lock_is_told(sql: psycopg.Connection, database_url: str, slot: str) -> None:
     lock = AdvisoryLock(database_url, slot)
     await lock.acquire()
-    losing = asyncio.create_task(lock.lost())
+    losing = asyncio.create_task(lock.wait_until_lost())
     sql.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
     async with asyncio.timeout(30):
         await losing
@@ -69,7 +69,7 @@ async def test_a_holder_that_streams_is_left_alone(database_url: str, slot: str)
     lock, breaker = AdvisoryLock(database_url, slot), LockBreaker(slot)
     await lock.acquire()
     async with replicated(database_url, slot), await connect(database_url) as connection:
-        assert [await breaker.look(connection) for _ in range(3)] == [None, None, None]
+        assert [await breaker.check(connection) for _ in range(3)] == [None, None, None]
     assert lock.is_held
     await lock.release()
 
@@ -79,10 +79,10 @@ async def test_a_holder_that_does_not_stream_is_ended_at_the_second_look(
 ) -> None:
     lock, breaker = AdvisoryLock(database_url, slot), LockBreaker(slot)
     await lock.acquire()
-    losing = asyncio.create_task(lock.lost())
+    losing = asyncio.create_task(lock.wait_until_lost())
     async with await connect(database_url) as connection:
-        assert await breaker.look(connection) is None
-        assert await breaker.look(connection) is not None
+        assert await breaker.check(connection) is None
+        assert await breaker.check(connection) is not None
         async with asyncio.timeout(30):
             await losing
     await lock.release()
