@@ -25,10 +25,10 @@ OPERATOR: Final = "operator"
 
 
 class Rule(NamedTuple):
-    """What to make of an error: `advice`, if any, is added to Postgres's own words."""
+    """What to make of an error: `hint`, if any, is added to Postgres's own words."""
 
     action: str
-    advice: str = ""
+    hint: str = ""
 
 
 _Rules = tuple[tuple[re.Pattern[str], Rule], ...]
@@ -110,7 +110,7 @@ def from_sqlstate(error: psycopg.Error) -> SourceError:
     """The error as ours, its message one line: Postgres's words, then what to do."""
     rule = rule_for(error.sqlstate, str(error))
     said = _one_line(error)
-    message = f"{said}; {rule.advice}" if rule.advice else said
+    message = f"{said}; {rule.hint}" if rule.hint else said
     return SourceError(message, sqlstate=error.sqlstate, action=rule.action)
 
 

@@ -53,12 +53,12 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "action", "advice"), CONNECTING)
-def test_a_failed_connection_is_judged_by_its_text(text: str, action: str, advice: str) -> None:
+@pytest.mark.parametrize(("text", "action", "hint"), CONNECTING)
+def test_a_failed_connection_is_judged_by_its_text(text: str, action: str, hint: str) -> None:
     error = from_sqlstate(psycopg.OperationalError(text))
     assert error.action == action
     assert error.message.startswith(text)
-    assert advice in error.message[len(text) :]
+    assert hint in error.message[len(text) :]
 
 
 @pytest.mark.parametrize(("sqlstate", "text", "action"), STATES)
@@ -67,7 +67,7 @@ def test_an_error_with_a_state_is_judged_by_both(sqlstate: str, text: str, actio
 
 
 def test_the_texts_of_connecting_do_not_judge_statements() -> None:
-    assert rule_for("58P01", "could not open file: No such file or directory").advice == ""
+    assert rule_for("58P01", "could not open file: No such file or directory").hint == ""
     assert rule_for("42704", 'role "r" does not exist').action == "retry"
 
 
