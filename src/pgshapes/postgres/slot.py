@@ -28,9 +28,9 @@ SELECT database, plugin, temporary, active_pid, wal_status, confirmed_flush_lsn:
        database IS NOT DISTINCT FROM pg_catalog.current_database() AND plugin = 'pgoutput'
 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s
 """
-_NUDGE: Final = "SELECT pg_catalog.pg_log_standby_snapshot()"
-_FIRST_NUDGE_S: Final = 1.0
-_NUDGE_INTERVAL_S: Final = 10.0
+_LOG_STANDBY_SNAPSHOT: Final = "SELECT pg_catalog.pg_log_standby_snapshot()"
+_FIRST_PAUSE_S: Final = 1.0
+_PAUSE_S: Final = 10.0
 _DROP_RETRY_S: Final = 0.1
 
 
@@ -76,15 +76,15 @@ async def create_slot(
     """
     kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
     sql = f"CREATE_REPLICATION_SLOT {quote_identifier(name)} {kind} pgoutput NOEXPORT_SNAPSHOT"
-    nudges = asyncio.create_task(_nudge(admin))
+    logs = asyncio.create_task(_log_standby_snapshots(admin))
     try:
         row = await (await replication.execute(sql.encode())).fetchone()
     except psycopg.Error as error:
         raise from_sqlstate(error) from error
     finally:
-        nudges.cancel()
+        logs.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await nudges
+            await logs
     if row is None:
         raise SourceError(f'Postgres did not say where replication slot "{name}" begins')
     return parse_lsn(row[1])
@@ -106,19 +106,19 @@ async def drop_slot(connection: Connection, name: str, *, wait_s: float = 10.0) 
         await asyncio.sleep(_DROP_RETRY_S)
 
 
-async def _nudge(admin: Connection) -> None:
+async def _log_standby_snapshots(admin: Connection) -> None:
     """Make the server log its running transactions now and then, which lets a waiting creation go on sooner.
 
     Where it cannot be had (Postgres before 16, no privilege) the creation takes the time that it takes.
     """
-    pause_s = _FIRST_NUDGE_S
+    pause_s = _FIRST_PAUSE_S
     with contextlib.suppress(psycopg.errors.UndefinedFunction):
         while True:
             await asyncio.sleep(pause_s)
-            pause_s = _NUDGE_INTERVAL_S
+            pause_s = _PAUSE_S
             _log.info("waiting for open transactions to end before the replication slot can be created")
             try:
-                await admin.execute(_NUDGE)
+                await admin.execute(_LOG_STANDBY_SNAPSHOT)
             except psycopg.errors.InsufficientPrivilege:
                 _log.info("no privilege to speed it up: grant EXECUTE on pg_log_standby_snapshot()")
                 return
