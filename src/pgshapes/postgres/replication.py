@@ -79,7 +79,7 @@ _STATUS_INTERVAL_S: Final = 10.0
 _STATUS_DELAY_S: Final = 0.1
 """Acknowledgements that follow each other closely go out as one."""
 _SLOT_RETRY_S: Final = 0.2
-_GOODBYE_S: Final = 2.0
+_END_TIMEOUT_S: Final = 2.0
 """A walsender in the middle of a large transaction does not listen; its connection is cut then."""
 
 _XLOG_DATA: Final = ord("w")
@@ -151,9 +151,9 @@ class ReplicationStream:
         self._on_message, self._on_keepalive = on_message, on_keepalive
         self._ended = ended = asyncio.get_running_loop().create_future()
         try:
-            self._guarded(self._send_status_regularly)
+            self._run_step(self._send_status_regularly)
             if self._is_running and not self._is_paused:
-                self._read_on()
+                self._start_reading()
             await ended
         finally:
             self._unregister()
@@ -165,7 +165,7 @@ class ReplicationStream:
         self._acknowledged = lsn
         if self._early_status is None and self._is_running:
             loop = asyncio.get_running_loop()
-            self._early_status = loop.call_later(_STATUS_DELAY_S, self._guarded, self._send_status)
+            self._early_status = loop.call_later(_STATUS_DELAY_S, self._run_step, self._send_status)
 
     def pause(self) -> None:
         """Take nothing more from the socket, so that the server has to wait; status still goes out."""
@@ -179,15 +179,15 @@ class ReplicationStream:
         if self._is_paused:
             self._is_paused = False
             if self._is_running:
-                self._read_on()
+                self._start_reading()
 
     async def close(self) -> None:
         """Tell the server how far we are, end the stream cleanly if it listens, and close the connection."""
         self._unregister()
         if self._is_streaming and self._connection.pgconn.status == pq.ConnStatus.OK:
             with contextlib.suppress(psycopg.Error, TimeoutError):
-                async with asyncio.timeout(_GOODBYE_S):
-                    await self._say_goodbye()
+                async with asyncio.timeout(_END_TIMEOUT_S):
+                    await self._end_copy()
         self._is_streaming = False
         await self._connection.close()
 
@@ -220,14 +220,14 @@ class ReplicationStream:
         self._socket = self._pgconn.socket
         self._is_streaming = True
 
-    def _read_on(self) -> None:
-        asyncio.get_running_loop().add_reader(self._socket, self._guarded, self._on_readable)
-        self._take_another_turn()
+    def _start_reading(self) -> None:
+        asyncio.get_running_loop().add_reader(self._socket, self._run_step, self._on_readable)
+        self._schedule_take()
 
-    def _take_another_turn(self) -> None:
+    def _schedule_take(self) -> None:
         """Let the loop do its other work, then take what libpq still holds."""
         if self._next_turn is None:
-            self._next_turn = asyncio.get_running_loop().call_soon(self._guarded, self._take_messages)
+            self._next_turn = asyncio.get_running_loop().call_soon(self._run_step, self._take_messages)
 
     def _on_readable(self) -> None:
         if self._next_turn is None:
@@ -247,7 +247,7 @@ class ReplicationStream:
                 self._end()
             self._take(data)
             if time.monotonic() >= turn_ends:
-                self._take_another_turn()
+                self._schedule_take()
                 return
 
     def _take(self, data: memoryview) -> None:
@@ -274,7 +274,7 @@ class ReplicationStream:
         loop = asyncio.get_running_loop()
         self._send_status()
         self._regular_status = loop.call_later(
-            self._status_interval_s, self._guarded, self._send_status_regularly
+            self._status_interval_s, self._run_step, self._send_status_regularly
         )
 
     def _send_status(self) -> None:
@@ -293,11 +293,11 @@ class ReplicationStream:
         self._is_writing = is_unsent
         loop = asyncio.get_running_loop()
         if is_unsent:
-            loop.add_writer(self._socket, self._guarded, self._flush)
+            loop.add_writer(self._socket, self._run_step, self._flush)
         else:
             loop.remove_writer(self._socket)
 
-    def _guarded(self, step: Callable[[], None]) -> None:
+    def _run_step(self, step: Callable[[], None]) -> None:
         """Run a callback of the loop; what it raises ends the stream."""
         ended = self._ended
         if ended is None or ended.done():
@@ -330,7 +330,7 @@ class ReplicationStream:
         loop.remove_writer(self._socket)
         self._is_writing = False
 
-    async def _say_goodbye(self) -> None:
+    async def _end_copy(self) -> None:
         """The last status, the end of our side, and then whatever comes until the server's side ends."""
         pgconn, loop = self._pgconn, asyncio.get_running_loop()
         pgconn.put_copy_data(encode_status(self._received, self._acknowledged, time.time()))
