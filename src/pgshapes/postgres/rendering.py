@@ -133,7 +133,7 @@ def _key_text(prefix: str, columns: Sequence[Column]) -> str:
     pieces.constant(prefix)
     for column in columns:
         pieces.constant("/")
-        _add_quoted(pieces, column, _doubled_slashes(column), quote='"', absent=NULL_VALUE)
+        _add_quoted(pieces, column, _escaped_key_text(column), quote='"', absent=NULL_VALUE)
     return _concat(tuple(pieces))
 
 
@@ -144,7 +144,9 @@ def _add_value(pieces: _Pieces, column: Column) -> None:
     elif column.type_oid in _TEXT_OIDS:
         pieces.expression(f"COALESCE(pg_catalog.to_json({text}), 'null')")
     else:
-        pieces.expression(f"CASE WHEN {_is_there(column)} THEN pg_catalog.to_json({text}) ELSE 'null' END")
+        pieces.expression(
+            f"CASE WHEN {_not_null_sql(column)} THEN pg_catalog.to_json({text}) ELSE 'null' END"
+        )
 
 
 def _add_quoted(pieces: _Pieces, column: Column, text: str, *, quote: str, absent: str) -> None:
@@ -158,10 +160,10 @@ def _add_quoted(pieces: _Pieces, column: Column, text: str, *, quote: str, absen
         pieces.expression(text)
         pieces.constant(quote)
         return
-    there, mark = _is_there(column), quote_literal(quote)
-    pieces.expression(f"CASE WHEN {there} THEN {mark} ELSE {quote_literal(absent)} END")
+    is_not_null, mark = _not_null_sql(column), quote_literal(quote)
+    pieces.expression(f"CASE WHEN {is_not_null} THEN {mark} ELSE {quote_literal(absent)} END")
     pieces.expression(text)
-    pieces.expression(f"CASE WHEN {there} THEN {mark} END")
+    pieces.expression(f"CASE WHEN {is_not_null} THEN {mark} END")
 
 
 def _is_plain(column: Column) -> bool:
@@ -169,7 +171,7 @@ def _is_plain(column: Column) -> bool:
     return (column.base_type_oid or column.type_oid) in PLAIN_OIDS
 
 
-def _is_there(column: Column) -> str:
+def _not_null_sql(column: Column) -> str:
     """Not `IS NOT NULL`: a composite of nulls is a value."""
     return f"{quote_identifier(column.name)} IS DISTINCT FROM NULL"
 
@@ -180,7 +182,7 @@ def _text(column: Column) -> str:
     return name if _is_plain(column) or column.type_oid in _TEXT_OIDS else f"pg_catalog.concat({name})"
 
 
-def _doubled_slashes(column: Column) -> str:
+def _escaped_key_text(column: Column) -> str:
     """Its collation is named because not every collation can be searched."""
     text = _text(column)
     if _is_plain(column):
