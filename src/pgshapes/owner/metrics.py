@@ -44,9 +44,7 @@ def _sources(sources: Sources) -> list[Family]:
         counter("inspector_shared", "Requests that another's look-up answered.", inspector.shared_look_ups),
         gauge("publication_waiting_tables", "Tables being made ready.", publication.waiting_tables),
         counter("publication_attempts", "Transactions tried to make a table ready.", publication.attempts),
-        counter(
-            "publication_reads", "Reads of the catalogue for all who asked.", publication.catalogue_reads
-        ),
+        counter("publication_reads", "Reads of the catalogue for all who asked.", publication.state_reads),
     ]
 
 

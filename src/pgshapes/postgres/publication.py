@@ -73,13 +73,13 @@ class Publication:
         self._is_manual = is_manual
         self._states = BatchQueue(self._read_states)
         self._alterations = SharedLookUps(self._make_ready, keep=False, failure_ttl_s=0.0)
-        self._turns: dict[int, asyncio.Lock] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
         self._listeners: dict[int, set[OnWaiting]] = {}
         self.attempts = 0
         """Transactions tried so far to make a table ready."""
 
     @property
-    def catalogue_reads(self) -> int:
+    def state_reads(self) -> int:
         """How often the catalogue was read for all who asked."""
         return self._states.begun
 
@@ -93,7 +93,7 @@ class Publication:
 
         Raises SourceError when it is not there and cannot be created.
         """
-        if await self._is_there():
+        if await self._exists():
             return False
         if self._is_manual:
             raise SourceError(f'Publication "{self.name}" not found in the database', action=OPERATOR)
@@ -121,16 +121,16 @@ class Publication:
         Raises NotNow (the publication is not what we need, or time is up), SchemaChanged (the table is
         another), SourceError.
         """
-        heard = on_waiting or (lambda _blockers: None)
+        callback = on_waiting or (lambda _blockers: None)
         listeners = self._listeners.setdefault(relation.oid, set())
-        listeners.add(heard)
+        listeners.add(callback)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._ensure_table(relation, needs_generated)
         except TimeoutError:
             raise known_refusal("Snapshot timed out while waiting for a table lock") from None
         finally:
-            listeners.discard(heard)
+            listeners.discard(callback)
             if not listeners:
                 self._listeners.pop(relation.oid, None)
 
@@ -139,7 +139,7 @@ class Publication:
 
         False also when somebody holds the table: it stays in until the next time. Raises SourceError.
         """
-        async with self._turn(relation.oid):
+        async with self._lock(relation.oid):
             state = await self._state(relation.oid)
             may_alter = state.is_publication_ours and not self._is_manual
             if is_wanted() or not may_alter:
@@ -147,7 +147,7 @@ class Publication:
             if state.row_oid is None or state.schema is None:
                 return True
             transaction = publication_sql.drop_from_publication(state, self.name, LOCK_TIMEOUT_MS)
-            return await self._attempt(transaction, _budget_s(LOCK_TIMEOUT_MS, 1))
+            return await self._attempt(transaction, _transaction_timeout_s(LOCK_TIMEOUT_MS, 1))
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -160,22 +160,22 @@ class Publication:
 
     async def _ensure_table(self, relation: Relation, needs_generated: bool) -> PublicationMembership:
         while True:
-            await self._end_of_drop(relation.oid)
+            await self._wait_for_drop(relation.oid)
             state = await self._state(relation.oid)
             publication_sql.check_table(state, relation)
             publication_sql.check_publication(state, self.name, needs_generated=needs_generated)
             if state.row_oid is not None and state.is_ready:
                 return PublicationMembership(relation.oid, state.row_oid)
-            refused = publication_sql.why_not_alterable(state, self.name, is_manual=self._is_manual)
+            refused = publication_sql.alteration_refusal(state, self.name, is_manual=self._is_manual)
             if refused is not None:
                 raise refused
             await self._alterations.get(relation.oid)
 
-    async def _end_of_drop(self, oid: int) -> None:
+    async def _wait_for_drop(self, oid: int) -> None:
         """Let a drop end that was decided before this caller's shape was known; later ones know that it is
         wanted.
         """
-        async with self._turn(oid):
+        async with self._lock(oid):
             pass
 
     async def _make_ready(self, oid: int) -> None:
@@ -183,26 +183,28 @@ class Publication:
         pause_s, lock_timeout_ms = _FIRST_PAUSE_S, LOCK_TIMEOUT_MS
         while not await self._try_to_make_ready(oid, lock_timeout_ms):
             blockers, deadlock_timeout_ms = await self._find_blockers(oid)
-            lock_timeout_ms = patience_ms(blockers, deadlock_timeout_ms)
-            for heard in tuple(self._listeners.get(oid, ())):
-                heard(blockers)
+            lock_timeout_ms = next_lock_timeout_ms(blockers, deadlock_timeout_ms)
+            for callback in tuple(self._listeners.get(oid, ())):
+                callback(blockers)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _try_to_make_ready(self, oid: int, lock_timeout_ms: int) -> bool:
-        async with self._turn(oid):
+        async with self._lock(oid):
             state = await self._state(oid)
             if state.is_ready or state.schema is None:
                 return True
             self.attempts += 1
             transaction = publication_sql.make_ready(state, self.name, lock_timeout_ms)
-            return await self._attempt(transaction, _budget_s(lock_timeout_ms, len(state.not_full)))
+            return await self._attempt(
+                transaction, _transaction_timeout_s(lock_timeout_ms, len(state.not_full))
+            )
 
-    async def _attempt(self, transaction: str, budget_s: float) -> bool:
+    async def _attempt(self, transaction: str, timeout_s: float) -> bool:
         """Run a transaction; False when somebody was in the way, in which case nothing is changed."""
         async with self._connection() as db:
             try:
-                async with asyncio.timeout(budget_s):
+                async with asyncio.timeout(timeout_s):
                     await simple_query.run(db, transaction)
             except TimeoutError:
                 return False
@@ -233,13 +235,13 @@ class Publication:
             rows = await (await db.execute(sql, (list(oids), self.name))).fetchall()
         return {row[0]: publication_sql.state_from_row(row) for row in rows}
 
-    async def _is_there(self) -> bool:
+    async def _exists(self) -> bool:
         async with self._connection() as db:
             found = await db.execute("SELECT FROM pg_catalog.pg_publication WHERE pubname = %s", (self.name,))
             return await found.fetchone() is not None
 
-    def _turn(self, oid: int) -> asyncio.Lock:
-        return self._turns.setdefault(oid, asyncio.Lock())
+    def _lock(self, oid: int) -> asyncio.Lock:
+        return self._locks.setdefault(oid, asyncio.Lock())
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -250,7 +252,7 @@ class Publication:
             raise refuse_snapshot(error) from error
 
 
-def patience_ms(blockers: list[Blocker], deadlock_timeout_ms: int) -> int:
+def next_lock_timeout_ms(blockers: list[Blocker], deadlock_timeout_ms: int) -> int:
     """For how long the next attempt may wait for a lock: an autovacuum gives way to nobody who leaves before
     `deadlock_timeout`; writers leave by themselves.
     """
@@ -259,7 +261,7 @@ def patience_ms(blockers: list[Blocker], deadlock_timeout_ms: int) -> int:
     return LOCK_TIMEOUT_MS
 
 
-def _budget_s(lock_timeout_ms: int, alterations: int) -> float:
+def _transaction_timeout_s(lock_timeout_ms: int, alterations: int) -> float:
     """For the whole transaction: it waits for each of its locks, and holds those that it has."""
     return 1.0 + lock_timeout_ms / 1000 + 0.005 * alterations
 

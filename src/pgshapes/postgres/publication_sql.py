@@ -183,7 +183,7 @@ def check_publication(state: TableState, publication: str, *, needs_generated: b
         )
 
 
-def why_not_alterable(state: TableState, publication: str, *, is_manual: bool) -> PgShapesError | None:
+def alteration_refusal(state: TableState, publication: str, *, is_manual: bool) -> PgShapesError | None:
     """Why we may not make the table ready ourselves, as the client is told; None when we may."""
     shown = display_name(state.schema or "", state.name or "")
     if state.row_oid is None and (is_manual or not state.is_publication_ours):

@@ -82,7 +82,7 @@ async def test_many_who_want_one_table_cost_one_transaction_and_few_reads(
     members = await asyncio.gather(*(publication.ensure_table(items) for _ in range(200)))
     assert len(set(members)) == 1
     assert publication.attempts == 1
-    assert publication.catalogue_reads <= 4
+    assert publication.state_reads <= 4
 
 
 async def test_many_tables_at_once(db: Connection, publication: Publication, inspector: Inspector) -> None:

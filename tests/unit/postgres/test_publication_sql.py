@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from pgshapes.errors import NotNow, PgShapesError
-from pgshapes.postgres.publication import LOCK_TIMEOUT_MS, Blocker, patience_ms
+from pgshapes.postgres.publication import LOCK_TIMEOUT_MS, Blocker, next_lock_timeout_ms
 from pgshapes.postgres.publication_sql import (
     Part,
     TableState,
+    alteration_refusal,
     check_publication,
     create_publication,
     drop_from_publication,
     make_ready,
-    why_not_alterable,
 )
 
 NEW = TableState(
@@ -97,7 +97,7 @@ def test_generated_columns_are_published_where_they_can_be() -> None:
     ],
 )
 def test_why_a_table_may_not_be_altered(state: TableState, is_manual: bool, text: str | None) -> None:
-    refused = why_not_alterable(state, "p", is_manual=is_manual)
+    refused = alteration_refusal(state, "p", is_manual=is_manual)
     if text is None:
         assert refused is None
     else:
@@ -120,6 +120,6 @@ def test_what_is_wrong_with_a_publication(state: TableState, text: str) -> None:
 
 def test_only_an_autovacuum_is_waited_for_until_it_is_made_to_give_way() -> None:
     writer, vacuum = Blocker(1, 2.0, False), Blocker(2, 900.0, True)
-    assert patience_ms([vacuum], deadlock_timeout_ms=1000) > 1000
-    assert patience_ms([writer, vacuum], deadlock_timeout_ms=1000) == LOCK_TIMEOUT_MS
-    assert patience_ms([], deadlock_timeout_ms=1000) == LOCK_TIMEOUT_MS
+    assert next_lock_timeout_ms([vacuum], deadlock_timeout_ms=1000) > 1000
+    assert next_lock_timeout_ms([writer, vacuum], deadlock_timeout_ms=1000) == LOCK_TIMEOUT_MS
+    assert next_lock_timeout_ms([], deadlock_timeout_ms=1000) == LOCK_TIMEOUT_MS
