@@ -83,22 +83,22 @@ BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + settings_sq
     VALUE_SETTINGS + _QUERY_SETTINGS, local=True
 )
 
-LOOK: Final = (
+VISIBILITY_QUERY: Final = (
     "SELECT pg_catalog.pg_current_snapshot()::text,"
     " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::text END"
 )
 """What the snapshot sees. It exists before its first expression is computed, so the WAL position is later."""
 
 
-def visibility(look: PGresult) -> SnapshotVisibility:
-    """What `LOOK` found. Raises SourceError on a standby, whose snapshots list no running transactions."""
-    snapshot, insert_lsn = (look.get_value(0, column) for column in (0, 1))
+def visibility(result: PGresult) -> SnapshotVisibility:
+    """The result of `VISIBILITY_QUERY`. Raises SourceError on a standby."""
+    snapshot, insert_lsn = (result.get_value(0, column) for column in (0, 1))
     if snapshot is None or insert_lsn is None:
         raise SourceError("snapshots need the primary: this server is a standby", action=OPERATOR)
     return parse_visibility(snapshot.decode(), insert_lsn.decode())
 
 
-async def leave(connection: Connection) -> None:
+async def reset(connection: Connection) -> None:
     """Bring the connection back to idle, or close it: also in the middle of a query that nobody wants any
     more.
     """
@@ -118,7 +118,7 @@ FIRST_ROW_TIMEOUT_S: Final = 30.0
 QUEUE_TIMEOUT_S: Final = 10.0
 """Below the 30 s that a caller waits for a creation."""
 
-_TAKE: Final = f"{BEGIN}; {LOOK}"
+_TAKE: Final = f"{BEGIN}; {VISIBILITY_QUERY}"
 """One round trip."""
 
 
@@ -135,10 +135,10 @@ class Snapshot:
     async def take(self) -> SnapshotVisibility:
         """Begin; what the snapshot sees. Raises NotNow, SchemaChanged, SourceError (a standby, too)."""
         try:
-            *_, look = await simple_query.run(self._connection, _TAKE)
+            *_, result = await simple_query.run(self._connection, _TAKE)
         except psycopg.Error as error:
             raise refusals.refuse_snapshot(error) from error
-        return visibility(look)
+        return visibility(result)
 
     async def discard(self) -> None:
         """End the transaction without a query."""
@@ -160,11 +160,11 @@ class Snapshot:
                 raise refusals.refuse_snapshot(error) from error
         await self._end("COMMIT")
 
-    async def leave(self) -> None:
+    async def reset(self) -> None:
         """Bring the connection back to idle, or close it: also in the middle of a query that nobody wants any
         more.
         """
-        await leave(self._connection)
+        await reset(self._connection)
 
     async def _first_batch(self, copy_sql: str) -> tuple[list[bytes], CopyOut]:
         try:
@@ -212,7 +212,7 @@ class SnapshotSource:
         async with AsyncExitStack() as borrowed:
             connection = await self._borrow(borrowed)
             snapshot = Snapshot(connection, copy_sql, self._first_row_timeout_s)
-            borrowed.push_async_callback(snapshot.leave)
+            borrowed.push_async_callback(snapshot.reset)
             yield snapshot
 
     async def _borrow(self, borrowed: AsyncExitStack) -> Connection:

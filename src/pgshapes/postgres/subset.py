@@ -92,23 +92,24 @@ QUEUE_LIMIT: Final = 200
 MAX_BYTES: Final = 64 * 2**20
 """Of JSON in one answer, which is held in memory as a whole: some 300,000 rows of 200 bytes."""
 
-_MOST_STRETCHED: Final = 1_000
+_MAX_ADDED_XIDS: Final = 1_000
 
-_LOOK: Final = (
-    snapshot.LOOK + ", pg_catalog.age(pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::xid)"
+_VISIBILITY_QUERY: Final = (
+    snapshot.VISIBILITY_QUERY
+    + ", pg_catalog.age(pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::xid)"
 )
 """The third column: how many transactions with an xid at or above xmax have begun (`age()` counts from the
 next xid, and is computed after the snapshot was taken)."""
 
 
-class TakenSubset(NamedTuple):
+class SubsetVisibility(NamedTuple):
     """What a subset's snapshot sees."""
 
     visibility: SnapshotVisibility
     begun_above_xmax: int
     """How many xids from xmax on may already have been in use."""
 
-    def stretched(self) -> SnapshotVisibility:
+    def with_later_xmax(self) -> SnapshotVisibility:
         """The same snapshot with a later xmax: no transaction from there on had begun.
 
         The published client forgets a snapshot at the first change with an xid at or above xmax. Such a
@@ -117,7 +118,7 @@ class TakenSubset(NamedTuple):
         the same; snapshots with very many of them are left as they are.
         """
         seen, count = self.visibility, self.begun_above_xmax
-        if not 0 < count <= _MOST_STRETCHED:
+        if not 0 < count <= _MAX_ADDED_XIDS:
             return seen
         return seen._replace(xmax=seen.xmax + count, xip=(*seen.xip, *range(seen.xmax, seen.xmax + count)))
 
@@ -130,16 +131,16 @@ class SubsetQuery:
         self._relation = relation
         self._max_bytes = max_bytes
 
-    async def take(self) -> TakenSubset:
-        """Begin, lock the table, and look. Raises NotNow, SchemaChanged, SourceError (a standby, too)."""
+    async def take(self) -> SubsetVisibility:
+        """Begin, lock the table, return the visibility. Raises NotNow, SchemaChanged, SourceError."""
         timeout = settings_sql([("statement_timeout", str(STATEMENT_TIMEOUT_MS))], local=True)
-        statements = (snapshot.BEGIN, timeout, lock_table(self._relation), _LOOK)
+        statements = (snapshot.BEGIN, timeout, lock_table(self._relation), _VISIBILITY_QUERY)
         try:
-            *_, look = await simple_query.run(self._connection, "; ".join(statements))
+            *_, result = await simple_query.run(self._connection, "; ".join(statements))
         except psycopg.Error as error:
             raise refusals.refuse_subset(error) from error
-        visibility = snapshot.visibility(look)
-        return TakenSubset(visibility, int(look.get_value(0, 2) or b"0"))
+        visibility = snapshot.visibility(result)
+        return SubsetVisibility(visibility, int(result.get_value(0, 2) or b"0"))
 
     async def confirm_table(self, columns: tuple[str, ...]) -> None:
         """Raises SchemaChanged unless the table and these columns are what the catalogue said they are."""
@@ -209,7 +210,7 @@ class SubsetSource:
             raise refusals.too_many()
         async with AsyncExitStack() as borrowed:
             connection = await self._borrow(borrowed)
-            borrowed.push_async_callback(snapshot.leave, connection)
+            borrowed.push_async_callback(snapshot.reset, connection)
             yield SubsetQuery(connection, relation, self._max_bytes)
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.subset import Subset
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals
-from pgshapes.postgres.subset import SubsetQuery, SubsetSelection, SubsetSource, TakenSubset
+from pgshapes.postgres.subset import SubsetQuery, SubsetSelection, SubsetSource, SubsetVisibility
 from pgshapes.shape_cache.definitions import find_changed
 from pgshapes.tables.calls import Call, InvalidateRelation, ListUnseen, Reply, Unseen
 from pgshapes.tables.link import OwnerLink
@@ -154,7 +154,7 @@ def _plan(raw: RawShape, shape: ResolvedShape, relation: Relation, subset: Subse
     return _Plan(selection, clause)
 
 
-async def _read(query: SubsetQuery, plan: _Plan, taken: TakenSubset) -> bytes:
+async def _read(query: SubsetQuery, plan: _Plan, taken: SubsetVisibility) -> bytes:
     selection, clause = plan
     await query.confirm_table(selection.columns)
     if clause is not None:
@@ -162,7 +162,7 @@ async def _read(query: SubsetQuery, plan: _Plan, taken: TakenSubset) -> bytes:
         selection = selection._replace(subset_where=confirmed.sql)
     mark = random.randrange(_MARKS)
     rows = await query.rows(selection, mark)
-    return b'{"metadata":%b,"data":[%b]}' % (_metadata(taken.stretched(), mark), rows)
+    return b'{"metadata":%b,"data":[%b]}' % (_metadata(taken.with_later_xmax(), mark), rows)
 
 
 def _metadata(seen: SnapshotVisibility, mark: int) -> bytes:

@@ -16,7 +16,7 @@ from pgshapes.model.relation import Relation
 from pgshapes.postgres import subset
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
-from pgshapes.postgres.subset import SubsetSelection, SubsetSource, TakenSubset
+from pgshapes.postgres.subset import SubsetSelection, SubsetSource, SubsetVisibility
 from pgshapes.where.language.sort_order import SortTerm
 
 MakePool = Callable[[int], ConnectionPool]
@@ -121,7 +121,7 @@ async def test_what_is_committed_later_is_neither_seen_nor_said_to_be(
             late_xid = await insert(db, 4)
             rows = json.loads(b"[%b]" % await query.rows(SubsetSelection(items, ("id",)), 7))
     assert sorted(row["value"]["id"] for row in rows) == ["1", "3"]
-    for seen in (taken.visibility, taken.stretched()):
+    for seen in (taken.visibility, taken.with_later_xmax()):
         assert [seen.sees_xid(xid) for xid in (open_xid, late_xid)] == [False, False]
     assert taken.visibility.insert_lsn <= await one(db, "SELECT (pg_current_wal_insert_lsn() - '0/0')::int8")
 
@@ -139,14 +139,14 @@ async def test_xmax_is_stretched_over_all_that_has_begun(
     running = [await psycopg.AsyncConnection.connect(database_url) for _ in range(5)]
     begun = [int(await one(each, "SELECT pg_current_xact_id()::text")) for each in running]
     async with source.open(items) as query:
-        taken: TakenSubset = await query.take()
+        taken: SubsetVisibility = await query.take()
     for each in running:
         await each.close()
-    stretched = taken.stretched()
+    extended = taken.with_later_xmax()
     assert taken.visibility.xmax <= begun[0]
-    assert stretched.xmax == begun[-1] + 1
-    assert set(begun) <= set(stretched.xip)
-    assert not any(stretched.sees_xid(xid) for xid in begun)
+    assert extended.xmax == begun[-1] + 1
+    assert set(begun) <= set(extended.xip)
+    assert not any(extended.sees_xid(xid) for xid in begun)
 
 
 async def test_a_value_that_is_none_of_the_enums(

@@ -12,7 +12,13 @@ from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaChanged
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals
-from pgshapes.postgres.subset import SubsetSelection, TakenSubset, copy_subset, lock_table, select_columns
+from pgshapes.postgres.subset import (
+    SubsetSelection,
+    SubsetVisibility,
+    copy_subset,
+    lock_table,
+    select_columns,
+)
 from pgshapes.where.clause import prepare_subset_clause
 from pgshapes.where.language.grammar import parse_statements
 from pgshapes.where.language.sort_order import SortTerm
@@ -99,9 +105,9 @@ def test_partitioned_tables_are_read_whole() -> None:
 )
 def test_metadata_say_the_same_with_a_later_xmax(begun: int, xmax: int, xip: tuple[int, ...]) -> None:
     seen = SnapshotVisibility(10, 20, (15,), 4711)
-    stretched = TakenSubset(seen, begun).stretched()
-    assert stretched == SnapshotVisibility(10, xmax, xip, 4711)
-    assert all(stretched.sees_xid(xid) == seen.sees_xid(xid) for xid in range(5, 1_100))
+    extended = SubsetVisibility(seen, begun).with_later_xmax()
+    assert extended == SnapshotVisibility(10, xmax, xip, 4711)
+    assert all(extended.sees_xid(xid) == seen.sees_xid(xid) for xid in range(5, 1_100))
 
 
 @pytest.mark.parametrize(
