@@ -1,1 +1,1 @@
-"""Everything that talks to the database; only `embedded`, beside it, opens connections of its own."""
+"""All access to the database; `embedded` alone opens other connections."""

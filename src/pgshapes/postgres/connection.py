@@ -1,10 +1,9 @@
-"""Opens every connection to the database, so that all of them read the same text for a value, and pools them.
+"""Opens and pools connections to the database, with settings that fix the text format of values.
 
-Not here: retries, and whether the database suits us (`system_identity`). A connection belongs to the code
-that opened it. The pool is a bounded set of connections to one database, opened when needed and lent one at
-a time. Invariant: a lent connection is idle, outside any transaction, and belongs to its borrower alone;
-one that is returned in any other state is closed. Borrowers are served in the order of arrival. State: the
-pool owns its idle connections.
+Not here: retries, and the requirements on the server (`system_identity`). The code that opens a connection
+owns it. A pool is a bounded set of connections to one database, opened on demand. Invariant: a borrowed
+connection is idle, outside any transaction, and used by its borrower only; a connection returned in another
+state is closed. Borrowers are served in the order of arrival. State: the pool owns its idle connections.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ VALUE_SETTINGS: Final = (
     ("extra_float_digits", "1"),
     ("IntervalStyle", "iso_8601"),
 )
-"""What decides the text of a value (docs/semantics.md). The same everywhere, or snapshot and log disagree."""
+"""Settings for the text of values (docs/semantics.md). Snapshot and log must use the same ones."""
 
 LONG_LIFE_SETTINGS: Final = (
     ("statement_timeout", "0"),
@@ -43,11 +42,11 @@ LONG_LIFE_SETTINGS: Final = (
     ("idle_session_timeout", "0"),
     ("synchronous_commit", "local"),
 )
-"""What a role or database may set for short requests, and what would end connections that wait on purpose.
+"""Overrides timeouts of the role or the database, which would end connections that wait on purpose.
 
-Our commits alter the publication and identities, and hold locks until they are through: a standby that is
-away must not hold up the writers of a table. A standby that takes over without them has another timeline, so
-that everything starts anew.
+With `synchronous_commit = local`, commits that alter the publication or a replica identity do not wait for a
+standby while they hold locks. If a standby without such a commit is promoted, the timeline changes and all
+shapes are recreated.
 """
 
 _CONNECT_TIMEOUT_S: Final = 10
@@ -57,17 +56,17 @@ _DEFAULTS: Final[dict[str, ConnParam]] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
-"""A peer that vanished without a word is noticed within half a minute. What the URL says goes first."""
+"""A dead peer is detected within 30 s. Parameters in the URL take precedence."""
 
 
 def connection_string(url: str, **parameters: str) -> str:
-    """The URL as libpq reads it, with our parameters. Raises ConfigError, without the URL in it."""
+    """The URL with these parameters, as a libpq connection string. Raises ConfigError, without the URL."""
     try:
         given = conninfo.conninfo_to_dict(url)
         wanted = {**_DEFAULTS, **given, "client_encoding": "UTF8", **parameters}
         return conninfo.make_conninfo("", **wanted)
     except psycopg.Error:
-        # libpq's text repeats the part that it could not read, which may be the password.
+        # The message of libpq quotes the invalid part, which may be the password.
         raise ConfigError(
             "DATABASE_URL cannot be read: percent-encode special characters in user and password, as in"
             " postgresql://user:p%40ssword@host:5432/database"
@@ -75,21 +74,21 @@ def connection_string(url: str, **parameters: str) -> str:
 
 
 def settings_sql(settings: Iterable[tuple[str, str]], *, local: bool = False) -> str:
-    """Statements that set each; with `local` for the running transaction only, which poolers can bear."""
+    """SET statements; with `local` for the current transaction only, which a transaction pooler allows."""
     verb = "SET LOCAL" if local else "SET"
     return "; ".join(f"{verb} {name} = '{value}'" for name, value in settings)
 
 
 async def connect(url: str, *, application_name: str = "pgshapes", read_values: bool = True) -> Connection:
-    """A connection of our own, in autocommit mode.
+    """A new connection in autocommit mode.
 
-    Raises SourceError, and ConfigError for a URL that cannot be read or a server that is too old.
+    Raises SourceError, and ConfigError for an invalid URL or a server that is too old.
     """
     return await _open(connection_string(url, application_name=application_name), read_values)
 
 
 async def connect_for_replication(url: str, *, application_name: str = "pgshapes") -> Connection:
-    """A walsender connection: it takes replication commands, and SQL without parameters."""
+    """A walsender connection: for replication commands, and SQL without parameters."""
     parameters = {"application_name": application_name, "replication": "database"}
     return await _open(connection_string(url, **parameters), read_values=True)
 
@@ -121,11 +120,11 @@ Connect = Callable[[], Awaitable[Connection]]
 
 
 class PoolTimeout(Exception):
-    """No connection became free in time."""
+    """No connection became free before the timeout."""
 
 
 class ConnectionPool:
-    """At most `size` connections, made by `connect`."""
+    """A pool of at most `size` connections, opened with `connect`."""
 
     def __init__(self, connect: Connect, size: int) -> None:
         self.size = size
@@ -137,12 +136,12 @@ class ConnectionPool:
 
     @property
     def waiting(self) -> int:
-        """How many borrowers wait for a connection."""
+        """Number of borrowers that wait for a connection."""
         return self._waiting
 
     @asynccontextmanager
     async def connection(self, timeout_s: float | None = None) -> AsyncIterator[Connection]:
-        """Lend a connection. Raises PoolTimeout when none is free in time, what `connect` raises."""
+        """Borrow a connection. Raises PoolTimeout if none becomes free, and the errors of `connect`."""
         await self._wait_for_turn(timeout_s)
         try:
             borrowed = self._take_idle() or await self._connect()
@@ -154,7 +153,7 @@ class ConnectionPool:
             self._free.release()
 
     async def close(self) -> None:
-        """Close what is idle now, and what is lent when it comes back."""
+        """Close idle connections now, and borrowed ones when they are returned."""
         self._is_closed = True
         while self._idle:
             await self._idle.pop().close()
@@ -185,7 +184,7 @@ class ConnectionPool:
 
 
 def _is_usable(connection: Connection) -> bool:
-    """Whether no transaction is open and the server has not hung up; a restart is noticed without a query."""
+    """Whether the connection is idle and the server has not closed it; checked without a query."""
     if connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
         return False
     unread = select.poll()

@@ -1,9 +1,8 @@
-"""Reads a `COPY … TO STDOUT` line by line below psycopg's row layer, which would cost three times as much per
-line.
+"""Reads the lines of `COPY … TO STDOUT` with libpq calls; psycopg's row layer would take three times as long.
 
-Not here: the statement and what an error means. Invariant: the loop that it runs in is never kept for longer
-than one batch, and libpq's buffer is drained before the socket is waited for. The connection must be the
-caller's alone.
+Not here: the statement, and the interpretation of errors. Invariant: the event loop is blocked for at most
+one batch, and libpq's buffer is drained before waiting for the socket. Only the caller may use the
+connection.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import Connection
 
 BATCH_BYTES: Final = 64 * 1024
-"""About a third of a millisecond of our time; libpq takes at most 16 KB from the socket at once."""
+"""Takes about 0.3 ms; libpq reads at most 16 KB from the socket at once."""
 
 
 class CopyOut:
-    """A COPY under way."""
+    """A running COPY."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -32,8 +31,9 @@ class CopyOut:
         return cls(connection)
 
     async def next_batch(self) -> list[bytes]:
-        """The lines that are there, without their ends, waiting for the first; empty at the end. Raises
-        psycopg.Error.
+        """The available lines without line ends; waits for the first one. Empty at the end.
+
+        Raises psycopg.Error.
         """
         await asyncio.sleep(0)
         while not self._is_ended:
@@ -46,7 +46,7 @@ class CopyOut:
         return []
 
     def _drain(self) -> list[bytes]:
-        """What can be had without waiting, at most about BATCH_BYTES."""
+        """The lines that are available without waiting, about BATCH_BYTES at most."""
         get_line, consume = self._connection.pgconn.get_copy_data, self._connection.pgconn.consume_input
         batch: list[bytes] = []
         room, has_consumed = BATCH_BYTES, False

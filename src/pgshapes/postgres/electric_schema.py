@@ -1,7 +1,7 @@
 """The value of the header `electric-schema` (docs/protocol.md). Pure.
 
-Invariant: ASCII only, so that it can stand in a header whatever the columns are called. Modifiers are decoded
-as Postgres packs them (src/backend/utils/adt: `timestamp.c` for intervals, `numeric.c` for numeric).
+Invariant: ASCII only, because it is sent in a header. Type modifiers are decoded as Postgres encodes them
+(src/backend/utils/adt: `timestamp.c` for intervals, `numeric.c` for numeric).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _INTERVAL_FIELDS: Final = (
     (1 << 12, "SECOND"),
 )
 _HEADER_BYTES: Final = 4
-"""VARHDRSZ: the length word that is counted in the modifiers of types with variable length."""
+"""VARHDRSZ: the modifiers of variable-length types include the length word."""
 
 
 def schema_header(relation: Relation, columns: Iterable[str]) -> bytes:
-    """A JSON object with one entry per selected column, in the order given."""
+    """A JSON object with one entry per selected column, in the given order."""
     entries = {name: describe_column(relation.columns[relation.column_index[name]]) for name in columns}
     return json.dumps(entries, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
 def describe_column(column: Column) -> Attributes:
-    """What a client needs to parse the column's values."""
+    """The attributes with which a client parses the column's values."""
     is_declared_array = column.element_type_name is not None and column.dims > 0
     type_name = column.element_type_name if is_declared_array else column.type_name
     described: Attributes = {"type": str(type_name)}

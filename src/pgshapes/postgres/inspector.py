@@ -1,10 +1,10 @@
-"""What the system catalogs say about tables and clauses, read once for all that ask at the same time.
+"""Looks up tables and result types in the system catalogs, once for concurrent requests.
 
 Not here: how requests share a look-up (`waiting`), whether a clause is allowed (`where`). Columns that differ
-between Postgres versions are read through `to_jsonb`, so one query serves 14 to 18. Every function is named
-with its schema, so that the session's search path changes nothing. Invariant: an answer that is kept was
-read after the last `clean` that concerned it. State: the kept answers belong to this object, in the owner; it
-borrows connections from the pool that it is given.
+between Postgres versions are read with `to_jsonb`, so that one query works on 14 to 18. Functions are
+qualified with their schema, so the search path has no effect. Invariant: a cached result was read after the
+last `clean` that concerned it. State: the inspector, in the owner, owns the cached results; it borrows
+connections from the given pool.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, p.names, 
  WHERE c.relkind IN ('r', 'p')"""
 
 RELATION_BY_NAME: Final = _RELATION + " AND n.nspname = %s AND c.relname = %s"
-"""Arguments: schema, name. At most one row, for `relation_from_row`. Ordinary and partitioned tables only."""
+"""Arguments: schema, name. At most one row, for `relation_from_row`. Only ordinary and partitioned tables."""
 
 RELATION_BY_OID: Final = _RELATION + " AND c.oid = %s::int8::oid"
 
@@ -96,9 +96,9 @@ SELECT c.oid::int8
   FROM tree JOIN pg_catalog.pg_class c USING (oid)
  WHERE c.relkind = 'r' AND c.relispartition
  ORDER BY c.oid"""
-"""Argument: the oid of a partitioned table. The oids of its leaves, whatever the depth.
+"""Argument: the oid of a partitioned table. The oids of its leaves at any depth.
 
-A partition that is being detached concurrently counts: its rows may still be in the table for open snapshots.
+Includes a partition that is being detached concurrently: open snapshots may still see its rows in the table.
 """
 
 
@@ -113,11 +113,11 @@ SELECT c.oid::int8
   FROM above JOIN pg_catalog.pg_class c USING (oid)
  WHERE c.relkind = 'p'
  ORDER BY above.distance"""
-"""Argument: the oid of a partition. The oids of the partitioned tables above it, the nearest first."""
+"""Argument: the oid of a partition. The oids of its partitioned ancestors, nearest first."""
 
 
 def relation_from_row(row: Sequence[Any], generation: int) -> Relation:
-    """The relation that a row of `RELATION_BY_NAME` or `RELATION_BY_OID` describes."""
+    """The relation in a row of `RELATION_BY_NAME` or `RELATION_BY_OID`."""
     oid, schema, name, kind, key, columns, server_version, locale, provider = row
     return Relation(
         oid=oid,
@@ -137,16 +137,16 @@ def relation_from_row(row: Sequence[Any], generation: int) -> Relation:
 R = TypeVar("R")
 
 DATABASE_TIMEOUT_S: Final = 5.0
-"""As in the original; the client's own patience with a request is longer."""
+"""As in Electric; shorter than the timeout of its clients."""
 
 _CLIENT_FAULTS: Final = ("0A", "22", "2F", "38", "42", "54")
-"""SQLSTATE classes that a clause can be at fault for: not supported, data, routines, syntax and access,
+"""SQLSTATE classes of errors that a clause can cause: not supported, data, routines, syntax and access,
 limits.
 """
 
 
 class Inspector:
-    """Looks tables up; one object per owner."""
+    """Looks up tables; one object per owner."""
 
     def __init__(
         self,
@@ -165,58 +165,56 @@ class Inspector:
 
     @property
     def connections(self) -> int:
-        """How many look-ups can be made at once."""
+        """Maximum number of concurrent look-ups."""
         return self._pool.size
 
     @property
     def look_ups(self) -> int:
-        """Look-ups begun since the start."""
+        """Number of look-ups since the start."""
         return sum(kind.made for kind in self._kinds)
 
     @property
     def shared_look_ups(self) -> int:
-        """Requests that were answered by a look-up that another had begun."""
+        """Number of requests that shared a look-up of an earlier request."""
         return sum(kind.shared for kind in self._kinds)
 
     async def relation(self, schema: str, name: str) -> Relation:
-        """The table of this name. Raises RequestError when there is none, NotNow without a database."""
+        """The table of this name. Raises RequestError if there is none, NotNow without a database."""
         return await self._by_name.get((schema, name))
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
-        """The table with this oid, None when there is none. Raises NotNow when the database is away."""
+        """The table with this oid or None. Raises NotNow if the database is unavailable."""
         return await self._by_oid.get(oid)
 
     async def leaves(self, root_oid: int) -> tuple[int, ...]:
-        """Oids of the tables that hold a partitioned table's rows, whatever the depth; empty for other
-        tables.
-        """
+        """Oids of the leaves of a partitioned table, at any depth; empty for other tables."""
         return await self._leaves.get(root_oid)
 
     async def ancestors(self, oid: int) -> tuple[int, ...]:
-        """Oids of the partitioned tables above a partition, the nearest first; empty for other tables."""
+        """Oids of the partitioned ancestors of a partition, nearest first; empty for other tables."""
         return await self._ancestors.get(oid)
 
     async def describe(self, sql: str) -> tuple[int, ...]:
         """Type oids of the result columns of `sql`, which is parsed and never executed.
 
-        Raises RequestError about `where` with the server's words; its `details` have `sqlstate` and
-        `position`, the 1-based character in `sql` (or None).
+        Raises RequestError about `where` with the server's message; its `details` are `sqlstate` and
+        `position`, the 1-based character in `sql` or None.
         """
         return await self._described.get(sql)
 
     def clean(self, oid: int | None) -> None:
-        """Forget a table, or everything: the next request looks it up. What is in flight will not be kept."""
+        """Remove a table (None: everything) from the cache. Results of running look-ups are not cached."""
         self._by_name.forget(None if oid is None else lambda _, relation: relation.oid == oid)
         self._by_oid.forget(None if oid is None else lambda kept, _: kept == oid)
         self.forget_partitions()
 
     def forget_partitions(self) -> None:
-        """Forget which table is a partition of which: attaching and detaching tell nobody."""
+        """Remove partition trees from the cache: attaching and detaching send no notification."""
         self._leaves.forget()
         self._ancestors.forget()
 
     async def close(self) -> None:
-        """Give up what is in flight. The pool is its owner's to close."""
+        """Cancel running look-ups. Does not close the pool."""
         for kind in self._kinds:
             await kind.close()
 
@@ -256,9 +254,10 @@ class Inspector:
 
 
 def with_generation(found: Relation) -> Relation:
-    """`found` with the generation that its content has: the same for the next owner, and for nothing else.
+    """`found` with the generation that is a digest of its content, so that the next owner computes the same
+    one.
 
-    Callers remember by generations, and those who wait while an owner dies ask the next one with theirs.
+    Callers cache by generation, and after a restart of the owner they send it with their requests.
     """
     content = msgspec.msgpack.encode(found._replace(generation=0))
     digest = hashlib.blake2b(content, digest_size=8).digest()
@@ -293,9 +292,7 @@ def _clause_error(error: psycopg.Error) -> RequestError:
 
 
 def _refusal(error: psycopg.Error) -> PgShapesError:
-    """A lost connection and a server that is busy or ends are "away"; the rest is a fault that waiting cannot
-    cure.
-    """
+    """NotNow for a lost connection and a busy or stopping server; otherwise the error of `from_sqlstate`."""
     if isinstance(error, psycopg.OperationalError):
         return NotNow(UNVERIFIED_TEXT)
     return from_sqlstate(error)

@@ -1,8 +1,8 @@
-"""The advisory lock that keeps one active instance per slot; the next one waits for it.
+"""The advisory lock that allows one active instance per slot; others wait for it.
 
-The lock lives and dies with a connection of its own. It guards against two instances that both believe to
-be the owner: both would write the same storage and acknowledge for each other. What a lost lock means is
-the caller's decision; `wait_until_lost` returns then.
+The lock is held by a connection of its own and ends with it. Without the lock, two instances could consume
+the same slot, and each would acknowledge WAL that the other has not stored. `wait_until_lost` returns when
+the lock is lost; the caller decides what to do.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class _Holder(NamedTuple):
 
 
 class LockBreaker:
-    """Ends the backend of a holder that is dead but whose connection the server still believes in.
+    """Terminates the backend of a dead holder whose connection the server has not detected as broken.
 
-    A live holder streams from the slot. One that did not at two looks in a row, with the same backend, is
-    taken for dead; at a single look it may just be starting or reconnecting.
+    A live holder streams from the slot. A holder that did not stream at two consecutive checks, with the same
+    backend, is considered dead; at a single check it may be starting or reconnecting.
     """
 
     def __init__(self, slot: str) -> None:
@@ -54,7 +54,7 @@ class LockBreaker:
         self._suspect: _Holder | None = None
 
     async def check(self, connection: Connection) -> int | None:
-        """One look; the process id that was ended, if any. Raises psycopg.Error."""
+        """Check the holder once; return the pid of the terminated backend, if any. Raises psycopg.Error."""
         cursor = await connection.execute(_IDLE_HOLDER, {"slot": self._slot})
         row = await cursor.fetchone()
         holder = _Holder(*row) if row else None
@@ -66,7 +66,7 @@ class LockBreaker:
 
 
 class AdvisoryLock:
-    """The lock named after a slot. Owns its connection."""
+    """The advisory lock for a slot. Owns its connection."""
 
     def __init__(self, url: str, slot: str, *, break_interval_s: float = BREAK_INTERVAL_S) -> None:
         self._url = url
@@ -76,13 +76,13 @@ class AdvisoryLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether it was acquired and the connection is not known to be broken."""
+        """Whether the lock was acquired and its connection is not known to be broken."""
         return self._connection is not None and not self._connection.broken
 
     async def acquire(self, on_waiting: Callable[[], None] = lambda: None) -> None:
-        """Wait, for ever if need be, until the lock is ours; `on_waiting` is called when it is not free.
+        """Acquire the lock; wait without a timeout. `on_waiting` is called if another instance holds it.
 
-        Raises SourceError when the connection fails; then nothing is held.
+        Raises SourceError if the connection fails; the lock is not held then.
         """
         connection = await connect(self._url, application_name="pgshapes lock", read_values=False)
         try:
@@ -97,15 +97,15 @@ class AdvisoryLock:
         self._connection = connection
 
     async def wait_until_lost(self) -> None:
-        """Returns when the connection that holds the lock is gone."""
+        """Return when the connection that holds the lock has ended."""
         if self._connection is None:
             return
         with contextlib.suppress(psycopg.Error):
             async for _ in self._connection.notifies():
-                """Nobody notifies this connection: only its end is awaited."""
+                """Nothing sends notifications: the loop only waits for the end of the connection."""
 
     async def release(self) -> None:
-        """Let the lock go."""
+        """Release the lock."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -124,7 +124,7 @@ class AdvisoryLock:
                 await breaking
 
     async def _break_when_stale(self) -> None:
-        """Look at the holder now and then, on a connection of its own: ours is busy waiting."""
+        """Check the holder periodically, on another connection: this one waits for the lock."""
         breaker = LockBreaker(self._slot)
         while True:
             await asyncio.sleep(self._break_interval_s)
@@ -133,7 +133,7 @@ class AdvisoryLock:
                 async with connection:
                     pid = await breaker.check(connection)
             except (psycopg.Error, SourceError) as error:
-                _log.warning("cannot look who holds the lock", reason=str(error), action=RETRY)
+                _log.warning("lock holder check failed", reason=str(error), action=RETRY)
                 continue
             if pid is not None:
-                _log.warning("ended a backend that held the lock but did not replicate", pid=pid)
+                _log.warning("lock holder terminated", pid=pid, reason="it did not replicate")

@@ -1,11 +1,10 @@
 """Decodes pgoutput messages (manual: Logical Replication Message Formats, protocol version 1). Pure.
 
-Not here: the envelope around the bytes (`replication`) and what a transaction is (`routing.assembler`).
-Every value is text: the binary format is never requested. The messages that later protocol versions add are
-of an unknown kind here.
+Not here: the XLogData header (`replication`), and assembling transactions (`routing.assembler`). All values
+are text: the binary format is never requested. Messages of later protocol versions are unknown.
 
-Invariant: a message is read to its last byte or not at all. Whatever the bytes are, the outcome is a
-message or a WireError that names the kind of message and the position in it.
+Invariant: a message is decoded to its last byte. For any input the result is a message, or a WireError with
+the kind of message and the position of the error.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from pgshapes.postgres.pgoutput_messages import (
 
 
 class Unreadable(Exception):
-    """The bytes at `position` are not what the format says; becomes a WireError with the message's kind."""
+    """The bytes at `position` violate the format; becomes a WireError with the kind of message."""
 
     def __init__(self, what: str, position: int) -> None:
         super().__init__(what)
@@ -44,7 +43,7 @@ class Unreadable(Exception):
 
 
 class WireReader:
-    """A position in a message that moves forward. Only for the rare kinds: it costs a call per field."""
+    """Reads a message field by field. For rare messages only: it needs a call per field."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self._data = data
@@ -74,10 +73,10 @@ class WireReader:
         return self._data[start:end]
 
     def string(self) -> str:
-        """Text up to the next zero byte."""
+        """The text up to the next zero byte."""
         end = self._data.find(b"\0", self.position)
         if end < 0:
-            raise Unreadable("text without an end", self.position)
+            raise Unreadable("unterminated text", self.position)
         raw, start, self.position = self._data[self.position : end], self.position, end + 1
         try:
             return raw.decode()
@@ -107,7 +106,7 @@ _IDENTITIES: Final = {ord(identity.value): identity for identity in Identity}
 
 
 def decode_message(data: bytes) -> Message:
-    """The message. Raises WireError; then the connection must not be read any further."""
+    """The message. Raises WireError, after which the connection must not be used."""
     kind = data[:1]
     read = _READERS.get(kind)
     if read is None:
@@ -123,7 +122,7 @@ def decode_message(data: bytes) -> Message:
 
 
 def _tuple(data: bytes, position: int) -> tuple[Tuple, int]:
-    """The row at `position`, and where it ends. By far the most of all decoding time is spent here."""
+    """The row at `position` and the position after it. Most of the decoding time is spent here."""
     values: list[str | Unchanged | None] = []
     append = values.append
     try:
@@ -151,7 +150,7 @@ def _tuple(data: bytes, position: int) -> tuple[Tuple, int]:
 
 
 def _oid_and_mark(data: bytes) -> tuple[int, int]:
-    """What messages about a row begin with: the table, and the mark of the tuple that starts at byte 6."""
+    """The start of a row message: relation oid, and the kind of the tuple that starts at byte 6."""
     try:
         oid, mark = _oid_and_mark_at(data, 1)
     except struct.error:
@@ -254,7 +253,7 @@ _Reader = Callable[[bytes], Message]
 
 
 def _whole(read: Callable[[WireReader], Message]) -> _Reader:
-    """Read one of the rare messages with a `WireReader`, to its last byte."""
+    """A decoder that uses a `WireReader` and checks that the whole message was read."""
 
     def read_whole(data: bytes) -> Message:
         reader = WireReader(data, 1)

@@ -1,7 +1,7 @@
 """The messages of pgoutput as values (manual: Logical Replication Message Formats, protocol version 1). Pure.
 
-Not here: how the bytes are read (`pgoutput`) and how messages become transactions (`routing.assembler`).
-A message between `Begin` and `Commit` belongs to the transaction of that `Begin`.
+Not here: decoding (`pgoutput`), and assembling transactions (`routing.assembler`). A message between `Begin`
+and `Commit` belongs to the transaction of that `Begin`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pgshapes.model.lsn import Lsn
 
 
 class Unchanged(Enum):
-    """The mark of a TOASTed value that an update did not touch, and that pgoutput therefore leaves out."""
+    """Stands for an unchanged TOASTed value, which pgoutput does not send."""
 
     TOAST = "unchanged TOAST"
 
@@ -21,11 +21,11 @@ class Unchanged(Enum):
 UNCHANGED: Final = Unchanged.TOAST
 
 Tuple = tuple[str | Unchanged | None, ...]
-"""A row on the wire: text in the output format of each column's type, None for NULL."""
+"""A row: the output text of each column, None for NULL."""
 
 
 class Identity(Enum):
-    """What an old tuple holds; the value is its byte on the wire."""
+    """The kind of an old tuple; the value is its byte in the message."""
 
     KEY = "K"
     """The columns of the replica identity; the others are NULL."""
@@ -34,17 +34,17 @@ class Identity(Enum):
 
 
 class Begin(NamedTuple):
-    """A committed transaction starts."""
+    """Start of a committed transaction."""
 
     final_lsn: Lsn
     """LSN of the commit record."""
     commit_time: int
-    """Microseconds since 2000-01-01 00:00 UTC, as all times here."""
+    """Microseconds since 2000-01-01 00:00 UTC."""
     xid: int
 
 
 class Commit(NamedTuple):
-    """The transaction that began is complete."""
+    """End of a committed transaction."""
 
     commit_lsn: Lsn
     end_lsn: Lsn
@@ -52,24 +52,24 @@ class Commit(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The transaction came from another server."""
+    """The transaction was replicated from another server."""
 
     origin_lsn: Lsn
     name: str
 
 
 class RelationColumn(NamedTuple):
-    """One column of the rows that follow, in their order."""
+    """A column of a relation, in the order of the following rows."""
 
     name: str
     type_oid: int
     typmod: int
     is_key: bool
-    """Whether it is part of the replica identity."""
+    """Whether the column is part of the replica identity."""
 
 
 class RelationMessage(NamedTuple):
-    """A table as its following rows are laid out: sent before its first change after a connect or DDL."""
+    """The columns of the following rows; sent before the first change after a connect or DDL."""
 
     oid: int
     schema: str
@@ -104,7 +104,7 @@ class Update(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """A row that is gone."""
+    """A deleted row."""
 
     relation_oid: int
     identity: Identity
@@ -112,7 +112,7 @@ class Delete(NamedTuple):
 
 
 class Truncate(NamedTuple):
-    """Tables that were emptied by one statement."""
+    """Tables truncated by one statement."""
 
     relation_oids: tuple[int, ...]
     is_cascade: bool
@@ -120,7 +120,7 @@ class Truncate(NamedTuple):
 
 
 class LogicalMessage(NamedTuple):
-    """What `pg_logical_emit_message` wrote; sent only when asked for."""
+    """A message of `pg_logical_emit_message`; sent only if requested."""
 
     is_transactional: bool
     lsn: Lsn

@@ -1,11 +1,10 @@
-"""The publication that our slot reads: which tables are in it, and the way a table gets in without losing a
-row.
+"""Manages the tables of the publication.
 
-One transaction per table and never one for all; who waits for a busy table waits outside any transaction and
-without a connection. Not here: the SQL and the proof of its order (`publication_sql`), which shapes want a
-table (`owner`). Invariant: when `ensure_table` returns, every transaction that writes to the table
-from now on, and every one that did and is still open, is told by the log in full. State: alterations under
-way belong to this object; Postgres owns the rest.
+Each table is added in a transaction of its own. A request that waits for a locked table waits outside any
+transaction and without a connection. Not here: the SQL and why its order is correct (`publication_sql`),
+which shapes need a table (`owner`). Invariant: when `ensure_table` returns, the stream contains all changes
+of every transaction that writes to the table later, or that wrote to it and is still open. State: this object
+owns running alterations; everything else is in Postgres.
 """
 
 from __future__ import annotations
@@ -30,34 +29,35 @@ from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.single_flight import SharedLookUps
 
 WRITERS_TIMEOUT_S: Final = 600.0
-"""For how long a creation waits for old writers."""
+"""How long a creation waits for transactions that wrote to the table before."""
 
 LOCK_TIMEOUT_MS: Final = 200
-"""No request of ours stands in a table's queue for longer: whoever comes after it waits for it."""
+"""Short, because requests for the table's lock that arrive later queue behind ours."""
 
 VACUUM_LOCK_TIMEOUT_MS: Final = 500
-"""On top of `deadlock_timeout`, after which Postgres takes the table from an autovacuum that we wait for."""
+"""In addition to `deadlock_timeout`, after which Postgres cancels an autovacuum that blocks us."""
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 1.0
 _COLLISIONS: Final = frozenset({"55P03", "40P01", "57014", "42710", "42704", "23505"})
-"""Lock or statement took too long, deadlock; a member already, a member no more, catalogue row taken."""
+"""lock_not_available, deadlock_detected, query_canceled; duplicate_object, undefined_object, unique_violation
+after a concurrent change of the publication."""
 
 
 class PublicationMembership(NamedTuple):
-    """That a table is published, and by which row: a new row means that changes were missed in between."""
+    """A table's row in the publication; a different `row_oid` means that changes were missed."""
 
     relation_oid: int
     row_oid: int
 
 
 class Blocker(NamedTuple):
-    """Who holds a lock that keeps ours away."""
+    """A holder of a lock that conflicts with ours."""
 
     pid: int | None
     """None for a prepared transaction."""
     age_s: float | None
-    """Of its transaction."""
+    """Age of its transaction."""
     is_autovacuum: bool
 
 
@@ -65,7 +65,7 @@ OnWaiting = Callable[[list[Blocker]], None]
 
 
 class Publication:
-    """One publication; with `is_manual` it is only looked at, never altered."""
+    """One publication; with `is_manual` it is never altered."""
 
     def __init__(self, name: str, pool: ConnectionPool, *, is_manual: bool = False) -> None:
         self.name = name
@@ -76,22 +76,22 @@ class Publication:
         self._locks: dict[int, asyncio.Lock] = {}
         self._listeners: dict[int, set[OnWaiting]] = {}
         self.attempts = 0
-        """Transactions tried so far to make a table ready."""
+        """Number of transactions attempted to make a table ready."""
 
     @property
     def state_reads(self) -> int:
-        """How often the catalogue was read for all who asked."""
+        """Number of queries for table states; concurrent requests share one."""
         return self._states.begun
 
     @property
     def waiting_tables(self) -> int:
-        """How many tables are being made ready."""
+        """Number of tables that are being made ready."""
         return self._alterations.in_flight
 
     async def prepare(self) -> bool:
-        """Create the publication unless it is there; True when it had to be created.
+        """Create the publication if it does not exist; True if it was created.
 
-        Raises SourceError when it is not there and cannot be created.
+        Raises SourceError if it cannot be created.
         """
         if await self._exists():
             return False
@@ -115,11 +115,10 @@ class Publication:
         on_waiting: OnWaiting | None = None,
         needs_generated: bool = False,
     ) -> PublicationMembership:
-        """Have the table published and its old rows logged; waits for its old writers and tells `on_waiting`
-        of them.
+        """Publish the table and set REPLICA IDENTITY FULL; waits for transactions that wrote to it before.
 
-        Raises NotNow (the publication is not what we need, or time is up), SchemaChanged (the table is
-        another), SourceError.
+        `on_waiting` is called with the transactions that block it. Raises NotNow (the publication is not
+        usable, or timeout), SchemaChanged (the table is not the same), SourceError.
         """
         callback = on_waiting or (lambda _blockers: None)
         listeners = self._listeners.setdefault(relation.oid, set())
@@ -135,9 +134,10 @@ class Publication:
                 self._listeners.pop(relation.oid, None)
 
     async def drop_table(self, relation: Relation, *, is_wanted: Callable[[], bool] = lambda: False) -> bool:
-        """Take the table out, unless `is_wanted` says otherwise when its turn has come. True when it is out.
+        """Remove the table from the publication, unless `is_wanted()` is true once it is locked.
 
-        False also when somebody holds the table: it stays in until the next time. Raises SourceError.
+        True if the table is removed; False also if another transaction holds a lock on it: the caller must
+        try again later. Raises SourceError.
         """
         async with self._lock(relation.oid):
             state = await self._state(relation.oid)
@@ -150,11 +150,11 @@ class Publication:
             return await self._attempt(transaction, _transaction_timeout_s(LOCK_TIMEOUT_MS, 1))
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel running alterations."""
         await self._alterations.close()
 
     async def membership_row_oids(self, relation_oids: Iterable[int]) -> dict[int, int]:
-        """For each table that is published now, the oid of its membership row. Raises NotNow, SourceError."""
+        """The oids of the membership rows of those tables that are published. Raises NotNow, SourceError."""
         states = await self._read_states(tuple(relation_oids))
         return {oid: state.row_oid for oid, state in states.items() if state.row_oid is not None}
 
@@ -172,14 +172,12 @@ class Publication:
             await self._alterations.get(relation.oid)
 
     async def _wait_for_drop(self, oid: int) -> None:
-        """Let a drop end that was decided before this caller's shape was known; later ones know that it is
-        wanted.
-        """
+        """Wait for a running drop, which began before this caller's shape was known."""
         async with self._lock(oid):
             pass
 
     async def _make_ready(self, oid: int) -> None:
-        """Try until the table has been made ready, or nothing is left to do for it."""
+        """Retry until the table is ready or does not exist."""
         pause_s, lock_timeout_ms = _FIRST_PAUSE_S, LOCK_TIMEOUT_MS
         while not await self._try_to_make_ready(oid, lock_timeout_ms):
             blockers, deadlock_timeout_ms = await self._find_blockers(oid)
@@ -201,7 +199,7 @@ class Publication:
             )
 
     async def _attempt(self, transaction: str, timeout_s: float) -> bool:
-        """Run a transaction; False when somebody was in the way, in which case nothing is changed."""
+        """Run a transaction; False if it was blocked, in which case it changed nothing."""
         async with self._connection() as db:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -253,8 +251,9 @@ class Publication:
 
 
 def next_lock_timeout_ms(blockers: list[Blocker], deadlock_timeout_ms: int) -> int:
-    """For how long the next attempt may wait for a lock: an autovacuum gives way to nobody who leaves before
-    `deadlock_timeout`; writers leave by themselves.
+    """The `lock_timeout` of the next attempt: longer if only an autovacuum blocks us.
+
+    Postgres cancels an autovacuum only for a request that has waited for `deadlock_timeout`.
     """
     if blockers and all(blocker.is_autovacuum for blocker in blockers):
         return deadlock_timeout_ms + VACUUM_LOCK_TIMEOUT_MS
@@ -262,7 +261,7 @@ def next_lock_timeout_ms(blockers: list[Blocker], deadlock_timeout_ms: int) -> i
 
 
 def _transaction_timeout_s(lock_timeout_ms: int, alterations: int) -> float:
-    """For the whole transaction: it waits for each of its locks, and holds those that it has."""
+    """Timeout for the transaction, which waits for each of its locks while it holds the others."""
     return 1.0 + lock_timeout_ms / 1000 + 0.005 * alterations
 
 

@@ -1,10 +1,10 @@
-"""What a table needs before its log can be trusted, and the SQL that gives it that. Pure.
+"""The SQL that makes a table ready, that is, published with complete changes. Pure.
 
-A table is *ready* when the publication has it, and it and all its leaves are REPLICA IDENTITY FULL, which
-does not recurse. The lock comes first in the transaction: writers that wrote before it have ended when it is
-granted, and nobody writes until the commit, so no transaction has changes on both sides of the membership. It
-is waited for without holding the publication, which ALTER PUBLICATION locks until the commit: so a busy table
-delays no other.
+A table is *ready* when it is in the publication, and it and all its leaves are REPLICA IDENTITY FULL, which
+does not recurse. The transaction locks the table first: when the lock is granted, all transactions that wrote
+to the table have ended, and none writes before the commit. So no transaction has written both before and
+after the table was published. While the transaction waits for the lock it does not hold the publication,
+which ALTER PUBLICATION locks until the commit, so a locked table does not delay others.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pgshapes.postgres.refusals import known_refusal
 
 
 class Part(NamedTuple):
-    """A table, or one of its leaves, whose identity is not FULL."""
+    """A table or leaf whose replica identity is not FULL."""
 
     schema: str
     name: str
     is_ours: bool
-    """Whether our role may alter it."""
+    """Whether our role owns it."""
 
 
 class TableState(NamedTuple):
-    """A table and the publication at one moment; None for what there is not."""
+    """The state of a table and of the publication; None for what does not exist."""
 
     relation_oid: int
     schema: str | None
@@ -40,14 +40,14 @@ class TableState(NamedTuple):
     publishes_all_operations: bool
     publishes_generated: bool
     row_oid: int | None
-    """`pg_publication_rel.oid`; the publication's own oid when it is FOR ALL TABLES."""
+    """`pg_publication_rel.oid`; the publication's oid if it is FOR ALL TABLES."""
     publishes_parts_only: bool
     """Whether the membership has a row filter or a column list."""
     not_full: tuple[Part, ...]
 
     @property
     def is_ready(self) -> bool:
-        """Whether nothing has to be altered."""
+        """Whether the table is published and all identities are FULL."""
         return self.row_oid is not None and not self.not_full
 
 
@@ -105,8 +105,9 @@ SELECT l.pid::int8,
            SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
          ) SELECT oid FROM tree)
  ORDER BY 2 DESC NULLS LAST"""
-"""Argument: a relation's oid. Who holds locks that keep ours away, oldest first; a prepared transaction has
-no pid.
+"""Argument: a relation's oid. The holders of conflicting locks, oldest transaction first.
+
+The pid of a prepared transaction is NULL.
 """
 
 
@@ -114,13 +115,13 @@ DEADLOCK_TIMEOUT_MS: Final = "SELECT setting::int FROM pg_catalog.pg_settings WH
 
 
 def state_from_row(row: Sequence[Any]) -> TableState:
-    """The state that a row of `TABLE_STATES` describes."""
+    """The state in a row of `TABLE_STATES`."""
     *fields, parts = row
     return TableState._make([*fields, tuple(Part(*part) for part in parts)])
 
 
 def create_publication(name: str, server_version: int) -> str:
-    """The statement that makes an empty publication."""
+    """The statement that creates an empty publication."""
     generated = " WITH (publish_generated_columns = stored)" if server_version >= 180000 else ""
     return f"CREATE PUBLICATION {quote_identifier(name)}{generated}"
 
@@ -128,7 +129,8 @@ def create_publication(name: str, server_version: int) -> str:
 def make_ready(state: TableState, publication: str, lock_timeout_ms: int) -> str:
     """The transaction that makes a table ready.
 
-    Of an ordinary table ONLY itself: tables that inherit from it have rows of their own in the log.
+    An ordinary table is altered with ONLY: tables that inherit from it are relations of their own in the
+    stream.
     """
     steps = ["BEGIN", f"SET LOCAL lock_timeout = {lock_timeout_ms}"]
     table = qualified_name(state.schema or "", state.name or "")
@@ -143,7 +145,7 @@ def make_ready(state: TableState, publication: str, lock_timeout_ms: int) -> str
 
 
 def drop_from_publication(state: TableState, publication: str, lock_timeout_ms: int) -> str:
-    """The transaction that takes a table out of the publication."""
+    """The transaction that removes a table from the publication."""
     table = qualified_name(state.schema or "", state.name or "")
     target = table if state.kind == "p" else f"ONLY {table}"
     return (
@@ -153,14 +155,14 @@ def drop_from_publication(state: TableState, publication: str, lock_timeout_ms: 
 
 
 def check_table(state: TableState, relation: Relation) -> None:
-    """Raise SchemaChanged when the table is no longer what `relation` says."""
+    """Raise SchemaChanged if the table no longer has the name of `relation`."""
     if (state.schema, state.name) != (relation.schema, relation.name):
         shown = display_name(relation.schema, relation.name)
         raise SchemaChanged(f'Database table "{shown}" has been dropped or renamed')
 
 
 def check_publication(state: TableState, publication: str, *, needs_generated: bool = False) -> None:
-    """Raise NotNow, in the words that clients know, when the publication is not what we need."""
+    """Raise NotNow, with a message that clients know, if the publication is not usable."""
     if not state.has_publication:
         raise known_refusal(f'Publication "{publication}" not found in the database')
     if not state.publishes_all_operations:
@@ -184,7 +186,7 @@ def check_publication(state: TableState, publication: str, *, needs_generated: b
 
 
 def alteration_refusal(state: TableState, publication: str, *, is_manual: bool) -> PgShapesError | None:
-    """Why we may not make the table ready ourselves, as the client is told; None when we may."""
+    """The error for the client if our role may not make the table ready; else None."""
     shown = display_name(state.schema or "", state.name or "")
     if state.row_oid is None and (is_manual or not state.is_publication_ours):
         return _missing(shown, publication, is_manual=is_manual)

@@ -1,7 +1,7 @@
-"""Why a snapshot or a subset snapshot could not be made, as clients are told. Pure.
+"""The errors that clients receive when a snapshot or subset snapshot fails. Pure.
 
-Invariant: only what the client wrote is the client's fault (400); a fault of the shape, the table or the
-server is answered as for a shape's own snapshot.
+Invariant: 400 only for errors that the client's clauses cause; errors of the shape, the table or the server
+are the same as for a shape's own snapshot.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ _BY_STATE: Final = {
     "55P03": "Snapshot timed out while waiting for a table lock",
 }
 _CONNECTION_CLASSES: Final = ("08", "53", "57", "58")
-"""Connection lost, out of resources, operator intervention, system error: the database is not available now.
-"""
+"""Connection exception, insufficient resources, operator intervention, system error."""
 
 
 def refuse_snapshot(error: psycopg.Error | SourceError) -> PgShapesError:
-    """The refusal for an error of Postgres, or of opening a connection to it."""
+    """The error for the client after an error of Postgres or of connecting to it."""
     said = error.message if isinstance(error, SourceError) else error.diag.message_primary
     known = _BY_STATE.get(error.sqlstate or "")
     if known is not None:
@@ -41,12 +40,12 @@ def refuse_snapshot(error: psycopg.Error | SourceError) -> PgShapesError:
 
 
 def known_refusal(message: str) -> NotNow:
-    """503 with the header that says that we know what this is."""
+    """A 503 with the header for known errors."""
     return NotNow(message, retry_after_s=RETRY_AFTER_S, known=True)
 
 
 def too_slow(limit_s: float) -> NotNow:
-    """The query gave no row in time."""
+    """The query returned no row before its timeout."""
     return known_refusal(
         f"Snapshot query took too long to return data (cancelled after {round(limit_s * 1000)}ms)."
         " Please ensure snapshot queries are using an index to avoid taking up all database connections."
@@ -54,7 +53,7 @@ def too_slow(limit_s: float) -> NotNow:
 
 
 def queue_too_long() -> NotNow:
-    """No connection became free in time."""
+    """No connection became free before the timeout."""
     return known_refusal("Snapshot creation failed because of a connection pool queue timeout")
 
 
@@ -65,19 +64,19 @@ def _is_connection_failure(error: psycopg.Error | SourceError) -> bool:
 
 
 _CLIENT_FAULTS: Final = ("0A", "2F", "38", "42", "54")
-"""SQLSTATE classes that a clause can be at fault for: not supported, routines, syntax and access, limits."""
+"""SQLSTATE classes of errors that a clause can cause: not supported, routines, syntax and access, limits."""
 _DATA: Final = "22"
-"""Data exceptions: a literal that is not one of the enum's, a division by zero."""
+"""Data exception: for example an invalid enum literal, a division by zero."""
 _NO_LONGER_THERE: Final = frozenset({"42703", "42P01", "42704", "3F000"})
 """Undefined column, table, type, schema."""
 _NO_ORDERING: Final = "42883"
-"""Undefined function: the type of a column to sort by has no order."""
+"""Undefined function: the type of a sort column has no ordering operator."""
 _DENIED: Final = "42501"
 _CANCELED: Final = "57014"
 
 
 def refuse_clause(error: psycopg.Error) -> PgShapesError:
-    """For an error of the server when it is asked about the clause."""
+    """The error for the client when the server rejects the clause."""
     state = error.sqlstate or ""
     if state.startswith(_DATA):
         return _bad_value(error)
@@ -87,7 +86,7 @@ def refuse_clause(error: psycopg.Error) -> PgShapesError:
 
 
 def refuse_rows(error: psycopg.Error, *, has_where: bool, has_order: bool) -> PgShapesError:
-    """For an error of the query itself, whose clause the server has accepted."""
+    """The error for the client when the query fails after its clause was accepted."""
     state = error.sqlstate or ""
     if state == _NO_ORDERING and has_order:
         return RequestError(errors={"order_by": [_said(error)]})
@@ -97,7 +96,7 @@ def refuse_rows(error: psycopg.Error, *, has_where: bool, has_order: bool) -> Pg
 
 
 def refuse_subset(error: psycopg.Error | SourceError) -> PgShapesError:
-    """For every error of a subset snapshot that is no client's fault."""
+    """The error for the client when a subset snapshot fails for another reason than its clauses."""
     if error.sqlstate == _CANCELED:
         return known_refusal("The subset snapshot took too long; ask for less")
     if error.sqlstate == _DENIED and isinstance(error, psycopg.Error):
@@ -106,23 +105,23 @@ def refuse_subset(error: psycopg.Error | SourceError) -> PgShapesError:
 
 
 def too_many() -> NotNow:
-    """More subsets are asked for than can be answered soon."""
+    """Too many subset snapshots are queued."""
     return known_refusal("Too many subset snapshots are waiting for a database connection")
 
 
 def not_yet_visible() -> NotNow:
-    """What the client has seen of the log cannot be seen in the database."""
+    """A transaction in the part of the log that the client has read is not visible to snapshots."""
     return known_refusal("A committed transaction does not become visible (synchronous standby?)")
 
 
 def too_large(limit_bytes: int) -> RequestError:
-    """The rows do not fit."""
+    """The rows exceed the limit of a response."""
     text = f"the rows are more than {limit_bytes} bytes: ask for fewer"
     return RequestError(errors={"limit": [text]})
 
 
 def _bad_value(error: psycopg.Error) -> RequestError:
-    """A plain text, not a list of them, as the original has it."""
+    """As in Electric, the message is a text here, not a list."""
     return RequestError(errors={"where": _said(error)})
 
 

@@ -1,12 +1,11 @@
-"""The SQL that makes Postgres write a row as the JSON text that clients get (docs/protocol.md). Pure: text to
-text.
+"""Builds the SQL that renders a row as the JSON text for clients (docs/protocol.md). Pure.
 
-One rendering everywhere: the text of a value is what its type's output function gives, because that is what
-pgoutput sends (manual: logical replication message formats). A cast to text is not always that (bool, bpchar,
-inet, name, "char", xml, and every type with a cast of its own), `concat()` is: it calls the output function
-of each argument. It also joins all pieces in one buffer, where a chain of `||` copies the row once per piece.
+The text of a value is the result of its type's output function, because pgoutput sends that (manual: Logical
+Replication Message Formats). A cast to text can differ (bool, bpchar, inet, name, "char", xml, and types with
+their own cast). `concat()` calls the output function of each argument. It also builds the row in one buffer,
+whereas a chain of `||` copies it once per operator.
 
-Not here: which rows (the caller's clause) and the same key in Python (`model.key`).
+Not here: the clause (the caller's), and the key in Python (`model.key`).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _MAX_ARGUMENTS: Final = 96
 """Arguments per `concat()`; Postgres takes at most 100 (FUNC_MAX_ARGS)."""
 
 _TEXT_OIDS: Final = frozenset({25, 1043})
-"""text and varchar: their datum is their text, so `to_json` can have it as it is."""
+"""text and varchar: `to_json` can be applied to the value directly."""
 
 PLAIN_OIDS: Final = frozenset(
     {
@@ -45,15 +44,13 @@ PLAIN_OIDS: Final = frozenset(
         *(1000, 1005, 1007, 1016, 1021, 1022, 1028, 1231, 2951),  # arrays of bool, numbers, oid, uuid
     }
 )
-"""Types whose texts hold no character that JSON escapes, and no `/` (with the ISO styles that every session
-sets).
-"""
+"""Types whose text contains no character that JSON escapes, and no `/` (with VALUE_SETTINGS)."""
 
 
 def copy_rows(relation: Relation, columns: Iterable[str], where_sql: str | None) -> str:
     """The COPY statement that sends one JSON text per line (manual: COPY, CSV format).
 
-    JSON text holds no control character, so with these delimiters nothing is ever quoted or doubled.
+    JSON text contains no control character, so with these delimiters nothing is quoted or doubled.
     """
     return copy_texts(select_rows(relation, columns, where_sql))
 
@@ -64,15 +61,13 @@ def copy_texts(query: str) -> str:
 
 
 def select_rows(relation: Relation, columns: Iterable[str], where_sql: str | None) -> str:
-    """The SELECT of the rows' JSON texts. `where_sql` is SQL of our own making, never a client's text."""
+    """The SELECT for the rows' JSON texts. `where_sql` is generated SQL, never a client's text."""
     selection = f" WHERE ({where_sql})" if where_sql else ""
     return f"SELECT {row_json(relation, columns)} FROM {from_item(relation)}{selection}"
 
 
 def from_item(relation: Relation) -> str:
-    """The table in FROM. An ordinary one with ONLY: what inherits from it is another relation in the log,
-    too.
-    """
+    """The table in FROM. Ordinary tables have ONLY: inheriting tables are other relations in the stream."""
     only = "ONLY " if relation.kind == "r" else ""
     return f"{only}{qualified_name(relation.schema, relation.name)}"
 
@@ -91,7 +86,7 @@ def row_json(relation: Relation, columns: Iterable[str], snapshot_mark: int | No
 
 
 class _Pieces:
-    """Arguments of `concat()` in order; neighbouring constants become one."""
+    """Arguments of `concat()` in order; adjacent constants are merged."""
 
     def __init__(self) -> None:
         self._done: list[str] = []
@@ -128,7 +123,7 @@ def _add_key(pieces: _Pieces, relation: Relation) -> None:
 
 
 def _key_text(prefix: str, columns: Sequence[Column]) -> str:
-    """The key as an expression of type text, for columns whose texts may need escapes."""
+    """The key as an expression of type text, for columns whose text may need escapes."""
     pieces = _Pieces()
     pieces.constant(prefix)
     for column in columns:
@@ -150,10 +145,9 @@ def _add_value(pieces: _Pieces, column: Column) -> None:
 
 
 def _add_quoted(pieces: _Pieces, column: Column, text: str, *, quote: str, absent: str) -> None:
-    """`text` between quotes, or `absent` for NULL; the expression `text` gives nothing or an empty text for
-    NULL.
+    """`text` in quotes, or `absent` for NULL; for NULL the expression `text` must be NULL or empty.
 
-    Only a key promises that there is no NULL: NOT NULL may be NOT VALID since Postgres 18.
+    Only key columns cannot be NULL: a NOT NULL constraint may be NOT VALID since Postgres 18.
     """
     if column.pk_index is not None:
         pieces.constant(quote)
@@ -167,23 +161,23 @@ def _add_quoted(pieces: _Pieces, column: Column, text: str, *, quote: str, absen
 
 
 def _is_plain(column: Column) -> bool:
-    """A domain's values are written as those of the type under it."""
+    """Whether no text of the column's type needs escapes; for a domain its base type decides."""
     return (column.base_type_oid or column.type_oid) in PLAIN_OIDS
 
 
 def _not_null_sql(column: Column) -> str:
-    """Not `IS NOT NULL`: a composite of nulls is a value."""
+    """Not `IS NOT NULL`, which is false for a row value with a NULL field."""
     return f"{quote_identifier(column.name)} IS DISTINCT FROM NULL"
 
 
 def _text(column: Column) -> str:
-    """An argument for `concat()`, or for other functions a text, that stands for the type's output text."""
+    """An expression for the output text, as an argument of `concat()` or of a function on text."""
     name = quote_identifier(column.name)
     return name if _is_plain(column) or column.type_oid in _TEXT_OIDS else f"pg_catalog.concat({name})"
 
 
 def _escaped_key_text(column: Column) -> str:
-    """Its collation is named because not every collation can be searched."""
+    """The text with doubled slashes. `COLLATE "C"`, because `replace` rejects nondeterministic collations."""
     text = _text(column)
     if _is_plain(column):
         return text

@@ -1,13 +1,13 @@
-"""The replication stream: a walsender connection in COPY mode, read in the event loop and answered in time
-(manual: Streaming Replication Protocol).
+"""The replication stream: a walsender connection in COPY mode, read in the event loop (manual: Streaming
+Replication Protocol).
 
-It hands on bytes and positions; what they mean is decided in `pgoutput`, and what may be acknowledged by the
-caller. It never reconnects: an end is an error that says what helps.
+Not here: decoding the messages (`pgoutput`), and deciding what to acknowledge (the caller). It never
+reconnects: the end of the stream is an error.
 
-Invariants: the socket is read until nothing is left before it is waited for, but the loop gets control back
-after a few milliseconds. Status is sent in time also while reading is paused, so a slow consumer is never
-taken for a dead one. Nothing is acknowledged that the caller did not acknowledge. State: the connection, the
-positions, and the loop's registrations for the socket belong to the stream.
+Invariants: libpq's buffer is drained before waiting for the socket, but each turn returns to the loop after a
+few milliseconds. Status is sent in time even while reading is paused, so the server does not time out. Only
+positions that the caller acknowledged are sent as flushed. State: the stream owns the connection, the
+positions, and the callbacks registered in the loop.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.sqlstate import RETRY, WAIT, from_sqlstate
 
 PAYLOAD_START: Final = 25
-"""Where the message begins in XLogData: behind its kind, start, end and time."""
+"""Offset of the message in XLogData: after kind, start, end and time."""
 
 _end_at = struct.Struct("!8xQ").unpack_from
 _keepalive_at = struct.Struct("!QQB")
 _status = struct.Struct("!cQQQqB")
 _EPOCH_S: Final = 946_684_800
-"""2000-01-01 in seconds since 1970; Postgres counts its microseconds from there."""
+"""2000-01-01 as Unix time; the epoch of Postgres timestamps."""
 
 
 class Keepalive(NamedTuple):
-    """The server has nothing to send but its position."""
+    """A primary keepalive message: the server's position."""
 
     wal_end: Lsn
     wants_reply: bool
 
 
 def wal_end_of(data: bytes | memoryview) -> Lsn:
-    """The position that XLogData carries. Raises WireError when there is no message in it."""
+    """The end position in XLogData. Raises WireError if it contains no message."""
     if len(data) <= PAYLOAD_START:
         raise WireError(f"XLogData of {len(data)} bytes")
     end: Lsn = _end_at(data, 1)[0]
@@ -63,30 +63,30 @@ def decode_keepalive(data: bytes | memoryview) -> Keepalive:
 
 
 def encode_status(received: Lsn, flushed: Lsn, now_s: float) -> bytes:
-    """A standby status update: up to where WAL has come in, and up to where the server may forget it."""
+    """A standby status update with the received and the flushed position."""
     microseconds = int((now_s - _EPOCH_S) * 1_000_000)
     return _status.pack(b"r", max(received, flushed), flushed, flushed, microseconds, 0)
 
 
 OnMessage = Callable[[bytes, Lsn], None]
-"""Takes a pgoutput message and the server's position with it."""
+"""Called with a pgoutput message and the server's position."""
 OnKeepalive = Callable[[Lsn], None]
-"""Takes the server's position: everything before it has been sent."""
+"""Called with the server's position: everything before it has been sent."""
 
 _TURN_S: Final = 0.002
-"""How long one turn may keep the loop from everything else; hundreds of messages fit in."""
+"""How long one turn may block the loop; enough for hundreds of messages."""
 _STATUS_INTERVAL_S: Final = 10.0
 _STATUS_DELAY_S: Final = 0.1
-"""Acknowledgements that follow each other closely go out as one."""
+"""Acknowledgements within this time are sent together."""
 _SLOT_RETRY_S: Final = 0.2
 _END_TIMEOUT_S: Final = 2.0
-"""A walsender in the middle of a large transaction does not listen; its connection is cut then."""
+"""A walsender that sends a large transaction does not react in time; the connection is closed then."""
 
 _XLOG_DATA: Final = ord("w")
 
 
 class ReplicationStream:
-    """One START_REPLICATION, from its start to its end. Owns the walsender connection it is given."""
+    """One START_REPLICATION command. Owns the given walsender connection."""
 
     def __init__(self, connection: Connection, *, slot: str, publication: str, start_lsn: Lsn = 0) -> None:
         self._connection = connection
@@ -117,18 +117,18 @@ class ReplicationStream:
 
     @property
     def received_lsn(self) -> Lsn:
-        """The furthest position that the server has told."""
+        """The highest position received from the server."""
         return self._received
 
     @property
     def acknowledged_lsn(self) -> Lsn:
-        """Up to where the server may forget."""
+        """The position up to which the server may remove WAL."""
         return self._acknowledged
 
     async def start(self, slot_wait_s: float = 10.0) -> None:
-        """Begin streaming from the slot's confirmed position, or `start_lsn` if that is later.
+        """Start streaming at the slot's confirmed position, or at `start_lsn` if that is later.
 
-        A slot that somebody else still streams from is waited for. Raises SourceError.
+        Waits up to `slot_wait_s` for a slot that is in use. Raises SourceError.
         """
         deadline = time.monotonic() + slot_wait_s
         self._status_interval_s = await self._read_status_interval()
@@ -143,10 +143,9 @@ class ReplicationStream:
             await asyncio.sleep(_SLOT_RETRY_S)
 
     async def run(self, on_message: OnMessage, on_keepalive: OnKeepalive) -> None:
-        """Hand on what arrives until the stream ends, which raises SourceError, is closed, or this is
-        cancelled.
+        """Call the callbacks until the stream ends (raises SourceError), is closed, or this is cancelled.
 
-        Whatever a callback raises ends the stream and comes out here. A callback may pause and acknowledge.
+        An exception in a callback ends the stream and is raised here. A callback may pause and acknowledge.
         """
         self._on_message, self._on_keepalive = on_message, on_keepalive
         self._ended = ended = asyncio.get_running_loop().create_future()
@@ -159,7 +158,7 @@ class ReplicationStream:
             self._unregister()
 
     def acknowledge(self, lsn: Lsn) -> None:
-        """Let the server forget everything before `lsn`: it is durable here. Positions never go back."""
+        """Allow the server to remove WAL before `lsn`. Lower positions than before are ignored."""
         if lsn <= self._acknowledged:
             return
         self._acknowledged = lsn
@@ -168,21 +167,21 @@ class ReplicationStream:
             self._early_status = loop.call_later(_STATUS_DELAY_S, self._run_step, self._send_status)
 
     def pause(self) -> None:
-        """Take nothing more from the socket, so that the server has to wait; status still goes out."""
+        """Stop reading the socket, so that the server waits; status is still sent."""
         if not self._is_paused:
             self._is_paused = True
             if self._is_running:
                 asyncio.get_running_loop().remove_reader(self._socket)
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue reading."""
         if self._is_paused:
             self._is_paused = False
             if self._is_running:
                 self._start_reading()
 
     async def close(self) -> None:
-        """Tell the server how far we are, end the stream cleanly if it listens, and close the connection."""
+        """Send the last status, end the COPY if the server reacts in time, and close the connection."""
         self._unregister()
         if self._is_streaming and self._connection.pgconn.status == pq.ConnStatus.OK:
             with contextlib.suppress(psycopg.Error, TimeoutError):
@@ -196,7 +195,7 @@ class ReplicationStream:
         return self._ended is not None and not self._ended.done()
 
     async def _read_status_interval(self) -> float:
-        """A third of the server's patience with a silent client."""
+        """A third of wal_sender_timeout."""
         try:
             cursor = await self._connection.execute(
                 b"SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
@@ -215,7 +214,7 @@ class ReplicationStream:
         )
         result = cursor.pgresult
         if result is None or result.status != pq.ExecStatus.COPY_BOTH:
-            raise SourceError("Postgres did not start the replication")
+            raise SourceError("Postgres did not start replication")
         self._pgconn.nonblocking = 1
         self._socket = self._pgconn.socket
         self._is_streaming = True
@@ -225,7 +224,7 @@ class ReplicationStream:
         self._schedule_take()
 
     def _schedule_take(self) -> None:
-        """Let the loop do its other work, then take what libpq still holds."""
+        """Return to the loop, then process what libpq has buffered."""
         if self._next_turn is None:
             self._next_turn = asyncio.get_running_loop().call_soon(self._run_step, self._take_messages)
 
@@ -235,7 +234,7 @@ class ReplicationStream:
             self._take_messages()
 
     def _take_messages(self) -> None:
-        """Take what libpq holds, for one turn."""
+        """Process what libpq has buffered, for one turn."""
         self._next_turn = None
         turn_ends = time.monotonic() + _TURN_S
         get_copy_data = self._pgconn.get_copy_data
@@ -263,12 +262,12 @@ class ReplicationStream:
             self._send_status()
 
     def _end(self) -> NoReturn:
-        """The server has ended the stream: with an error, or because it shuts down."""
+        """Raise the error with which the server ended the stream."""
         self._is_streaming = False
         result = self._pgconn.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
             raise psycopg.errors.error_from_result(result, encoding="utf-8")
-        raise SourceError("Postgres ended the replication", action=RETRY)
+        raise SourceError("Postgres ended replication", action=RETRY)
 
     def _send_status_regularly(self) -> None:
         loop = asyncio.get_running_loop()
@@ -281,7 +280,7 @@ class ReplicationStream:
         if self._early_status is not None:
             self._early_status.cancel()
             self._early_status = None
-        # With bytes still waiting to go out another status would only add to them; a later one says it all.
+        # While bytes are waiting to be sent, skip this status; a later one contains the same information.
         if not self._is_writing:
             self._pgconn.put_copy_data(encode_status(self._received, self._acknowledged, time.time()))
             self._flush()
@@ -298,7 +297,7 @@ class ReplicationStream:
             loop.remove_writer(self._socket)
 
     def _run_step(self, step: Callable[[], None]) -> None:
-        """Run a callback of the loop; what it raises ends the stream."""
+        """Run a callback of the loop; an exception ends the stream."""
         ended = self._ended
         if ended is None or ended.done():
             return
@@ -314,7 +313,7 @@ class ReplicationStream:
             self._unregister()
 
     def _unregister(self) -> None:
-        """Leave the loop: no reader, writer or timer stays."""
+        """Remove all readers, writers and timers from the loop."""
         ended, self._ended = self._ended, None
         if ended is None:
             return
@@ -324,14 +323,14 @@ class ReplicationStream:
             if handle is not None:
                 handle.cancel()
         self._regular_status = self._early_status = self._next_turn = None
-        # By its number: libpq has closed the socket by now if the connection broke.
+        # By number, because libpq closes the socket when the connection breaks.
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._socket)
         loop.remove_writer(self._socket)
         self._is_writing = False
 
     async def _end_copy(self) -> None:
-        """The last status, the end of our side, and then whatever comes until the server's side ends."""
+        """Send the last status and CopyDone, then discard messages until the server ends the COPY."""
         pgconn, loop = self._pgconn, asyncio.get_running_loop()
         pgconn.put_copy_data(encode_status(self._received, self._acknowledged, time.time()))
         pgconn.put_copy_end()

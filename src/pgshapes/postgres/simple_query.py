@@ -1,8 +1,7 @@
-"""Statements sent as they are, below psycopg's row layer: several in one round trip, no parameters, no
-placeholders.
+"""Sends statements with the simple query protocol: several in one round trip, without parameters.
 
-The connection must be the caller's alone and outside pipeline mode. Cancelling the task cancels the statement
-on the server (`AsyncConnection.wait`).
+Only the caller may use the connection, which must not be in pipeline mode. Cancelling the task cancels the
+statement on the server (`AsyncConnection.wait`).
 """
 
 from __future__ import annotations
@@ -21,15 +20,13 @@ _SUCCEEDED: Final = frozenset(
 
 
 async def run(connection: Connection, sql: str) -> list[PGresult]:
-    """The results of the statements in `sql`, separated by `;`. Raises psycopg.Error for the first that
-    failed.
-    """
+    """The results of the statements in `sql`. Raises psycopg.Error for the first one that failed."""
     connection.pgconn.send_query(sql.encode())
     return await finish(connection)
 
 
 async def describe(connection: Connection, sql: str) -> PGresult:
-    """What an unnamed prepared statement of `sql` takes and gives; nothing is executed.
+    """The parameters and result columns of `sql`, which is prepared and not executed.
 
     Protocol: Parse and Describe of the extended query (manual: Message Flow).
     """
@@ -40,7 +37,7 @@ async def describe(connection: Connection, sql: str) -> PGresult:
 
 
 async def finish(connection: Connection) -> list[PGresult]:
-    """The results of what was sent, up to the end or to the beginning of a COPY. Raises psycopg.Error."""
+    """The results of what was sent, up to the end or the start of a COPY. Raises psycopg.Error."""
     results: list[PGresult] = await connection.wait(generators.execute(connection.pgconn))
     for result in results:
         if result.status not in _SUCCEEDED:

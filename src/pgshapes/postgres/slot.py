@@ -1,8 +1,8 @@
-"""The replication slot: how Postgres remembers which WAL we still need (manual: Logical Decoding Concepts).
+"""Finds, creates and drops the replication slot (manual: Logical Decoding Concepts).
 
-Not here: streaming from it (`replication`), and what a new or lost slot means for shapes. A slot's position
-moves by acknowledgement alone. Slots are named per server, not per database, so a slot of another database
-stands in the way.
+Not here: streaming (`replication`), and the consequences of a new or lost slot for shapes. Only
+acknowledgements move a slot's position. Slot names are unique in the cluster, so a slot of another database
+can have our name.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _DROP_RETRY_S: Final = 0.1
 
 
 class Slot(NamedTuple):
-    """A slot of ours as the server sees it."""
+    """The state of our slot on the server."""
 
     name: str
     confirmed_flush_lsn: Lsn
     """Everything before it has been acknowledged."""
     active_pid: int | None
-    """The walsender that streams from it now."""
+    """The walsender that streams from it."""
     is_lost: bool
-    """Whether the server has given up keeping the WAL that it needs; it can only be dropped then."""
+    """Whether the server has removed WAL that it needs; it can only be dropped."""
     is_temporary: bool
 
 
 async def find_slot(connection: Connection, name: str) -> Slot | None:
-    """The slot, or None. Raises SourceError when the name is taken by a slot that is none of ours."""
+    """The slot, or None. Raises SourceError if another database or plugin uses the name."""
     try:
         cursor = await connection.execute(_FIND, (name,))
         row = await cursor.fetchone()
@@ -69,14 +69,14 @@ async def find_slot(connection: Connection, name: str) -> Slot | None:
 async def create_slot(
     replication: Connection, admin: Connection, name: str, *, temporary: bool = False
 ) -> Lsn:
-    """Create the slot on a walsender connection; from which position on it has every change.
+    """Create the slot on a walsender connection; return the position from which it has every change.
 
-    It takes as long as the transactions that are open now; meanwhile the server is nudged on `admin`. A
-    temporary slot goes with the walsender connection. Raises SourceError.
+    Postgres waits for all open transactions; `admin` is used to shorten that. A temporary slot is dropped
+    with the walsender connection. Raises SourceError.
     """
     kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
     sql = f"CREATE_REPLICATION_SLOT {quote_identifier(name)} {kind} pgoutput NOEXPORT_SNAPSHOT"
-    logs = asyncio.create_task(_log_standby_snapshots(admin))
+    logs = asyncio.create_task(_log_standby_snapshots(admin, name))
     try:
         row = await (await replication.execute(sql.encode())).fetchone()
     except psycopg.Error as error:
@@ -86,12 +86,12 @@ async def create_slot(
         with contextlib.suppress(asyncio.CancelledError):
             await logs
     if row is None:
-        raise SourceError(f'Postgres did not say where replication slot "{name}" begins')
+        raise SourceError(f'Postgres returned no position for replication slot "{name}"')
     return parse_lsn(row[1])
 
 
 async def drop_slot(connection: Connection, name: str, *, wait_s: float = 10.0) -> None:
-    """Drop the slot if it is there; one that is in use is waited for. Raises SourceError."""
+    """Drop the slot if it exists; wait up to `wait_s` while it is in use. Raises SourceError."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -106,19 +106,23 @@ async def drop_slot(connection: Connection, name: str, *, wait_s: float = 10.0) 
         await asyncio.sleep(_DROP_RETRY_S)
 
 
-async def _log_standby_snapshots(admin: Connection) -> None:
-    """Make the server log its running transactions now and then, which lets a waiting creation go on sooner.
+async def _log_standby_snapshots(admin: Connection, slot: str) -> None:
+    """Make the server log its running transactions repeatedly, so that slot creation continues sooner.
 
-    Where it cannot be had (Postgres before 16, no privilege) the creation takes the time that it takes.
+    Not possible before Postgres 16 or without the privilege; slot creation then takes longer.
     """
     pause_s = _FIRST_PAUSE_S
     with contextlib.suppress(psycopg.errors.UndefinedFunction):
         while True:
             await asyncio.sleep(pause_s)
             pause_s = _PAUSE_S
-            _log.info("waiting for open transactions to end before the replication slot can be created")
+            _log.info("slot creation waits for open transactions", slot=slot)
             try:
                 await admin.execute(_LOG_STANDBY_SNAPSHOT)
             except psycopg.errors.InsufficientPrivilege:
-                _log.info("no privilege to speed it up: grant EXECUTE on pg_log_standby_snapshot()")
+                _log.info(
+                    "slot creation not accelerated",
+                    slot=slot,
+                    action="grant EXECUTE on pg_log_standby_snapshot()",
+                )
                 return

@@ -1,10 +1,9 @@
-"""Reads the rows of a shape as they are at one moment, as ready JSON texts.
+"""Reads the rows of a shape in one snapshot, as JSON texts.
 
-Not here: which transactions are in the snapshot (`model.visibility`), when it must be taken again (the caller
-knows what was delivered), where the texts go. Invariants: `take` asks for the snapshot first and for the WAL
-position after it, and all rows come from that snapshot of the primary; settings are made with SET LOCAL, so
-that a transaction pooler finds nothing changed. State: an open snapshot owns its connection until the
-`async with` ends.
+Not here: which transactions a snapshot sees (`model.visibility`), when it must be retaken (the caller),
+storing the rows. Invariants: `take` gets the snapshot first and the WAL position after it, and all rows are
+read with this snapshot on the primary. Settings are made with SET LOCAL, because the connection may go
+through a transaction pooler. State: an open snapshot owns its connection until the `async with` ends.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _FLUSHED = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text"
 
 
 async def current_snapshot(pool: ConnectionPool) -> SnapshotVisibility:
-    """The visibility of a statement that runs now. Raises SourceError."""
+    """The visibility of a new snapshot. Raises SourceError."""
     try:
         async with pool.connection() as connection:
             row = await (await connection.execute(_QUERY)).fetchone()
@@ -53,7 +52,7 @@ async def current_snapshot(pool: ConnectionPool) -> SnapshotVisibility:
 
 
 async def flushed_lsn(pool: ConnectionPool) -> Lsn:
-    """Up to where the WAL can be sent now. Raises SourceError."""
+    """The flush position of the WAL, up to which it can be sent. Raises SourceError."""
     try:
         async with pool.connection() as connection:
             row = await (await connection.execute(_FLUSHED)).fetchone()
@@ -65,7 +64,7 @@ async def flushed_lsn(pool: ConnectionPool) -> Lsn:
 
 
 def parse_visibility(snapshot: str, insert_lsn: str) -> SnapshotVisibility:
-    """`xmin:xmax:xip,xip…` (manual: pg_snapshot) and an LSN as values."""
+    """Parse `xmin:xmax:xip,xip…` (manual: pg_snapshot) and an LSN."""
     xmin, xmax, xip = snapshot.split(":")
     running = tuple(int(xid) for xid in xip.split(",") if xid)
     return SnapshotVisibility(int(xmin), int(xmax), running, parse_lsn(insert_lsn))
@@ -75,8 +74,8 @@ _CLEAN_UP_TIMEOUT_S: Final = 5.0
 
 _QUERY_SETTINGS: Final = (
     *LONG_LIFE_SETTINGS,
-    ("row_security", "off"),  # the log knows no policies: an error is better than other rows than the log's
-    ("jit", "off"),  # output functions gain nothing by it, and the first row waits for the compiler
+    ("row_security", "off"),  # the stream ignores policies, so raise an error rather than filter rows
+    ("jit", "off"),  # no benefit for output functions, and compiling delays the first row
 )
 
 BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + settings_sql(
@@ -87,11 +86,11 @@ VISIBILITY_QUERY: Final = (
     "SELECT pg_catalog.pg_current_snapshot()::text,"
     " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::text END"
 )
-"""What the snapshot sees. It exists before its first expression is computed, so the WAL position is later."""
+"""The snapshot is taken before the first expression is evaluated, so the WAL position is later."""
 
 
 def visibility(result: PGresult) -> SnapshotVisibility:
-    """The result of `VISIBILITY_QUERY`. Raises SourceError on a standby."""
+    """The result of `VISIBILITY_QUERY`. Raises SourceError on a standby: its snapshots omit running xids."""
     snapshot, insert_lsn = (result.get_value(0, column) for column in (0, 1))
     if snapshot is None or insert_lsn is None:
         raise SourceError("snapshots need the primary: this server is a standby", action=OPERATOR)
@@ -99,9 +98,7 @@ def visibility(result: PGresult) -> SnapshotVisibility:
 
 
 async def reset(connection: Connection) -> None:
-    """Bring the connection back to idle, or close it: also in the middle of a query that nobody wants any
-    more.
-    """
+    """Roll back, or cancel a running query and close the connection."""
     status = connection.pgconn.transaction_status
     try:
         async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
@@ -116,16 +113,14 @@ async def reset(connection: Connection) -> None:
 
 FIRST_ROW_TIMEOUT_S: Final = 30.0
 QUEUE_TIMEOUT_S: Final = 10.0
-"""Below the 30 s that a caller waits for a creation."""
+"""Less than the 30 s that a caller waits for a creation."""
 
 _TAKE: Final = f"{BEGIN}; {VISIBILITY_QUERY}"
 """One round trip."""
 
 
 class Snapshot:
-    """One transaction at a time on one connection: `take` it, then `discard` it and take another, or read its
-    `rows`.
-    """
+    """A transaction with a snapshot: `take` it, then read its `rows`, or `discard` it and take another."""
 
     def __init__(self, connection: Connection, copy_sql: str | None, first_row_timeout_s: float) -> None:
         self._connection = connection
@@ -133,7 +128,7 @@ class Snapshot:
         self._first_row_timeout_s = first_row_timeout_s
 
     async def take(self) -> SnapshotVisibility:
-        """Begin; what the snapshot sees. Raises NotNow, SchemaChanged, SourceError (a standby, too)."""
+        """Begin; return what the snapshot sees. Raises NotNow, SchemaChanged, SourceError."""
         try:
             *_, result = await simple_query.run(self._connection, _TAKE)
         except psycopg.Error as error:
@@ -145,10 +140,9 @@ class Snapshot:
         await self._end("ROLLBACK")
 
     async def rows(self) -> AsyncIterator[list[bytes]]:
-        """JSON texts of the rows in batches, as they arrive; a batch is never empty. To be called once, after
-        `take`.
+        """The rows' JSON texts in non-empty batches, as they arrive. Call it once, after `take`.
 
-        Raises NotNow, SchemaChanged, SourceError. Other tasks get their turn between two batches.
+        Raises NotNow, SchemaChanged, SourceError. Other tasks run between two batches.
         """
         if self._copy_sql is not None:
             try:
@@ -161,9 +155,7 @@ class Snapshot:
         await self._end("COMMIT")
 
     async def reset(self) -> None:
-        """Bring the connection back to idle, or close it: also in the middle of a query that nobody wants any
-        more.
-        """
+        """Roll back, or cancel a running query and close the connection."""
         await reset(self._connection)
 
     async def _first_batch(self, copy_sql: str) -> tuple[list[bytes], CopyOut]:
@@ -182,7 +174,7 @@ class Snapshot:
 
 
 class SnapshotSource:
-    """Opens snapshots on connections of a pool; who finds none free waits for its turn, but not for long."""
+    """Opens snapshots on connections of a pool; waits for a free one up to a timeout."""
 
     def __init__(
         self,
@@ -197,16 +189,17 @@ class SnapshotSource:
 
     @property
     def connections(self) -> int:
-        """How many snapshots can be open at once."""
+        """Maximum number of open snapshots."""
         return self._pool.size
 
     @asynccontextmanager
     async def open(
         self, relation: Relation, columns: Iterable[str], where_sql: str | None, log_mode: str
     ) -> AsyncIterator[Snapshot]:
-        """A snapshot for these rows; none with `log_mode` `changes_only`. `where_sql` is rebuilt SQL.
+        """A snapshot for these rows; without rows if `log_mode` is `changes_only`. `where_sql` is rebuilt
+        SQL.
 
-        Raises NotNow when no connection can be had. Cancelling the task cancels the query on the server.
+        Raises NotNow if no connection is available. Cancelling the task cancels the query on the server.
         """
         copy_sql = None if log_mode == "changes_only" else copy_rows(relation, columns, where_sql)
         async with AsyncExitStack() as borrowed:

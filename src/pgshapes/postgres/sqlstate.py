@@ -1,8 +1,7 @@
-"""The one place where an error of Postgres becomes ours: what happened, what helps, who must act.
+"""Translates errors of Postgres: what happened, which action helps, who must act.
 
-A failed connection has no SQLSTATE (libpq gives only text), so its text decides; a text that is not known,
-also one in another language, means "retry", which is never wrong, only late. No password is in any of these
-texts.
+A failed connection has no SQLSTATE, because libpq reports only a message, so the message decides. An unknown
+message, also one in another language, means "retry". No message contains a password.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ import psycopg
 from pgshapes.errors import ConfigError, SourceError
 
 RETRY: Final = "retry"
-"""It may work at the next attempt."""
+"""The next attempt may succeed."""
 WAIT: Final = "wait"
-"""Somebody else holds what we need and will let it go."""
+"""Another session holds the resource and is expected to release it."""
 INVALIDATE: Final = "invalidate"
-"""What shapes were built on is gone: they must be made afresh."""
+"""An object that shapes depend on does not exist any more: they must be recreated."""
 OPERATOR: Final = "operator"
-"""No attempt will succeed before somebody has changed something."""
+"""No attempt succeeds before an operator has changed something."""
 
 
 class Rule(NamedTuple):
-    """What to make of an error: `hint`, if any, is added to Postgres's own words."""
+    """The action for an error, and a hint that is appended to the message of Postgres."""
 
     action: str
     hint: str = ""
@@ -64,7 +63,7 @@ _REPLICATION: Final = _rules(
     ),
     (r'publication ".*" does not exist', Rule(RETRY)),
 )
-"""Cases that share a state with others, by Postgres's words."""
+"""Errors that share their SQLSTATE with others, by message."""
 
 _CONNECTING: Final = _rules(
     (
@@ -90,7 +89,7 @@ _CONNECTING: Final = _rules(
         Rule(RETRY, "check that Postgres runs and that DATABASE_URL has its host and port"),
     ),
 )
-"""Failures to connect, by the words of libpq and of the server."""
+"""Failures to connect, by the message of libpq or the server."""
 
 _BY_STATE: Final = {
     "55006": Rule(WAIT),
@@ -107,7 +106,7 @@ _UNKNOWN: Final = Rule(RETRY)
 
 
 def from_sqlstate(error: psycopg.Error) -> SourceError:
-    """The error as ours, its message one line: Postgres's words, then what to do."""
+    """The SourceError for an error of Postgres; its message is one line with the hint."""
     rule = rule_for(error.sqlstate, str(error))
     said = _one_line(error)
     message = f"{said}; {rule.hint}" if rule.hint else said
@@ -115,7 +114,7 @@ def from_sqlstate(error: psycopg.Error) -> SourceError:
 
 
 def rule_for(sqlstate: str | None, text: str) -> Rule:
-    """What to make of an error with this state and text."""
+    """The rule for an error with this SQLSTATE and message."""
     for pattern, rule in _REPLICATION if sqlstate else _REPLICATION + _CONNECTING:
         if pattern.search(text):
             return rule
@@ -125,7 +124,7 @@ def rule_for(sqlstate: str | None, text: str) -> Rule:
 
 
 def config_error(error: SourceError) -> ConfigError:
-    """The same at start-up, where there is somebody to tell and no reason to wait."""
+    """The error at start-up, which ends the process."""
     return ConfigError(error.message)
 
 

@@ -1,9 +1,9 @@
-"""Subset snapshots against the database: one transaction each, on a small pool of its own.
+"""Runs subset snapshots: one transaction each, on a small pool of their own.
 
-Not here: what may be requested (`where`), what has to be visible (`shape_cache.subsets`). Invariants:
-metadata, confirmed types and rows are of one snapshot and one state of the table; no text of a client is in
-any statement: clauses are rebuilt by `where`, names and numbers are written here. State: the pool owns its
-connections; how many requests wait for one is bounded, and so are the bytes that a query may gather.
+Not here: what may be requested (`where`), what must be visible (`shape_cache.subsets`). Invariants: metadata,
+checked types and rows belong to one snapshot and one state of the table. Statements contain no text of a
+client: clauses are rebuilt by `where`, names and numbers are formatted here. State: the pool owns its
+connections; the number of waiting requests and the size of a result are bounded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pgshapes.where.language.sort_order import SortTerm
 
 
 class SubsetSelection(NamedTuple):
-    """Which rows of a relation, in which order. Clauses are rebuilt SQL."""
+    """The rows to select from a relation, and their order. Clauses are rebuilt SQL."""
 
     relation: Relation
     columns: tuple[str, ...]
@@ -39,16 +39,16 @@ class SubsetSelection(NamedTuple):
 
 
 def lock_table(relation: Relation) -> str:
-    """Keeps the table as it is until the transaction ends; writers are not disturbed.
+    """The statement that excludes DDL on the table until the transaction ends; it does not block writers.
 
-    Before the snapshot: what a later TRUNCATE or rewriting ALTER leaves behind looks empty to it (manual:
-    Caveats of MVCC).
+    Must precede the snapshot, to which the table would look empty after a later TRUNCATE or a rewriting ALTER
+    (manual: Caveats of MVCC).
     """
     return f"LOCK TABLE {from_item(relation)} IN ACCESS SHARE MODE"
 
 
 def select_columns(relation: Relation, columns: tuple[str, ...]) -> str:
-    """A statement to be described: its result columns tell what the table's columns are now."""
+    """A statement to be described, whose result columns have the current types of the table's columns."""
     names = ", ".join(map(quote_identifier, columns))
     return f"SELECT {names} FROM {from_item(relation)}"
 
@@ -70,7 +70,7 @@ def _order(selection: SubsetSelection) -> str:
 
 
 def _term(relation: Relation, term: SortTerm) -> str:
-    """With its table: a bare name may mean the result column that the row's expression makes."""
+    """A sort term. The column is qualified: a bare name could refer to the result column."""
     direction = "DESC" if term.is_descending else "ASC"
     nulls = "" if term.nulls_first is None else f" NULLS {'FIRST' if term.nulls_first else 'LAST'}"
     return (
@@ -85,12 +85,12 @@ def _page(selection: SubsetSelection) -> str:
 
 
 STATEMENT_TIMEOUT_MS: Final = 30_000
-"""Below the minute after which proxies give a request up."""
+"""Less than the 60 s after which proxies time out."""
 QUEUE_TIMEOUT_S: Final = 10.0
 QUEUE_LIMIT: Final = 200
-"""Waiting for a connection; a pool of 4 works off 200 queries of 10 ms in half a second."""
+"""Requests that wait for a connection; a pool of 4 completes 200 queries of 10 ms in 0.5 s."""
 MAX_BYTES: Final = 64 * 2**20
-"""Of JSON in one answer, which is held in memory as a whole: some 300,000 rows of 200 bytes."""
+"""JSON in one response, which is kept in memory: about 300,000 rows of 200 bytes."""
 
 _MAX_ADDED_XIDS: Final = 1_000
 
@@ -98,24 +98,24 @@ _VISIBILITY_QUERY: Final = (
     snapshot.VISIBILITY_QUERY
     + ", pg_catalog.age(pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::xid)"
 )
-"""The third column: how many transactions with an xid at or above xmax have begun (`age()` counts from the
-next xid, and is computed after the snapshot was taken)."""
+"""The third column is the number of transactions with an xid at or above xmax that have begun: `age()` counts
+from the next xid, and is evaluated after the snapshot is taken."""
 
 
 class SubsetVisibility(NamedTuple):
-    """What a subset's snapshot sees."""
+    """The visibility of a subset's snapshot."""
 
     visibility: SnapshotVisibility
     begun_above_xmax: int
-    """How many xids from xmax on may already have been in use."""
+    """How many xids from xmax on may have been assigned."""
 
     def with_later_xmax(self) -> SnapshotVisibility:
-        """The same snapshot with a later xmax: no transaction from there on had begun.
+        """The same snapshot with an xmax from which on no transaction had begun.
 
-        The published client forgets a snapshot at the first change with an xid at or above xmax. Such a
-        transaction may stand in the WAL before one that the snapshot sees (visibility comes later than the
-        commit record), and that one would be told twice. All in between are listed as running, which says
-        the same; snapshots with very many of them are left as they are.
+        The published client discards a snapshot's metadata at the first change with an xid at or above xmax.
+        Such a transaction may precede, in the WAL, one that the snapshot sees, because transactions become
+        visible after their commit record is written; the client would then apply that one twice. The added
+        xids are listed as running, which is equivalent. With very many of them the snapshot is not changed.
         """
         seen, count = self.visibility, self.begun_above_xmax
         if not 0 < count <= _MAX_ADDED_XIDS:
@@ -143,7 +143,7 @@ class SubsetQuery:
         return SubsetVisibility(visibility, int(result.get_value(0, 2) or b"0"))
 
     async def confirm_table(self, columns: tuple[str, ...]) -> None:
-        """Raises SchemaChanged unless the table and these columns are what the catalogue said they are."""
+        """Raise SchemaChanged unless the table and these columns are as in the look-up of the relation."""
         try:
             now = await simple_query.describe(self._connection, select_columns(self._relation, columns))
         except psycopg.Error as error:
@@ -152,7 +152,7 @@ class SubsetQuery:
             raise SchemaChanged(f'table "{self._relation.schema}"."{self._relation.name}" was changed')
 
     async def describe(self, authority_sql: str) -> tuple[int, ...]:
-        """Type oids of a statement's result columns; it is parsed and never executed.
+        """Type oids of a statement's result columns. The statement is parsed, not executed.
 
         Raises RequestError about `where`, SchemaChanged, NotNow, SourceError.
         """
@@ -163,7 +163,7 @@ class SubsetQuery:
         return tuple(described.ftype(index) for index in range(described.nfields))
 
     async def rows(self, selection: SubsetSelection, snapshot_mark: int) -> bytes:
-        """The rows as JSON texts with commas between them.
+        """The rows as JSON texts, separated by commas.
 
         Raises RequestError about `where`, `order_by` or `limit`, NotNow, SourceError. Cancelling the task
         cancels the query on the server.
@@ -188,7 +188,7 @@ class SubsetQuery:
 
 
 class SubsetSource:
-    """Opens subset queries; who finds no free connection waits for its turn, but not for long."""
+    """Opens subset queries on connections of a pool; waits for a free one up to a timeout."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class SubsetSource:
 
     @asynccontextmanager
     async def open(self, relation: Relation) -> AsyncIterator[SubsetQuery]:
-        """A query on this table. Raises NotNow when no connection can be had, SourceError."""
+        """A query on this table. Raises NotNow if no connection is available, SourceError."""
         if self._pool.waiting >= self._queue_limit:
             raise refusals.too_many()
         async with AsyncExitStack() as borrowed:
@@ -228,5 +228,5 @@ class SubsetSource:
 
 def _is_as_known(now: PGresult, index: int, name: str, relation: Relation) -> bool:
     known: Column = relation.columns[relation.column_index[name]]
-    # A domain is described as the type under it.
+    # For a domain, Describe returns the base type.
     return now.ftable(index) == relation.oid and now.ftype(index) == (known.base_type_oid or known.type_oid)

@@ -1,8 +1,7 @@
-"""Which database cluster this is, and whether it can serve us at all.
+"""Identifies the database cluster, and checks that it meets the requirements.
 
-The pair (system id, timeline) tells a restored or promoted server from the one that the shapes were built
-on. What to do about a difference is the caller's decision; what makes a server unusable is a ConfigError
-here.
+The pair (system id, timeline) distinguishes a restored or promoted server from the one for which shapes were
+created. The caller decides what to do about a difference. An unsuitable server is a ConfigError.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
 
 
 class SystemIdentity(NamedTuple):
-    """A line of history of one cluster."""
+    """A cluster and its timeline."""
 
     system_id: str
     timeline: int
@@ -38,7 +37,7 @@ class SystemIdentity(NamedTuple):
 async def identify_system(replication: Connection) -> SystemIdentity:
     """The cluster behind a walsender connection. Raises SourceError.
 
-    Only IDENTIFY_SYSTEM knows the timeline right after a promotion; the control file learns it at the next
+    IDENTIFY_SYSTEM has the new timeline right after a promotion; the control file has it after the next
     checkpoint.
     """
     try:
@@ -46,18 +45,18 @@ async def identify_system(replication: Connection) -> SystemIdentity:
     except psycopg.Error as error:
         raise from_sqlstate(error) from error
     if row is None:
-        raise SourceError("Postgres did not identify itself")
+        raise SourceError("IDENTIFY_SYSTEM returned no row")
     return SystemIdentity(str(row[0]), int(row[1]))
 
 
 async def check_source(connection: Connection) -> None:
-    """Returns when shapes can be made from this database. Raises ConfigError that says what to change."""
+    """Raise ConfigError, with what to change, unless the database meets the requirements."""
     try:
         row = await (await connection.execute(_CHECK)).fetchone()
     except psycopg.Error as error:
         raise from_sqlstate(error) from error
     if row is None:
-        raise SourceError("Postgres does not know its own user")
+        raise SourceError("the current user is not in pg_roles")
     wal_level, is_standby, encoding, user, may_replicate = row
     if wal_level != "logical":
         raise ConfigError(
