@@ -16,6 +16,7 @@ from typing import Final
 import psycopg
 from psycopg import pq
 from psycopg.pq.abc import PGresult
+from psycopg.rows import TupleRow
 
 from pgshapes.errors import SourceError
 from pgshapes.model.lsn import Lsn, parse_lsn
@@ -41,26 +42,25 @@ _FLUSHED = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text"
 
 async def current_snapshot(pool: ConnectionPool) -> SnapshotVisibility:
     """The visibility of a new snapshot. Raises SourceError."""
-    try:
-        async with pool.connection() as connection:
-            row = await (await connection.execute(_QUERY)).fetchone()
-    except psycopg.Error as error:
-        raise from_sqlstate(error) from error
-    if row is None:
-        raise SourceError("Postgres did not say what is visible")
-    return parse_visibility(row[0], row[1])
+    snapshot, insert_lsn = await _one_row(pool, _QUERY)
+    return parse_visibility(snapshot, insert_lsn)
 
 
 async def flushed_lsn(pool: ConnectionPool) -> Lsn:
     """The flush position of the WAL, up to which it can be sent. Raises SourceError."""
+    (lsn,) = await _one_row(pool, _FLUSHED)
+    return parse_lsn(lsn)
+
+
+async def _one_row(pool: ConnectionPool, sql: str) -> TupleRow:
     try:
         async with pool.connection() as connection:
-            row = await (await connection.execute(_FLUSHED)).fetchone()
+            row = await (await connection.execute(sql.encode())).fetchone()
     except psycopg.Error as error:
         raise from_sqlstate(error) from error
     if row is None:
-        raise SourceError("Postgres did not say how far its WAL goes")
-    return parse_lsn(row[0])
+        raise SourceError(f"Postgres returned no row for {sql}")
+    return row
 
 
 def parse_visibility(snapshot: str, insert_lsn: str) -> SnapshotVisibility:
