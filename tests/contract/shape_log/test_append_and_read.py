@@ -64,7 +64,7 @@ def test_chunks_end_with_the_message_that_reaches_the_threshold(build: Build, ch
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 100, 1000])
-def test_the_way_of_appending_leaves_no_trace(build: Build, chunk_bytes: int) -> None:
+def test_the_files_do_not_depend_on_the_number_of_appends(build: Build, chunk_bytes: int) -> None:
     transactions = make_transactions(chunk_bytes, 60)
     whole, pieces = build(chunk_bytes), build(chunk_bytes)
     append_whole(whole.store.create(HANDLE), transactions)
@@ -113,7 +113,7 @@ def test_an_unfinished_transaction_is_not_in_the_tail(build: Build) -> None:
     assert news == b",".join(entry.json for entry in second)
 
 
-def test_what_is_there_already_is_skipped(build: Build) -> None:
+def test_existing_entries_are_skipped(build: Build) -> None:
     harness = build(500)
     log = harness.store.create(HANDLE)
     transactions = make_transactions(4, 20)
@@ -125,7 +125,7 @@ def test_what_is_there_already_is_skipped(build: Build) -> None:
 
 
 @pytest.mark.parametrize("told_again_from", [0, 1, 2])
-def test_an_unfinished_transaction_may_be_told_again(build: Build, told_again_from: int) -> None:
+def test_an_unfinished_transaction_may_be_appended_again(build: Build, told_again_from: int) -> None:
     harness = build(50)
     log = harness.store.create(HANDLE)
     transactions = [entries for entries in make_transactions(6, 40) if len(entries) > 2][:3]
@@ -138,7 +138,7 @@ def test_an_unfinished_transaction_may_be_told_again(build: Build, told_again_fr
     assert log.tail.latest == transactions[2][-1].offset
 
 
-def test_telling_an_old_transaction_again_does_not_end_an_unfinished_one(build: Build) -> None:
+def test_appending_an_old_transaction_again_does_not_end_an_unfinished_one(build: Build) -> None:
     harness = build(50)
     log = harness.store.create(HANDLE)
     first, second = [entries for entries in make_transactions(6, 40) if len(entries) > 2][:2]
@@ -160,7 +160,7 @@ def test_an_end_without_a_beginning_changes_nothing(build: Build) -> None:
     assert log.tail == Tail()
 
 
-def test_offsets_that_do_not_grow_are_refused(build: Build) -> None:
+def test_offsets_must_increase(build: Build) -> None:
     log = build(50).store.create(HANDLE)
     entry = Entry(Offset(5, 2), b"{}")
     with pytest.raises(ValueError, match="offset"):

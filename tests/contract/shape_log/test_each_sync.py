@@ -147,7 +147,7 @@ async def test_a_directory_left_by_a_killed_process_is_durable_with_its_next_sha
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_what_a_killed_process_left_is_durable_once_believed(machine: Machine, seed: int) -> None:
+async def test_what_a_killed_process_left_is_durable_after_recovery(machine: Machine, seed: int) -> None:
     transactions = make_transactions(seed, 5)
     store = machine.start()
     await _make(store, ONE)
@@ -215,7 +215,7 @@ async def test_a_removal_that_was_interrupted_is_durable_when_repeated(machine: 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_a_shape_that_was_found_lost_does_not_come_back(machine: Machine, seed: int) -> None:
+async def test_a_lost_shape_is_removed_durably(machine: Machine, seed: int) -> None:
     store = machine.start()
     await _make(store, ONE)
     (machine.storage / "shapes" / ONE[:2] / ONE / "snapshot.1").unlink()
@@ -265,7 +265,7 @@ async def test_what_is_appended_during_a_sync_belongs_to_the_next(machine: Machi
     assert machine.holds(store, ONE, transactions)
 
 
-async def test_what_a_running_sync_has_taken_is_waited_for(machine: Machine) -> None:
+async def test_a_sync_waits_for_a_running_one_with_its_writes(machine: Machine) -> None:
     SlowFiles.go_on.set()
     store = machine.start(SlowFiles)
     _snapshot(store, ONE)

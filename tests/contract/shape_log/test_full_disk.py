@@ -119,7 +119,7 @@ def test_fragments_on_a_full_disk(tmp_path: Path) -> None:
     store.close_files()
 
 
-def test_a_log_that_cannot_be_restored_is_given_up(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_truncated_fails(tmp_path: Path) -> None:
     files = SmallDisk(str(tmp_path), 10**9)
     store = _open(tmp_path, files)
     log = store.create(HANDLE)

@@ -70,9 +70,7 @@ def test_a_shorter_log_is_a_storage_error(tmp_path: Path) -> None:
         Reading(FileLogReader(tmp_path)).read_log(HANDLE, tail.last_chunk_bound, tail)
 
 
-def test_remembered_tails_are_few_and_need_not_be_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cached_tails_are_bounded_and_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "REMEMBERED_TAILS", 3)
     store = FileShapeStore(tmp_path, chunk_bytes=10**6)
     log = store.create(HANDLE)

@@ -92,7 +92,7 @@ def test_a_whole_log_is_found_as_it_was(reopen: Open, chunk_bytes: int, recorded
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 300, 10**7])
-def test_a_recovered_log_goes_on_as_if_nothing_had_happened(
+def test_a_recovered_log_can_be_appended_to(
     reopen: Open, storage: Path, tmp_path: Path, chunk_bytes: int
 ) -> None:
     transactions = make_transactions(2, 60)
@@ -137,7 +137,7 @@ def test_half_written_files(reopen: Open, storage: Path, tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("name", ["log", "log.index"])
-def test_garbage_past_the_recorded_lsn_is_cut_away(
+def test_garbage_past_the_recorded_lsn_is_truncated(
     reopen: Open, storage: Path, tmp_path: Path, name: str
 ) -> None:
     transactions = make_transactions(4, 8, max_size=20)
@@ -167,9 +167,7 @@ def test_garbage_past_the_recorded_lsn_is_cut_away(
 
 
 @pytest.mark.parametrize("tail_of_zeros", [40, 4096, 10_000])
-def test_pages_that_did_not_reach_the_disk(
-    reopen: Open, storage: Path, tmp_path: Path, tail_of_zeros: int
-) -> None:
+def test_pages_that_were_not_written(reopen: Open, storage: Path, tmp_path: Path, tail_of_zeros: int) -> None:
     transactions = make_transactions(5, 300)
     recorded = transactions[100][0].offset.tx
     _write(reopen(), transactions)
@@ -186,7 +184,7 @@ def test_pages_that_did_not_reach_the_disk(
     _assert_same_files(storage, tmp_path, transactions)
 
 
-def test_an_unfinished_transaction_is_cut_away(reopen: Open, storage: Path, tmp_path: Path) -> None:
+def test_an_unfinished_transaction_is_truncated(reopen: Open, storage: Path, tmp_path: Path) -> None:
     transactions = [entries for entries in make_transactions(6, 60) if len(entries) > 2][:3]
     store = reopen(50)
     _write(store, transactions[:2])
@@ -298,7 +296,7 @@ def test_a_durable_record_found_after_damage_loses_the_shape(reopen: Open, stora
     assert reopen().recover([HANDLE], ALL) == {}
 
 
-async def test_what_is_not_live_is_taken_away(reopen: Open, storage: Path) -> None:
+async def test_shapes_that_are_not_live_are_removed(reopen: Open, storage: Path) -> None:
     _write(reopen(), make_transactions(1, 3))
     store = reopen()
     store.recover([HANDLE], 0)

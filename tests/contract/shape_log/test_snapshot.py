@@ -77,7 +77,7 @@ def test_an_empty_snapshot_is_one_chunk(build: Build) -> None:
     assert _read_all(harness) == [b"[" + END + b"]"]
 
 
-def test_a_chunk_that_is_not_there_is_an_error(build: Build) -> None:
+def test_a_missing_chunk_is_an_error(build: Build) -> None:
     harness = build(100)
     harness.store.create(HANDLE).start_snapshot().finish(END)
     with pytest.raises(StorageError):

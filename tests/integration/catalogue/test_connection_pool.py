@@ -17,12 +17,12 @@ async def pid(pool: ConnectionPool) -> int:
         return connection.info.backend_pid
 
 
-async def test_a_connection_is_used_again(make_pool: MakePool) -> None:
+async def test_a_connection_is_reused(make_pool: MakePool) -> None:
     pool = make_pool(3)
     assert len({await pid(pool) for _ in range(5)}) == 1
 
 
-async def test_no_more_than_its_size_are_lent_and_who_came_first_is_first(make_pool: MakePool) -> None:
+async def test_borrowers_are_bounded_and_served_in_order(make_pool: MakePool) -> None:
     pool = make_pool(1)
     order: list[int] = []
 
@@ -40,7 +40,7 @@ async def test_no_more_than_its_size_are_lent_and_who_came_first_is_first(make_p
     assert pool.waiting == 0
 
 
-async def test_who_waits_too_long_is_told(make_pool: MakePool) -> None:
+async def test_waiting_too_long_raises_pool_timeout(make_pool: MakePool) -> None:
     pool = make_pool(1)
     async with pool.connection():
         with pytest.raises(PoolTimeout):
@@ -57,7 +57,7 @@ async def test_a_connection_with_an_open_transaction_is_not_lent_again(make_pool
     assert await pid(pool) != first
 
 
-async def test_a_connection_that_the_server_ended_is_not_lent_again(
+async def test_a_connection_that_the_server_closed_is_not_lent_again(
     db: Connection, make_pool: MakePool
 ) -> None:
     pool = make_pool(1)
@@ -66,7 +66,7 @@ async def test_a_connection_that_the_server_ended_is_not_lent_again(
     assert await pid(pool) != first
 
 
-async def test_a_failed_attempt_to_connect_keeps_no_place(make_pool: MakePool) -> None:
+async def test_a_failed_connect_frees_its_slot(make_pool: MakePool) -> None:
     attempts = 0
 
     async def fail() -> Connection:
@@ -81,7 +81,7 @@ async def test_a_failed_attempt_to_connect_keeps_no_place(make_pool: MakePool) -
     assert attempts == 3
 
 
-async def test_after_close_what_comes_back_is_closed(make_pool: MakePool) -> None:
+async def test_a_connection_returned_after_close_is_closed(make_pool: MakePool) -> None:
     pool = make_pool(1)
     async with pool.connection() as connection:
         await pool.close()

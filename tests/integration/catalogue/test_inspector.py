@@ -43,7 +43,7 @@ async def test_a_table_is_found_with_its_columns_and_key(db: Connection, inspect
     assert found.publishes_generated == (db.info.server_version >= 180000)
 
 
-async def test_columns_that_no_log_has_are_marked(db: Connection, inspector: Inspector) -> None:
+async def test_generated_columns_are_marked(db: Connection, inspector: Inspector) -> None:
     if db.info.server_version < 180000:
         pytest.skip("virtual columns came with Postgres 18")
     await db.execute(
@@ -77,9 +77,7 @@ async def test_collations_have_their_real_names(db: Connection, inspector: Inspe
     assert found.server_version == db.info.server_version
 
 
-async def test_collations_that_are_not_the_system_s_say_whose_they_are(
-    db: Connection, inspector: Inspector
-) -> None:
+async def test_collations_have_their_provider(db: Connection, inspector: Inspector) -> None:
     try:
         await db.execute(
             "CREATE COLLATION blind (provider=icu, locale='und-u-ks-level2', deterministic=false)"
@@ -92,7 +90,7 @@ async def test_collations_that_are_not_the_system_s_say_whose_they_are(
     assert not a.is_deterministic_collation
 
 
-async def test_a_domain_has_the_type_under_all_its_domains(db: Connection, inspector: Inspector) -> None:
+async def test_a_domain_has_its_base_type(db: Connection, inspector: Inspector) -> None:
     await db.execute("CREATE DOMAIN inner_one AS int; CREATE DOMAIN outer_one AS inner_one")
     await db.execute("CREATE TABLE t (a outer_one, b int, c inner_one[])")
     a, b, c = (await inspector.relation("public", "t")).columns
@@ -110,7 +108,7 @@ async def test_a_domain_has_the_type_under_all_its_domains(db: Connection, inspe
         'CREATE TABLE "T" (a int)',
     ],
 )
-async def test_what_is_no_table_does_not_exist(db: Connection, inspector: Inspector, make: str) -> None:
+async def test_other_relations_are_not_found(db: Connection, inspector: Inspector, make: str) -> None:
     await db.execute(make.encode())
     with pytest.raises(RequestError) as refused:
         await inspector.relation("public", "t")
@@ -143,7 +141,7 @@ async def test_a_new_partition_is_seen_after_clean(db: Connection, inspector: In
     assert await inspector.leaves(root) == (await oid_of(db, "leaf"),)
 
 
-async def test_generations_move_with_changes_only(db: Connection, inspector: Inspector) -> None:
+async def test_generations_change_only_with_the_table(db: Connection, inspector: Inspector) -> None:
     await db.execute("CREATE TABLE t (a int PRIMARY KEY)")
     first = await inspector.relation("public", "t")
     inspector.clean(first.oid)
@@ -160,7 +158,7 @@ async def test_generations_move_with_changes_only(db: Connection, inspector: Ins
     assert (await inspector.relation("public", "t")).generation not in (first.generation, second.generation)
 
 
-async def test_one_look_up_for_all_who_ask(
+async def test_concurrent_requests_share_a_look_up(
     db: Connection, make_pool: Callable[[int], ConnectionPool]
 ) -> None:
     await db.execute("CREATE TABLE t (a int)")
@@ -192,7 +190,7 @@ async def test_describe_gives_types_and_executes_nothing(db: Connection, inspect
         ("SELECT 1; SELECT 2", "cannot insert multiple commands into a prepared statement", None),
     ],
 )
-async def test_a_wrong_clause_is_refused_in_the_server_s_words(
+async def test_an_invalid_clause_has_the_message_of_the_server(
     db: Connection, inspector: Inspector, sql: str, text: str, position: int | None
 ) -> None:
     await db.execute("CREATE TABLE t (a int, b text)")
@@ -203,7 +201,7 @@ async def test_a_wrong_clause_is_refused_in_the_server_s_words(
     assert await inspector.describe("SELECT a FROM t") == (INT4,)
 
 
-async def test_a_database_that_cannot_be_reached_is_away_for_now() -> None:
+async def test_an_unreachable_database_is_not_now() -> None:
     pool = ConnectionPool(lambda: connect("postgresql://nobody@127.0.0.1:1/none"), 1)
     inspector = Inspector(pool)
     for _ in range(3):
@@ -212,9 +210,7 @@ async def test_a_database_that_cannot_be_reached_is_away_for_now() -> None:
     assert inspector.look_ups == 1
 
 
-async def test_a_database_that_does_not_answer_in_time_is_away_for_now(
-    db: Connection, make_pool: Callable[[int], ConnectionPool]
-) -> None:
+async def test_a_slow_database_is_not_now(db: Connection, make_pool: Callable[[int], ConnectionPool]) -> None:
     await db.execute("CREATE TABLE t (a int)")
     pool = make_pool(1)
     inspector = Inspector(pool, timeout_s=0.05, failure_ttl_s=0.0)
@@ -225,9 +221,7 @@ async def test_a_database_that_does_not_answer_in_time_is_away_for_now(
     assert (await patient.relation("public", "t")).name == "t"
 
 
-async def test_a_server_that_hung_up_is_asked_again_over_a_new_connection(
-    db: Connection, inspector: Inspector
-) -> None:
+async def test_a_closed_connection_is_replaced(db: Connection, inspector: Inspector) -> None:
     await db.execute("CREATE TABLE t (a int)")
     await inspector.relation("public", "t")
     await db.execute(

@@ -76,7 +76,7 @@ async def test_a_table_is_published_with_its_whole_old_rows(
     assert publication.attempts == 1
 
 
-async def test_many_who_want_one_table_cost_one_transaction_and_few_reads(
+async def test_concurrent_requests_for_a_table_share_one_transaction(
     publication: Publication, items: Relation
 ) -> None:
     members = await asyncio.gather(*(publication.ensure_table(items) for _ in range(200)))
@@ -224,7 +224,7 @@ async def test_writers_go_on_while_an_old_one_is_waited_for(
         await waiting
 
 
-async def test_patience_ends(
+async def test_waiting_for_writers_times_out(
     db: Connection, database_url: str, publication: Publication, items: Relation
 ) -> None:
     async with writer(database_url, "INSERT INTO items VALUES (1)"):
@@ -235,7 +235,7 @@ async def test_patience_ends(
     assert publication.waiting_tables == 0
 
 
-async def test_one_who_leaves_does_not_stop_the_others(
+async def test_cancelling_one_request_does_not_cancel_the_others(
     db: Connection, database_url: str, publication: Publication, items: Relation
 ) -> None:
     async with writer(database_url, "INSERT INTO items VALUES (1)") as session:
@@ -250,7 +250,7 @@ async def test_one_who_leaves_does_not_stop_the_others(
     assert leaver.cancelled()
 
 
-async def test_a_table_that_left_and_came_back_has_another_row(
+async def test_a_table_dropped_and_added_again_has_another_row(
     db: Connection, publication: Publication, items: Relation
 ) -> None:
     before = await publication.ensure_table(items)
@@ -262,7 +262,9 @@ async def test_a_table_that_left_and_came_back_has_another_row(
     assert await publication.membership_row_oids([items.oid, 1]) == {items.oid: after.row_oid}
 
 
-async def test_a_table_nobody_wants_leaves(db: Connection, publication: Publication, items: Relation) -> None:
+async def test_an_unwanted_table_is_dropped(
+    db: Connection, publication: Publication, items: Relation
+) -> None:
     await publication.ensure_table(items)
     assert not await publication.drop_table(items, is_wanted=lambda: True)
     assert await is_published(db, "items")
@@ -273,7 +275,7 @@ async def test_a_table_nobody_wants_leaves(db: Connection, publication: Publicat
     assert await is_published(db, "items")
 
 
-async def test_a_table_that_is_gone_or_another(
+async def test_a_dropped_or_renamed_table_is_refused(
     db: Connection, publication: Publication, items: Relation
 ) -> None:
     await db.execute("ALTER TABLE items RENAME TO things")
@@ -315,7 +317,7 @@ async def test_in_manual_mode_nothing_is_altered(
     )
 
 
-async def test_a_publication_of_everything(db: Connection, make_pool: MakePool, items: Relation) -> None:
+async def test_a_publication_for_all_tables(db: Connection, make_pool: MakePool, items: Relation) -> None:
     await db.execute("CREATE PUBLICATION p FOR ALL TABLES; ALTER TABLE items REPLICA IDENTITY FULL")
     manual = Publication("p", make_pool(1), is_manual=True)
     membership = await manual.ensure_table(items)
@@ -323,7 +325,7 @@ async def test_a_publication_of_everything(db: Connection, make_pool: MakePool, 
     assert await manual.membership_row_oids([items.oid]) == dict([membership])
 
 
-async def test_a_publication_that_tells_too_little(
+async def test_an_incomplete_publication_is_refused(
     db: Connection, make_pool: MakePool, items: Relation
 ) -> None:
     await db.execute("CREATE PUBLICATION p WITH (publish = 'insert, delete')")
@@ -380,7 +382,7 @@ async def test_without_rights(
         await db.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
 
 
-async def test_who_comes_while_a_table_leaves_waits_and_brings_it_back(
+async def test_a_request_during_a_drop_waits_and_adds_the_table_again(
     db: Connection, database_url: str, publication: Publication, items: Relation
 ) -> None:
     before = await publication.ensure_table(items)

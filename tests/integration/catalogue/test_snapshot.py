@@ -139,7 +139,7 @@ async def test_visibility_is_that_of_the_rows(
     assert 0 < seen.insert_lsn < row[0]
 
 
-async def test_a_snapshot_can_be_thrown_away_and_taken_again(
+async def test_a_snapshot_can_be_discarded_and_retaken(
     db: Connection, source: SnapshotSource, inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int)")
@@ -153,7 +153,7 @@ async def test_a_snapshot_can_be_thrown_away_and_taken_again(
         assert len(await read(snapshot)) == 1
 
 
-async def test_a_connection_serves_the_next_snapshot_also_after_one_that_was_left(
+async def test_a_connection_is_reused_after_an_abandoned_snapshot(
     db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int); INSERT INTO items SELECT generate_series(1, 100000)")
@@ -185,7 +185,7 @@ async def test_cancelling_cancels_the_query(
         await asyncio.sleep(0.01)
 
 
-async def test_no_first_row_in_time(
+async def test_the_first_row_times_out(
     db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int); INSERT INTO items VALUES (1)")
@@ -201,7 +201,7 @@ async def test_no_first_row_in_time(
         await asyncio.sleep(0.01)
 
 
-async def test_no_connection_in_time(
+async def test_waiting_for_a_connection_times_out(
     db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int)")
@@ -220,7 +220,7 @@ async def failure_of(source: SnapshotSource, inspector: Inspector, where: str | 
     return refused.value
 
 
-async def test_a_table_that_moved(db: Connection, source: SnapshotSource, inspector: Inspector) -> None:
+async def test_a_renamed_table(db: Connection, source: SnapshotSource, inspector: Inspector) -> None:
     await db.execute("CREATE TABLE items (id int, value text)")
     await inspector.relation("public", "items")
     await db.execute("ALTER TABLE items DROP COLUMN value")

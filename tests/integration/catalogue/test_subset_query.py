@@ -106,7 +106,7 @@ async def test_partitions_are_rows_of_the_root(
     }
 
 
-async def test_what_is_committed_later_is_neither_seen_nor_said_to_be(
+async def test_later_commits_are_neither_read_nor_in_the_visibility(
     db: Connection, database_url: str, source: SubsetSource, inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items VALUES (1)")
@@ -130,7 +130,7 @@ async def insert(db: Connection, number: int) -> int:
     return int(await one(db, f"INSERT INTO items VALUES ({number}) RETURNING pg_current_xact_id()::text"))
 
 
-async def test_xmax_is_stretched_over_all_that_has_begun(
+async def test_xmax_is_raised_past_all_begun_transactions(
     db: Connection, database_url: str, source: SubsetSource, inspector: Inspector
 ) -> None:
     """A transaction above xmax that is under way now may stand in the WAL before one that is visible."""
@@ -184,7 +184,7 @@ async def test_errors_of_the_query(db: Connection, source: SubsetSource, inspect
         "ALTER TABLE items RENAME TO others",
     ],
 )
-async def test_a_table_that_is_not_what_it_was(
+async def test_a_changed_table_is_refused(
     db: Connection, source: SubsetSource, inspector: Inspector, change: str
 ) -> None:
     await db.execute("CREATE TABLE items (id int PRIMARY KEY, value text)")
@@ -193,7 +193,7 @@ async def test_a_table_that_is_not_what_it_was(
     assert isinstance(await failure(source, items), SchemaChanged)
 
 
-async def test_domains_enums_and_arrays_are_what_they_were(
+async def test_domains_enums_and_arrays_are_unchanged(
     db: Connection, source: SubsetSource, inspector: Inspector
 ) -> None:
     await db.execute(
@@ -203,7 +203,7 @@ async def test_domains_enums_and_arrays_are_what_they_were(
     assert await read(source, await inspector.relation("public", "items")) == []
 
 
-async def test_the_table_stays_as_it_is_until_the_rows_are_read(
+async def test_ddl_waits_until_the_rows_are_read(
     db: Connection, database_url: str, source: SubsetSource, inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items VALUES (1)")
@@ -219,7 +219,7 @@ async def test_the_table_stays_as_it_is_until_the_rows_are_read(
     assert await ids(source, items) == []
 
 
-async def test_it_ends_in_time(
+async def test_the_statement_times_out(
     db: Connection,
     database_url: str,
     source: SubsetSource,
@@ -286,7 +286,7 @@ async def test_cancelling_cancels_the_query(
             await asyncio.sleep(0.01)
 
 
-async def test_sessions_settings_are_neither_used_nor_left_behind(
+async def test_session_settings_are_neither_used_nor_changed(
     db: Connection, database_url: str, inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int PRIMARY KEY, at timestamptz, f float8)")

@@ -176,7 +176,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-async def test_values_are_values(db: Connection, harness: Harness, text: str) -> None:
+async def test_parameter_values_are_not_sql(db: Connection, harness: Harness, text: str) -> None:
     await fill(db)
     await db.execute("INSERT INTO items VALUES (100, %s, 'x')", (text,))
     assert await harness.ids(where="name = $1", params=(("1", text),)) == [100]
@@ -233,7 +233,7 @@ async def begin(database_url: str) -> tuple[psycopg.AsyncConnection[Any], int]:
     return session, int(row[0])
 
 
-async def test_what_the_client_was_told_is_waited_for(
+async def test_transactions_in_the_log_are_waited_for(
     db: Connection, database_url: str, harness: Harness
 ) -> None:
     """A transaction is in the log before it is visible: its old rows must not come after its new ones."""
@@ -247,7 +247,7 @@ async def test_what_the_client_was_told_is_waited_for(
     await session.close()
 
 
-async def test_what_comes_later_in_the_log_is_not(
+async def test_later_transactions_are_not_waited_for(
     db: Connection, database_url: str, harness: Harness
 ) -> None:
     await fill(db, 1)
@@ -258,7 +258,7 @@ async def test_what_comes_later_in_the_log_is_not(
     await session.close()
 
 
-async def test_what_never_becomes_visible(
+async def test_a_transaction_that_never_becomes_visible(
     db: Connection, database_url: str, harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subsets_module, "RETAKE_TIMEOUT_S", 0.02)
@@ -294,7 +294,7 @@ async def test_the_owner_is_not_asked_for_what_precedes_the_log(harness: Harness
     assert harness.asked == 0
 
 
-async def test_a_crowd_asks_the_owner_as_one(db: Connection, harness: Harness) -> None:
+async def test_concurrent_requests_share_a_call_to_the_owner(db: Connection, harness: Harness) -> None:
     harness.unseen = Unseen(900, ())
     harness.held = asyncio.Event()
     crowd = [asyncio.create_task(harness.ask(resume=Offset(900, 0))) for _ in range(100)]
@@ -304,7 +304,7 @@ async def test_a_crowd_asks_the_owner_as_one(db: Connection, harness: Harness) -
     assert harness.asked <= 2
 
 
-async def test_an_owner_that_is_away(harness: Harness) -> None:
+async def test_an_unavailable_owner(harness: Harness) -> None:
     harness.error = OwnerUnavailable("away")
     with pytest.raises(OwnerUnavailable):
         await harness.ask(resume=Offset(900, 0))
@@ -339,7 +339,7 @@ async def test_a_table_that_is_known_to_have_changed(harness: Harness) -> None:
         await harness.subsets.subset(ITEMS, shape, Subset(), FIRST_SNAPSHOT_CHUNK)
 
 
-async def test_a_table_that_changed_without_a_word(db: Connection, harness: Harness) -> None:
+async def test_a_table_that_changed_without_notification(db: Connection, harness: Harness) -> None:
     shape = await resolved(harness)
     await db.execute("ALTER TABLE items DROP name")
     await db.execute("INSERT INTO items VALUES (1, 'x')")

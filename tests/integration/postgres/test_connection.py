@@ -34,7 +34,7 @@ async def texts(connection: psycopg.AsyncConnection) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("open_it", [connect, connect_for_replication])
-async def test_values_read_alike_whatever_the_database_is_set_to(
+async def test_values_do_not_depend_on_database_settings(
     sql: psycopg.Connection, database_url: str, open_it: type
 ) -> None:
     for name, value in (
@@ -79,7 +79,7 @@ async def test_a_url_needs_no_password(postgres_server: EmbeddedPostgres) -> Non
         assert connection.info.dbname == "postgres"
 
 
-async def test_what_the_url_says_goes_before_our_defaults() -> None:
+async def test_url_parameters_override_defaults() -> None:
     text = connection_string(
         "postgresql://u@h/d?connect_timeout=3&application_name=x", application_name="ours"
     )

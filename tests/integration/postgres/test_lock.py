@@ -17,7 +17,7 @@ def slot(sql: psycopg.Connection) -> str:
     return prepare(sql)
 
 
-async def test_the_second_waits_until_the_first_lets_go(database_url: str, slot: str) -> None:
+async def test_the_second_waits_until_the_first_releases(database_url: str, slot: str) -> None:
     first, second = AdvisoryLock(database_url, slot), AdvisoryLock(database_url, slot)
     waiting = asyncio.Event()
     await first.acquire(lambda: pytest.fail("it is free"))
@@ -30,7 +30,7 @@ async def test_the_second_waits_until_the_first_lets_go(database_url: str, slot:
     await second.release()
 
 
-async def test_different_slots_do_not_meet(database_url: str, slot: str) -> None:
+async def test_locks_of_different_slots_are_independent(database_url: str, slot: str) -> None:
     first, second = AdvisoryLock(database_url, slot), AdvisoryLock(database_url, f"{slot}_2")
     await first.acquire()
     await second.acquire(lambda: pytest.fail("it is free"))
@@ -38,7 +38,7 @@ async def test_different_slots_do_not_meet(database_url: str, slot: str) -> None
     await second.release()
 
 
-async def test_who_gives_up_waiting_leaves_nothing(
+async def test_cancelled_waiting_leaves_no_session(
     sql: psycopg.Connection, database_url: str, slot: str
 ) -> None:
     first, second = AdvisoryLock(database_url, slot), AdvisoryLock(database_url, slot)
@@ -54,7 +54,9 @@ async def test_who_gives_up_waiting_leaves_nothing(
     await second.release()
 
 
-async def test_the_loss_of_the_lock_is_told(sql: psycopg.Connection, database_url: str, slot: str) -> None:
+async def test_the_loss_of_the_lock_is_detected(
+    sql: psycopg.Connection, database_url: str, slot: str
+) -> None:
     lock = AdvisoryLock(database_url, slot)
     await lock.acquire()
     losing = asyncio.create_task(lock.wait_until_lost())
@@ -65,7 +67,7 @@ async def test_the_loss_of_the_lock_is_told(sql: psycopg.Connection, database_ur
     await lock.release()
 
 
-async def test_a_holder_that_streams_is_left_alone(database_url: str, slot: str) -> None:
+async def test_a_holder_that_streams_is_not_terminated(database_url: str, slot: str) -> None:
     lock, breaker = AdvisoryLock(database_url, slot), LockBreaker(slot)
     await lock.acquire()
     async with replicated(database_url, slot), await connect(database_url) as connection:
@@ -74,7 +76,7 @@ async def test_a_holder_that_streams_is_left_alone(database_url: str, slot: str)
     await lock.release()
 
 
-async def test_a_holder_that_does_not_stream_is_ended_at_the_second_look(
+async def test_a_holder_that_does_not_stream_is_terminated_at_the_second_check(
     database_url: str, slot: str
 ) -> None:
     lock, breaker = AdvisoryLock(database_url, slot), LockBreaker(slot)
@@ -88,7 +90,7 @@ async def test_a_holder_that_does_not_stream_is_ended_at_the_second_look(
     await lock.release()
 
 
-async def test_who_waits_gets_the_lock_of_a_dead_holder(database_url: str, slot: str) -> None:
+async def test_a_waiting_instance_gets_the_lock_of_a_dead_holder(database_url: str, slot: str) -> None:
     dead, heir = AdvisoryLock(database_url, slot), AdvisoryLock(database_url, slot, break_interval_s=0.05)
     await dead.acquire()
     async with asyncio.timeout(30):

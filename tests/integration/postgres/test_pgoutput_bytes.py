@@ -85,7 +85,7 @@ def test_protocol_2_is_refused(sql: psycopg.Connection) -> None:
         peek(sql, slot, proto_version="2", streaming="on")
 
 
-def test_a_transaction_from_elsewhere_says_so(sql: psycopg.Connection) -> None:
+def test_a_transaction_with_an_origin(sql: psycopg.Connection) -> None:
     sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
     slot = prepare(sql, "t")
     origin = f"origin_{sql.info.dbname}"

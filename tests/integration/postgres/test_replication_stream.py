@@ -32,7 +32,7 @@ def confirmed(sql: psycopg.Connection, slot: str) -> Lsn:
     return int(row[0])
 
 
-async def test_a_paused_stream_is_not_taken_for_dead(
+async def test_a_paused_stream_does_not_time_out(
     sql: psycopg.Connection, database_url: str, slot: str
 ) -> None:
     async with replicated(database_url, slot, wal_sender_timeout="1s") as got:
@@ -46,7 +46,7 @@ async def test_a_paused_stream_is_not_taken_for_dead(
         await got.until(lambda: len(got.changes) == 20_000)
 
 
-async def test_the_loop_gets_its_turns_while_a_flood_comes_in(
+async def test_the_loop_runs_other_tasks_under_load(
     sql: psycopg.Connection, database_url: str, slot: str
 ) -> None:
     async with replicated(database_url, slot) as got:
@@ -94,7 +94,7 @@ async def test_an_acknowledgement_reaches_the_server_while_streaming(
                 await asyncio.sleep(0.01)
 
 
-async def test_a_closed_stream_lets_its_slot_go(
+async def test_a_closed_stream_releases_its_slot(
     sql: psycopg.Connection, database_url: str, slot: str
 ) -> None:
     async with replicated(database_url, slot) as got:
@@ -176,7 +176,7 @@ async def test_an_ended_backend_is_an_error_that_a_retry_helps(
     assert (await ending).action == "retry"
 
 
-async def test_what_a_callback_raises_comes_out(
+async def test_an_exception_in_a_callback_ends_the_stream(
     sql: psycopg.Connection, database_url: str, slot: str
 ) -> None:
     def refuse(payload: bytes, end: Lsn) -> None:
@@ -190,7 +190,7 @@ async def test_what_a_callback_raises_comes_out(
             await stream.run(refuse, lambda end: None)
 
 
-async def test_a_paused_stream_tells_how_far_it_is_when_it_is_closed(
+async def test_a_paused_stream_sends_its_position_when_closed(
     sql: psycopg.Connection, database_url: str, slot: str
 ) -> None:
     async with replicated(database_url, slot) as got:
@@ -217,7 +217,7 @@ async def test_postgres_18_is_followed_too() -> None:
     assert [change.operation.value for change in got.changes] == ["insert", "update", "delete", "truncate"]
 
 
-def test_a_server_that_goes_away_ends_the_stream() -> None:
+def test_a_server_that_stops_ends_the_stream() -> None:
     async def follow(server: EmbeddedPostgres) -> SourceError:
         with psycopg.connect(server.url(), autocommit=True) as sql:
             sql.execute("CREATE TABLE t (id int PRIMARY KEY)")

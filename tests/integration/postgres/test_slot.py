@@ -84,7 +84,7 @@ async def test_a_slot_in_use_is_dropped_when_it_is_free(sql: psycopg.Connection,
         assert await find_slot(admin, slot) is None
 
 
-async def test_a_slot_of_another_database_stands_in_the_way(
+async def test_a_slot_of_another_database_is_refused(
     postgres_server: EmbeddedPostgres, sql: psycopg.Connection, database_url: str
 ) -> None:
     with fresh_database(postgres_server) as other:
@@ -95,7 +95,7 @@ async def test_a_slot_of_another_database_stands_in_the_way(
     assert raised.value.action == "operator"
 
 
-def test_a_slot_whose_wal_is_gone_is_lost() -> None:
+def test_a_slot_whose_wal_was_removed_is_lost() -> None:
     async def look(url: str) -> bool:
         async with await connect(url) as admin:
             slot = await find_slot(admin, "old")

@@ -24,7 +24,7 @@ async def test_a_suitable_database_passes(database_url: str) -> None:
         await check_source(connection)
 
 
-async def test_a_user_without_replication_is_told(sql: psycopg.Connection, database_url: str) -> None:
+async def test_a_user_without_replication_is_refused(sql: psycopg.Connection, database_url: str) -> None:
     user = f"plain_{sql.info.dbname}"
     sql.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'x'")
     url = f"postgresql://{user}:x@{database_url.partition('@')[2]}"

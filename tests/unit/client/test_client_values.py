@@ -48,13 +48,13 @@ def test_a_quoted_null_is_a_word() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "{1", "{1}x", "1}", '{"a', '{"a\\', "{1,2"])
-def test_what_is_no_array(text: str) -> None:
+def test_invalid_arrays(text: str) -> None:
     with pytest.raises(ValueError, match="not an array"):
         parse_array(text, None)
 
 
 @pytest.mark.parametrize("header", ["", "[]1", '{"c": 1}', '{"c": {}}'])
-def test_what_is_no_schema(header: str) -> None:
+def test_invalid_schemas(header: str) -> None:
     with pytest.raises(WireError):
         value_parser(header)
 

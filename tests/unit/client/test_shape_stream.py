@@ -138,7 +138,7 @@ async def test_a_cancelled_wait_loses_nothing(open_stream: Open) -> None:
     assert [change.value["id"] for change in await until_up_to_date(stream)] == [1]
 
 
-async def test_a_rotation_is_told_and_refetched_past_caches(open_stream: Open) -> None:
+async def test_a_rotation_is_a_message_and_refetched_past_caches(open_stream: Open) -> None:
     server = ShapeServer(rows=1)
     stream = open_stream(server)
     await until_up_to_date(stream)
@@ -197,7 +197,7 @@ async def test_retry_after_is_a_lower_bound(open_stream: Open, pauses: Pauses) -
     assert pauses.delays_s == [7.0, 7.0, 7.0, 7.0, 8.0, 16.0]
 
 
-async def test_pauses_start_anew_after_a_success(open_stream: Open, pauses: Pauses) -> None:
+async def test_pauses_are_reset_after_a_success(open_stream: Open, pauses: Pauses) -> None:
     server = ShapeServer(rows=1)
     stream = open_stream(server)
     server.planned.extend([Planned(500)] * 3)
@@ -208,7 +208,7 @@ async def test_pauses_start_anew_after_a_success(open_stream: Open, pauses: Paus
     assert pauses.delays_s == [0.5, 1.0, 2.0, 0.5]
 
 
-async def test_giving_up(open_stream: Open, pauses: Pauses) -> None:
+async def test_max_retries(open_stream: Open, pauses: Pauses) -> None:
     server = ShapeServer()
     server.planned.extend([UNAVAILABLE] * 3)
     heard: list[str] = []
@@ -236,7 +236,7 @@ async def test_a_network_failure_is_tried_again(pauses: Pauses) -> None:
     assert pauses.delays_s == [0.5, 1.0]
 
 
-async def test_a_refusal_ends_the_stream(open_stream: Open) -> None:
+async def test_a_rejected_request_ends_the_stream(open_stream: Open) -> None:
     server = ShapeServer()
     body = {"message": "Invalid request", "errors": {"table": ["no such table"]}}
     server.planned.append(Planned(400, {}, json.dumps(body).encode()))
@@ -256,7 +256,7 @@ async def test_an_answer_without_its_headers(open_stream: Open, missing: str) ->
         await anext(open_stream(server))
 
 
-async def test_an_answer_of_an_expired_shape_is_not_believed(open_stream: Open, pauses: Pauses) -> None:
+async def test_a_response_of_an_expired_shape_is_ignored(open_stream: Open, pauses: Pauses) -> None:
     server = ShapeServer(rows=1)
     stream = open_stream(server)
     await until_up_to_date(stream)
@@ -326,6 +326,6 @@ def test_addresses(given: str, asked: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["host:3000", "ftp://host", "", "http://", "http://[::1"])
-def test_what_is_no_address(given: str) -> None:
+def test_invalid_addresses(given: str) -> None:
     with pytest.raises(ConfigError):
         shape_url(given)

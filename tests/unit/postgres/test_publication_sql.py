@@ -66,7 +66,7 @@ def test_readiness() -> None:
     assert not READY._replace(row_oid=None).is_ready
 
 
-def test_leaving() -> None:
+def test_dropping_a_table() -> None:
     assert drop_from_publication(READY, "p", 200).split("; ") == [
         "BEGIN",
         "SET LOCAL lock_timeout = 200",
@@ -118,7 +118,7 @@ def test_what_is_wrong_with_a_publication(state: TableState, text: str) -> None:
         check_publication(state, "p")
 
 
-def test_only_an_autovacuum_is_waited_for_until_it_is_made_to_give_way() -> None:
+def test_only_an_autovacuum_is_waited_for_longer_than_deadlock_timeout() -> None:
     writer, vacuum = Blocker(1, 2.0, False), Blocker(2, 900.0, True)
     assert next_lock_timeout_ms([vacuum], deadlock_timeout_ms=1000) > 1000
     assert next_lock_timeout_ms([writer, vacuum], deadlock_timeout_ms=1000) == LOCK_TIMEOUT_MS

@@ -41,6 +41,6 @@ def test_an_envelope_without_a_message_is_an_error(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(("received", "flushed", "told"), [(9, 7, 9), (7, 9, 9), (0, 0, 0)])
-def test_a_status_tells_received_flushed_applied_and_the_time(received: int, flushed: int, told: int) -> None:
+def test_the_fields_of_a_status(received: int, flushed: int, told: int) -> None:
     status = encode_status(received, flushed, now_s=946_684_801.5)
     assert struct.unpack("!cQQQqB", status) == (b"r", told, flushed, flushed, 1_500_000, 0)

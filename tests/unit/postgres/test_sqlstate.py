@@ -54,7 +54,7 @@ STATES = [
 
 
 @pytest.mark.parametrize(("text", "action", "hint"), CONNECTING)
-def test_a_failed_connection_is_judged_by_its_text(text: str, action: str, hint: str) -> None:
+def test_the_rule_for_a_failed_connection(text: str, action: str, hint: str) -> None:
     error = from_sqlstate(psycopg.OperationalError(text))
     assert error.action == action
     assert error.message.startswith(text)
@@ -62,11 +62,11 @@ def test_a_failed_connection_is_judged_by_its_text(text: str, action: str, hint:
 
 
 @pytest.mark.parametrize(("sqlstate", "text", "action"), STATES)
-def test_an_error_with_a_state_is_judged_by_both(sqlstate: str, text: str, action: str) -> None:
+def test_the_rule_for_an_error_with_a_sqlstate(sqlstate: str, text: str, action: str) -> None:
     assert rule_for(sqlstate, text).action == action
 
 
-def test_the_texts_of_connecting_do_not_judge_statements() -> None:
+def test_connection_rules_do_not_apply_to_statements() -> None:
     assert rule_for("58P01", "could not open file: No such file or directory").hint == ""
     assert rule_for("42704", 'role "r" does not exist').action == "retry"
 

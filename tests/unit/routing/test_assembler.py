@@ -86,7 +86,7 @@ def test_announcements_keep_their_place_between_changes() -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 20), st.lists(st.text(max_size=10), max_size=40))
-def test_cutting_changes_nothing_but_the_pieces(limit: int, characters: int, texts: list[str]) -> None:
+def test_splitting_does_not_change_the_transaction(limit: int, characters: int, texts: list[str]) -> None:
     messages: list[Message] = [BEGIN, *(Insert(10, (text,)) for text in texts), COMMIT]
     pieces = assembled(TransactionAssembler(max_changes=limit, max_characters=characters), messages)
     fragments = [piece for piece in pieces if isinstance(piece, Fragment)]
@@ -142,7 +142,7 @@ def test_messages_out_of_place_are_errors(messages: list[Message]) -> None:
         assembled(TransactionAssembler(), messages)
 
 
-def test_it_knows_whether_a_transaction_is_open() -> None:
+def test_is_in_transaction() -> None:
     assembler = TransactionAssembler()
     seen = []
     for message in (BEGIN, Insert(10, ("1",)), COMMIT):

@@ -35,7 +35,7 @@ def test_one_that_a_younger_snapshot_has_seen_is_still_missing_from_an_older_one
     assert delivered.missing_from(older, 100, before) == DeliveredTransaction(7, 100)
 
 
-def test_what_a_snapshot_sees_is_forgotten_and_nothing_else() -> None:
+def test_only_visible_transactions_are_pruned() -> None:
     delivered = DeliveredTransactions()
     for xid, lsn in ((7, 100), (8, 200), (9, 300)):
         delivered.add(xid, lsn)
@@ -44,7 +44,7 @@ def test_what_a_snapshot_sees_is_forgotten_and_nothing_else() -> None:
     assert delivered.last_commit_lsn == 300
 
 
-def test_a_transaction_that_is_told_again_is_noted_once() -> None:
+def test_a_repeated_transaction_is_added_once() -> None:
     delivered = DeliveredTransactions([DeliveredTransaction(7, 100)])
     delivered.add(7, 100)
     delivered.add(6, 50)

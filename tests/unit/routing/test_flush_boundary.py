@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgshapes.routing.flush_boundary import FlushBoundary
 
 
-def test_without_holds_all_that_was_worked_off_may_be_acknowledged() -> None:
+def test_without_holds_the_processed_end_is_acknowledgeable() -> None:
     boundary = FlushBoundary(100)
     assert boundary.acknowledgeable() == 100
     boundary.advance(250)
@@ -19,7 +19,7 @@ def test_the_end_never_moves_back() -> None:
     assert boundary.processed == boundary.acknowledgeable() == 250
 
 
-def test_a_hold_keeps_back_what_comes_after_it() -> None:
+def test_a_hold_limits_the_boundary() -> None:
     boundary = FlushBoundary(100)
     hold = boundary.hold()
     boundary.advance(250)

@@ -48,7 +48,7 @@ def test_the_last_message_says_so_and_differs_in_nothing_else() -> None:
     assert message.last_entry().offset == message.entry().offset
 
 
-def test_an_entry_is_made_once_for_all_who_share_it() -> None:
+def test_an_entry_is_created_once() -> None:
     (message,) = projection().insert(ORIGIN, 4, NEW)
     assert message.entry() is message.entry()
     assert message.last_entry() is message.last_entry()
@@ -143,6 +143,6 @@ def test_a_key_of_several_columns_stands_in_key_order() -> None:
     assert message["value"] == {"a": "1", "b": "2", "c": "4"}
 
 
-def test_a_message_knows_what_it_keeps_in_memory() -> None:
+def test_the_size_of_a_message() -> None:
     (message,) = projection().insert(ORIGIN, 0, NEW)
     assert message.size_bytes == len(message.entry().json) - len("}}")

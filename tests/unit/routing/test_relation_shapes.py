@@ -102,7 +102,7 @@ def test_a_shape_made_after_the_announcement_reads_rows_as_they_were_announced(r
     assert told(routed) == [("insert", "1", True)]
 
 
-def test_rows_of_a_layout_that_the_catalogue_has_left_behind_are_the_snapshots(router: Router) -> None:
+def test_rows_of_an_obsolete_layout_are_skipped(router: Router) -> None:
     router.announce(announcement(relation(*NARROWER)))
     live(router, "h")
     assert told(router.route(transaction(100, inserted(0, "1", "a")))) == []
@@ -145,7 +145,7 @@ def test_a_leafs_rows_are_brought_into_the_order_of_the_root(router: Router) -> 
 
 
 @pytest.mark.parametrize("is_placed", [True, False])
-def test_a_leaf_announced_before_it_was_known_is_read_rightly(router: Router, is_placed: bool) -> None:
+def test_a_leaf_announced_before_it_was_added_is_reordered(router: Router, is_placed: bool) -> None:
     router.announce(announcement(LEAF))
     live(router, "h", ROOT, leaves=[] if is_placed else [LEAF.oid])
     if is_placed:
@@ -154,7 +154,7 @@ def test_a_leaf_announced_before_it_was_known_is_read_rightly(router: Router, is
     assert told(routed) == [("insert", "1", True)]
 
 
-def test_leaves_of_different_order_stand_side_by_side(router: Router) -> None:
+def test_leaves_with_different_column_orders(router: Router) -> None:
     live(router, "h", ROOT, leaves=[11, 12])
     router.announce(announcement(LEAF))
     router.announce(announcement(ROOT, oid=12, name="items_2"))
@@ -162,7 +162,7 @@ def test_leaves_of_different_order_stand_side_by_side(router: Router) -> None:
     assert told(router.route(transaction(100, *changes))) == [("insert", "1", False), ("insert", "2", True)]
 
 
-def test_a_leaf_that_is_a_table_of_its_own_feeds_both(router: Router) -> None:
+def test_changes_of_a_leaf_with_its_own_shapes_are_routed_to_both(router: Router) -> None:
     live(router, "root", ROOT, leaves=[LEAF.oid])
     live(router, "leaf", LEAF)
     assert router.target_tables(LEAF.oid) == (LEAF.oid, ROOT.oid)
@@ -183,7 +183,7 @@ def test_the_end_of_a_leaf_ends_its_roots_shapes(router: Router) -> None:
     assert not router.has_partitioned()
 
 
-def test_the_catalogue_outdates_shapes_by_their_columns_and_their_key(router: Router) -> None:
+def test_shapes_are_outdated_by_columns_and_key(router: Router) -> None:
     live(router, "all")
     live(router, "id", columns=("id",))
     assert router.outdated_by(ITEMS) == []
@@ -193,7 +193,7 @@ def test_the_catalogue_outdates_shapes_by_their_columns_and_their_key(router: Ro
     assert router.outdated_by(relation(ID, oid=99)) == []
 
 
-def test_a_shape_whose_table_was_announced_otherwise_is_in_doubt_until_it_is_announced_again(
+def test_a_shape_with_another_layout_waits_for_the_next_announcement(
     router: Router,
 ) -> None:
     """The announcement may be older than the catalogue, or younger than what the shape was made from: whoever
@@ -205,7 +205,7 @@ def test_a_shape_whose_table_was_announced_otherwise_is_in_doubt_until_it_is_ann
     assert not router.awaits_layout("narrow")
 
 
-def test_a_shape_of_the_announced_layout_is_not_in_doubt(router: Router) -> None:
+def test_a_shape_with_the_announced_layout_does_not_wait(router: Router) -> None:
     router.announce(announcement(ITEMS))
     live(router, "all")
     assert not router.awaits_layout("all")

@@ -107,14 +107,14 @@ def test_a_change_of_the_key_within_the_shape_is_marked_on_its_second_half(route
     assert [entry.offset for entry in routed.appends[0].entries] == [(100, 4), (100, 5)]
 
 
-def test_what_comes_before_the_snapshot_is_taken_is_kept(router: Router) -> None:
+def test_transactions_before_the_snapshot_are_buffered(router: Router) -> None:
     registered(router, "h")
     assert router.route(transaction(100, inserted(0, "1", "a", "5"))).appends == []
     assert told(router.release("h", OLD_SNAPSHOT)) == [("insert", "1", True)]
     assert told(router.route(transaction(200, inserted(0, "2", "a", "5")))) == [("insert", "2", True)]
 
 
-def test_of_what_was_kept_only_that_is_told_which_the_snapshot_lacks(router: Router) -> None:
+def test_only_buffered_transactions_that_the_snapshot_does_not_see_are_appended(router: Router) -> None:
     registered(router, "h")
     for xid, lsn in ((8, 100), (10, 200), (11, 300), (12, 400), (11, 501)):
         router.route(transaction(lsn, inserted(0, str(lsn), "a", "5"), xid=xid))
@@ -123,7 +123,7 @@ def test_of_what_was_kept_only_that_is_told_which_the_snapshot_lacks(router: Rou
     assert [append.ends_transaction for append in released.appends] == [True, True, True]
 
 
-def test_the_snapshot_is_asked_until_the_first_commit_past_its_insert_position(router: Router) -> None:
+def test_transactions_are_filtered_until_the_first_commit_past_the_insert_lsn(router: Router) -> None:
     shape = router.register("h", ITEMS, definition(), None)
     router.release("h", SnapshotVisibility(10, 12, (10,), 500))
     seen, unseen = inserted(0, "1", "a", "5"), inserted(0, "2", "a", "5")
@@ -135,7 +135,7 @@ def test_the_snapshot_is_asked_until_the_first_commit_past_its_insert_position(r
     assert [*phases, shape.phase] == [Phase.BUFFERING, Phase.LIVE]
 
 
-def test_the_snapshot_is_asked_across_the_wraparound_of_transaction_ids(router: Router) -> None:
+def test_transactions_are_filtered_across_xid_wraparound(router: Router) -> None:
     wrap = 2**32
     registered(router, "h")
     for index, xid in enumerate((wrap - 10, wrap - 3, 3, 5, 12)):
@@ -144,7 +144,7 @@ def test_the_snapshot_is_asked_across_the_wraparound_of_transaction_ids(router: 
     assert told(released) == [("insert", str(xid), True) for xid in (wrap - 3, 3, 12)]
 
 
-def test_what_was_delivered_before_the_registration_is_left_to_the_snapshot(router: Router) -> None:
+def test_transactions_delivered_before_registration_are_skipped(router: Router) -> None:
     router.route(transaction(100, inserted(0, "1", "a", "5")))
     registered(router, "h")
     assert router.skip_until("h") == 100
@@ -159,14 +159,14 @@ def test_a_shape_registered_within_a_transaction_gets_nothing_of_it(router: Rout
     assert handles(router.route(transaction(200, inserted(0, "3", "a", "5")))) == {"early", "late"}
 
 
-def test_a_shape_that_is_taken_up_again_goes_on_after_its_log(router: Router) -> None:
+def test_a_restored_shape_continues_after_its_log(router: Router) -> None:
     shape = router.restore("h", ITEMS, definition(), None, SnapshotVisibility(10, 12, (10,), 500), 300)
     for lsn, xid, expected in ((300, 13, 0), (400, 11, 0), (450, 13, 1), (600, 11, 1)):
         assert len(told(router.route(transaction(lsn, inserted(0, "1", "a", "5"), xid=xid)))) == expected
     assert shape.phase is Phase.LIVE
 
 
-def test_too_much_to_keep_moves_the_registration_past_the_transaction(router: Router) -> None:
+def test_a_full_buffer_moves_the_registration_past_the_transaction(router: Router) -> None:
     shape = router.register("h", ITEMS, definition(), None)
     router.route(transaction(100, inserted(0, "1", "a", "5")))
     router.route(piece(200, inserted(0, "2", "x" * BUFFER_LIMIT_BYTES, "5")))
@@ -201,7 +201,7 @@ def test_a_transaction_in_pieces_is_marked_once_at_its_end(router: Router) -> No
     assert ends == [False, False, True]
 
 
-def test_the_message_held_back_ends_a_transaction_that_has_no_more_for_the_shape(router: Router) -> None:
+def test_the_last_message_of_a_shape_is_marked_at_the_commit(router: Router) -> None:
     live(router, "h", where=HIGH)
     assert told(router.route(piece(100, inserted(0, "1", "a", "20")))) == []
     assert told(router.route(piece(100, inserted(2, "2", "a", "5")))) == []
@@ -245,7 +245,7 @@ def test_a_transaction_that_the_snapshot_sees_is_dropped_in_all_its_pieces(route
     assert told(router.route(piece(100, inserted(2, "2", "a", "5"), xid=9, is_last=True))) == []
 
 
-def test_a_transaction_that_is_told_again_means_nothing(router: Router) -> None:
+def test_a_replayed_transaction_is_skipped(router: Router) -> None:
     live(router, "h")
     change = inserted(0, "1", "a", "5")
     router.route(transaction(100, change))
@@ -256,7 +256,7 @@ def test_a_transaction_that_is_told_again_means_nothing(router: Router) -> None:
     assert told(router.route(transaction(300, change))) == [("insert", "1", True)]
 
 
-def test_a_transaction_that_is_told_again_goes_on_where_it_broke_off(router: Router) -> None:
+def test_a_replayed_transaction_continues_after_its_last_change(router: Router) -> None:
     live(router, "h")
     changes = [inserted(op, str(op), "a", "5") for op in (0, 2, 4, 6)]
     before = told(router.route(piece(100, *changes[:2])))
@@ -275,7 +275,7 @@ def test_a_replayed_end_with_nothing_new_still_ends_the_transaction(router: Rout
     assert told(router.route(transaction(100, change))) == []
 
 
-def test_what_was_kept_is_not_kept_again(router: Router) -> None:
+def test_buffered_changes_are_not_buffered_again(router: Router) -> None:
     registered(router, "h")
     first, second = inserted(0, "1", "a", "5"), inserted(2, "2", "a", "5")
     router.route(piece(100, first))
@@ -283,7 +283,7 @@ def test_what_was_kept_is_not_kept_again(router: Router) -> None:
     assert told(router.release("h", OLD_SNAPSHOT)) == [("insert", "1", False), ("insert", "2", True)]
 
 
-def test_a_truncate_ends_the_shapes_of_its_table_and_what_they_would_have_got(router: Router) -> None:
+def test_a_truncate_ends_the_shapes_of_its_table_and_discards_their_messages(router: Router) -> None:
     live(router, "h")
     live(router, "high", where=HIGH)
     live(router, "other", relation(ID, oid=20, name="other"))
@@ -300,7 +300,7 @@ def test_a_truncate_ends_the_shapes_of_its_table_and_what_they_would_have_got(ro
     assert "high" not in router
 
 
-def test_a_truncate_in_a_later_piece_ends_a_shape_with_a_message_held_back(router: Router) -> None:
+def test_a_truncate_in_a_later_fragment_ends_a_shape_with_a_pending_message(router: Router) -> None:
     live(router, "h")
     router.route(piece(100, inserted(0, "1", "a", "5")))
     assert router.route(piece(100, truncated(2))).ended == ["h"]

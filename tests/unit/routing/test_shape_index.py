@@ -82,7 +82,7 @@ def test_the_index_agrees_with_each_predicate() -> None:
     assert not index._residual.by_sql
 
 
-def test_equal_residual_clauses_are_asked_once() -> None:
+def test_equal_residual_clauses_are_evaluated_once() -> None:
     """A thousand shapes, one evaluation."""
     index: ShapeIndex[int] = ShapeIndex()
     for shape in range(1000):
@@ -92,7 +92,7 @@ def test_equal_residual_clauses_are_asked_once() -> None:
     assert not index.matching(row(t="b"))
 
 
-def test_equalities_leave_nothing_to_ask() -> None:
+def test_equality_clauses_are_not_evaluated() -> None:
     """Clauses with different values share one look-up."""
     index: ShapeIndex[int] = ShapeIndex()
     for shape in range(200):

@@ -17,7 +17,7 @@ def test_paths() -> None:
 @pytest.mark.parametrize(
     "text", ["", "..", "AB" + "0" * 30, HANDLE + "0" * 9, HANDLE[1:], HANDLE + "\n", "٣" * 32]
 )
-def test_what_is_no_handle(text: str) -> None:
+def test_invalid_handles(text: str) -> None:
     assert not is_handle(text)
     with pytest.raises(ValueError, match="handle"):
         Layout("/data").directory(text)

@@ -14,7 +14,7 @@ class FakeLog:
         self.closed += 1
 
 
-def test_there_are_never_more_than_fit() -> None:
+def test_the_number_of_open_logs_is_bounded() -> None:
     open_logs = OpenLogs(10)
     logs = [FakeLog() for _ in range(40)]
     for _ in range(50):
@@ -26,7 +26,7 @@ def test_there_are_never_more_than_fit() -> None:
     assert sorted(log.open_index for log in logs if log.open_index >= 0) == list(range(5))
 
 
-def test_a_round_over_more_logs_than_fit_leaves_most_open() -> None:
+def test_appending_to_more_logs_than_fit_keeps_most_open() -> None:
     random.seed(1)
     open_logs = OpenLogs(1000)
     logs = [FakeLog() for _ in range(1000)]
@@ -39,7 +39,7 @@ def test_a_round_over_more_logs_than_fit_leaves_most_open() -> None:
     assert hits > 4 * 500 * 0.8
 
 
-def test_a_log_that_became_busy_gets_a_place() -> None:
+def test_a_busy_log_is_admitted() -> None:
     open_logs = OpenLogs(2)
     first, second = FakeLog(), FakeLog()
     assert open_logs.admit(first)

@@ -77,7 +77,7 @@ def test_many_are_synced_at_once(tmp_path: Path, watch: Watch) -> None:
     assert (watch.file_systems, watch.content, watch.names) == (2, [], [])
 
 
-def test_where_that_fails_each_is_asked(tmp_path: Path, watch: Watch) -> None:
+def test_paths_are_synced_one_by_one_if_syncfs_fails(tmp_path: Path, watch: Watch) -> None:
     watch.syncfs_result = -1
     paths = _make_files(tmp_path, SYNC_FILE_SYSTEM_FROM)
     files = RealFiles(str(tmp_path))

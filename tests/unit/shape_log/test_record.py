@@ -23,7 +23,7 @@ numbers = st.integers(0, 2**32 - 1)
 
 
 @given(offsets, st.integers(0, 2**64 - 1), numbers, numbers, st.integers(0, 3), st.binary(max_size=50))
-def test_a_record_comes_back_as_it_was(
+def test_encoding_and_decoding_a_record(
     offset: Offset, position: int, length: int, chunk: int, flags: int, payload: bytes
 ) -> None:
     data = encode(offset, position, length, chunk, flags, crc32(payload))
@@ -37,21 +37,21 @@ def test_a_record_comes_back_as_it_was(
 
 
 @given(st.binary(max_size=50), st.integers(0, RECORD_BYTES * 8 - 1))
-def test_no_single_bit_can_change_unseen(payload: bytes, bit: int) -> None:
+def test_any_changed_bit_of_a_record_is_detected(payload: bytes, bit: int) -> None:
     data = bytearray(encode(Offset(7, 8), 9, len(payload), 0, ENDS_CHUNK, crc32(payload)))
     data[bit // 8] ^= 1 << bit % 8
     assert not is_intact(bytes(data), payload)
 
 
 @given(st.binary(min_size=1, max_size=50), st.data())
-def test_no_single_bit_of_the_message_can_change_unseen(payload: bytes, data: st.DataObject) -> None:
+def test_any_changed_bit_of_a_message_is_detected(payload: bytes, data: st.DataObject) -> None:
     record = encode(Offset(7, 8), 9, len(payload), 0, 0, crc32(payload))
     damaged = bytearray(payload)
     damaged[data.draw(st.integers(0, len(payload) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     assert not is_intact(record, bytes(damaged))
 
 
-def test_zeros_are_no_record() -> None:
+def test_zeros_are_not_a_record() -> None:
     assert not is_intact(bytes(RECORD_BYTES), b"")
 
 
