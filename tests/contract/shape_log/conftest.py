@@ -1,4 +1,4 @@
-"""The stores that have to behave alike."""
+"""The log stores to which the contract tests apply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgshapes.shape_log.store import ShapeStore
 
 @dataclass
 class Harness:
-    """One kind of store, with its reader."""
+    """A store and a reader."""
 
     store: ShapeStore
     reader: Reading

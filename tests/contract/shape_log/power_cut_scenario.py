@@ -1,8 +1,8 @@
-"""A random life of a store, with power cuts, beside a model of what it has promised.
+"""Random operations on a store, with power cuts, compared with a model of what must be durable.
 
-The model plays the owner: it records an LSN only after `sync`, a shape's row only after `sync_shape`, and
-believes a removal only after `remove`. After a power cut it compares what is found with these promises,
-then plays Postgres and tells again everything from the recorded LSN on.
+The model acts as the owner: it records an LSN only after `sync`, a shape's row only after `sync_shape`, and
+counts a shape as removed only after `remove`. After a power cut it compares the recovered store with this
+state, then acts as Postgres and sends everything from the recorded LSN on again.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ END = b'{"end":true}'
 
 
 class PowerCutError(Exception):
-    """The machine is off: no operation of the disk does anything any more."""
+    """The power is off: every operation of the disk fails."""
 
 
 class CuttableFiles(ForgetfulFiles):
-    """Stops for ever before its n-th operation."""
+    """Fails from its n-th operation on."""
 
     operations_left = 10**9
 
@@ -90,17 +90,17 @@ class CuttableFiles(ForgetfulFiles):
 
 @dataclass
 class Promises:
-    """What the owner may rely on."""
+    """What must be durable."""
 
     recorded_lsn: int = 0
     rows: set[str] = field(default_factory=set)
     removed: set[str] = field(default_factory=set)
     told: dict[str, list[Transaction]] = field(default_factory=dict)
-    """All transactions that each shape was told, finished or not."""
+    """All transactions appended to each shape, finished or not."""
 
 
 class Scenario:
-    """One storage directory, many power cuts. Everything random comes from the seed."""
+    """One storage directory, many power cuts. All random choices depend on the seed."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -115,7 +115,7 @@ class Scenario:
         self.store = self._open()
 
     async def live(self, steps: int, operations: int) -> None:
-        """Do so many random steps, or stop when the power fails after so many operations."""
+        """Do `steps` random steps; the power fails after `operations` file operations."""
         self.files.operations_left = operations
         try:
             for _ in range(steps):
@@ -126,18 +126,18 @@ class Scenario:
         self.store.close_files()
 
     def cut_power(self) -> None:
-        """Forget what was not synced, start again, check all promises, and catch up."""
+        """Lose what was not synced, restart, check, and replay."""
         forget(self.root, self.directory / "durable", self.chance.randrange(2**32))
-        assert not self.promises.removed & self._on_disk(), "what was removed does not come back"
+        assert not self.promises.removed & self._on_disk(), "a removed shape stays removed"
         self.restart()
 
     def restart(self) -> None:
-        """Start again, check all promises, and catch up. Alone this is a kill of the process."""
+        """Restart, check, and replay, as after a kill of the process."""
         promises = self.promises
         self.store = self._open()
         found = self.store.recover(promises.rows, promises.recorded_lsn)
         assert set(found) == promises.rows, "a shape with a row is not lost"
-        assert self._on_disk() == promises.rows, "a directory without a row is gone"
+        assert self._on_disk() == promises.rows, "a directory without a row is removed"
         for handle in promises.rows:
             self._check_prefix(handle)
         promises.told = {handle: promises.told[handle] for handle in promises.rows}
@@ -221,7 +221,7 @@ class Scenario:
         assert log.tail.is_snapshot_complete
 
     def _catch_up(self) -> None:
-        """Postgres sends again what was not acknowledged."""
+        """Append again what was not acknowledged."""
         for handle, told in self.promises.told.items():
             log = self.store.get(handle)
             assert log is not None
@@ -231,7 +231,7 @@ class Scenario:
             self._check_files(handle, told)
 
     def _check_files(self, handle: str, told: list[Transaction]) -> None:
-        """Compare with files that no power cut ever troubled."""
+        """Compare with the files of a store without power cuts."""
         untroubled = FileShapeStore(self.directory / "untroubled", chunk_bytes=CHUNK_BYTES)
         log = untroubled.create(handle)
         for transaction in told:

@@ -1,4 +1,4 @@
-"""What is appended is read back from every offset, exactly once, whatever the batches and chunks are."""
+"""Appended messages are read exactly once from every offset, for all batch and chunk sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Build = Callable[[int], Harness]
 
 
 def _places(entries: list[Entry]) -> list[Offset]:
-    """Every offset a client may ask from: each message's, those between, those before and after."""
+    """Offsets to read from: of each message, between them, before and after them."""
     around = [Offset(tx, op + step) for (tx, op), _ in entries for step in (-1, 0, 1) if op + step >= 0]
     ends = [Offset(tx, INFINITE_OP) for (tx, _), _ in entries]
     return [BEFORE_ALL, Offset(0, 0), Offset(0, 7), AFTER_SNAPSHOT, *around, *ends]

@@ -1,4 +1,4 @@
-"""One test for each thing that has to be durable at some moment: do it, cut the power, look."""
+"""One test for each operation that must be durable: do it, cut the power, check."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SEEDS = range(8)
 
 
 class Machine:
-    """A storage directory on a disk that forgets."""
+    """A storage directory on a disk that loses what was not synced."""
 
     def __init__(self, directory: Path) -> None:
         self.root = directory / "root"
@@ -42,7 +42,7 @@ class Machine:
         self._durable = directory / "durable"
 
     def start(self, files: type[ForgetfulFiles] = ForgetfulFiles) -> FileShapeStore:
-        """As a new process does; the one before was killed."""
+        """Open the store in a new process, after the previous one was killed."""
         return FileShapeStore(self.storage, chunk_bytes=1000, files=files(self.root, self._durable))
 
     def cut_power(self, seed: int) -> None:
@@ -225,7 +225,7 @@ async def test_a_lost_shape_is_removed_durably(machine: Machine, seed: int) -> N
 
 
 class SlowFiles(ForgetfulFiles):
-    """Holds a sync after the content is durable, until it is let go."""
+    """Blocks a sync after the content is durable, until it is released."""
 
     reached = threading.Event()
     go_on = threading.Event()
@@ -282,7 +282,7 @@ async def test_a_sync_waits_for_a_running_one_with_its_writes(machine: Machine) 
 
 
 class CountingFiles(ForgetfulFiles):
-    """Notes the names of the shapes whose files each sync was asked for."""
+    """Records the shapes whose files each sync includes."""
 
     syncs: list[set[str]]
 
@@ -304,7 +304,7 @@ async def test_one_request_for_all_makes_a_sync_one_of_all(
 
 
 class FailingFiles(ForgetfulFiles):
-    """Cannot sync paths with a name from `failing`."""
+    """Fails to sync paths with a name in `failing`."""
 
     failing: frozenset[str] = frozenset()
 

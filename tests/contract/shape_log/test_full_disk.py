@@ -1,4 +1,4 @@
-"""A full disk, at any operation: the log is as it was before the call, and goes on when there is room."""
+"""A full disk, at any operation: the log is unchanged, and appends succeed again when there is space."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHUNK_BYTES = 300
 
 
 class SmallDisk(RealFiles):
-    """Takes so many bytes; a write that does not fit is done in part. A new name costs one byte."""
+    """Has a limited size; a write that does not fit is partial. A new name needs one byte."""
 
     def __init__(self, directory: str, room: int, code: int = errno.ENOSPC) -> None:
         super().__init__(directory)
@@ -148,7 +148,7 @@ def test_a_snapshot_on_a_full_disk(tmp_path: Path, room: int) -> None:
 
 
 class FewDescriptors(RealFiles):
-    """Has no more than `limit` descriptors to give."""
+    """Allows at most `limit` open descriptors."""
 
     limit = 4
 

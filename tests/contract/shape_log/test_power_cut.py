@@ -1,4 +1,4 @@
-"""Power cuts at any moment: nothing that was promised is lost, and a replay leaves the same files.
+"""Power cuts at any moment: nothing durable is lost, and a replay results in the same files.
 
 Each sync in the shape log is there because a test here fails without it.
 """
@@ -21,7 +21,7 @@ async def test_power_cuts_at_any_moment(tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_kills_and_power_cuts(tmp_path: Path, seed: int) -> None:
-    """What a killed process left in the page cache is believed at the next start: it must be durable then."""
+    """Recovery after a kill keeps what is in the page cache, so it must make it durable."""
     scenario = Scenario(tmp_path, seed)
     for _ in range(4):
         await scenario.live(steps=15, operations=scenario.chance.randrange(20, 900))

@@ -1,4 +1,4 @@
-"""What only file readers can meet: damage, files that shrink, and an owner in another process."""
+"""Cases of the file reader: damaged files, truncated files, and an owner in another process."""
 
 from __future__ import annotations
 

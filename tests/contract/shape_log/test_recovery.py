@@ -1,4 +1,4 @@
-"""What is found again at start: a prefix that ends a transaction; a replay then makes the same files."""
+"""Recovery keeps a prefix that ends a transaction; a replay then results in the same files."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_other_chunk_sizes_leave_closed_chunks_as_they_are(reopen: Open, storage
 
 
 def _damage_nothing(directory: Path) -> None:
-    """The control: this shape is found."""
+    """A shape that is not damaged is recovered."""
 
 
 def _drop_directory(directory: Path) -> None:

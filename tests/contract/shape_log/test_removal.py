@@ -1,4 +1,4 @@
-"""A removed shape is gone for readers and writers; nobody else notices."""
+"""A removed shape cannot be read or written; other shapes are not affected."""
 
 from __future__ import annotations
 

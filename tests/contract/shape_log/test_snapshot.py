@@ -1,4 +1,4 @@
-"""A snapshot's chunks: complete bodies, cut by content alone, readable one by one."""
+"""The chunks of a snapshot are complete bodies; their boundaries depend only on the rows."""
 
 from __future__ import annotations
 

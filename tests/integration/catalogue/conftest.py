@@ -13,7 +13,7 @@ from pgshapes.postgres.inspector import Inspector
 
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Connection]:
-    """Somebody else's connection to the test's database, in autocommit mode, with its own settings."""
+    """A connection to the test's database in autocommit mode, without the settings of `connect`."""
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
         yield connection
 

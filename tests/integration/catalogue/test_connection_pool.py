@@ -1,4 +1,4 @@
-"""Connections are lent one at a time, and only good ones."""
+"""The pool lends each connection to one borrower, and only usable ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inspector against a real catalogue."""
+"""The inspector on the system catalogs of a real server."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A table gets into the publication while others write to it: snapshot and log together have every row once.
+"""A table is published while transactions write to it: snapshot and log together have every row once.
 
-What is told by the log and not seen by the snapshot, and what the snapshot sees, must be all that was
-committed. The publication changes between the writes of transactions that are open across it, in each way
-that writers can hide.
+The rows that the snapshot sees, and those of later transactions in the log, must be all committed rows. The
+table is published while transactions that have written to it, in various ways, are open.
 """
 
 from __future__ import annotations

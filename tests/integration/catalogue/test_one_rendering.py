@@ -1,4 +1,4 @@
-"""A value has one text: the snapshot's is the log's, and so is the key's, whatever the type."""
+"""Snapshot and log have the same text for values and keys of every type."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SELECT typname::text FROM pg_type
 
 
 class Column(NamedTuple):
-    """A column of a test table: its type's name and the literals that its rows hold, in turn."""
+    """A column of a test table: the name of its type, and the literals of its rows."""
 
     type_name: str
     samples: Sequence[str]
 
 
 class Rendered(NamedTuple):
-    """The same rows as the snapshot and as the walsender tell them."""
+    """The same rows from the snapshot and from the walsender."""
 
     relation: Relation
     snapshot: list[bytes]
@@ -98,7 +98,7 @@ async def stock_types(db: Connection) -> list[str]:
     try:
         await db.execute("SELECT '<a/>'::xml")
     except psycopg.errors.FeatureNotSupported:
-        types.remove("xml")  # this server was built without it
+        types.remove("xml")  # the server was built without xml
     return sorted(types)
 
 
@@ -191,7 +191,7 @@ async def test_every_plain_type_as_a_key(
         scalar = name.removeprefix("_")
         column = Column(f"pg_catalog.{quote_identifier(scalar)}", SAMPLES[scalar])
         if name in {"cid", "xid"}:
-            continue  # they have no order, so no index can hold them
+            continue  # no index: they have no ordering
         chosen = array_of(column) if name.startswith("_") else column
         rendered = await render(db, database_url, source, inspector, [chosen], ", PRIMARY KEY (c0000)")
         assert_same(rendered)

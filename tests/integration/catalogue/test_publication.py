@@ -1,4 +1,4 @@
-"""How a table gets into the publication, who waits for whom, and what is refused."""
+"""Adding tables to the publication: locking, waiting, and refusals."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def writer(url: str, statement: str) -> AsyncIterator[Connection]:
 
 
 class Ear:
-    """Hears of blockers, and can be waited for."""
+    """Records blockers; a test can wait for them."""
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[list[Blocker]] = asyncio.Queue()

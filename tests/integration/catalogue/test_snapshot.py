@@ -1,4 +1,4 @@
-"""Snapshots of real tables: what they see, when they end, and who is told what."""
+"""Snapshots of real tables: visibility, ends, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subset queries on real tables: what they see, what they refuse, what they leave behind."""
+"""Subset queries on real tables: visibility, refusals, and the state of the connection afterwards."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_clauses_order_and_page(db: Connection, source: SubsetSource, insp
 async def test_the_order_is_the_columns_not_that_of_the_texts(
     db: Connection, source: SubsetSource, inspector: Inspector
 ) -> None:
-    """`concat` is also the name of the one result column, which ORDER BY would take first."""
+    """The result column is named `concat`, too, and ORDER BY would prefer it."""
     await db.execute("CREATE TABLE items (id int PRIMARY KEY, concat int)")
     await db.execute("INSERT INTO items VALUES (1, 30), (2, 10), (3, 20)")
     items = await inspector.relation("public", "items")
@@ -133,7 +133,7 @@ async def insert(db: Connection, number: int) -> int:
 async def test_xmax_is_raised_past_all_begun_transactions(
     db: Connection, database_url: str, source: SubsetSource, inspector: Inspector
 ) -> None:
-    """A transaction above xmax that is under way now may stand in the WAL before one that is visible."""
+    """A running transaction above xmax may precede a visible one in the WAL."""
     await db.execute("CREATE TABLE items (id int PRIMARY KEY)")
     items = await inspector.relation("public", "items")
     running = [await psycopg.AsyncConnection.connect(database_url) for _ in range(5)]
@@ -343,7 +343,7 @@ async def test_no_database(db: Connection, inspector: Inspector) -> None:
 
 
 async def test_a_standby_is_refused() -> None:
-    """Its snapshots do not list the transactions that run on the primary."""
+    """Its snapshots do not list running transactions of the primary."""
     with EmbeddedPostgres() as server:
         async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as db:
             await db.execute("CREATE TABLE items (id int PRIMARY KEY)")

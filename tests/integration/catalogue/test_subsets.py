@@ -1,6 +1,4 @@
-"""Subset snapshots from a client's words to the body, with a real database and an owner that is told what to
-say.
-"""
+"""Subset snapshots, from the parameters to the body, with a real database and a scripted owner."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ TABLE = "CREATE TABLE items (id int PRIMARY KEY, name text, secret text)"
 
 @dataclass
 class Harness:
-    """Subset snapshots and the owner that they ask."""
+    """Subset snapshots and a scripted owner."""
 
     tables: Tables
     resolver: ShapeResolver
@@ -219,7 +217,7 @@ async def test_comments_hide_nothing(db: Connection, harness: Harness) -> None:
     assert await harness.ids(shape, where="id > 1 /* ) */", order_by="id /* LIMIT */") == [2, 3]
 
 
-# --- what has been told already is seen
+# --- transactions that the client has read are visible
 
 
 async def begin(database_url: str) -> tuple[psycopg.AsyncConnection[Any], int]:
@@ -236,7 +234,7 @@ async def begin(database_url: str) -> tuple[psycopg.AsyncConnection[Any], int]:
 async def test_transactions_in_the_log_are_waited_for(
     db: Connection, database_url: str, harness: Harness
 ) -> None:
-    """A transaction is in the log before it is visible: its old rows must not come after its new ones."""
+    """A transaction is in the log before it is visible: older rows must not follow its new ones."""
     await fill(db, 1)
     session, xid = await begin(database_url)
     harness.unseen = Unseen(1000, ((xid % 2**32, 900),))
@@ -282,7 +280,7 @@ async def test_an_owner_that_has_to_catch_up(db: Connection, harness: Harness) -
 
 
 async def test_an_offset_that_was_never_reached(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who reads on from it is told to refetch; a subset that is refused for ever would keep him from it."""
+    """The next log request gets must-refetch; a subset that is always refused would prevent it."""
     monkeypatch.setattr(subsets_module, "CATCH_UP_TIMEOUT_S", 0.0)
     harness.unseen = Unseen(800, ())
     assert (await harness.ask(resume=Offset(900, 0)))["data"] == []
@@ -320,7 +318,7 @@ async def test_an_owner_that_does_not_answer(harness: Harness, monkeypatch: pyte
         await harness.ask(resume=Offset(900, 0))
 
 
-# --- what the shape was made for
+# --- the relation for which the shape was created
 
 
 async def resolved(harness: Harness) -> ResolvedShape:

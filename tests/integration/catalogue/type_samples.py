@@ -1,4 +1,4 @@
-"""At least one value of every type that Postgres brings along, as literals."""
+"""Literals of at least one value of every built-in type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITHOUT_INPUT: Final = frozenset(
         "pg_node_tree",
     }
 )
-"""Types of the server's own, whose values nobody can write."""
+"""Internal types, which have no literals."""
 
 SAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "aclitem": ("=r/postgres", "postgres=arwdDxt/postgres"),

@@ -1,4 +1,4 @@
-"""What a walsender tells of inserted rows, so that tests can hold snapshots against it."""
+"""Inserted rows as sent by a walsender, for comparison with snapshots."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DATA_HEADER = struct.calcsize("!cQQQ")
 
 
 class Told(NamedTuple):
-    """An inserted row and who inserted it."""
+    """An inserted row and its transaction."""
 
     xid: int
     row: Row
@@ -37,7 +37,7 @@ class Walsender:
         return [(await self.next_insert()).row for _ in range(count)]
 
     async def next_insert(self) -> Told:
-        """The next row that is told."""
+        """The next inserted row."""
         await self._start()
         while True:
             message = decode_message((await self._next_data())[_DATA_HEADER:])

@@ -1,4 +1,4 @@
-"""The embedded server: its data kept or thrown away, and no process left behind, however it ends."""
+"""The embedded server: persistent and temporary data, and no process left after any kind of end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to c
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """A place that the server's user can enter, which pytest's own temporary directories are not."""
+    """A directory that the server's user can access, unlike pytest's temporary directories."""
     parent = Path(tempfile.mkdtemp())
     parent.chmod(0o755)
     yield parent / "data"
@@ -53,7 +53,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process has this id; one that ended and was not waited for is not alive."""
+    """Whether a process with this id exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -217,7 +217,7 @@ with EmbeddedPostgres(data_dir) as server:
 
 @as_root
 def test_an_ordinary_user_runs_the_server(data_dir: Path) -> None:
-    # Ours may be out of the other user's reach; the guard needs nothing but a standard library.
+    # The other user may not be able to read our interpreter; the guard needs only a standard library.
     interpreter = shutil.which("python3", path="/usr/bin:/usr/local/bin")
     if interpreter is None:
         pytest.skip("there is no interpreter that an ordinary user could run")

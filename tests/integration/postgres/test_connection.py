@@ -1,4 +1,4 @@
-"""Connections as the rest gets them, and the one line when there is none."""
+"""Settings of connections, and the error when connecting fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RENDERED = ("\\x01ff", "2024-01-31 10:00:00.5+00", "P1Y2DT3H", "0.30000000000000
 
 
 async def texts(connection: psycopg.AsyncConnection) -> tuple[str, ...]:
-    """The sample as Postgres writes it."""
+    """The text of the sample values."""
     result = connection.pgconn.exec_(SAMPLE.encode())
     return tuple((result.get_value(0, column) or b"").decode() for column in range(result.nfields))
 

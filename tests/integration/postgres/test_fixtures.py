@@ -1,4 +1,4 @@
-"""The fixtures themselves: a test leaves nothing behind, whatever it did."""
+"""The fixtures: nothing of a test is left on the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One holder at a time; the next one waits, and a dead one is got rid of."""
+"""One holder at a time; others wait, and a dead holder is terminated."""
 
 from __future__ import annotations
 

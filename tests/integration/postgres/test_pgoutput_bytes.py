@@ -1,4 +1,4 @@
-"""The decoder on the bytes of a real server: every kind of message, and none of protocol version 2."""
+"""Decoding the messages of a real server: every kind of protocol version 1, none of version 2."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pgshapes.postgres.pgoutput_messages import (
 
 
 def peek(sql: psycopg.Connection, slot: str, **options: str) -> list[Message]:
-    """What the slot holds, decoded."""
+    """The decoded changes in the slot."""
     options = {"publication_names": PUBLICATION, **options}
     listed = ", ".join(f"'{name}', '{value}'" for name, value in options.items())
     rows = sql.execute(

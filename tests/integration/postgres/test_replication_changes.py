@@ -1,4 +1,4 @@
-"""Real transactions, from COMMIT to fragments: every kind of change, and the same numbers at each replay."""
+"""Real transactions as fragments: every kind of change, and the same op numbers in a replay."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_relations_are_announced_before_their_first_change_and_after_ddl(
         sql.execute("ALTER TABLE s.t ADD COLUMN more bool")
         sql.execute("INSERT INTO s.t VALUES (3, 'c', true)")
         await got.until(lambda: len(got.changes) == 3)
-    # A relation may be announced again without reason, as when it was analysed meanwhile.
+    # A relation may be announced again without DDL, for example after ANALYZE.
     first, second = dict.fromkeys(got.relations)
     assert (first.schema, first.name, first.replica_identity) == ("s", "t", "f")
     assert [(column.name, column.type_oid, column.typmod) for column in first.columns] == [

@@ -1,4 +1,4 @@
-"""The stream itself: it answers in time, waits when told to, and ends with a reason."""
+"""The replication stream: status updates, pausing, acknowledgement, and errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_paused_stream_does_not_time_out(
 ) -> None:
     async with replicated(database_url, slot, wal_sender_timeout="1s") as got:
         got.stream.pause()
-        # More than the sockets hold, so that the server waits for us for several of its timeouts.
+        # More than the socket buffers hold, so that the server waits longer than its timeout.
         fill = "INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i"
         await asyncio.to_thread(sql.execute, fill)
         await asyncio.sleep(3)

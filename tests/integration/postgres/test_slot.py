@@ -1,4 +1,4 @@
-"""Slots: made, found, dropped, and the ways in which they are not ours any more."""
+"""Creating, finding and dropping slots; lost slots and slots of others."""
 
 from __future__ import annotations
 

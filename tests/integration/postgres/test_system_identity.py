@@ -1,4 +1,4 @@
-"""Which cluster it is, and the one line for each reason that it cannot be used."""
+"""The identity of the cluster, and the error for each unmet requirement."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ Transaction = Callable[[psycopg.Connection, str, random.Random], object]
 
 WRITERS = 3
 LONGEST_PAUSE_S = 0.1
-"""Between two transactions, so that followers are at the end of the log when the next one comes."""
+"""Pause between two transactions, in which followers reach the end of the log."""
 
 
 @contextmanager

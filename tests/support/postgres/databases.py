@@ -1,4 +1,4 @@
-"""Databases for single tests: made and dropped again with everything that would keep them alive."""
+"""Databases for single tests, dropped with their slots, sessions and prepared transactions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SERVER_SETTINGS = {
     "max_wal_senders": "100",
     "max_replication_slots": "100",
     "max_prepared_transactions": "20",
-    # An analysis in between has the walsender announce relations again, at times that no test expects.
+    # ANALYZE makes the walsender announce relations again, which tests do not expect.
     "autovacuum": "off",
 }
 
@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 
 @contextlib.contextmanager
 def fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
-    """The URL of a new, empty database; dropped on the way out with its slots and prepared transactions."""
+    """The URL of a new database, which is dropped at exit with its slots and prepared transactions."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(server.url(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
@@ -38,7 +38,7 @@ def fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
 
 
 def drop_database(server: EmbeddedPostgres, name: str) -> None:
-    """Drop a database and whatever hangs on it, whatever it is set to."""
+    """Drop a database with its slots, sessions and prepared transactions, whatever its settings are."""
     patient = "-c statement_timeout=0"
     with psycopg.connect(server.url(name), autocommit=True, options=patient) as inside:
         inside.execute(
@@ -54,7 +54,7 @@ def drop_database(server: EmbeddedPostgres, name: str) -> None:
 
 
 def _drop_slots(connection: psycopg.Connection) -> None:
-    """Drop the database's slots; one whose walsender is on its way out takes a moment."""
+    """Drop the database's slots; wait for walsenders that are still exiting."""
     slots = "SELECT slot_name FROM pg_replication_slots WHERE database = current_database()"
     while names := connection.execute(slots).fetchall():
         for (name,) in names:
@@ -63,4 +63,4 @@ def _drop_slots(connection: psycopg.Connection) -> None:
             except psycopg.errors.ObjectInUse:
                 time.sleep(0.01)
             except psycopg.errors.UndefinedObject:
-                """A temporary slot went with its walsender."""
+                """A temporary slot was dropped with its walsender."""

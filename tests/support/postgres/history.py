@@ -1,8 +1,7 @@
-"""What a database committed to one table, read from a slot of the test's own: the truth that logs are held
-against.
+"""The committed changes of one table, read from a slot of the test: the reference for shape logs.
 
-It knows each transaction's commit LSN, which a SELECT does not tell, so that the rows at any LSN and the
-messages that a shape has to tell can be computed.
+It includes each transaction's commit LSN, so that the rows at any LSN and the expected messages of a shape
+can be computed.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ class History:
         self.changes = changes
 
     def messages(self, definition: Definition) -> list[Message]:
-        """What a shape that was made while the table was empty has to tell, but for `last`."""
+        """The expected messages, without `last`, of a shape that was created while the table was empty."""
         return [message for committed in self.changes for message in self._messages(committed, definition)]
 
     def rows_at(self, definition: Definition, lsns: Iterable[int]) -> Iterator[dict[str, Row]]:
-        """The shape's rows once everything up to each of the ascending LSNs was committed."""
+        """The shape's rows at each of the ascending LSNs."""
         rows: dict[str, Row] = {}
         messages = deque(self.messages(definition))
         for lsn in lsns:
@@ -112,14 +111,14 @@ class History:
 
 
 def begin_history(sql: psycopg.Connection, table: str) -> str:
-    """Remember what is committed to a table from now on; the slot's name."""
+    """Start to record the changes of a table; return the slot's name."""
     return prepare(sql, table)
 
 
 async def read_history(
     url: str, sql: psycopg.Connection, slot: str, table: str, columns: tuple[str, ...]
 ) -> History:
-    """Everything that was committed since `begin_history`."""
+    """All changes since `begin_history`."""
     async with replicated(url, slot) as collected:
         await collected.until_caught_up(sql)
         changes = [

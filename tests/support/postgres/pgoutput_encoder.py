@@ -1,4 +1,4 @@
-"""pgoutput's bytes from messages: the decoder's other side, written from the manual's formats alone."""
+"""Encodes pgoutput messages, following the manual only, to test the decoder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def row(values: Tuple) -> bytes:
 
 
 def encode(message: Message) -> bytes:
-    """The message as the walsender would send it."""
+    """The bytes of a message."""
     match message:
         case Begin(final_lsn, commit_time, xid):
             return b"B" + number(final_lsn, 8) + number(commit_time, 8) + number(xid, 4)

@@ -1,4 +1,4 @@
-"""What a real Postgres replicates, collected: a stream from a slot of its own, decoded and assembled."""
+"""Collects the fragments that a real Postgres sends, from a slot of the test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 
 
 def prepare(sql: psycopg.Connection, *tables: str) -> str:
-    """Publish the tables with full identity and make a slot; the slot's name."""
+    """Publish the tables with REPLICA IDENTITY FULL and create a slot; return its name."""
     sql.execute(f"CREATE PUBLICATION {PUBLICATION}")
     for table in tables:
         sql.execute(f"ALTER PUBLICATION {PUBLICATION} ADD TABLE {table}")
@@ -34,7 +34,7 @@ def prepare(sql: psycopg.Connection, *tables: str) -> str:
 
 
 class Replicated:
-    """Everything that came, in order."""
+    """The received fragments and announcements, in order."""
 
     def __init__(self, stream: ReplicationStream) -> None:
         self.stream = stream
@@ -70,21 +70,21 @@ class Replicated:
         return [piece.message for piece in self.pieces if not isinstance(piece, Fragment)]
 
     async def until(self, happened: Callable[[], bool], timeout_s: float = 60) -> None:
-        """Wait for what messages bring about."""
+        """Wait until received messages make the condition true."""
         async with asyncio.timeout(timeout_s):
             while not happened():
                 self._news.clear()
                 await self._news.wait()
 
     async def until_caught_up(self, sql: psycopg.Connection) -> None:
-        """Wait until all that was committed so far has come."""
+        """Wait until everything committed so far has been received."""
         (wal_end,) = sql.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone() or (0,)
         await self.until(lambda: self.stream.received_lsn >= wal_end)
 
 
 @contextlib.asynccontextmanager
 async def replicated(url: str, slot: str, **options: str) -> AsyncIterator[Replicated]:
-    """A running stream; what ends it early is raised here."""
+    """A running stream; its error is raised at exit."""
     connection = await connect_for_replication(url)
     for name, value in options.items():
         await connection.execute(f"SET {name} = '{value}'".encode())

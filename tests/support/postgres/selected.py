@@ -1,4 +1,4 @@
-"""The rows that a SELECT finds, with what its snapshot sees, in the form in which a client has them."""
+"""The rows of a SELECT, as a client has them, with the visibility of its snapshot."""
 
 from __future__ import annotations
 

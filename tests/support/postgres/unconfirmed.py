@@ -1,7 +1,7 @@
-"""Commits that nobody confirms: they are in the WAL, and so delivered, but visible to no snapshot.
+"""Commits that wait for a synchronous standby: in the WAL and delivered, but not visible to snapshots.
 
-The server waits for a standby that does not exist, for each session that asks for it. Sessions of tests do
-not; a server under test does, because that is the default everywhere.
+The standby does not exist. Sessions of tests do not wait for it; the server under test does, because that is
+the default.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def patient_url(url: str) -> str:
 
 
 class Unconfirmed:
-    """A session whose commits hang."""
+    """A session whose commits wait for the standby."""
 
     def __init__(self, session: psycopg.Connection, admin: psycopg.Connection) -> None:
         self._session = session
@@ -42,19 +42,19 @@ class Unconfirmed:
         self._session.execute(statement)
 
     def hang(self) -> None:
-        """COMMIT, and wait until it hangs."""
+        """COMMIT, and wait until it waits for the standby."""
         self._session.pgconn.send_query(b"COMMIT")
         query = f"{WAITING} AND pid = {self._session.info.backend_pid}"
         while self._admin.execute(query).fetchone() != (1,):
             time.sleep(0.005)
 
     def pass_by(self) -> None:
-        """COMMIT without asking for a standby: visible at once."""
+        """COMMIT without waiting for the standby; visible at once."""
         self._session.execute("SET LOCAL synchronous_commit = local")
         self._session.execute("COMMIT")
 
     def release(self) -> None:
-        """Let it become visible."""
+        """End the wait, so that the transaction becomes visible."""
         self._admin.execute(f"SELECT pg_cancel_backend({self._session.info.backend_pid})")
         while (result := self._session.pgconn.get_result()) is not None:
             assert result.status == pq.ExecStatus.COMMAND_OK, result.error_message

@@ -1,4 +1,4 @@
-"""Writers that commit all the time, until standard input ends.
+"""Writers that commit continuously until standard input ends.
 
 Run as `python -m tests.support.postgres.writers URL TABLE WRITERS SEED PAUSE_S`.
 

@@ -1,4 +1,4 @@
-"""A small table, shapes on it, and transactions that change it, for tests of routing. Does no I/O."""
+"""A small table, shapes on it, and transactions that change it, for tests of routing. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgshapes.where.clause import clause_from_sql
 
 TYPES: Final = {"int4": 23, "int8": 20, "text": 25}
 OLD_SNAPSHOT: Final = SnapshotVisibility(5, 5, (), 0)
-"""Taken before any transaction of a test: all that comes is for the log."""
+"""A snapshot before all transactions of a test: all of them go to the log."""
 
 
 def column(name: str, type_name: str = "int4", pk_index: int | None = None) -> Column:
@@ -43,11 +43,11 @@ ID, TITLE, GRADE = column("id", pk_index=0), column("title", "text"), column("gr
 ITEMS: Final = relation(ID, TITLE, GRADE)
 ROOT: Final = relation(ID, TITLE, GRADE, kind="p")
 LEAF: Final = relation(GRADE, ID, TITLE, oid=11, name="items_1")
-"""A partitioned table, and a leaf of it whose columns stand in another order."""
+"""A partitioned table, and a leaf with another column order."""
 
 
 def announcement(table: Relation, *, oid: int | None = None, name: str | None = None) -> RelationMessage:
-    """What pgoutput says of a table before its rows."""
+    """The RELATION message for a table."""
     columns = tuple(
         RelationColumn(one.name, one.type_oid, one.typmod, one.pk_index is not None) for one in table.columns
     )
@@ -76,7 +76,7 @@ def definition(
 
 
 def new_router() -> Router:
-    """A router that has delivered nothing."""
+    """A router without delivered transactions."""
     return Router(DeliveredTransactions())
 
 
@@ -90,7 +90,7 @@ def registered(
     replica: str = "default",
     leaves: Iterable[int] = (),
 ) -> None:
-    """Enter a shape whose snapshot is still to come."""
+    """Register a shape that has no snapshot yet."""
     clause = clause_from_sql(where, table) if where else None
     router.register(handle, table, definition(table, columns, where, replica), clause, leaves=leaves)
 
@@ -104,38 +104,38 @@ def live(
     where: str | None = None,
     leaves: Iterable[int] = (),
 ) -> None:
-    """Enter a shape whose snapshot is older than all transactions of the test."""
+    """Register a shape whose snapshot is older than all transactions of the test."""
     registered(router, handle, table, columns=columns, where=where, leaves=leaves)
     router.release(handle, OLD_SNAPSHOT)
 
 
 def inserted(op: int, *new: str | None, oid: int = 10) -> Change:
-    """A row that came."""
+    """An inserted row."""
     return Change(Operation.INSERT, oid, op, None, new)
 
 
 def updated(op: int, old: Row, new: Row, oid: int = 10) -> Change:
-    """A row that changed."""
+    """An updated row."""
     return Change(Operation.UPDATE, oid, op, old, new)
 
 
 def deleted(op: int, *old: str | None, oid: int = 10) -> Change:
-    """A row that went."""
+    """A deleted row."""
     return Change(Operation.DELETE, oid, op, old, None)
 
 
 def truncated(op: int, oid: int = 10) -> Change:
-    """A table that was emptied."""
+    """A truncated table."""
     return Change(Operation.TRUNCATE, oid, op)
 
 
 def transaction(commit_lsn: int, *changes: Change, xid: int = 70) -> Fragment:
-    """A transaction in one piece."""
+    """A transaction in one fragment."""
     return Fragment(xid, commit_lsn, commit_lsn + 8, changes, True, True)
 
 
 def piece(commit_lsn: int, *changes: Change, xid: int = 70, is_last: bool = False) -> Fragment:
-    """A part of a transaction."""
+    """A fragment of a transaction."""
     return Fragment(xid, commit_lsn, commit_lsn + 8 if is_last else 0, changes, False, is_last)
 
 
@@ -146,12 +146,12 @@ def parsed(entry: Entry) -> dict[str, Any]:
 
 
 def message_of(rendered: RenderedMessage) -> dict[str, Any]:
-    """A rendered message with more to follow."""
+    """A rendered message that is not the last of its transaction."""
     return parsed(rendered.entry())
 
 
 def told(routed: Routed, handle: str = "h") -> list[tuple[str, str | None, bool]]:
-    """What a shape's log gets: operation, id, and whether it is marked as the last."""
+    """The entries for a shape's log: operation, id, and whether it is marked as the last."""
     return [
         (one["headers"]["operation"], one["value"].get("id"), one["headers"].get("last", False))
         for append in routed.appends
@@ -161,5 +161,5 @@ def told(routed: Routed, handle: str = "h") -> list[tuple[str, str | None, bool]
 
 
 def handles(routed: Routed) -> set[str]:
-    """The shapes whose logs get something."""
+    """The shapes with entries to append."""
     return {append.handle for append in routed.appends}

@@ -1,21 +1,19 @@
-"""`Files` on a disk that forgets: after a power cut only what was synced is sure to be there.
+"""`Files` that lose unsynced data in a simulated power cut.
 
-kill -9 alone never loses the page cache and so proves nothing about syncing. `ForgetfulFiles` works on real
-files under `root`, which any process can read, and keeps in `durable_root`, on the same file system, what a
-power cut cannot take:
+kill -9 does not lose the page cache, so it does not test syncs. `ForgetfulFiles` works on real files under
+`root`, which any process can read, and stores in `durable_root`, on the same file system, what survives a
+power cut:
 
 * `journal`: every change of names and every sync of a directory, one JSON line each, in order;
 * `durable/<id>`: the content of file `<id>` as of its last sync;
-* `live/<id>`: a hard link to the real file, so that its unsynced bytes can be found after the process is
-  gone.
+* `live/<id>`: a hard link to the real file, so that its unsynced bytes can be read after the process has
+  ended.
 
-Both survive a kill of the process. `forget` then makes `root` what the disk may look like after the power
-cut: names as of the last sync of their directory and some later changes to them; content as of the last
-sync of the file and some of the later pages, each by chance. A lost page inside a longer file reads as
-zeros.
+All survive a kill of the process. `forget` then changes `root` to a possible state after a power cut: names
+as of the last sync of their directory with a random part of the later changes, content as of the last sync of
+the file with a random part of the later pages. A lost page inside a longer file reads as zeros.
 
-A new `ForgetfulFiles` on the same two directories goes on where the last one stopped: what was not synced
-still is not.
+A new `ForgetfulFiles` on the same two directories continues with the same unsynced data.
 """
 
 from __future__ import annotations
@@ -38,13 +36,13 @@ ROOT_ID = 0
 
 @dataclass
 class Directory:
-    """The names in a directory, and how they changed since it was last synced."""
+    """The names in a directory, and their changes since its last sync."""
 
     id: int
     names: dict[str, Directory | File] = field(default_factory=dict)
     durable: dict[str, Directory | File] = field(default_factory=dict)
     unsynced: list[tuple[str, Directory | File | None]] = field(default_factory=list)
-    """Each later change of a name, in order: what it stands for, or None."""
+    """Each later change of a name, in order: the new node, or None."""
 
     def put(self, name: str, node: Directory | File | None) -> None:
         if node is None:
@@ -86,7 +84,7 @@ class File:
 
 
 class Tree:
-    """All names under a root, volatile and durable, as the journal tells them."""
+    """All names under a root, volatile and durable, according to the journal."""
 
     def __init__(self) -> None:
         self.root = Directory(ROOT_ID)
@@ -248,7 +246,7 @@ def forget(
 ) -> None:
     """Cut the power: rebuild `root` from what was durable and a random part, `survival`, of what was not.
 
-    The process that wrote must be gone, or must not write any more. Afterwards all of `root` is durable.
+    The writing process must have ended or must not write any more. Afterwards all of `root` is durable.
     """
     root, durable_root = Path(root), Path(durable_root)
     chance = random.Random(seed)
@@ -290,7 +288,7 @@ def _content_after_power_cut(durable: bytes, live: bytes, chance: random.Random,
 
 
 def _take_as_durable(root: Path, durable_root: Path) -> None:
-    """Begin a journal in which everything under `root` is durable."""
+    """Start a journal in which everything under `root` is durable."""
     for name in ("durable", "live"):
         (durable_root / name).mkdir(parents=True)
     events: list[tuple[str, ...]] = []

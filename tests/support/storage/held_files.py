@@ -1,8 +1,8 @@
-"""`Files` whose slow operations stop for as long as a test wants them to: a disk that is busy.
+"""`Files` whose operations a test can block, to simulate a slow disk.
 
-A test holds an operation back by making the file `<directory>/<operation>`; whoever comes to it meanwhile
-makes `<operation>.reached` and waits until the first file is gone. Only what runs in worker threads can be
-held: synchronising, and renaming for a removal.
+A test blocks an operation by creating the file `<directory>/<operation>`. A thread that reaches the operation
+creates `<operation>.reached` and waits until the first file is removed. Only operations in worker threads can
+be blocked: syncs, and renames for a removal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _POLL_S = 0.002
 
 
 class HeldFiles:
-    """`Files` (shape_log/file_store/files.py) on other `Files`."""
+    """Wraps other `Files`."""
 
     def __init__(self, files: Files, directory: Path) -> None:
         self._files = files
@@ -48,17 +48,17 @@ class HeldFiles:
 
 
 def hold(directory: Path, operation: str) -> None:
-    """Hold an operation back from now on."""
+    """Block an operation from now on."""
     directory.mkdir(exist_ok=True)
     (directory / operation).touch()
 
 
 def is_reached(directory: Path, operation: str) -> bool:
-    """Whether somebody waits in it."""
+    """Whether a thread waits in the operation."""
     return (directory / f"{operation}.reached").exists()
 
 
 def release(directory: Path) -> None:
-    """Let everything go on."""
+    """Unblock all operations."""
     for path in directory.iterdir():
         path.unlink()

@@ -1,7 +1,7 @@
-"""The shape log in memory, for tests. The contract tests hold it to the same behaviour as the files.
+"""A log store in memory, for tests. The contract tests apply to it as to the file store.
 
-It is written for clarity and shares only the nouns with the file store, so that each checks the other.
-Nothing is ever durable; one process only. The store owns all state, readers look into it.
+It shares no code with the file store, so that each checks the other. Nothing is durable; one process only.
+The store owns all state; readers read from it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class MemoryShapeLog:
         self.chunk_bytes = chunk_bytes
         self.snapshot: list[bytes] = []
         self.entries: list[Entry] = []
-        """Of transactions that have ended."""
+        """Entries of transactions that have ended."""
         self.bounds: list[int] = []
         """For each closed chunk the number of entries up to its end."""
         self.chunk_size = 0
@@ -57,7 +57,7 @@ class MemoryShapeLog:
         return MemorySnapshotWriter(self)
 
     def check(self) -> None:
-        """Raises StorageError when the shape is removed."""
+        """Raise StorageError if the shape was removed."""
         if self.is_removed:
             raise StorageError("the shape is removed")
 
@@ -113,7 +113,7 @@ class MemorySnapshotWriter:
 
 
 class MemoryShapeStore:
-    """A `ShapeStore` that forgets everything when the process ends."""
+    """A `ShapeStore` in memory."""
 
     def __init__(self, *, chunk_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
@@ -165,7 +165,7 @@ class MemoryLogReader:
         return chunks[number]
 
     async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
-        """What follows `after`, up to the end of its chunk or to `tail.latest`. Raises StorageError."""
+        """The messages after `after`, to the end of their chunk or `tail.latest`. Raises StorageError."""
         log = self._log(handle)
         start = bisect_right(log.entries, after, key=_offset)
         readable = bisect_right(log.entries, tail.latest, key=_offset)

@@ -27,7 +27,7 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
 
 @dataclass(frozen=True)
 class Reading:
-    """A `LogReader` whose reads are plain calls; `run` brings them to their end."""
+    """A `LogReader` with synchronous calls; `run` runs the coroutines."""
 
     reader: LogReader
     run: Run = at_once

@@ -1,4 +1,4 @@
-"""Transactions to append, and readers that walk a log; shared by the tests of the shape log."""
+"""Transactions to append, and functions that read a whole log, for tests of the shape log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_handle(number: int) -> str:
 def make_transactions(
     seed: int, count: int, *, first_tx: int = 100, max_size: int = 200
 ) -> list[Transaction]:
-    """Transactions with growing offsets; no message occurs twice."""
+    """Transactions with increasing offsets and unique messages."""
     chance = random.Random(seed)
     transactions, tx = [], first_tx
     for _ in range(count):
@@ -42,7 +42,7 @@ def append_whole(log: ShapeLog, transactions: Sequence[Transaction]) -> None:
 
 
 def append_in_pieces(log: ShapeLog, transactions: Sequence[Transaction], seed: int) -> None:
-    """The same in fragments of any size; sometimes the end comes alone."""
+    """Append the transactions in random fragments; sometimes the end is separate."""
     chance = random.Random(seed)
     for transaction in transactions:
         cuts = sorted(chance.randint(0, len(transaction)) for _ in range(2))
@@ -73,5 +73,5 @@ def walk(reader: Reading, handle: str, after: Offset, tail: Tail) -> list[LogSli
 
 
 def bodies(slices: Sequence[LogSlice]) -> bytes:
-    """The bodies as one, joined as the messages in them are."""
+    """The bodies joined with commas."""
     return b",".join(piece.body for piece in slices if piece.body)

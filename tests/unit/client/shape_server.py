@@ -1,6 +1,6 @@
 """A Shape API without a database: an ASGI app whose one shape is a Python list.
 
-It keeps the client's side of the protocol and nothing else. The test that uses it is its owner.
+It implements only what a client needs. The test owns it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCHEMA = {"id": {"type": "int4", "pk_index": 0, "not_null": True}, "name": {"typ
 
 
 class Planned(NamedTuple):
-    """An answer that is given instead of the right one."""
+    """A response that is sent instead of the correct one."""
 
     status: int
     headers: Mapping[str, str] = MappingProxyType({})
@@ -27,7 +27,7 @@ class Planned(NamedTuple):
 
 
 class Pauses:
-    """Records the waits that a stream asks for, and ends them at once."""
+    """Records the delays of a stream, without waiting."""
 
     def __init__(self) -> None:
         self.delays_s: list[float] = []
@@ -60,7 +60,7 @@ class ShapeServer:
         self._notify()
 
     def rotate(self, rows: int = 0) -> None:
-        """Throw the shape away; its next incarnation has `rows` rows."""
+        """Replace the shape; its next incarnation has `rows` rows."""
         self.incarnation += 1
         self.snapshot = [message("insert", number, name=f"name {number}") for number in range(rows)]
         self.log = []

@@ -1,4 +1,4 @@
-"""How long a client waits."""
+"""The delay before a retry."""
 
 from __future__ import annotations
 

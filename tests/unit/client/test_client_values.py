@@ -1,4 +1,4 @@
-"""From Postgres's text to Python values."""
+"""Converting the text of Postgres to Python values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows that a shape shows: whole moments only, until the stream ends."""
+"""The visible rows of a shape are always up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stream asks, what it hands out, and what it does when the answer is not what it wanted."""
+"""The requests of a stream, the messages that it returns, and its handling of errors."""
 
 from __future__ import annotations
 

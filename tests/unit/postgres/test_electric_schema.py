@@ -1,4 +1,4 @@
-"""`electric-schema`, column by column, from literal catalogue data."""
+"""The attributes of columns in `electric-schema`."""
 
 from __future__ import annotations
 

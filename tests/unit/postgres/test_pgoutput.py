@@ -1,4 +1,4 @@
-"""pgoutput's decoder against an independent encoder, and against bytes that nobody would send."""
+"""The pgoutput decoder with an independent encoder, and with invalid bytes."""
 
 from __future__ import annotations
 

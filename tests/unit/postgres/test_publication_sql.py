@@ -1,4 +1,4 @@
-"""The transactions that alter a table, and why one may not be run."""
+"""The transactions that alter a table, and the reasons to refuse them."""
 
 from __future__ import annotations
 

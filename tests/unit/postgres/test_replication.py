@@ -1,4 +1,4 @@
-"""The envelope's bytes, field by field."""
+"""The fields of XLogData, keepalive and status messages."""
 
 from __future__ import annotations
 

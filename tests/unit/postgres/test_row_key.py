@@ -1,4 +1,4 @@
-"""The one rendering of keys, and names as SQL."""
+"""The text of keys, and quoting of names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error that Postgres or libpq was seen to give, and what it makes us do."""
+"""Known errors of Postgres and libpq, and the action for each."""
 
 from __future__ import annotations
 

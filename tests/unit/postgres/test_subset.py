@@ -1,4 +1,4 @@
-"""The statements of a subset snapshot, the words of its refusals, and what its metadata say."""
+"""The statements of a subset snapshot, its refusals, and its metadata."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_order_names_columns_of_the_table() -> None:
 
 
 def structure(statement: str) -> Any:
-    """The statement's tree without places and without what its strings say."""
+    """The parse tree of a statement without locations and string values."""
 
     def bare(node: Any) -> Any:
         if isinstance(node, list):

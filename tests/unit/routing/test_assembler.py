@@ -1,4 +1,4 @@
-"""From messages to fragments: numbers, order, cuts, and what may not happen."""
+"""Assembling fragments: op numbers, order, splitting, invalid messages."""
 
 from __future__ import annotations
 

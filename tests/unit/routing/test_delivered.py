@@ -1,4 +1,4 @@
-"""Which delivered transactions a snapshot must see, and when they may be forgotten."""
+"""Which delivered transactions a snapshot must see, and when they are pruned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pgshapes.routing.delivered import DeliveredTransaction, DeliveredTransactio
 
 
 def snapshot(xmax: int, *running: int) -> SnapshotVisibility:
-    """A snapshot that sees every xid below `xmax` but those running."""
+    """A snapshot that sees every xid below `xmax` except the running ones."""
     return SnapshotVisibility(min(running, default=xmax), xmax, running, 10_000)
 
 
@@ -25,7 +25,7 @@ def test_one_that_was_delivered_after_the_registration_is_not_missing() -> None:
 
 
 def test_one_that_a_younger_snapshot_has_seen_is_still_missing_from_an_older_one() -> None:
-    """The older snapshot was taken first and is looked at last: without the copy the row would be lost."""
+    """The older snapshot is checked last: without the copy the transaction would be missed."""
     delivered = DeliveredTransactions()
     delivered.add(7, 100)
     before = delivered.unseen()

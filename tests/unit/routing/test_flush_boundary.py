@@ -1,4 +1,4 @@
-"""Up to where the WAL may be acknowledged while some of it is held back."""
+"""The boundary up to which the WAL may be acknowledged, with holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a change is written, byte for byte."""
+"""The rendering of changes, byte by byte."""
 
 from __future__ import annotations
 

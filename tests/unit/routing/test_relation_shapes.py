@@ -196,8 +196,7 @@ def test_shapes_are_outdated_by_columns_and_key(router: Router) -> None:
 def test_a_shape_with_another_layout_waits_for_the_next_announcement(
     router: Router,
 ) -> None:
-    """The announcement may be older than the catalogue, or younger than what the shape was made from: whoever
-    creates the shape has to look."""
+    """The announcement may be older or newer than the look-up for the shape: the creator has to check."""
     router.announce(announcement(relation(*WIDER)))
     live(router, "narrow", columns=("id",))
     assert router.awaits_layout("narrow")

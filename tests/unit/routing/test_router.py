@@ -1,4 +1,4 @@
-"""From transactions to the entries of each shape: who gets what, once, and with one mark at the end."""
+"""Routing transactions: each shape gets its entries once, with one `last` mark at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index gives exactly the shapes whose clause is TRUE, however they are found."""
+"""The index returns exactly the shapes whose clause is TRUE."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def random_row(pick: random.Random) -> tuple[str | None, ...]:
 
 
 def test_the_index_agrees_with_each_predicate() -> None:
-    """Also while shapes come and go, with many shapes per clause."""
+    """Also while shapes are added and removed, with many shapes per clause."""
     pick = random.Random(7)
     index: ShapeIndex[int] = ShapeIndex()
     predicates: dict[int, Predicate | None] = {}

@@ -1,4 +1,4 @@
-"""What an announcement is compared with, and how rows of another layout are read."""
+"""Comparing a RELATION message with a relation, and reordering rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which system calls stand behind the two syncs. No disk tells whether it has forgotten: they are watched."""
+"""The system calls of the two syncs, which are recorded because their effect on a disk cannot be tested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgshapes.shape_log.file_store.files import SYNC_FILE_SYSTEM_FROM, RealFiles
 
 
 class Watch:
-    """What was synced, by the name behind each descriptor."""
+    """Records what was synced, by the path of each descriptor."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.content: list[str] = []
