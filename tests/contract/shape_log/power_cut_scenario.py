@@ -89,13 +89,13 @@ class CuttableFiles(ForgetfulFiles):
 
 
 @dataclass
-class Promises:
+class Expected:
     """What must be durable."""
 
     recorded_lsn: int = 0
     rows: set[str] = field(default_factory=set)
     removed: set[str] = field(default_factory=set)
-    told: dict[str, list[Transaction]] = field(default_factory=dict)
+    appended: dict[str, list[Transaction]] = field(default_factory=dict)
     """All transactions appended to each shape, finished or not."""
 
 
@@ -108,7 +108,7 @@ class Scenario:
         self.root = directory / "root"
         self.root.mkdir(parents=True)
         self.storage = self.root / "storage"
-        self.promises = Promises()
+        self.expected = Expected()
         self.transactions = iter(make_transactions(seed, 10_000))
         self.last_tx = 0
         self.next_handle = 0
@@ -128,19 +128,19 @@ class Scenario:
     def cut_power(self) -> None:
         """Lose what was not synced, restart, check, and replay."""
         forget(self.root, self.directory / "durable", self.chance.randrange(2**32))
-        assert not self.promises.removed & self._on_disk(), "a removed shape stays removed"
+        assert not self.expected.removed & self._on_disk(), "a removed shape stays removed"
         self.restart()
 
     def restart(self) -> None:
         """Restart, check, and replay, as after a kill of the process."""
-        promises = self.promises
+        expected = self.expected
         self.store = self._open()
-        found = self.store.recover(promises.rows, promises.recorded_lsn)
-        assert set(found) == promises.rows, "a shape with a row is not lost"
-        assert self._on_disk() == promises.rows, "a directory without a row is removed"
-        for handle in promises.rows:
+        found = self.store.recover(expected.rows, expected.recorded_lsn)
+        assert set(found) == expected.rows, "a shape with a row is not lost"
+        assert self._on_disk() == expected.rows, "a directory without a row is removed"
+        for handle in expected.rows:
             self._check_prefix(handle)
-        promises.told = {handle: promises.told[handle] for handle in promises.rows}
+        expected.appended = {handle: expected.appended[handle] for handle in expected.rows}
         self._catch_up()
 
     def _open(self) -> FileShapeStore:
@@ -162,9 +162,9 @@ class Scenario:
 
     async def _append(self) -> None:
         transaction = next(self.transactions)
-        for handle, told in self.promises.told.items():
+        for handle, appended in self.expected.appended.items():
             if self.chance.random() < 0.6:
-                told.append(transaction)
+                appended.append(transaction)
                 log = self.store.get(handle)
                 assert log is not None
                 append_in_pieces(log, [transaction], self.chance.randrange(1000))
@@ -174,7 +174,7 @@ class Scenario:
         self.next_handle += 1
         handle = make_handle(self.next_handle % 3 << 120 | self.next_handle)
         log = self.store.create(handle)
-        self.promises.told[handle] = []
+        self.expected.appended[handle] = []
         writer = log.start_snapshot()
         for start in range(0, len(ROWS), 7):
             writer.add_rows(ROWS[start : start + 7])
@@ -182,30 +182,30 @@ class Scenario:
         writer.finish(END)
         await self._append()
         await self.store.sync_shape(handle)
-        self.promises.rows.add(handle)
+        self.expected.rows.add(handle)
 
     async def _sync(self) -> None:
         lsn = self.last_tx + 1
         await self.store.sync()
-        self.promises.recorded_lsn = lsn
+        self.expected.recorded_lsn = lsn
 
     async def _remove(self) -> None:
-        handles = self.chance.sample(sorted(self.promises.told), min(len(self.promises.told), 2))
+        handles = self.chance.sample(sorted(self.expected.appended), min(len(self.expected.appended), 2))
         for handle in handles:
-            del self.promises.told[handle]
-            self.promises.rows.discard(handle)
+            del self.expected.appended[handle]
+            self.expected.rows.discard(handle)
         await self.store.remove(handles)
-        self.promises.removed.update(handles)
+        self.expected.removed.update(handles)
 
     def _on_disk(self) -> set[str]:
         return {path.name for path in (self.storage / "shapes").glob("*/*")}
 
     def _check_prefix(self, handle: str) -> None:
-        log, told = self.store.get(handle), self.promises.told[handle]
+        log, appended = self.store.get(handle), self.expected.appended[handle]
         assert log is not None
-        kept = [transaction for transaction in told if transaction[-1].offset <= log.tail.latest]
-        missing = told[len(kept) :]
-        assert all(transaction[0].offset.tx >= self.promises.recorded_lsn for transaction in missing)
+        kept = [transaction for transaction in appended if transaction[-1].offset <= log.tail.latest]
+        missing = appended[len(kept) :]
+        assert all(transaction[0].offset.tx >= self.expected.recorded_lsn for transaction in missing)
         self._check_content(handle, kept)
 
     def _check_content(self, handle: str, transactions: list[Transaction]) -> None:
@@ -222,19 +222,19 @@ class Scenario:
 
     def _catch_up(self) -> None:
         """Append again what was not acknowledged."""
-        for handle, told in self.promises.told.items():
+        for handle, appended in self.expected.appended.items():
             log = self.store.get(handle)
             assert log is not None
-            again = [one for one in told if one[0].offset.tx >= self.promises.recorded_lsn]
+            again = [one for one in appended if one[0].offset.tx >= self.expected.recorded_lsn]
             append_in_pieces(log, again, self.chance.randrange(1000))
-            self._check_content(handle, told)
-            self._check_files(handle, told)
+            self._check_content(handle, appended)
+            self._check_files(handle, appended)
 
-    def _check_files(self, handle: str, told: list[Transaction]) -> None:
+    def _check_files(self, handle: str, appended: list[Transaction]) -> None:
         """Compare with the files of a store without power cuts."""
         untroubled = FileShapeStore(self.directory / "untroubled", chunk_bytes=CHUNK_BYTES)
         log = untroubled.create(handle)
-        for transaction in told:
+        for transaction in appended:
             log.append(transaction, ends_transaction=True)
         untroubled.close_files()
         for name in ("log", "log.index"):

@@ -124,15 +124,15 @@ def test_existing_entries_are_skipped(build: Build) -> None:
     assert bodies(walk(harness.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == expected
 
 
-@pytest.mark.parametrize("told_again_from", [0, 1, 2])
-def test_an_unfinished_transaction_may_be_appended_again(build: Build, told_again_from: int) -> None:
+@pytest.mark.parametrize("appended_again_from", [0, 1, 2])
+def test_an_unfinished_transaction_may_be_appended_again(build: Build, appended_again_from: int) -> None:
     harness = build(50)
     log = harness.store.create(HANDLE)
     transactions = [entries for entries in make_transactions(6, 40) if len(entries) > 2][:3]
     append_whole(log, transactions[:2])
     log.append(transactions[2][:2], ends_transaction=False)
 
-    append_in_pieces(log, transactions[told_again_from:], seed=1)
+    append_in_pieces(log, transactions[appended_again_from:], seed=1)
     expected = b",".join(entry.json for entry in entries_of(transactions))
     assert bodies(walk(harness.reader, HANDLE, AFTER_SNAPSHOT, log.tail)) == expected
     assert log.tail.latest == transactions[2][-1].offset

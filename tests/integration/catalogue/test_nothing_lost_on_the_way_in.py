@@ -67,11 +67,11 @@ async def snapshot_of(source: SnapshotSource, relation: Relation) -> tuple[Snaps
 async def told_after(sender: Walsender, seen: SnapshotVisibility) -> list[str | None]:
     ids: list[str | None] = []
     while True:
-        told = await sender.next_insert()
-        if told.row[0] == LAST:
+        received = await sender.next_insert()
+        if received.row[0] == LAST:
             return ids
-        if not seen.sees_xid(told.xid):
-            ids.append(told.row[0])
+        if not seen.sees_xid(received.xid):
+            ids.append(received.row[0])
 
 
 @pytest.mark.parametrize("settle", [finish_open, finish_prepared], ids=["open", "prepared"])

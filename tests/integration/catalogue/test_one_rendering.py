@@ -79,11 +79,11 @@ def assert_same(rendered: Rendered) -> None:
     places = [relation.column_index[name] for name in relation.key_columns]
     assert len(rendered.snapshot) == len(rendered.log) > 0
     for text, row in zip(rendered.snapshot, rendered.log, strict=True):
-        told = json.loads(text)
+        message = json.loads(text)
         for column, logged in zip(relation.columns, row, strict=True):
-            assert told["value"][column.name] == logged, column
+            assert message["value"][column.name] == logged, column
         key = row_key(prefix, [row[place] for place in places])
-        assert told["key"] == key
+        assert message["key"] == key
         assert text.startswith(b'{"key":' + json_text(key) + b',"value":{')
 
 

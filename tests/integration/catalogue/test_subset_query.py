@@ -163,14 +163,14 @@ async def test_a_value_that_is_none_of_the_enums(
 async def test_errors_of_the_query(db: Connection, source: SubsetSource, inspector: Inspector) -> None:
     await db.execute("CREATE TABLE items (id int PRIMARY KEY, j json); INSERT INTO items VALUES (0, '1')")
     items = await inspector.relation("public", "items")
-    told = await failure(source, items, subset_where="1 / id = 1")
-    assert isinstance(told, RequestError)
-    assert told.errors == {"where": "division by zero"}
-    told = await failure(source, items, order=(SortTerm("j", False, None),))
-    assert isinstance(told, RequestError)
-    assert told.errors == {"order_by": ["could not identify an ordering operator for type json"]}
-    told = await failure(source, items, shape_where="1 / id = 1")
-    assert isinstance(told, SourceError)
+    error = await failure(source, items, subset_where="1 / id = 1")
+    assert isinstance(error, RequestError)
+    assert error.errors == {"where": "division by zero"}
+    error = await failure(source, items, order=(SortTerm("j", False, None),))
+    assert isinstance(error, RequestError)
+    assert error.errors == {"order_by": ["could not identify an ordering operator for type json"]}
+    error = await failure(source, items, shape_where="1 / id = 1")
+    assert isinstance(error, SourceError)
 
 
 @pytest.mark.parametrize(
@@ -231,9 +231,9 @@ async def test_the_statement_times_out(
     items = await inspector.relation("public", "items")
     async with await psycopg.AsyncConnection.connect(database_url) as other:
         await other.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
-        told = await failure(source, items)
-        assert isinstance(told, NotNow)
-        assert told.message == "The subset snapshot took too long; ask for less"
+        error = await failure(source, items)
+        assert isinstance(error, NotNow)
+        assert error.message == "The subset snapshot took too long; ask for less"
     assert await ids(source, items) == []
 
 
@@ -242,9 +242,9 @@ async def test_rows_that_are_too_many(db: Connection, make_pool: MakePool, inspe
     await db.execute("INSERT INTO items SELECT generate_series(1, 50000)")
     items = await inspector.relation("public", "items")
     source = SubsetSource(make_pool(1), max_bytes=100_000)
-    told = await failure(source, items)
-    assert isinstance(told, RequestError)
-    assert told.errors == {"limit": ["the rows are more than 100000 bytes: ask for fewer"]}
+    error = await failure(source, items)
+    assert isinstance(error, RequestError)
+    assert error.errors == {"limit": ["the rows are more than 100000 bytes: ask for fewer"]}
     assert len(await ids(source, items, subset_where="id < 100")) == 99
 
 
@@ -257,9 +257,9 @@ async def test_the_queue_is_bounded(db: Connection, make_pool: MakePool, inspect
         waiting = [asyncio.create_task(ids(source, items)) for _ in range(2)]
         while pool.waiting < 2:
             await asyncio.sleep(0)
-        told = await failure(source, items)
-    assert isinstance(told, NotNow)
-    assert (told.message, told.known) == (
+        error = await failure(source, items)
+    assert isinstance(error, NotNow)
+    assert (error.message, error.known) == (
         "Too many subset snapshots are waiting for a database connection",
         True,
     )
@@ -324,8 +324,8 @@ async def test_without_the_right_to_read(db: Connection, database_url: str, insp
 
     pool = ConnectionPool(connect_as_reader, 1)
     try:
-        told = await failure(SubsetSource(pool), items)
-        assert told.message == "Unable to create subset snapshot: permission denied for table items"
+        error = await failure(SubsetSource(pool), items)
+        assert error.message == "Unable to create subset snapshot: permission denied for table items"
         await db.execute(
             f"GRANT SELECT ON items TO {name}; ALTER TABLE items ENABLE ROW LEVEL SECURITY".encode()
         )
@@ -355,8 +355,8 @@ async def test_a_standby_is_refused() -> None:
         (server.data_dir / "standby.signal").touch()
         server.start()
         reading = ConnectionPool(lambda: connect(server.url()), 1)
-        told = await failure(SubsetSource(reading), items)
+        error = await failure(SubsetSource(reading), items)
         await reading.close()
         await inspector.close()
-    assert isinstance(told, SourceError)
-    assert told.message == "snapshots need the primary: this server is a standby"
+    assert isinstance(error, SourceError)
+    assert error.message == "snapshots need the primary: this server is a standby"

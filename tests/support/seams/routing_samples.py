@@ -150,7 +150,7 @@ def message_of(rendered: RenderedMessage) -> dict[str, Any]:
     return parsed(rendered.entry())
 
 
-def told(routed: Routed, handle: str = "h") -> list[tuple[str, str | None, bool]]:
+def appended_entries(routed: Routed, handle: str = "h") -> list[tuple[str, str | None, bool]]:
     """The entries for a shape's log: operation, id, and whether it is marked as the last."""
     return [
         (one["headers"]["operation"], one["value"].get("id"), one["headers"].get("last", False))

@@ -13,6 +13,7 @@ from tests.support.seams.routing_samples import (
     ROOT,
     TITLE,
     announcement,
+    appended_entries,
     column,
     handles,
     inserted,
@@ -21,7 +22,6 @@ from tests.support.seams.routing_samples import (
     parsed,
     piece,
     relation,
-    told,
     transaction,
     updated,
 )
@@ -99,15 +99,17 @@ def test_a_shape_made_after_the_announcement_reads_rows_as_they_were_announced(r
     router.announce(announcement(relation(*TURNED)))
     live(router, "h", where=HIGH)
     routed = router.route(transaction(100, inserted(0, "30", "a", "1")))
-    assert told(routed) == [("insert", "1", True)]
+    assert appended_entries(routed) == [("insert", "1", True)]
 
 
 def test_rows_of_an_obsolete_layout_are_skipped(router: Router) -> None:
     router.announce(announcement(relation(*NARROWER)))
     live(router, "h")
-    assert told(router.route(transaction(100, inserted(0, "1", "a")))) == []
+    assert appended_entries(router.route(transaction(100, inserted(0, "1", "a")))) == []
     assert router.announce(announcement(ITEMS)) == []
-    assert told(router.route(transaction(200, inserted(0, "2", "a", "5")))) == [("insert", "2", True)]
+    assert appended_entries(router.route(transaction(200, inserted(0, "2", "a", "5")))) == [
+        ("insert", "2", True)
+    ]
 
 
 def test_a_shape_with_a_column_that_is_not_announced_yet_waits_for_it(router: Router) -> None:
@@ -130,7 +132,7 @@ def test_an_announcement_within_a_transaction_drops_the_rest_for_the_ended(route
     assert router.announce(announcement(relation(*WIDER))) == ["all"]
     routed = router.route(piece(100, inserted(2, "2", "a", "5", "9"), is_last=True))
     assert handles(routed) == {"id"}
-    assert told(routed, "id") == [("insert", "1", False), ("insert", "2", True)]
+    assert appended_entries(routed, "id") == [("insert", "1", False), ("insert", "2", True)]
 
 
 def test_a_leafs_rows_are_brought_into_the_order_of_the_root(router: Router) -> None:
@@ -151,7 +153,7 @@ def test_a_leaf_announced_before_it_was_added_is_reordered(router: Router, is_pl
     if is_placed:
         assert router.set_ancestors(LEAF.oid, [ROOT.oid]) == []
     routed = router.route(transaction(100, inserted(0, "5", "1", "a", oid=LEAF.oid)))
-    assert told(routed) == [("insert", "1", True)]
+    assert appended_entries(routed) == [("insert", "1", True)]
 
 
 def test_leaves_with_different_column_orders(router: Router) -> None:
@@ -159,7 +161,10 @@ def test_leaves_with_different_column_orders(router: Router) -> None:
     router.announce(announcement(LEAF))
     router.announce(announcement(ROOT, oid=12, name="items_2"))
     changes = (inserted(0, "5", "1", "a", oid=11), inserted(2, "2", "a", "5", oid=12))
-    assert told(router.route(transaction(100, *changes))) == [("insert", "1", False), ("insert", "2", True)]
+    assert appended_entries(router.route(transaction(100, *changes))) == [
+        ("insert", "1", False),
+        ("insert", "2", True),
+    ]
 
 
 def test_changes_of_a_leaf_with_its_own_shapes_are_routed_to_both(router: Router) -> None:

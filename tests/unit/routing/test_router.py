@@ -9,6 +9,7 @@ from tests.support.seams.routing_samples import (
     LEAF,
     OLD_SNAPSHOT,
     ROOT,
+    appended_entries,
     definition,
     deleted,
     handles,
@@ -19,7 +20,6 @@ from tests.support.seams.routing_samples import (
     piece,
     registered,
     relation,
-    told,
     transaction,
     truncated,
     updated,
@@ -55,7 +55,7 @@ def test_a_row_moves_into_a_clause_out_of_it_or_within_it(
 ) -> None:
     live(router, "h", where=HIGH)
     routed = router.route(transaction(100, updated(0, ("1", "a", before), ("1", "a", after))))
-    assert told(routed) == expected
+    assert appended_entries(routed) == expected
 
 
 def test_a_row_that_comes_in_is_written_whole_and_one_that_goes_out_by_what_it_was(router: Router) -> None:
@@ -79,18 +79,18 @@ def test_rows_go_to_the_shapes_that_they_belong_to(router: Router) -> None:
     live(router, "one", where="id = 1")
     live(router, "other", relation(ID, oid=20, name="other"))
     routed = router.route(transaction(100, inserted(0, "1", "a", "5"), deleted(2, "2", "b", "30")))
-    assert told(routed, "all") == [("insert", "1", False), ("delete", "2", True)]
-    assert told(routed, "high") == [("delete", "2", True)]
-    assert told(routed, "one") == [("insert", "1", True)]
+    assert appended_entries(routed, "all") == [("insert", "1", False), ("delete", "2", True)]
+    assert appended_entries(routed, "high") == [("delete", "2", True)]
+    assert appended_entries(routed, "one") == [("insert", "1", True)]
     assert handles(routed) == {"all", "high", "one"}
 
 
 def test_the_clause_may_read_columns_that_are_not_selected(router: Router) -> None:
     live(router, "h", columns=("id",), where=HIGH)
     routed = router.route(transaction(100, updated(0, ("1", "a", "20"), ("1", "b", "30"))))
-    assert told(routed) == []
+    assert appended_entries(routed) == []
     routed = router.route(transaction(200, updated(0, ("1", "b", "30"), ("1", "b", "3"))))
-    assert told(routed) == [("delete", "1", True)]
+    assert appended_entries(routed) == [("delete", "1", True)]
 
 
 def test_shapes_that_are_written_alike_share_their_entries(router: Router) -> None:
@@ -103,15 +103,17 @@ def test_shapes_that_are_written_alike_share_their_entries(router: Router) -> No
 def test_a_change_of_the_key_within_the_shape_is_marked_on_its_second_half(router: Router) -> None:
     live(router, "h")
     routed = router.route(transaction(100, updated(4, ("1", "a", "5"), ("2", "a", "5"))))
-    assert told(routed) == [("delete", "1", False), ("insert", "2", True)]
+    assert appended_entries(routed) == [("delete", "1", False), ("insert", "2", True)]
     assert [entry.offset for entry in routed.appends[0].entries] == [(100, 4), (100, 5)]
 
 
 def test_transactions_before_the_snapshot_are_buffered(router: Router) -> None:
     registered(router, "h")
     assert router.route(transaction(100, inserted(0, "1", "a", "5"))).appends == []
-    assert told(router.release("h", OLD_SNAPSHOT)) == [("insert", "1", True)]
-    assert told(router.route(transaction(200, inserted(0, "2", "a", "5")))) == [("insert", "2", True)]
+    assert appended_entries(router.release("h", OLD_SNAPSHOT)) == [("insert", "1", True)]
+    assert appended_entries(router.route(transaction(200, inserted(0, "2", "a", "5")))) == [
+        ("insert", "2", True)
+    ]
 
 
 def test_only_buffered_transactions_that_the_snapshot_does_not_see_are_appended(router: Router) -> None:
@@ -119,7 +121,11 @@ def test_only_buffered_transactions_that_the_snapshot_does_not_see_are_appended(
     for xid, lsn in ((8, 100), (10, 200), (11, 300), (12, 400), (11, 501)):
         router.route(transaction(lsn, inserted(0, str(lsn), "a", "5"), xid=xid))
     released = router.release("h", SnapshotVisibility(10, 12, (10,), 500))
-    assert told(released) == [("insert", "200", True), ("insert", "400", True), ("insert", "501", True)]
+    assert appended_entries(released) == [
+        ("insert", "200", True),
+        ("insert", "400", True),
+        ("insert", "501", True),
+    ]
     assert [append.ends_transaction for append in released.appends] == [True, True, True]
 
 
@@ -127,11 +133,11 @@ def test_transactions_are_filtered_until_the_first_commit_past_the_insert_lsn(ro
     shape = router.register("h", ITEMS, definition(), None)
     router.release("h", SnapshotVisibility(10, 12, (10,), 500))
     seen, unseen = inserted(0, "1", "a", "5"), inserted(0, "2", "a", "5")
-    assert told(router.route(transaction(300, seen, xid=11))) == []
-    assert told(router.route(transaction(499, unseen, xid=10))) == [("insert", "2", True)]
-    assert told(router.route(transaction(500, seen, xid=9))) == []
+    assert appended_entries(router.route(transaction(300, seen, xid=11))) == []
+    assert appended_entries(router.route(transaction(499, unseen, xid=10))) == [("insert", "2", True)]
+    assert appended_entries(router.route(transaction(500, seen, xid=9))) == []
     phases = [shape.phase]
-    assert told(router.route(transaction(501, unseen, xid=9))) == [("insert", "2", True)]
+    assert appended_entries(router.route(transaction(501, unseen, xid=9))) == [("insert", "2", True)]
     assert [*phases, shape.phase] == [Phase.BUFFERING, Phase.LIVE]
 
 
@@ -141,7 +147,7 @@ def test_transactions_are_filtered_across_xid_wraparound(router: Router) -> None
     for index, xid in enumerate((wrap - 10, wrap - 3, 3, 5, 12)):
         router.route(transaction(100 + index, inserted(0, str(xid), "a", "5"), xid=xid))
     released = router.release("h", SnapshotVisibility(wrap - 3, wrap + 10, (wrap - 3, wrap + 3), 500))
-    assert told(released) == [("insert", str(xid), True) for xid in (wrap - 3, 3, 12)]
+    assert appended_entries(released) == [("insert", str(xid), True) for xid in (wrap - 3, 3, 12)]
 
 
 def test_transactions_delivered_before_registration_are_skipped(router: Router) -> None:
@@ -162,7 +168,10 @@ def test_a_shape_registered_within_a_transaction_gets_nothing_of_it(router: Rout
 def test_a_restored_shape_continues_after_its_log(router: Router) -> None:
     shape = router.restore("h", ITEMS, definition(), None, SnapshotVisibility(10, 12, (10,), 500), 300)
     for lsn, xid, expected in ((300, 13, 0), (400, 11, 0), (450, 13, 1), (600, 11, 1)):
-        assert len(told(router.route(transaction(lsn, inserted(0, "1", "a", "5"), xid=xid)))) == expected
+        assert (
+            len(appended_entries(router.route(transaction(lsn, inserted(0, "1", "a", "5"), xid=xid))))
+            == expected
+        )
     assert shape.phase is Phase.LIVE
 
 
@@ -173,7 +182,7 @@ def test_a_full_buffer_moves_the_registration_past_the_transaction(router: Route
     assert (shape.skip_until, shape.buffer, shape.buffered_bytes) == (200, [], 0)
     router.route(piece(200, inserted(2, "3", "a", "5"), is_last=True))
     router.route(transaction(300, inserted(0, "4", "a", "5")))
-    assert told(router.release("h", OLD_SNAPSHOT)) == [("insert", "4", True)]
+    assert appended_entries(router.release("h", OLD_SNAPSHOT)) == [("insert", "4", True)]
 
 
 def test_an_unregistered_shape_gets_nothing_more(router: Router) -> None:
@@ -194,19 +203,21 @@ def test_a_transaction_in_pieces_is_marked_once_at_its_end(router: Router) -> No
     first = router.route(piece(100, inserted(0, "1", "a", "5"), inserted(2, "2", "a", "5")))
     second = router.route(piece(100, inserted(4, "3", "a", "5")))
     third = router.route(piece(100, inserted(6, "4", "a", "5"), is_last=True))
-    assert told(first) == [("insert", "1", False)]
-    assert told(second) == [("insert", "2", False)]
-    assert told(third) == [("insert", "3", False), ("insert", "4", True)]
+    assert appended_entries(first) == [("insert", "1", False)]
+    assert appended_entries(second) == [("insert", "2", False)]
+    assert appended_entries(third) == [("insert", "3", False), ("insert", "4", True)]
     ends = [append.ends_transaction for routed in (first, second, third) for append in routed.appends]
     assert ends == [False, False, True]
 
 
 def test_the_last_message_of_a_shape_is_marked_at_the_commit(router: Router) -> None:
     live(router, "h", where=HIGH)
-    assert told(router.route(piece(100, inserted(0, "1", "a", "20")))) == []
-    assert told(router.route(piece(100, inserted(2, "2", "a", "5")))) == []
-    assert told(router.route(piece(100, is_last=True))) == [("insert", "1", True)]
-    assert told(router.route(transaction(200, inserted(0, "3", "a", "20")))) == [("insert", "3", True)]
+    assert appended_entries(router.route(piece(100, inserted(0, "1", "a", "20")))) == []
+    assert appended_entries(router.route(piece(100, inserted(2, "2", "a", "5")))) == []
+    assert appended_entries(router.route(piece(100, is_last=True))) == [("insert", "1", True)]
+    assert appended_entries(router.route(transaction(200, inserted(0, "3", "a", "20")))) == [
+        ("insert", "3", True)
+    ]
 
 
 def test_a_transaction_of_another_table_ends_nothing_for_a_shape(router: Router) -> None:
@@ -222,7 +233,7 @@ def test_pieces_are_kept_like_whole_transactions(router: Router) -> None:
     router.route(piece(100, inserted(2, "2", "a", "5")))
     router.route(piece(100, is_last=True))
     released = router.release("h", OLD_SNAPSHOT)
-    assert told(released) == [("insert", "1", False), ("insert", "2", True)]
+    assert appended_entries(released) == [("insert", "1", False), ("insert", "2", True)]
 
 
 @pytest.mark.parametrize("rest", [(), (inserted(4, "3", "a", "5"),)])
@@ -231,9 +242,9 @@ def test_a_shape_released_within_a_transaction_is_marked_at_its_end(
 ) -> None:
     registered(router, "h")
     router.route(piece(100, inserted(0, "1", "a", "5"), inserted(2, "2", "a", "5")))
-    released = told(router.release("h", OLD_SNAPSHOT))
+    released = appended_entries(router.release("h", OLD_SNAPSHOT))
     assert released == [("insert", "1", False)]
-    everything = released + told(router.route(piece(100, *rest, is_last=True)))
+    everything = released + appended_entries(router.route(piece(100, *rest, is_last=True)))
     assert [is_last for *_, is_last in everything] == [False] * (len(everything) - 1) + [True]
     assert len(everything) == 2 + len(rest)
 
@@ -241,8 +252,8 @@ def test_a_shape_released_within_a_transaction_is_marked_at_its_end(
 def test_a_transaction_that_the_snapshot_sees_is_dropped_in_all_its_pieces(router: Router) -> None:
     registered(router, "h")
     router.route(piece(100, inserted(0, "1", "a", "5"), xid=9))
-    assert told(router.release("h", SnapshotVisibility(10, 12, (10,), 500))) == []
-    assert told(router.route(piece(100, inserted(2, "2", "a", "5"), xid=9, is_last=True))) == []
+    assert appended_entries(router.release("h", SnapshotVisibility(10, 12, (10,), 500))) == []
+    assert appended_entries(router.route(piece(100, inserted(2, "2", "a", "5"), xid=9, is_last=True))) == []
 
 
 def test_a_replayed_transaction_is_skipped(router: Router) -> None:
@@ -250,19 +261,19 @@ def test_a_replayed_transaction_is_skipped(router: Router) -> None:
     change = inserted(0, "1", "a", "5")
     router.route(transaction(100, change))
     router.route(transaction(200, change))
-    assert told(router.route(transaction(100, change))) == []
-    assert told(router.route(transaction(200, truncated(0)))) == []
+    assert appended_entries(router.route(transaction(100, change))) == []
+    assert appended_entries(router.route(transaction(200, truncated(0)))) == []
     assert "h" in router
-    assert told(router.route(transaction(300, change))) == [("insert", "1", True)]
+    assert appended_entries(router.route(transaction(300, change))) == [("insert", "1", True)]
 
 
 def test_a_replayed_transaction_continues_after_its_last_change(router: Router) -> None:
     live(router, "h")
     changes = [inserted(op, str(op), "a", "5") for op in (0, 2, 4, 6)]
-    before = told(router.route(piece(100, *changes[:2])))
-    again = told(router.route(piece(100, *changes[:1])))
-    across = told(router.route(piece(100, *changes[1:3])))
-    end = told(router.route(piece(100, *changes[3:], is_last=True)))
+    before = appended_entries(router.route(piece(100, *changes[:2])))
+    again = appended_entries(router.route(piece(100, *changes[:1])))
+    across = appended_entries(router.route(piece(100, *changes[1:3])))
+    end = appended_entries(router.route(piece(100, *changes[3:], is_last=True)))
     assert (before, again) == ([("insert", "0", False)], [])
     assert across + end == [("insert", "2", False), ("insert", "4", False), ("insert", "6", True)]
 
@@ -270,9 +281,9 @@ def test_a_replayed_transaction_continues_after_its_last_change(router: Router) 
 def test_a_replayed_end_with_nothing_new_still_ends_the_transaction(router: Router) -> None:
     live(router, "h")
     change = inserted(0, "1", "a", "5")
-    assert told(router.route(piece(100, change))) == []
-    assert told(router.route(transaction(100, change))) == [("insert", "1", True)]
-    assert told(router.route(transaction(100, change))) == []
+    assert appended_entries(router.route(piece(100, change))) == []
+    assert appended_entries(router.route(transaction(100, change))) == [("insert", "1", True)]
+    assert appended_entries(router.route(transaction(100, change))) == []
 
 
 def test_buffered_changes_are_not_buffered_again(router: Router) -> None:
@@ -280,7 +291,10 @@ def test_buffered_changes_are_not_buffered_again(router: Router) -> None:
     first, second = inserted(0, "1", "a", "5"), inserted(2, "2", "a", "5")
     router.route(piece(100, first))
     router.route(transaction(100, first, second))
-    assert told(router.release("h", OLD_SNAPSHOT)) == [("insert", "1", False), ("insert", "2", True)]
+    assert appended_entries(router.release("h", OLD_SNAPSHOT)) == [
+        ("insert", "1", False),
+        ("insert", "2", True),
+    ]
 
 
 def test_a_truncate_ends_the_shapes_of_its_table_and_discards_their_messages(router: Router) -> None:

@@ -48,9 +48,9 @@ def test_a_relation_that_is_published_whole_stays_the_same_object() -> None:
 def test_layouts_are_the_same_by_name_type_and_modifier(
     columns: tuple[Column, ...], is_same: bool, has_same: bool
 ) -> None:
-    told = announcement(relation(*columns))
-    assert is_same_layout(ITEMS, told) is is_same
-    assert has_same_columns(ITEMS, told) is has_same
+    appended_entries = announcement(relation(*columns))
+    assert is_same_layout(ITEMS, appended_entries) is is_same
+    assert has_same_columns(ITEMS, appended_entries) is has_same
 
 
 def test_rows_fit_while_the_needed_columns_are_as_they_were() -> None:
