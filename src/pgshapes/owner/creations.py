@@ -28,7 +28,7 @@ from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_semaphore import FairSemaphore
-from pgshapes.waiting.single_flight import Flight, SingleFlight
+from pgshapes.waiting.single_flight import STOPPING, Flight, SingleFlight
 
 # One attempt a second, however many ask.
 FAILURE_LASTS_S: Final = 1.0
@@ -227,7 +227,7 @@ class Creations:
             handle = await self._carry_out(creation)
         except asyncio.CancelledError:
             self._locks.clear(comparable, token)
-            raise CreationFailed("Nobody waits for this shape any more") from None
+            raise CreationFailed(STOPPING) from None
         except PgShapesError as error:
             raise self._fail(creation, _as_failure(error)) from None
         except Exception as error:

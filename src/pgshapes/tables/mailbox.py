@@ -20,7 +20,7 @@ from pgshapes.tables.calls import Call, Reply
 
 T = TypeVar("T")
 
-ABANDONED: Final = "Nobody waits for this any more"
+ABANDONED: Final = "The caller has disconnected"
 
 
 class CallContext:

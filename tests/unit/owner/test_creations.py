@@ -214,5 +214,6 @@ async def test_closing_ends_all_and_leaves_no_lock() -> None:
     await owner.creations.close()
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(result) for result in results} == {CreationFailed}
+    assert {str(result) for result in results} == {"The service is stopping"}
     assert len(owner.tables.creation_locks) == 0
     assert owner.creations.running == 0
