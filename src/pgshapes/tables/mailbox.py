@@ -44,11 +44,6 @@ class CallContext:
         """Seconds until the deadline, negative after it."""
         return self.deadline - time.monotonic()
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the caller still waits for the answer. If not, work that has not begun need not begin."""
-        return not self.is_cancelled and self.remaining_s > 0
-
 
 async def cancel_on_disconnect(work: Awaitable[T], context: CallContext) -> T:
     """Run work for a caller; cancel it when the caller disconnects. Raises NotNow then, which is not sent."""
