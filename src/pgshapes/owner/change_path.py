@@ -44,11 +44,6 @@ class LogPublisher:
         self._on_ended = on_ended
         self._unwritten: deque[Append] = deque()
 
-    @property
-    def is_stuck(self) -> bool:
-        """Whether appends wait for room on the disk."""
-        return bool(self._unwritten)
-
     def publish(self, routed: Routed, *, seen_lsn: Lsn | None = None) -> None:
         """Append, then make readable what ends a transaction. Raises DiskFull; `retry` then goes on."""
         self._unwritten.extend(routed.appends)

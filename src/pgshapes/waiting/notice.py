@@ -26,11 +26,6 @@ class Notice:
         self._futures: set[asyncio.Future[None]] = set()
 
     @property
-    def is_given(self) -> bool:
-        """Whether `give` was called."""
-        return self._is_given
-
-    @property
     def waiters(self) -> int:
         """How many tasks wait now."""
         return len(self._futures)
