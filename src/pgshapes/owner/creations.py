@@ -73,7 +73,7 @@ class CreationLocks:
             self._table.put(comparable, row._replace(state=new))
 
 
-class CreationTurn:
+class CreationSlot:
     """Use as `async with`. What it tells of the creation is seen in its lock row."""
 
     def __init__(
@@ -86,7 +86,7 @@ class CreationTurn:
         self._table = shape.definition.table_oid
         self._has_slot = False
 
-    async def __aenter__(self) -> CreationTurn:
+    async def __aenter__(self) -> CreationSlot:
         await self._acquire()
         return self
 
@@ -157,7 +157,7 @@ class Creations:
         self,
         tables: Tables,
         locks: CreationLocks,
-        create: Callable[[ResolvedShape, CreationTurn], Awaitable[str]],
+        create: Callable[[ResolvedShape, CreationSlot], Awaitable[str]],
         *,
         limit: int = CREATION_LIMIT,
     ) -> None:
@@ -245,10 +245,10 @@ class Creations:
 
     async def _carry_out(self, creation: Creation) -> str:
         shape = creation.shape
-        turn = CreationTurn(self.slots, self._locks, shape, creation.token)
-        async with turn:
+        slot = CreationSlot(self.slots, self._locks, shape, creation.token)
+        async with slot:
             creation.has_begun = True
-            return self.activated(shape.comparable) or await self._create(shape, turn)
+            return self.activated(shape.comparable) or await self._create(shape, slot)
 
 
 def _as_failure(error: PgShapesError) -> PgShapesError:

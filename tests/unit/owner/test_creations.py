@@ -12,7 +12,7 @@ from pgshapes.errors import CreationFailed, PgShapesError, SchemaChanged, Source
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner import creations
-from pgshapes.owner.creations import CreationLocks, Creations, CreationTurn
+from pgshapes.owner.creations import CreationLocks, Creations, CreationSlot
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.rows import CreationState, ShapeRow
 from pgshapes.tables.tables import Tables
@@ -32,14 +32,14 @@ class Owner:
     def gate(self, table: str) -> asyncio.Future[None]:
         return self.gates.setdefault(table, asyncio.get_running_loop().create_future())
 
-    async def _create(self, shape: ResolvedShape, turn: CreationTurn) -> str:
+    async def _create(self, shape: ResolvedShape, slot: CreationSlot) -> str:
         table = shape.definition.table
         self.made.append(table)
         handle = f"{table}-{len(self.made)}"
         if table in self.held_by_writers:
-            turn.wait_for_table()
+            slot.wait_for_table()
             await self.held_by_writers[table].wait()
-            await turn.go_on()
+            await slot.go_on()
         await self.gate(table)
         with self.tables.transaction():
             self.tables.shapes.put(handle, ShapeRow(shape.comparable, (1,), ShapeState.LIVE))
