@@ -185,7 +185,7 @@ async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(owner.close)
         # Until then the HTTP processes keep serving from the tables of the previous owner.
-        replicator.on_taken_up = owner.start
+        replicator.on_loaded = owner.start
         await report_metrics(stack, task, lambda: owner_families(replicator, owner.mailbox, tables))
         await replicator.run()
 

@@ -197,7 +197,7 @@ class ChangePath:
 
     def _announce(self, message: RelationMessage) -> None:
         for oid in {message.oid, *self._router.target_tables(message.oid)}:
-            self._known.forget(oid)
+            self._known.invalidate(oid)
         if self._router.has_partitioned():
             # Nobody tells when a table becomes a partition, or ceases to be one, but it is announced anew.
             self._block(self._find_ancestors(message))

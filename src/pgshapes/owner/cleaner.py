@@ -76,9 +76,9 @@ class ShapeCleaner:
         while True:
             try:
                 await self._store.remove(handles)
-                forgotten = self._status.forget(handles)
-                if forgotten is not None:
-                    await forgotten
+                deleted = self._status.delete_rows(handles)
+                if deleted is not None:
+                    await deleted
                 return
             except StorageError as error:
                 _log.error("a removal waits for the disk", error=error.message, shapes=len(handles))

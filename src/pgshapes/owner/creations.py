@@ -47,12 +47,12 @@ class CreationLocks:
         self._table.put(comparable, CreationLock(CreationState.IN_PROGRESS, self._token))
         return self._token
 
-    def wait_for_table(self, comparable: bytes, token: int) -> None:
-        """Note that the creation waits for somebody's lock on the table."""
+    def begin_table_wait(self, comparable: bytes, token: int) -> None:
+        """Note that the creation waits for a lock on the table."""
         self._move(comparable, token, CreationState.IN_PROGRESS, CreationState.WAITING_FOR_TABLE_LOCK)
 
-    def go_on(self, comparable: bytes, token: int) -> None:
-        """Note that it waits for nobody's lock any more."""
+    def end_table_wait(self, comparable: bytes, token: int) -> None:
+        """Note that the creation no longer waits for a lock on the table."""
         self._move(comparable, token, CreationState.WAITING_FOR_TABLE_LOCK, CreationState.IN_PROGRESS)
 
     def clear(self, comparable: bytes, token: int) -> None:
@@ -74,7 +74,7 @@ class CreationLocks:
 
 
 class CreationSlot:
-    """Use as `async with`. What it tells of the creation is seen in its lock row."""
+    """The slot of one creation; use as `async with`. Its wait for the table is noted in the lock row."""
 
     def __init__(
         self, slots: FairSemaphore[int], locks: CreationLocks, shape: ResolvedShape, token: int
@@ -93,15 +93,15 @@ class CreationSlot:
     async def __aexit__(self, *_: object) -> None:
         self._release()
 
-    def wait_for_table(self) -> None:
-        """The creation waits for somebody's lock on the table."""
-        self._locks.wait_for_table(self._comparable, self._token)
+    def begin_table_wait(self) -> None:
+        """Note that the creation waits for a lock on the table, and release the slot."""
+        self._locks.begin_table_wait(self._comparable, self._token)
         self._release()
 
-    async def go_on(self) -> None:
-        """It has the table; to be awaited before more is done."""
+    async def end_table_wait(self) -> None:
+        """Acquire a slot again and note that the wait for the table has ended."""
         await self._acquire()
-        self._locks.go_on(self._comparable, self._token)
+        self._locks.end_table_wait(self._comparable, self._token)
 
     async def _acquire(self) -> None:
         if not self._has_slot:

@@ -34,14 +34,14 @@ from pgshapes.where.clause import clause_from_sql
 _log = structlog.get_logger(__name__)
 
 
-class Progress(Protocol):
-    """Where a creation tells how it gets on."""
+class ReportsTableWait(Protocol):
+    """The slot of a creation, which is released while the creation waits for a lock on the table."""
 
-    def wait_for_table(self) -> None:
-        """It waits for somebody's lock on the table."""
+    def begin_table_wait(self) -> None:
+        """The creation waits for another transaction's lock on the table: release the slot."""
 
-    async def go_on(self) -> None:
-        """It has the table; to be awaited before more is done."""
+    async def end_table_wait(self) -> None:
+        """The lock was acquired. Await this before the next step: it acquires a slot again."""
 
 
 @dataclass(slots=True)
@@ -91,16 +91,16 @@ class ShapeCreator:
         self.counts = CreatorCounts()
         parts.cleaner.on_retired = self._stop_writing
 
-    async def create(self, shape: ResolvedShape, progress: Progress) -> str:
+    async def create(self, shape: ResolvedShape, slot: ReportsTableWait) -> str:
         """A new shape's handle, activated. Raises CreationFailed, SchemaChanged, NotNow, SourceError,
         StorageError.
         """
         handle = new_handle()
         try:
-            await self._create(handle, shape, await self._relations(shape), progress)
+            await self._create(handle, shape, await self._relations(shape), slot)
         except SchemaChanged:
             for oid in shape.definition.relation_oids:
-                self._parts.known_relations.forget(oid)
+                self._parts.known_relations.invalidate(oid)
             await self._abandon(handle)
             raise
         except BaseException:
@@ -130,7 +130,7 @@ class ShapeCreator:
         await self._relation(relation.oid, relation.generation)
 
     async def _create(
-        self, handle: str, shape: ResolvedShape, relations: tuple[Relation, ...], progress: Progress
+        self, handle: str, shape: ResolvedShape, relations: tuple[Relation, ...], slot: ReportsTableWait
     ) -> None:
         parts, relation = self._parts, relations[0]
         parts.status.add_shape(handle, shape, relations)
@@ -139,7 +139,7 @@ class ShapeCreator:
         clause = None if where is None else clause_from_sql(where, relation)
         parts.router.register(handle, relation, shape.definition, clause, leaves=await self._leaves(relation))
         self.memberships[handle] = {
-            each.oid: await self._publish_table(shape, each, progress) for each in relations
+            each.oid: await self._publish_table(shape, each, slot) for each in relations
         }
         parts.router.add_leaves(relation.oid, await self._leaves(relation))
         await self._confirm(handle, relation)
@@ -160,10 +160,10 @@ class ShapeCreator:
         self._write(handle, writing)
         await writing.started
 
-    async def _publish_table(self, shape: ResolvedShape, relation: Relation, progress: Progress) -> int:
+    async def _publish_table(self, shape: ResolvedShape, relation: Relation, slot: ReportsTableWait) -> int:
         def waiting(blockers: object) -> None:
             self.counts.lock_waits += 1
-            progress.wait_for_table()
+            slot.begin_table_wait()
             _log.warning("a creation waits for old writers", table=relation.name, writers=blockers)
 
         is_table = relation.oid == shape.definition.table_oid
@@ -172,7 +172,7 @@ class ShapeCreator:
         membership = await self._parts.publication.ensure_table(
             relation, on_waiting=waiting, needs_generated=needs_generated
         )
-        await progress.go_on()
+        await slot.end_table_wait()
         return membership.row_oid
 
     async def _leaves(self, relation: Relation) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ class Durability:
         self.recorded_lsn: Lsn = boundary.processed
         self.acknowledge: Callable[[Lsn], None] = lambda _: None
         """Told the LSN that may be confirmed to Postgres; set while a stream runs."""
-        self.on_lost: Callable[[Iterable[str]], object] = lambda _: None
+        self.on_sync_failed: Callable[[Iterable[str]], object] = lambda _: None
         """Told the handles whose logs could not be synced: they go, everybody else stays."""
 
     def note_progress(self) -> None:
@@ -115,7 +115,7 @@ class Durability:
         try:
             await self._store.sync()
         except StorageError as error:
-            self.on_lost(error.details.get("handles", ()))
+            self.on_sync_failed(error.details.get("handles", ()))
             raise
 
     async def _prune(self) -> None:

@@ -78,7 +78,7 @@ class Housekeeping:
 
     def _end(self, oid: int, handles: Collection[str], reason: str) -> None:
         if handles:
-            self._owner.known_relations.forget(oid)
+            self._owner.known_relations.invalidate(oid)
             self._owner.cleaner.end(handles, reason)
 
     def _shapes_by_relation(self) -> dict[int, list[str]]:

@@ -1,7 +1,7 @@
-"""The table `relations`: what callers know of the catalogue without asking. Its one writer.
+"""Writes the table `relations`: the relations that callers can read without a call to the owner.
 
-Who finds out that a table is not what it was forgets it here, so that neither callers nor the schema cache
-go on with what they remember; the next request looks it up. Owned by the replicator's loop.
+Code that finds out that a relation has changed invalidates it here, for callers and for the inspector's
+cache; the next request looks it up again. State: the rows of `relations`, owned by the replicator's loop.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from pgshapes.model.relation import Relation
 from pgshapes.tables.tables import Tables
 
 
-class Forgetful(Protocol):
-    """The schema cache, as far as it is told to forget."""
+class InvalidatesRelations(Protocol):
+    """The inspector, as far as it is used here."""
 
     def clean(self, oid: int | None) -> None:
-        """Forget a table."""
+        """Drop what is cached about a relation; None stands for all relations."""
 
 
 class KnownRelations:
-    """Publishes relations, and withdraws them."""
+    """The only writer of `relations`."""
 
-    def __init__(self, inspector: Forgetful, tables: Tables) -> None:
+    def __init__(self, inspector: InvalidatesRelations, tables: Tables) -> None:
         self._inspector = inspector
         self._tables = tables
 
     def publish(self, relation: Relation) -> None:
-        """Let callers know a relation."""
+        """Add a relation or replace its row."""
         name = (relation.schema, relation.name)
         if self._tables.relations.get(name) != relation:
             self._tables.relations.put(name, relation)
 
-    def forget(self, oid: int) -> None:
-        """A table may not be what it was."""
+    def invalidate(self, oid: int) -> None:
+        """Remove a relation that may have changed, here and from the inspector's cache."""
         self._inspector.clean(oid)
         for name, relation in list(self._tables.relations.items()):
             if relation.oid == oid:

@@ -177,7 +177,7 @@ class Owner:
             self.expiry.note_use(call.handles)
 
     async def _invalidate(self, call: InvalidateRelation) -> None:
-        self.known_relations.forget(call.oid)
+        self.known_relations.invalidate(call.oid)
 
     async def _list_unseen(self) -> Unseen:
         delivered = self.router.delivered

@@ -24,7 +24,7 @@ from pgshapes.owner.catalogue import Catalogue, WriteBuffer, delete_all_shapes, 
 from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
 from pgshapes.owner.housekeeping import Housekeeping
 from pgshapes.owner.owner import Owner, Sources
-from pgshapes.owner.session import PUBLICATION_PREFIX, Found, Remembered, Session
+from pgshapes.owner.session import PUBLICATION_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.storage_dir import StorageDir
 from pgshapes.postgres.connection import ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
@@ -55,10 +55,10 @@ _IDENTITY: Final = "identity"
 _ALTERATIONS: Final = 4
 
 
-class MustRestart(PgShapesError):
+class RestartRequired(PgShapesError):
     """What this process holds in memory belongs to a database that is no more: start again."""
 
-    code = "must_restart"
+    code = "restart_required"
 
 
 class Replicator:
@@ -74,7 +74,7 @@ class Replicator:
     ) -> None:
         self._settings = settings
         self._tables = tables
-        self._is_patient = is_restart
+        self._is_retry_enabled = is_restart
         """Whether the database may be away for a while: it has been there before."""
         self._storage = StorageDir(settings.storage_dir)
         self._catalogue = Catalogue(settings.storage_dir)
@@ -104,7 +104,7 @@ class Replicator:
         self._stopping = asyncio.Event()
         self._catch_up_lsn: Lsn = 2**64
         self._has_caught_up = False
-        self.on_taken_up: Callable[[], Awaitable[None]] = _nobody
+        self.on_loaded: Callable[[], Awaitable[None]] = _ignore_loaded
         """Awaited once the tables have the shapes: before that they are no answer to anybody's question."""
 
     def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
@@ -118,7 +118,7 @@ class Replicator:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Follow the database until stopped. Raises ConfigError when it cannot work at all, MustRestart."""
+        """Follow the database until stopped. Raises ConfigError, RestartRequired."""
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
         pause = _RECONNECT_FIRST_S
         try:
@@ -147,7 +147,7 @@ class Replicator:
         """At the very start a database that cannot be had is the operator's business; later it may come
         back.
         """
-        if not self._is_patient:
+        if not self._is_retry_enabled:
             raise error if isinstance(error, ConfigError) else config_error(error) from error
         for condition in _CONNECTION_CONDITIONS:
             self._conditions.unmeet(condition, error.message)
@@ -157,14 +157,14 @@ class Replicator:
 
     async def _follow(self) -> None:
         async with Session(self._settings, self.sources.publication, self._conditions) as session:
-            found = await session.prepare(self._remembered)
+            start = await session.prepare(self._stored_source)
             if self.owner is None:
-                await self._take_up(found)
-            elif found.purge_reason is not None:
-                raise MustRestart(f"all shapes start anew: {found.purge_reason}")
+                await self._load(start)
+            elif start.purge_reason is not None:
+                raise RestartRequired(f"all shapes start anew: {start.purge_reason}")
             assert self.owner is not None and self.durability is not None
             stream = await session.stream(self.durability.recorded_lsn)
-            self._is_patient = True
+            self._is_retry_enabled = True
             self.owner.change_path.connected(stream)
             self.durability.acknowledge = stream.acknowledge
             self._catch_up_lsn = await flushed_lsn(self._admin_pool)
@@ -217,27 +217,27 @@ class Replicator:
 
     # --- what is remembered
 
-    def _remembered(self) -> Remembered:
+    def _stored_source(self) -> StoredSource:
         if self.durability is not None:
-            return Remembered(self._identity(), self.durability.recorded_lsn)
+            return StoredSource(self._identity(), self.durability.recorded_lsn)
         recorded = load_recorded(self._catalogue)
-        return Remembered(self._identity(), None if recorded is None else recorded.lsn)
+        return StoredSource(self._identity(), None if recorded is None else recorded.lsn)
 
     def _identity(self) -> SystemIdentity | None:
         value = self._catalogue.fact(_IDENTITY)
         return None if value is None else msgspec.json.decode(value, type=SystemIdentity)
 
-    async def _take_up(self, found: Found) -> None:
+    async def _load(self, start: StartPoint) -> None:
         """Purge or recover, then build the owner around what is left."""
         recorded = load_recorded(self._catalogue)
-        if found.purge_reason is not None or recorded is None:
+        if start.purge_reason is not None or recorded is None:
             if self._catalogue.shapes():
-                _log.warning("all shapes start anew", reason=found.purge_reason)
-            recorded = Recorded(found.start_lsn)
+                _log.warning("all shapes start anew", reason=start.purge_reason)
+            recorded = Recorded(start.start_lsn)
             await self._buffer.put(delete_all_shapes())
         await self._buffer.put(
             delete_incomplete(),
-            put_fact(_IDENTITY, msgspec.json.encode(found.identity)),
+            put_fact(_IDENTITY, msgspec.json.encode(start.identity)),
             recorded_fact(recorded),
         )
         stored = {shape.handle: shape for shape in self._catalogue.shapes()}
@@ -251,10 +251,10 @@ class Replicator:
         lost = [handle for handle in stored if handle not in logs]
         if lost:
             _log.error("shapes with damaged files start anew", count=len(lost), first=lost[0])
-            await (owner.status.forget(lost) or asyncio.sleep(0))
+            await (owner.status.delete_rows(lost) or asyncio.sleep(0))
         await owner.restore(kept)
         self.owner, self.durability = owner, durability
-        await self.on_taken_up()
+        await self.on_loaded()
         owner.spawn(durability.run())
         if owner.expiry is not None:
             owner.spawn(owner.expiry.run())
@@ -279,7 +279,7 @@ class Replicator:
             on_progress=self._note_progress,
             max_shapes=self._settings.max_shapes,
         )
-        durability.on_lost = lambda handles: owner.cleaner.end(handles, "the log could not be synced")
+        durability.on_sync_failed = lambda handles: owner.cleaner.end(handles, "the log could not be synced")
         return owner, durability
 
     async def _close(self) -> None:
@@ -295,7 +295,7 @@ class Replicator:
         self._storage.release()
 
 
-async def _nobody() -> None:
+async def _ignore_loaded() -> None:
     """For callers in this very process: they have no other tables to go on with."""
 
 

@@ -85,7 +85,7 @@ class ShapeResolver:
             if error.details.get("sqlstate") not in _UNDEFINED:
                 raise
             # The names were in the catalogue as we know it: the table is not any more what it was.
-            self._known.forget(relation.oid)
+            self._known.invalidate(relation.oid)
             raise SchemaChanged(f'table "{raw.schema}"."{raw.table}" was changed') from error
         return prepared.confirm(described)
 

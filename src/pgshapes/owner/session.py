@@ -1,6 +1,6 @@
 """One connection of the owner to its database, from the lock to the running stream, and what it found there.
 
-Whether remembered shapes may be kept is decided here and nowhere else. Owns its connections.
+Whether stored shapes may be kept is decided here and nowhere else. Owns its connections.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ SLOT_PREFIX: Final = "electric_slot_"
 PUBLICATION_PREFIX: Final = "electric_publication_"
 
 
-class Remembered(NamedTuple):
+class StoredSource(NamedTuple):
     """What the catalogue knows of the database, if anything."""
 
     identity: SystemIdentity | None
     recorded_lsn: Lsn | None
 
 
-class Found(NamedTuple):
-    """What a session found: where to stream from, and why remembered shapes cannot be kept, if so."""
+class StartPoint(NamedTuple):
+    """What a session found: where to stream from, and why stored shapes cannot be kept, if so."""
 
     identity: SystemIdentity
     start_lsn: Lsn
@@ -64,18 +64,18 @@ class Session:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def prepare(self, remembered: Callable[[], Remembered]) -> Found:
+    async def prepare(self, stored: Callable[[], StoredSource]) -> StartPoint:
         """Take the lock, check the server, have publication and slot. Raises ConfigError, SourceError."""
         url = self._settings.database_url
-        admin = await self._keep(await connect(url, application_name="pgshapes admin"))
+        admin = await self._close_at_end(await connect(url, application_name="pgshapes admin"))
         await check_source(admin)
         self._stack.push_async_callback(self.lock.release)
         await self.lock.acquire(self._note_waiting)
         self._conditions.meet(Condition.LOCK_ACQUIRED)
-        self._walsender = await self._keep(await connect_for_replication(url))
+        self._walsender = await self._close_at_end(await connect_for_replication(url))
         identity = await identify_system(self._walsender)
-        slot, is_new = await self._have_slot(admin, self._walsender)
-        return self._judge(remembered(), identity, slot, is_new)
+        slot, is_new = await self._ensure_slot(admin, self._walsender)
+        return self._start_point(stored(), identity, slot, is_new)
 
     async def stream(self, start_lsn: Lsn) -> ReplicationStream:
         """The running stream, from `start_lsn` on. Raises SourceError."""
@@ -90,12 +90,12 @@ class Session:
     def _note_waiting(self) -> None:
         _log.info("another instance holds the lock; waiting for it to go away", slot=self._slot)
 
-    async def _have_slot(self, admin: Connection, walsender: Connection) -> tuple[Slot, bool]:
+    async def _ensure_slot(self, admin: Connection, walsender: Connection) -> tuple[Slot, bool]:
         """The publication comes before its slot, and a slot that is older than it has missed changes. Looked
         for first: a slot of that name may belong to another database.
         """
         slot = await find_slot(admin, self._slot)
-        is_new_publication = await self._have_publication(admin)
+        is_new_publication = await self._ensure_publication(admin)
         if slot is not None and slot.is_lost:
             _log.error("the replication slot was invalidated; all shapes start anew", slot=self._slot)
         elif slot is not None and not is_new_publication:
@@ -105,7 +105,7 @@ class Session:
         start = await create_slot(walsender, admin, self._slot, temporary=temporary)
         return Slot(self._slot, start, None, False, temporary), True
 
-    async def _have_publication(self, admin: Connection) -> bool:
+    async def _ensure_publication(self, admin: Connection) -> bool:
         try:
             return await self._publication.prepare()
         except SourceError as error:
@@ -118,18 +118,20 @@ class Session:
                 advice = f"run GRANT CREATE ON DATABASE {database} TO {user}, or {advice}"
             raise ConfigError(f"{error.message}; {advice}") from error
 
-    def _judge(self, remembered: Remembered, identity: SystemIdentity, slot: Slot, is_new: bool) -> Found:
-        recorded = remembered.recorded_lsn
+    def _start_point(
+        self, stored: StoredSource, identity: SystemIdentity, slot: Slot, is_new: bool
+    ) -> StartPoint:
+        recorded = stored.recorded_lsn
         reason = None
         if is_new:
             reason = "the replication slot is new"
-        elif remembered.identity != identity:
+        elif stored.identity != identity:
             reason = "the database is another one, or was restored"
         elif recorded is None or slot.confirmed_flush_lsn > recorded:
             reason = "the storage directory is older than the replication slot"
         start = slot.confirmed_flush_lsn if reason or recorded is None else recorded
-        return Found(identity, start, reason)
+        return StartPoint(identity, start, reason)
 
-    async def _keep(self, connection: Connection) -> Connection:
+    async def _close_at_end(self, connection: Connection) -> Connection:
         self._stack.push_async_callback(connection.close)
         return connection

@@ -93,7 +93,7 @@ class ShapeStatus:
                 retired.append(handle)
         return retired
 
-    def forget(self, handles: Iterable[str]) -> asyncio.Future[None] | None:
+    def delete_rows(self, handles: Iterable[str]) -> asyncio.Future[None] | None:
         """Delete the catalogue rows of shapes; done when that is durable."""
         statements = [catalogue.delete_shape(handle) for handle in handles]
         return self._buffer.put(*statements) if statements else None

@@ -37,9 +37,9 @@ class Owner:
         self.made.append(table)
         handle = f"{table}-{len(self.made)}"
         if table in self.held_by_writers:
-            slot.wait_for_table()
+            slot.begin_table_wait()
             await self.held_by_writers[table].wait()
-            await slot.go_on()
+            await slot.end_table_wait()
         await self.gate(table)
         with self.tables.transaction():
             self.tables.shapes.put(handle, ShapeRow(shape.comparable, (1,), ShapeState.LIVE))
@@ -124,7 +124,7 @@ async def test_an_older_sweep_does_not_remove_a_newer_row() -> None:
     new = locks.claim(comparable)
     locks.fail(comparable, new, CreationFailed("newer"))
     locks.clear(comparable, old)
-    locks.wait_for_table(comparable, old)
+    locks.begin_table_wait(comparable, old)
     assert owner.lock("items") is CreationState.FAILED
     locks.clear(comparable, new)
     assert owner.lock("items") is None

@@ -117,7 +117,7 @@ async def test_what_is_held_is_not_acknowledged(witness: Witness) -> None:
 
 async def test_a_sync_that_fails_records_nothing(witness: Witness) -> None:
     lost: list[str] = []
-    witness.durability.on_lost = lost.extend
+    witness.durability.on_sync_failed = lost.extend
     cycle = asyncio.create_task(witness.durability.cycle())
     await settle()
     witness.syncs[0].set_exception(StorageError("the disk is gone", handles=["1"]))

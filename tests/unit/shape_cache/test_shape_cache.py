@@ -228,7 +228,7 @@ async def test_a_deadline_is_a_refusal_that_says_what_was_waited_for() -> None:
     cache = ShapeCache(link)
     with pytest.raises(NotNow, match=RETRY_TEXT):
         await cache.get_or_create_shape_handle(SHAPE, 0.001)
-    link.locks.wait_for_table(KEY, link.locks.claim(KEY))
+    link.locks.begin_table_wait(KEY, link.locks.claim(KEY))
     with pytest.raises(NotNow, match=LOCK_TEXT):
         await cache.get_or_create_shape_handle(SHAPE, 0.001)
     assert cache.counts.late == 2
