@@ -288,7 +288,7 @@ def test_a_replicator_that_is_started_again_waits_for_its_database(own_postgres:
         own_postgres.stop()
         try:
             os.kill(server.children()[0], signal.SIGKILL)
-            until(lambda: "trying again" in server.log_path.read_text(), "an attempt without the database")
+            until(lambda: "reconnecting" in server.log_path.read_text(), "an attempt without the database")
             assert client.get(f"{server.url}/v1/health").status_code == 202
             assert supervisor.poll() is None
         finally:

@@ -1,1 +1,1 @@
-"""What only the replicator runs: it alone writes tables, logs and catalogue, and follows the database."""
+"""Code that only the replicator runs: it writes the tables, logs and catalogue, and reads replication."""

@@ -1,9 +1,9 @@
-"""What an instance must remember across restarts, in SQLite, and the group commit in front of it.
+"""The catalogue: the metadata that an instance keeps across restarts, in SQLite, with group commit.
 
-Not the shapes' rows: those are files (`shape_log`). `synchronous=FULL`: a commit that returned survives a
-power cut. Reads run in the replicator's loop, which they block, and only at start; commits run in the write
-buffer's one thread. Writes of one loop turn are committed together, and so are those that arrive during a
-commit: a commit costs one sync of the disk, a burst of creations two.
+The rows of shapes are not here but in files (`shape_log`). `synchronous=FULL`: a commit that returned
+survives a power cut. Reads run in the replicator's loop, which they block, and only at start; commits run in
+the write buffer's one thread. Writes of one loop turn are committed together, and so are those that arrive
+during a commit: a commit costs one sync of the disk, a burst of creations two.
 """
 
 from __future__ import annotations
@@ -125,14 +125,14 @@ class Catalogue:
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise ConfigError(
                 f"cannot read the catalogue {self._path}: {error}; remove the storage directory (all shapes"
-                " start anew) or choose another with --storage-dir"
+                " are recreated) or choose another with --storage-dir"
             ) from error
 
 
 def insert_shape(
     handle: str, comparable: bytes, definition: ShapeDefinition, relations: Sequence[RelationData]
 ) -> Statement:
-    """Note a shape whose creation has begun."""
+    """The write that adds a shape whose creation has begun."""
     return Statement(
         "INSERT INTO shapes (handle, comparable, definition, relations) VALUES (?, ?, ?, ?)",
         (handle, comparable, msgspec.json.encode(definition), msgspec.json.encode(relations)),
@@ -142,7 +142,7 @@ def insert_shape(
 def complete_snapshot(
     handle: str, visibility: SnapshotVisibility, memberships: Mapping[int, int]
 ) -> Statement:
-    """Note that a shape's snapshot is complete and synced."""
+    """The write that records that a shape's snapshot is complete and synced."""
     return Statement(
         "UPDATE shapes SET visibility = ?, memberships = ?, is_snapshot_complete = 1 WHERE handle = ?",
         (msgspec.json.encode(visibility), msgspec.json.encode(memberships), handle),
@@ -150,22 +150,22 @@ def complete_snapshot(
 
 
 def delete_shape(handle: str) -> Statement:
-    """Forget a shape."""
+    """The write that deletes a shape."""
     return Statement("DELETE FROM shapes WHERE handle = ?", (handle,))
 
 
 def delete_incomplete() -> Statement:
-    """Forget the shapes whose snapshot was not complete when the instance stopped."""
+    """The write that deletes the shapes whose snapshot was not complete when the instance stopped."""
     return Statement("DELETE FROM shapes WHERE NOT is_snapshot_complete", ())
 
 
 def delete_all_shapes() -> Statement:
-    """Forget every shape (purge)."""
+    """The write that deletes every shape (purge)."""
     return Statement("DELETE FROM shapes", ())
 
 
 def put_fact(name: str, value: bytes) -> Statement:
-    """Store a fact, JSON."""
+    """The write that stores a fact, JSON."""
     return Statement(
         "INSERT INTO facts (name, value) VALUES (?, ?)"
         " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -174,10 +174,10 @@ def put_fact(name: str, value: bytes) -> Statement:
 
 
 class CommitsStatements(Protocol):
-    """What the buffer writes to."""
+    """The catalogue, as the write buffer uses it."""
 
     def commit(self, statements: Sequence[Statement]) -> None:
-        """Make all durable, or none."""
+        """Make all statements durable, or none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,7 +188,7 @@ class _Write:
 
 
 class WriteBuffer:
-    """Statements on their way to the disk, in order."""
+    """Queues statements and commits them in groups, in order."""
 
     def __init__(self, catalogue: CommitsStatements) -> None:
         self._catalogue = catalogue

@@ -1,11 +1,12 @@
 """A change's path through the owner: stream bytes → messages → fragments → entries → readable logs.
 
-Nothing here waits for a client. The stream is paused, and what has been received is kept in order, in two
-cases only: the disk is full, or a relation was announced that may be a new partition and the system
-catalogs have to be read. Owned by the replicator's loop; one instance lives through reconnects, its
-assembler does not. `LogPublisher` alone writes the tables `tails` and `progress` while shapes live. A log
-that cannot be written ends its shape and no other; a full disk stops everything and loses nothing: what is
-not written yet stays here until there is room.
+Nothing here waits for a client. The stream is paused, and received changes are buffered in order, in two
+cases only: the disk is full, or a relation message may announce a new partition, so that the system catalogs
+have to be read. Only `LogPublisher` writes the tables `tails` and `progress` while changes are processed. If
+a log cannot be written, its shape is removed and other shapes are not affected. If the disk is full,
+processing stops and unwritten changes are kept in memory until there is space.
+
+State is owned by the replicator's loop. A `ChangePath` is kept across reconnects; its assembler is replaced.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 
 
 class LogPublisher:
-    """The end of the change path. `on_ended` is told of shapes that must go."""
+    """Writes entries to the logs and publishes tails. `on_ended` is called with shapes that must be
+    removed.
+    """
 
     def __init__(
         self, store: ShapeStore, tables: Tables, on_ended: Callable[[Iterable[str], str], object]
@@ -45,7 +48,9 @@ class LogPublisher:
         self._unwritten: deque[Append] = deque()
 
     def publish(self, routed: Routed, *, seen_lsn: Lsn | None = None) -> None:
-        """Append, then make readable what ends a transaction. Raises DiskFull; `retry` then goes on."""
+        """Append, and publish the tail of each completed transaction. Raises DiskFull; `retry` continues
+        then.
+        """
         self._unwritten.extend(routed.appends)
         with self._tables.transaction():
             self.retry()
@@ -55,7 +60,7 @@ class LogPublisher:
             self._on_ended(routed.ended, "truncated")
 
     def retry(self) -> None:
-        """Write what is left to write. Raises DiskFull."""
+        """Write the entries that are not written yet. Raises DiskFull."""
         while self._unwritten:
             append = self._unwritten[0]
             try:
@@ -67,7 +72,7 @@ class LogPublisher:
             self._unwritten.popleft()
 
     def publish_tail(self, handle: str) -> None:
-        """Make readable what a shape's log has."""
+        """Publish the tail of a shape's log, so that readers see what was appended."""
         log = self._store.get(handle)
         if log is not None:
             self._tables.tails.put(handle, log.tail)
@@ -91,17 +96,17 @@ _FULL: Final = "f"
 
 
 class Pausable(Protocol):
-    """The replication stream, as far as it is held up from here."""
+    """The replication stream, as far as it is used here."""
 
     def pause(self) -> None:
         """Stop reading; keepalives are still answered."""
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue reading."""
 
 
 class ChangePath:
-    """Feeds the stream's messages to routing and routing's results to the logs."""
+    """Decodes the stream's messages, routes them, and publishes the resulting entries."""
 
     def __init__(
         self,
@@ -133,8 +138,9 @@ class ChangePath:
         self.changes = 0
 
     def connected(self, stream: Pausable) -> None:
-        """A stream begins, from the last acknowledged position: half transactions of the one before are
-        void.
+        """Use a new stream, which starts at the last acknowledged position.
+
+        Incomplete transactions of the previous stream are discarded: they are sent again.
         """
         self._assembler = TransactionAssembler()
         self._backlog.clear()
@@ -143,7 +149,7 @@ class ChangePath:
             stream.pause()
 
     def on_message(self, payload: bytes) -> None:
-        """One pgoutput message. Raises WireError."""
+        """Process one pgoutput message. Raises WireError."""
         try:
             self._backlog.extend(self._assembler.feed(decode_message(payload)))
         except ReplicaIdentityNotFull as lost:
@@ -151,7 +157,7 @@ class ChangePath:
         self._work()
 
     def on_keepalive(self, wal_end: Lsn) -> None:
-        """The walsender has read up to `wal_end` and sent all that was committed before."""
+        """Process a keepalive: the walsender has sent all that was committed before `wal_end`."""
         if not self._assembler.is_in_transaction and not self._backlog and not self._is_blocked:
             self._boundary.advance(wal_end)
             self._on_progress()
@@ -180,7 +186,7 @@ class ChangePath:
         try:
             self._publisher.publish(routed, seen_lsn=seen_lsn)
         except DiskFull as error:
-            _log.error("the storage directory is full; changes wait", error=error.message)
+            _log.error("storage directory is full; replication paused", error=error.message)
             self._block(self._wait_for_room(hold))
         else:
             self._boundary.release(hold)
@@ -199,7 +205,7 @@ class ChangePath:
         for oid in {message.oid, *self._router.target_tables(message.oid)}:
             self._known.invalidate(oid)
         if self._router.has_partitioned():
-            # Nobody tells when a table becomes a partition, or ceases to be one, but it is announced anew.
+            # Attaching and detaching a partition is not in the stream, but a relation message follows it.
             self._block(self._find_ancestors(message))
         else:
             self._bind(message)
@@ -216,7 +222,7 @@ class ChangePath:
                 ancestors = await self._inspector.ancestors(message.oid)
                 break
             except PgShapesError as error:
-                _log.warning("the catalogue does not answer; changes wait", error=error.message)
+                _log.warning("system catalogs could not be read; replication paused", error=error.message)
                 await asyncio.sleep(_LOOK_UP_RETRY_S)
         self._cleaner.end(self._router.set_ancestors(message.oid, ancestors), "a partition was detached")
         self._bind(message)
@@ -225,7 +231,7 @@ class ChangePath:
         oid = lost.relation_oid
         if not self._router.has_relation(oid):
             return
-        _log.error("a change came without its old row", error=lost.message)
+        _log.error("change received without its old row", error=lost.message)
         for table in self._router.target_tables(oid):
             self._on_identity_lost(table)
         self._cleaner.end(self._router.end_relation(oid), "REPLICA IDENTITY of the table is not FULL")

@@ -1,8 +1,8 @@
-"""How a shape goes, so that nobody ever meets it again.
+"""Removes shapes, in an order that keeps a removed shape from being served again, also after a crash.
 
-Order: out of use in every table → its log durably removed → its row durably deleted → every link knows → the
-rows go and the 409s with them. A WAL position that caused a removal is held back from acknowledgement until
-the removal is durable.
+Order: the shape is marked as retiring in the tables → its log is durably removed → its catalogue row is
+durably deleted → every link has acknowledged → its table rows are removed and the 409s are sent. The WAL
+position that caused the removal is not acknowledged before the removal is durable.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pgshapes.tables.tables import Tables
 
 _log = structlog.get_logger(__name__)
 
-# A removal that the disk refuses is tried again; the WAL that caused it stays with Postgres until then.
+# Pause before a failed removal is retried; Postgres keeps the WAL that caused it until it is durable.
 _RETRY_S = 1.0
 
 
 class ShapeCleaner:
-    """Removes shapes. `after_removal` is told the relations that lost one."""
+    """Removes shapes. `after_removal` is called with the oids of the relations whose shapes were removed."""
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class ShapeCleaner:
         self._spawn = spawn
         self._after_removal = after_removal
         self.on_retired: Callable[[str], None] = lambda _: None
-        """Told of each handle as it goes out of use, so that a snapshot that is still being written ends."""
+        """Called with each handle that is retired, to cancel a snapshot that is still being written."""
 
     def end(self, handles: Iterable[str], reason: str) -> asyncio.Task[None] | None:
-        """Take shapes out of use now and remove them in the background; the task is done when they are
-        gone.
+        """Retire shapes now and remove them in the background. Returns the task of the removal, None when the
+        removal of all of them had begun before.
         """
         retired = self._status.retire(handles)
         if not retired:
@@ -81,5 +81,5 @@ class ShapeCleaner:
                     await deleted
                 return
             except StorageError as error:
-                _log.error("a removal waits for the disk", error=error.message, shapes=len(handles))
+                _log.error("shape removal failed; retrying", error=error.message, shapes=len(handles))
                 await asyncio.sleep(_RETRY_S)

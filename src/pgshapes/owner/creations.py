@@ -1,15 +1,16 @@
-"""The owner's queue of creations: one at a time for each definition, several definitions side by side.
+"""The owner's queue of creations: one at a time for each definition, several definitions concurrently.
 
 The lock row is set when a call arrives, before it waits for a slot. A call that finds a creation in progress
-attaches to it. A creation that every caller has left before it began is not begun. Callers read the lock rows
-and never write them, so no caller can leave one behind. A failed creation leaves a row that answers every
-request for a second; the timer that removes it names the creation it belongs to, so it cannot remove a newer
-row.
+attaches to it. A creation whose callers have all disconnected before it began is skipped. Callers read the
+lock rows and never write them, so a caller that dies cannot leave a row. A failed creation keeps its row for
+a second, which answers every request; the timer that removes it carries the creation's token, so it cannot
+remove a newer row.
 
-A creation gives its slot back while it waits for a table's old writers, which may take minutes and uses
-nothing here, and takes one again before it continues: a locked table must not use up the slots of others.
+A creation releases its slot while it waits for a table's old writers, which may take minutes and uses no
+resources here, and acquires one again before it continues: creations on a locked table must not hold all
+slots.
 
-All state belongs to the replicator's loop.
+State is owned by the replicator's loop.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_semaphore import FairSemaphore
 from pgshapes.waiting.single_flight import STOPPING, Flight, SingleFlight
 
-# One attempt a second, however many ask.
+# At most one attempt per second, regardless of the number of requests.
 FAILURE_LASTS_S: Final = 1.0
 
 
 class CreationLocks:
-    """The one writer of `creation_locks`."""
+    """The only writer of `creation_locks`."""
 
     def __init__(self, tables: Tables) -> None:
         self._table = tables.creation_locks
@@ -56,13 +57,13 @@ class CreationLocks:
         self._move(comparable, token, CreationState.WAITING_FOR_TABLE_LOCK, CreationState.IN_PROGRESS)
 
     def clear(self, comparable: bytes, token: int) -> None:
-        """Remove the row of this creation, whatever it says; rows of others stay."""
+        """Remove the row if it is that of this creation."""
         row = self._table.get(comparable)
         if row is not None and row.token == token:
             self._table.remove(comparable)
 
     def fail(self, comparable: bytes, token: int, error: PgShapesError) -> None:
-        """Turn the row into the answer for everyone who asks within the next second."""
+        """Mark the creation as failed; the row answers every request within the next second."""
         failed = CreationLock(CreationState.FAILED, token, error.message, error.code)
         self._table.put(comparable, failed)
         asyncio.get_running_loop().call_later(FAILURE_LASTS_S, self.clear, comparable, token)
@@ -117,8 +118,8 @@ class CreationSlot:
 _log = structlog.get_logger(__name__)
 
 CREATION_LIMIT: Final = 64
-"""More creations at once only queue up in Postgres. Those that wait for a table's old writers are not among
-them.
+"""More concurrent creations would only queue in Postgres. Those that wait for a table's old writers are not
+counted.
 """
 
 
@@ -133,24 +134,24 @@ class Creation:
 
 @dataclass(slots=True)
 class CreationCounts:
-    """What has happened, for metrics and for tests that count."""
+    """Counters for metrics and tests."""
 
     calls: int = 0
     created: int = 0
     attached: int = 0
     """Calls that found a creation under way."""
     refused: int = 0
-    """Calls that the last failure answered."""
+    """Calls that were answered with a recent failure."""
     failed: int = 0
     skipped: int = 0
-    """Creations that were not begun because nobody waited any more."""
+    """Creations that were not begun because every caller had disconnected."""
 
 
 class Creations:
     """`create` makes a shape and returns its handle; it is run once per claim.
 
     Race: a call arrives while the shape that it asks for is being created. It joins the flight of that
-    creation; otherwise there would be two shapes of one definition, of which one is never found again.
+    creation; otherwise there would be two shapes of one definition, of which one could not be found.
     """
 
     def __init__(
@@ -174,10 +175,10 @@ class Creations:
         return self._flights.under_way
 
     def create_or_wait(self, shape: ResolvedShape, context: CallContext) -> Awaitable[str]:
-        """The handle of a shape that is activated, or what made its creation fail.
+        """The handle of the activated shape. Raises the error of the creation.
 
-        The claim is made before this returns: there is no moment in which a second call could find no lock.
-        The last caller that leaves takes a creation with it that has not begun.
+        The lock row is set before this returns, so a second call always finds it. A creation that has not
+        begun is cancelled when its last caller disconnects.
         """
         self.counts.calls += 1
         comparable = shape.comparable
@@ -194,13 +195,13 @@ class Creations:
         return cancel_on_disconnect((flight or self._claim(shape)).join(), context)
 
     def activated(self, comparable: bytes) -> str | None:
-        """The handle of a definition whose shape is ready."""
+        """The handle of the live shape of a definition."""
         handle = self._tables.handles.get(comparable)
         row = self._tables.shapes.get(handle) if handle else None
         return handle if row is not None and row.state.is_live else None
 
     async def close(self) -> None:
-        """End all creations."""
+        """Cancel all creations; their callers get CreationFailed."""
         await self._flights.close()
 
     def _claim(self, shape: ResolvedShape) -> Flight[str]:
@@ -210,9 +211,9 @@ class Creations:
         )
 
     def _skip(self, creation: Creation) -> bool:
-        """Whether a creation that its last caller has left is skipped, which it is unless it has begun.
+        """Whether a creation without callers is skipped, which it is unless it has begun.
 
-        Its row is removed in the same turn: the next call makes a claim of its own.
+        Its row is removed in the same loop turn, so the next call makes a new claim.
         """
         if creation.has_begun:
             return False
@@ -231,7 +232,7 @@ class Creations:
         except PgShapesError as error:
             raise self._fail(creation, _as_failure(error)) from None
         except Exception as error:
-            _log.exception("a creation failed unexpectedly")
+            _log.exception("shape creation failed unexpectedly")
             failure = CreationFailed(f"Failed to create shape: {error}", retry_after_s=1)
             raise self._fail(creation, failure) from None
         self.counts.created += 1

@@ -1,7 +1,7 @@
-"""Creates one shape: where its snapshot meets the WAL.
+"""Creates one shape: combines its snapshot with the changes of the replication stream.
 
-The order of the steps is the proof that no row is lost and none told twice; do not reorder them. Whatever
-fails, nothing of the shape stays behind.
+The order of the steps ensures that no row is lost or sent twice; do not reorder them. If a step fails,
+everything of the shape is removed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ReportsTableWait(Protocol):
 
 @dataclass(slots=True)
 class CreatorCounts:
-    """What has happened, for metrics and for tests that count."""
+    """Counters for metrics and tests."""
 
     snapshots: int = 0
     retakes: int = 0
@@ -55,7 +55,7 @@ class CreatorCounts:
 
 @dataclass(slots=True)
 class CreatorParts:
-    """What a creation works with."""
+    """The dependencies of `ShapeCreator`."""
 
     inspector: Inspector
     known_relations: KnownRelations
@@ -70,8 +70,9 @@ class CreatorParts:
 
 
 def new_handle() -> str:
-    """128 random bits: never used twice, whatever happens to clocks and directories. In decimal digits, as
-    clients of the original know handles."""
+    """A handle that was never used before: 128 random bits, independent of clocks and directories.
+
+    In decimal digits, as Electric's clients expect."""
     return f"{secrets.randbits(128):039d}"
 
 
@@ -79,8 +80,8 @@ class ShapeCreator:
     """Runs creations. By handle, `writings` has the snapshots that are still being written, and `memberships`
     the oids of the rows of `pg_publication_rel` under which a shape was created, by relation.
 
-    A table that somebody has locked, or that is slow to give its first row, keeps half of the connections at
-    most.
+    A table that is locked, or whose query is slow to return its first row, uses at most half of the
+    connections.
     """
 
     def __init__(self, parts: CreatorParts) -> None:
@@ -92,7 +93,7 @@ class ShapeCreator:
         parts.cleaner.on_retired = self._stop_writing
 
     async def create(self, shape: ResolvedShape, slot: ReportsTableWait) -> str:
-        """A new shape's handle, activated. Raises CreationFailed, SchemaChanged, NotNow, SourceError,
+        """The handle of a new, activated shape. Raises CreationFailed, SchemaChanged, NotNow, SourceError,
         StorageError.
         """
         handle = new_handle()
@@ -109,7 +110,7 @@ class ShapeCreator:
         return handle
 
     async def _relations(self, shape: ResolvedShape) -> tuple[Relation, ...]:
-        """The relations of the definition, which it was checked against. Raises SchemaChanged."""
+        """The relations of the definition, as it was checked against them. Raises SchemaChanged."""
         return tuple([await self._relation(used.oid, used.generation) for used in shape.relations])
 
     async def _relation(self, oid: int, generation: int) -> Relation:
@@ -119,10 +120,10 @@ class ShapeCreator:
         return relation
 
     async def _confirm(self, handle: str, relation: Relation) -> None:
-        """See that the table is still what the shape was made for, if the stream has announced it otherwise.
+        """Check the table again if a relation message has announced other columns. Raises SchemaChanged.
 
-        What was announced may be older than the catalogue, and then the snapshot has it; or younger, and then
-        nothing of it would ever fit this shape.
+        The message may be older than what the system catalogs say; then the snapshot includes the change. If
+        it is newer, later changes do not match the definition.
         """
         if not self._parts.router.awaits_layout(handle):
             return
@@ -151,7 +152,7 @@ class ShapeCreator:
         parts.status.activate(handle)
 
     async def _start_snapshot(self, handle: str, shape: ResolvedShape, relation: Relation) -> None:
-        """Take it and write it; returns with its first row."""
+        """Take the snapshot and write it in the background; returns when its first row is written."""
         parts = self._parts
         taken = await self._take(handle, shape, relation)
         parts.publisher.publish(parts.router.release(handle, taken.visibility))
@@ -164,7 +165,7 @@ class ShapeCreator:
         def waiting(blockers: object) -> None:
             self.counts.lock_waits += 1
             slot.begin_table_wait()
-            _log.warning("a creation waits for old writers", table=relation.name, writers=blockers)
+            _log.warning("shape creation waits for old writers", table=relation.name, writers=blockers)
 
         is_table = relation.oid == shape.definition.table_oid
         selected = set(shape.definition.columns) if is_table else set()
@@ -176,7 +177,7 @@ class ShapeCreator:
         return membership.row_oid
 
     async def _leaves(self, relation: Relation) -> tuple[int, ...]:
-        """The partitions of a table, as the catalogue has them now."""
+        """The partitions of a table, as the system catalogs have them now."""
         if relation.kind != "p":
             return ()
         self._parts.inspector.forget_partitions()

@@ -1,8 +1,8 @@
-"""Makes what was read durable, in groups, and only then acknowledges it.
+"""Makes changes durable, in groups, and then acknowledges them to Postgres.
 
-Take the boundary → sync every log → record the LSN, with the transactions that snapshots may not see yet →
-acknowledge. One cycle at a time: of two at once the older could be recorded last, behind what the newer one
-has acknowledged.
+One cycle: take the boundary → sync every log → record the LSN, with the transactions that snapshots may not
+see yet → acknowledge. Cycles do not overlap: otherwise an older LSN could be recorded after a newer one was
+acknowledged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pgshapes.owner.shape_status import QueuesStatements
 from pgshapes.routing.delivered import DeliveredTransaction, DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
 
-# A sync costs milliseconds of disk time and nothing waits for it but WAL on the primary.
+# A sync takes milliseconds of disk time, and only the WAL on the primary waits for it.
 SYNC_INTERVAL_S: Final = 0.1
 
 _RETRY_S: Final = 1.0
@@ -32,32 +32,34 @@ _log = structlog.get_logger(__name__)
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What the catalogue knows of the stream: all before `lsn` is durable here."""
+    """The recorded LSN: everything before `lsn` is durable here."""
 
     lsn: Lsn
     unseen: tuple[DeliveredTransaction, ...] = ()
 
 
 def load_recorded(catalogue: Catalogue) -> Recorded | None:
-    """What the last run recorded."""
+    """What was recorded last, None in a new catalogue."""
     value = catalogue.fact(_RECORDED)
     return None if value is None else msgspec.json.decode(value, type=Recorded)
 
 
 def recorded_fact(recorded: Recorded) -> Statement:
-    """The write that remembers it."""
+    """The write that stores `recorded`."""
     return put_fact(_RECORDED, msgspec.json.encode(recorded))
 
 
 class Syncs(Protocol):
-    """What is asked of the store."""
+    """The log store, as it is used here."""
 
     async def sync(self) -> None:
         """Make everything that was written before this call durable. Raises StorageError."""
 
 
 class Durability:
-    """Syncs, records and acknowledges; `current_snapshot` tells what can be forgotten of the delivered."""
+    """Syncs, records and acknowledges. `current_snapshot` gives the snapshot that delivered transactions are
+    pruned by.
+    """
 
     def __init__(
         self,
@@ -76,17 +78,17 @@ class Durability:
         self._turn = asyncio.Lock()
         self.recorded_lsn: Lsn = boundary.processed
         self.acknowledge: Callable[[Lsn], None] = lambda _: None
-        """Told the LSN that may be confirmed to Postgres; set while a stream runs."""
+        """Called with the LSN that may be confirmed to Postgres; set while a stream runs."""
         self.on_sync_failed: Callable[[Iterable[str]], object] = lambda _: None
-        """Told the handles whose logs could not be synced: they go, everybody else stays."""
+        """Called with the handles whose logs could not be synced: these shapes are removed."""
 
     def note_progress(self) -> None:
-        """Something may have become worth a cycle."""
+        """Request a cycle: the boundary may have moved."""
         self._progress.set()
 
     async def run(self) -> None:
-        """Cycle for ever. A disk or a database that refuses is tried again; nothing is acknowledged
-        meanwhile.
+        """Run cycles until cancelled. After an error of the disk or the database the cycle is retried;
+        nothing is acknowledged until it succeeds.
         """
         while True:
             await self._progress.wait()
@@ -95,12 +97,12 @@ class Durability:
             try:
                 await self.cycle()
             except PgShapesError as error:
-                _log.warning("nothing is acknowledged for now", error=error.message)
+                _log.warning("acknowledgement failed; retrying", error=error.message)
                 self._progress.set()
                 await asyncio.sleep(_RETRY_S)
 
     async def cycle(self) -> None:
-        """Make durable and acknowledge what has been appended until now. Raises StorageError, SourceError."""
+        """Make durable and acknowledge what was appended so far. Raises StorageError, SourceError."""
         async with self._turn:
             lsn = self._boundary.acknowledgeable()
             if lsn <= self.recorded_lsn:

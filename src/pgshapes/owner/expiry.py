@@ -1,8 +1,7 @@
-"""Keep at most `max_shapes` shapes: remove those that were not read for the longest time.
+"""Keeps at most `max_shapes` shapes: removes those that were not read for the longest time.
 
 HTTP processes report which shapes they served (`shape_cache.use_tracking`); the times of these reports are
-kept here, in the owner's memory, and start again with it. A shape that is being created has no time yet and
-is exempt.
+kept in the owner's memory and lost when it restarts. A shape that is being created is never removed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ EXPIRY_INTERVAL_S: Final = 60.0
 
 
 class ShapeExpiry:
-    """Removes the least recently read shapes. The one owner of their times."""
+    """Removes the least recently read shapes. Owns the times at which they were read."""
 
     def __init__(
         self,
@@ -36,21 +35,21 @@ class ShapeExpiry:
         self._last_used: dict[str, float] = {}
 
     def note_use(self, handles: Iterable[str]) -> None:
-        """These shapes were read."""
+        """Record that these shapes were read now."""
         self._last_used.update(dict.fromkeys(handles, self._clock()))
 
     async def run(self, interval_s: float = EXPIRY_INTERVAL_S) -> None:
-        """Remove what is too much, at intervals, for ever."""
+        """Remove excess shapes at intervals, until cancelled."""
         while True:
             await asyncio.sleep(interval_s)
             self.expire()
 
     def expire(self) -> list[str]:
-        """Remove what is too much now; the handles that go."""
+        """Remove excess shapes now; returns their handles."""
         live = [handle for handle, row in self._tables.shapes.items() if row.state.is_live]
         known = set(live)
         self._last_used = {handle: used for handle, used in self._last_used.items() if handle in known}
-        # A shape first met here was created or restored since the last look: that counts as a use.
+        # A shape without a time was created or restored since the last run: that counts as a use.
         for handle in live:
             self._last_used.setdefault(handle, self._clock())
         excess = len(live) - self._max_shapes

@@ -1,7 +1,7 @@
-"""What the owner looks after from time to time: trash, tables that changed without a word, the publication.
+"""Periodic work of the owner: deletes the files of removed shapes, and checks tables and publication.
 
-pgoutput tells of a changed table with its next change only, and of a table that was dropped, or taken out of
-the publication and put back, not at all. So the catalogue is asked, at start and then regularly.
+pgoutput reports a changed table only with its next change. It does not report that a table was dropped, or
+was removed from the publication and added again. So the system catalogs are read at start and every minute.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pgshapes.tables.tables import Tables
 _log = structlog.get_logger(__name__)
 
 TRASH_INTERVAL_S: Final = 10.0
-CATALOGUE_INTERVAL_S: Final = 60.0
+CHECK_INTERVAL_S: Final = 60.0
 
 
 class Housekeeping:
-    """The owner's rounds. Remembers which publication membership each shape was made under."""
+    """The periodic work. Restores the publication memberships under which the stored shapes were created."""
 
     def __init__(self, owner: Owner, sources: Sources, tables: Tables, stored: Iterable[StoredShape]) -> None:
         self._owner = owner
@@ -34,26 +34,26 @@ class Housekeeping:
         owner.creator.memberships.update((shape.handle, shape.memberships) for shape in stored)
 
     async def run(self) -> None:
-        """Go round for ever. A database that does not answer is asked again on the next round."""
-        await asyncio.gather(self._empty_trash(), self._check_catalogue())
+        """Run until cancelled. A check that fails is retried after the interval."""
+        await asyncio.gather(self._empty_trash(), self._check_system_catalogs())
 
     async def _empty_trash(self) -> None:
         while True:
             await self._owner.store.empty_trash()
             await asyncio.sleep(TRASH_INTERVAL_S)
 
-    async def _check_catalogue(self) -> None:
+    async def _check_system_catalogs(self) -> None:
         while True:
             try:
                 await self.check()
             except PgShapesError as error:
-                _log.warning("the catalogue could not be checked", error=error.message)
-            await asyncio.sleep(CATALOGUE_INTERVAL_S)
+                _log.warning("check of the system catalogs failed; retrying", error=error.message)
+            await asyncio.sleep(CHECK_INTERVAL_S)
 
     async def check(self) -> None:
-        """End the shapes whose table is not any more what they were made for. Raises SourceError, NotNow.
+        """Remove the shapes whose table has changed. Raises SourceError, NotNow.
 
-        Only those that there were before the catalogue was read: younger ones may know better.
+        Only shapes that existed before the system catalogs were read: newer ones may have seen a later state.
         """
         shapes = self._shapes_by_relation()
         memberships = dict(self._owner.creator.memberships)
@@ -61,7 +61,7 @@ class Housekeeping:
         for oid, handles in shapes.items():
             row_oid = members.get(oid)
             left = [one for one in handles if memberships.get(one, {}).get(oid, row_oid) != row_oid]
-            self._end(oid, left, "the table has left the publication in between")
+            self._end(oid, left, "the table was removed from the publication and added again")
             await self._check_table(oid, handles)
 
     async def _check_table(self, oid: int, handles: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the owner has counted, as metrics. Counts nothing itself."""
+"""The owner's counters as metric families. Keeps no counters itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgshapes.tables.tables_reader import TABLES
 
 
 def owner_families(replicator: Replicator, mailbox: Mailbox, tables: Tables) -> list[Family]:
-    """All of them; those of the parts that follow the database once it has been found."""
+    """All families of the owner; those of creations and shapes once the shapes are loaded."""
     found = [*_mailbox(mailbox), *_tables(tables), *_sources(replicator.sources)]
     if replicator.owner is not None:
         found += [*_creations(replicator.owner), *_snapshots(replicator.owner), *_shapes(replicator.owner)]
@@ -24,7 +24,7 @@ def _mailbox(mailbox: Mailbox) -> list[Family]:
         gauge("mailbox_depth", "Calls received and not yet done.", mailbox.depth),
         gauge("mailbox_high_water", "The greatest depth so far.", mailbox.high_water),
         labelled(COUNTER, "mailbox_calls", "Calls received.", "call", mailbox.calls),
-        labelled(COUNTER, "mailbox_outcomes", "What became of calls.", "outcome", outcomes),
+        labelled(COUNTER, "mailbox_outcomes", "Calls by outcome.", "outcome", outcomes),
     ]
 
 
@@ -40,30 +40,36 @@ def _tables(tables: Tables) -> list[Family]:
 def _sources(sources: Sources) -> list[Family]:
     inspector, publication = sources.inspector, sources.publication
     return [
-        counter("inspector_look_ups", "Look-ups in the database's catalogue.", inspector.look_ups),
-        counter("inspector_shared", "Requests that another's look-up answered.", inspector.shared_look_ups),
-        gauge("publication_waiting_tables", "Tables being made ready.", publication.waiting_tables),
-        counter("publication_attempts", "Transactions tried to make a table ready.", publication.attempts),
-        counter("publication_reads", "Reads of the catalogue for all who asked.", publication.state_reads),
+        counter("inspector_look_ups", "Look-ups in the system catalogs.", inspector.look_ups),
+        counter("inspector_shared", "Requests that joined a look-up in flight.", inspector.shared_look_ups),
+        gauge(
+            "publication_waiting_tables", "Tables being added to the publication.", publication.waiting_tables
+        ),
+        counter(
+            "publication_attempts", "Transactions that tried to alter the publication.", publication.attempts
+        ),
+        counter("publication_reads", "Reads of the publication's state.", publication.state_reads),
     ]
 
 
 def _creations(owner: Owner) -> list[Family]:
     creations, counts = owner.creations, owner.creations.counts
     return [
-        gauge("creations_now", "Creations claimed and not ended.", creations.running),
+        gauge("creations_now", "Creations that have begun or wait for a slot.", creations.running),
         gauge(
             "creations_in_progress",
-            "Those that hold a slot.",
+            "Creations that hold a slot.",
             creations.slots.in_use,
         ),
-        gauge("creations_queued", "Those that wait for a slot.", creations.slots.waiting),
+        gauge("creations_queued", "Creations that wait for a slot.", creations.slots.waiting),
         counter("creation_calls", "Calls to create a shape or to wait for one.", counts.calls),
-        counter("creation_calls_attached", "Those that found a creation under way.", counts.attached),
-        counter("creation_calls_refused", "Those that the last failure answered.", counts.refused),
+        counter("creation_calls_attached", "Calls that joined a creation in progress.", counts.attached),
+        counter("creation_calls_refused", "Calls that were answered with a recent failure.", counts.refused),
         counter("creations_succeeded", "Shapes created.", counts.created),
         counter("creations_failed", "Creations that failed.", counts.failed),
-        counter("creations_skipped", "Creations not begun: nobody waited any more.", counts.skipped),
+        counter(
+            "creations_skipped", "Creations not begun because every caller had disconnected.", counts.skipped
+        ),
     ]
 
 
@@ -74,8 +80,12 @@ def _snapshots(owner: Owner) -> list[Family]:
         gauge("snapshots_queued", "Creations that wait for a connection.", creator.slots.waiting),
         gauge("snapshots_writing", "Snapshots being written.", len(creator.writings)),
         counter("snapshots", "Snapshots taken for shapes.", counts.snapshots),
-        counter("snapshot_retakes", "Snapshots thrown away because they did not see enough.", counts.retakes),
-        counter("table_lock_waits", "Tries that found a table held by old writers.", counts.lock_waits),
+        counter(
+            "snapshot_retakes",
+            "Snapshots discarded because they did not see a delivered transaction.",
+            counts.retakes,
+        ),
+        counter("table_lock_waits", "Attempts that found a table locked by old writers.", counts.lock_waits),
     ]
 
 

@@ -1,7 +1,7 @@
-"""The owner's parts, put together once the database is there, and the calls that they answer.
+"""Builds the owner's components once the database is connected, and answers the callers' calls.
 
-Not the connection's life (`replicator`) and not the processes (`supervisor`). All state lives in the parts;
-this module knows how they are joined.
+It manages neither the connection (`replicator`) nor the processes (`supervisor`). The components own all
+state; this module connects them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Sources:
-    """The ways to Postgres."""
+    """What reads from Postgres and alters it."""
 
     inspector: Inspector
     publication: Publication
@@ -62,7 +62,7 @@ class Sources:
 
 
 class Owner:
-    """All that one instance owns, from the boundary of what is acknowledged to the queue of creations."""
+    """The components of the owner, and the handler of its calls."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Owner:
         self._resolver = ShapeResolver(sources.inspector, self.known_relations)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run in the background; a defect in it is logged, never lost."""
+        """Run `work` in a background task; an unexpected error in it is logged."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -131,10 +131,10 @@ class Owner:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a background task failed", error=repr(error), exc_info=error)
+            _log.error("background task failed", error=repr(error), exc_info=error)
 
     async def restore(self, shapes: Iterable[StoredShape]) -> None:
-        """Take up the shapes of an earlier run whose logs were recovered."""
+        """Load shapes of an earlier run whose logs were recovered."""
         stored = list(shapes)
         for shape in stored:
             await self._restore(shape)
@@ -157,7 +157,7 @@ class Owner:
     # --- calls
 
     def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
-        """Answer a caller. What a call claims is claimed before this returns."""
+        """Answer a caller. The creation lock that a call sets is set before this returns."""
         if isinstance(call, CreateOrWaitShapeHandle):
             if self._monitor.level() is Level.ACTIVE:
                 return self.creations.create_or_wait(call.shape, context)
@@ -196,7 +196,7 @@ class Owner:
         await asyncio.shield(removal)
         return True
 
-    # --- the publication's share
+    # --- publication
 
     def _after_removal(self, relation_oids: set[int]) -> None:
         self._on_progress()
@@ -211,7 +211,9 @@ class Owner:
                     relation, is_wanted=lambda: bool(self.router.handles_of(oid))
                 )
         except PgShapesError as error:
-            _log.warning("a table stays in the publication for now", relation_oid=oid, error=error.message)
+            _log.warning(
+                "table could not be removed from the publication", relation_oid=oid, error=error.message
+            )
 
     def _restore_identity(self, oid: int) -> None:
         self.spawn(self._ensure_identity(oid))
@@ -225,7 +227,7 @@ class Owner:
             _log.error("REPLICA IDENTITY could not be set", relation_oid=oid, error=error.message)
 
     async def close(self) -> None:
-        """End creations and background work."""
+        """Cancel creations and background tasks."""
         await self.creations.close()
         tasks = tuple(self._tasks)
         for task in tasks:

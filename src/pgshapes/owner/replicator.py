@@ -1,8 +1,8 @@
-"""The owner's life with its database.
+"""Runs the owner: connects to the database, loads the shapes, and processes the replication stream.
 
-In order: load what is remembered → take the lock on the database → see whether what is remembered belongs to
-it → take up the shapes → follow the stream. A stream that breaks is taken up again from the last acknowledged
-position; at the end everything is synced and acknowledged, so that the slot is left clean.
+In order: read the catalogue → acquire the lock on the database → check whether the stored shapes belong to
+this database → load them → stream. When the connection is lost, it reconnects and streams from the last
+recorded position. At shutdown everything that was received is synced and acknowledged.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ _ALTERATIONS: Final = 4
 
 
 class RestartRequired(PgShapesError):
-    """What this process holds in memory belongs to a database that is no more: start again."""
+    """The shapes in memory do not belong to this database: the process must be restarted."""
 
     code = "restart_required"
 
 
 class Replicator:
-    """The one owner of an instance. `run` is its life, `stop` ends it, `handle` answers calls at any time."""
+    """The owner of an instance: `run` runs it until `stop`; `handle` answers calls at any time."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Replicator:
         self._settings = settings
         self._tables = tables
         self._is_retry_enabled = is_restart
-        """Whether the database may be away for a while: it has been there before."""
+        """Whether a failed connection is retried; False until the first one has succeeded."""
         self._storage = StorageDir(settings.storage_dir)
         self._catalogue = Catalogue(settings.storage_dir)
         self._buffer = WriteBuffer(self._catalogue)
@@ -83,7 +83,7 @@ class Replicator:
         self._conditions = Conditions(tables.status)
         admin_size = min(max(settings.db_pool_size // 4, 1), 4)
         self._admin_pool = ConnectionPool(lambda: connect(settings.database_url), admin_size)
-        # Of its own: alterations wait for locks, and look-ups must not wait for them.
+        # A separate pool: alterations wait for locks, and look-ups must not wait for alterations.
         self._publication_pool = ConnectionPool(lambda: connect(settings.database_url), _ALTERATIONS)
         pooled_url = settings.pooled_database_url or settings.database_url
         self._snapshot_pool = ConnectionPool(
@@ -105,20 +105,22 @@ class Replicator:
         self._catch_up_lsn: Lsn = 2**64
         self._has_caught_up = False
         self.on_loaded: Callable[[], Awaitable[None]] = _ignore_loaded
-        """Awaited once the tables have the shapes: before that they are no answer to anybody's question."""
+        """Awaited when the tables contain the shapes. Until then callers must not read the tables."""
 
     def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
-        """Answer a caller; before the shapes are taken up there is nothing to ask for."""
+        """Answer a caller. Raises NotReady before the shapes are loaded."""
         if self.owner is None:
             return _not_ready()
         return self.owner.handle(call, context)
 
     def stop(self) -> None:
-        """Let `run` come to its end."""
+        """Make `run` return."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Follow the database until stopped. Raises ConfigError, RestartRequired."""
+        """Stream until stopped, and reconnect when the connection is lost. Raises ConfigError,
+        RestartRequired.
+        """
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
         pause = _RECONNECT_FIRST_S
         try:
@@ -144,14 +146,12 @@ class Replicator:
                 await task
 
     def _note_failure(self, error: SourceError | ConfigError) -> None:
-        """At the very start a database that cannot be had is the operator's business; later it may come
-        back.
-        """
+        """Raise at the first start, so that the operator sees the error; later log it and let `run` retry."""
         if not self._is_retry_enabled:
             raise error if isinstance(error, ConfigError) else config_error(error) from error
         for condition in _CONNECTION_CONDITIONS:
             self._conditions.unmeet(condition, error.message)
-        _log.warning("the database connection ended; trying again", error=error.message)
+        _log.warning("database connection lost; reconnecting", error=error.message)
 
     # --- one session
 
@@ -161,7 +161,7 @@ class Replicator:
             if self.owner is None:
                 await self._load(start)
             elif start.purge_reason is not None:
-                raise RestartRequired(f"all shapes start anew: {start.purge_reason}")
+                raise RestartRequired(f"all shapes are recreated: {start.purge_reason}")
             assert self.owner is not None and self.durability is not None
             stream = await session.stream(self.durability.recorded_lsn)
             self._is_retry_enabled = True
@@ -172,17 +172,18 @@ class Replicator:
                 if condition is not Condition.LOG_COLLECTOR_READY:
                     self._conditions.meet(condition)
             self._note_progress()
-            _log.info("following the database", lsn=format_lsn(self.durability.recorded_lsn))
+            _log.info("replication started", lsn=format_lsn(self.durability.recorded_lsn))
             try:
                 await self._run_stream(stream, session)
             finally:
                 await self._end_session()
 
     def _note_progress(self) -> None:
-        """Logs are ready once they have what was committed while nobody followed.
+        """Request a durability cycle, and mark the logs as ready once they contain what was committed before
+        the stream began.
 
-        Before that an offset beyond a log's end may be one that the log had before a crash: not a reason for
-        a 409.
+        Until then an offset beyond a log's end may be one that the log had before a crash, which is no reason
+        for a 409.
         """
         assert self.owner is not None and self.durability is not None
         self.durability.note_progress()
@@ -209,13 +210,13 @@ class Replicator:
                     await task
 
     async def _end_session(self) -> None:
-        """What has been received is made durable and acknowledged, as long as there is somebody to tell."""
+        """Make durable and acknowledge what was received, while the stream can still confirm it."""
         assert self.durability is not None
         with suppress(PgShapesError):
             await self.durability.cycle()
         self.durability.acknowledge = lambda _: None
 
-    # --- what is remembered
+    # --- stored state
 
     def _stored_source(self) -> StoredSource:
         if self.durability is not None:
@@ -228,11 +229,11 @@ class Replicator:
         return None if value is None else msgspec.json.decode(value, type=SystemIdentity)
 
     async def _load(self, start: StartPoint) -> None:
-        """Purge or recover, then build the owner around what is left."""
+        """Recover the stored shapes, or discard them, and build the owner with those that remain."""
         recorded = load_recorded(self._catalogue)
         if start.purge_reason is not None or recorded is None:
             if self._catalogue.shapes():
-                _log.warning("all shapes start anew", reason=start.purge_reason)
+                _log.warning("all shapes are recreated", reason=start.purge_reason)
             recorded = Recorded(start.start_lsn)
             await self._buffer.put(delete_all_shapes())
         await self._buffer.put(
@@ -250,7 +251,7 @@ class Replicator:
         kept = [shape for handle, shape in stored.items() if handle in logs]
         lost = [handle for handle in stored if handle not in logs]
         if lost:
-            _log.error("shapes with damaged files start anew", count=len(lost), first=lost[0])
+            _log.error("shapes with damaged files removed", count=len(lost), first=lost[0])
             await (owner.status.delete_rows(lost) or asyncio.sleep(0))
         await owner.restore(kept)
         self.owner, self.durability = owner, durability
@@ -296,7 +297,7 @@ class Replicator:
 
 
 async def _ignore_loaded() -> None:
-    """For callers in this very process: they have no other tables to go on with."""
+    """The default of `on_loaded`."""
 
 
 async def _not_ready() -> Reply:

@@ -1,7 +1,7 @@
-"""From a definition as the client wrote it to what it means on this database: checked, canonical, comparable.
+"""Resolves a definition as the client wrote it: checks it, makes it canonical, computes its comparable.
 
-Runs at the owner, which may ask Postgres; callers remember the answer until the relation's generation moves.
-The catalogue is the authority on the table, the user's own server on the clause's types.
+Runs at the owner, which can query Postgres; callers cache the result until the relation's generation changes.
+The table is checked against the system catalogs, the types of the clause by Postgres itself.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ _UNDEFINED: Final = frozenset({"42703", "42P01"})
 
 
 class Inspects(Protocol):
-    """The schema cache, as the resolver uses it."""
+    """The inspector, as the resolver uses it."""
 
     @property
     def connections(self) -> int:
-        """How many look-ups can be made at once."""
+        """How many look-ups can run concurrently."""
 
     async def relation(self, schema: str, name: str) -> Relation:
         """The table, or RequestError about `table`."""
 
     async def describe(self, sql: str) -> tuple[int, ...]:
-        """Result types of a statement, by the user's own server; RequestError about `where`."""
+        """Result types of a statement, as Postgres describes it; RequestError about `where`."""
 
 
 class ShapeResolver:
-    """Checks definitions; publishes the relations that it met.
+    """Checks definitions and publishes their relations.
 
-    To describe a clause is to wait for whoever has its table locked: each table has half of the connections
-    at most.
+    Describing a clause waits while its table is locked, so each table uses at most half of the connections.
     """
 
     def __init__(self, inspector: Inspects, known: KnownRelations) -> None:
@@ -53,7 +52,7 @@ class ShapeResolver:
         self._slots: FairSemaphore[int] = FairSemaphore(inspector.connections)
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """What a definition means. Raises RequestError, NotNow without a database."""
+        """The resolved shape. Raises RequestError, NotNow without a database."""
         relation = await self._inspector.relation(raw.schema, raw.table)
         self._known.publish(relation)
         queryable = _queryable(raw, relation)
@@ -84,7 +83,7 @@ class ShapeResolver:
         except RequestError as error:
             if error.details.get("sqlstate") not in _UNDEFINED:
                 raise
-            # The names were in the catalogue as we know it: the table is not any more what it was.
+            # The clause was checked against the cached relation, so the table has changed since.
             self._known.invalidate(relation.oid)
             raise SchemaChanged(f'table "{raw.schema}"."{raw.table}" was changed') from error
         return prepared.confirm(described)

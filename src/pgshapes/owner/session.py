@@ -1,6 +1,6 @@
-"""One connection of the owner to its database, from the lock to the running stream, and what it found there.
+"""One session of the owner with its database: the lock, the slot, the publication and the stream.
 
-Whether stored shapes may be kept is decided here and nowhere else. Owns its connections.
+Only this module decides whether the stored shapes may be kept. Owns its connections.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ PUBLICATION_PREFIX: Final = "electric_publication_"
 
 
 class StoredSource(NamedTuple):
-    """What the catalogue knows of the database, if anything."""
+    """The database that the stored shapes belong to, as the catalogue has it; None if it has nothing."""
 
     identity: SystemIdentity | None
     recorded_lsn: Lsn | None
 
 
 class StartPoint(NamedTuple):
-    """What a session found: where to stream from, and why stored shapes cannot be kept, if so."""
+    """Where to stream from, and why the stored shapes cannot be kept; None if they can."""
 
     identity: SystemIdentity
     start_lsn: Lsn
@@ -65,7 +65,9 @@ class Session:
         await self._stack.aclose()
 
     async def prepare(self, stored: Callable[[], StoredSource]) -> StartPoint:
-        """Take the lock, check the server, have publication and slot. Raises ConfigError, SourceError."""
+        """Check the server, acquire the lock, ensure publication and slot. Raises ConfigError,
+        SourceError.
+        """
         url = self._settings.database_url
         admin = await self._close_at_end(await connect(url, application_name="pgshapes admin"))
         await check_source(admin)
@@ -88,16 +90,17 @@ class Session:
         return stream
 
     def _note_waiting(self) -> None:
-        _log.info("another instance holds the lock; waiting for it to go away", slot=self._slot)
+        _log.info("waiting for another instance to release the lock", slot=self._slot)
 
     async def _ensure_slot(self, admin: Connection, walsender: Connection) -> tuple[Slot, bool]:
-        """The publication comes before its slot, and a slot that is older than it has missed changes. Looked
-        for first: a slot of that name may belong to another database.
+        """The slot, and whether it is new. A slot that is older than the publication has missed changes, so
+        it is created after the publication. It is looked up first: a slot of that name may belong to another
+        database.
         """
         slot = await find_slot(admin, self._slot)
         is_new_publication = await self._ensure_publication(admin)
         if slot is not None and slot.is_lost:
-            _log.error("the replication slot was invalidated; all shapes start anew", slot=self._slot)
+            _log.error("replication slot was invalidated; all shapes are recreated", slot=self._slot)
         elif slot is not None and not is_new_publication:
             return slot, False
         await drop_slot(admin, self._slot)

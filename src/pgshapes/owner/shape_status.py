@@ -1,6 +1,6 @@
-"""Which shapes there are and the state of each: the only writer of `handles`, `shapes` and of catalogue rows.
+"""The shapes and their states: the only writer of `handles`, `shapes` and the catalogue's shape rows.
 
-It decides neither when a shape is created nor when it is removed. Invariant: a row changes by the moves of
+It does not decide when a shape is created or removed. Invariant: a row changes by the moves of
 `model/shape_state.py` only. State is owned by the replicator's event loop.
 """
 
@@ -73,13 +73,13 @@ class ShapeStatus:
     def complete_snapshot(
         self, handle: str, visibility: SnapshotVisibility, memberships: Mapping[int, int]
     ) -> asyncio.Future[None]:
-        """Note that the snapshot is complete and synced; done when that is durable."""
+        """Record that the snapshot is complete and synced; done when that is durable."""
         return self._buffer.put(catalogue.complete_snapshot(handle, visibility, memberships))
 
     def retire(self, handles: Iterable[str]) -> list[str]:
         """Begin the removal of shapes; returns those whose removal had not begun before.
 
-        A shape may be retired for two causes at once; the second one finds nothing to do.
+        A shape may be retired for two reasons at once; the second time nothing is changed.
         """
         retired = []
         with self._tables.transaction():

@@ -1,10 +1,10 @@
-"""Takes a shape's snapshot, again if need be, and writes its rows to the chunks of the shape's log.
+"""Takes a shape's snapshot, repeatedly if necessary, and writes its rows to the chunks of the shape's log.
 
 A transaction that was delivered before the shape was registered must be visible in the shape's snapshot:
 it will not be delivered again. If it is not visible yet, the snapshot is discarded before its query runs and
 another one is taken.
 
-Readers may follow while the rows are written. After the last chunk, everything of the shape is synced, then
+The rows are readable while they are written. After the last chunk, all files of the shape are synced, then
 the catalogue records that the snapshot is complete; a crash before that removes the shape.
 """
 
@@ -28,11 +28,12 @@ from pgshapes.shape_log.store import ShapeStore
 from pgshapes.waiting.retake import retake
 
 RETAKE_TIMEOUT_S: Final = 60.0
-"""With a synchronous standby that is away a transaction may never become visible; then the creation fails."""
+"""While a synchronous standby is unavailable a transaction may not become visible; then the creation fails.
+"""
 
 
 class TakenSnapshot:
-    """What the snapshot sees, and its rows. Keeps its connection until it is closed."""
+    """A snapshot: its visibility and its rows. Keeps its connection until it is closed."""
 
     def __init__(self, snapshot: Snapshot, visibility: SnapshotVisibility, stack: AsyncExitStack) -> None:
         self._snapshot = snapshot
@@ -44,7 +45,7 @@ class TakenSnapshot:
         return self._snapshot.rows()
 
     async def close(self) -> None:
-        """Give the connection back; a query under way is cancelled."""
+        """Return the connection; a running query is cancelled."""
         await self._stack.aclose()
 
 
@@ -55,8 +56,9 @@ async def take_snapshot(
     prepare_check: Callable[[], Callable[[SnapshotVisibility], bool]],
     on_retake: Callable[[], None],
 ) -> TakenSnapshot:
-    """A snapshot that the check accepts which was prepared before it was asked for. Raises CreationFailed
-    when none was in time, NotNow, SourceError.
+    """A snapshot that the check accepts. `prepare_check` is called before each snapshot is taken.
+
+    Raises CreationFailed when no snapshot was accepted in time, NotNow, SourceError.
     """
     async with AsyncExitStack() as stack:
         snapshot = await stack.enter_async_context(
@@ -78,8 +80,8 @@ async def take_snapshot(
 
 
 class SnapshotWriting:
-    """One snapshot being written. `started` is done with the first row, or at the end of none; it fails with
-    the query.
+    """Writes one snapshot. `started` is done when the first row is written, or at the end of an empty
+    snapshot; it fails if the query fails before that.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class SnapshotWriting:
         self.has_started = False
 
     async def run(self) -> None:
-        """Write to the end. Raises what the query or the disk raised."""
+        """Write all rows. Raises the error of the query or the disk."""
         try:
             await self._write()
         except PgShapesError as error:
@@ -143,7 +145,7 @@ class SnapshotWriting:
 
 
 def snapshot_end(visibility: SnapshotVisibility) -> bytes:
-    """The control message behind the last row."""
+    """The control message after the last row."""
     return orjson.dumps(
         {
             "headers": {

@@ -1,4 +1,4 @@
-"""The storage directory: made, found writable, and held by one owner at a time."""
+"""The storage directory: created if missing, checked to be writable, locked by one owner at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pgshapes.errors import ConfigError
 
 
 class StorageDir:
-    """An exclusive hold on a storage directory, for as long as the object lives and is not released."""
+    """An exclusive lock on a storage directory, held until `release`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,5 +32,5 @@ class StorageDir:
             ) from None
 
     def release(self) -> None:
-        """Let the next owner in."""
+        """Release the lock."""
         os.close(self._lock)

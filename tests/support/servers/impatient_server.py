@@ -14,7 +14,7 @@ from pgshapes.wiring import serve_in_one_process
 
 def main() -> int:
     """Serve until told to stop."""
-    housekeeping.CATALOGUE_INTERVAL_S = 0.2  # type: ignore[misc]  # a minute is long for a test
+    housekeeping.CHECK_INTERVAL_S = 0.2  # type: ignore[misc]  # a minute is long for a test
     return serve_in_one_process(Settings.load(os.environ))
 
 

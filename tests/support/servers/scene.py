@@ -98,4 +98,4 @@ def until_waiting(stage: Scene, answer: Future[httpx.Response]) -> None:
 
 def has_waited(stage: Scene) -> bool:
     """Whether a creation has told that it waits for writers."""
-    return "a creation waits for old writers" in stage.server.log_path.read_text()
+    return "shape creation waits for old writers" in stage.server.log_path.read_text()
