@@ -25,7 +25,7 @@ INSERT INTO items SELECT n, n % 100, 'name number ' || n, n % 2 = 0, now(), n / 
   FROM generate_series(1, {rows}) n;
 VACUUM ANALYZE items
 """
-ROUNDS = 5
+REPEATS = 5
 
 
 async def server_alone(connection: Connection, relation: Relation, columns: list[str]) -> float:
@@ -53,11 +53,11 @@ async def measure(url: str, rows: int) -> None:
             await connection.execute(statement.encode())
         relation = await Inspector(pool).relation("public", "items")
         columns = [column.name for column in relation.columns]
-        alone = min([await server_alone(connection, relation, columns) for _ in range(ROUNDS)])
-        wall, cpu, size = min([await ours(SnapshotSource(pool), relation, columns) for _ in range(ROUNDS)])
+        alone = min([await server_alone(connection, relation, columns) for _ in range(REPEATS)])
+        wall, cpu, size = min([await ours(SnapshotSource(pool), relation, columns) for _ in range(REPEATS)])
     await pool.close()
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{rows} rows, {size / 1e6:.1f} MB of JSON (best of {ROUNDS})")
+    print(f"{rows} rows, {size / 1e6:.1f} MB of JSON (best of {REPEATS})")
     print(f"  server, COPY to /dev/null  {alone:.3f} s")
     print(f"  snapshot, rows in hand     {wall:.3f} s  ({rows / wall:,.0f} rows/s, {wall / alone:.2f}×)")
     print(f"  CPU of this process        {cpu / rows * 1e6:.2f} µs per row; peak memory {peak_mb:.0f} MB")

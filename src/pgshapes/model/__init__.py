@@ -1,1 +1,1 @@
-"""Pure nouns: what the other folders talk about. Imports nothing of pgshapes."""
+"""Immutable data types that all other packages use. Imports nothing else of pgshapes."""

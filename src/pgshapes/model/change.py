@@ -1,4 +1,4 @@
-"""What one transaction did to the tables that are published.
+"""The changes of one transaction to published tables.
 
 A `Row` is the text of each column in Postgres's output format, None for NULL, in the attribute order of the
 relation that the message named (a partition leaf may order its columns differently from its root).

@@ -1,8 +1,8 @@
-"""The key of a row, as snapshot, subset and log all write it (docs/protocol.md). Pure.
+"""The key of a row, the same in snapshots, subsets and the log (docs/protocol.md). Pure.
 
 `"schema"."table"/"v1"/"v2"…`: names with `"` doubled, values with `/` doubled, NULL (only without a primary
-key) a bare `_`. Invariant: what this module makes of a row's texts is byte for byte what `postgres.rendering`
-makes Postgres write.
+key) a bare `_`. Invariant: keys made here are byte-identical to those that Postgres makes with the SQL of
+`postgres.rendering`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NULL_VALUE: Final = "_"
 
 
 def key_prefix(schema: str, table: str) -> str:
-    """What the keys of all rows of a table begin with. Partitioned tables: the root's name."""
+    """The common prefix of the keys of a table's rows. For a partitioned table: the root's name."""
     return qualified_name(schema, table)
 
 

@@ -1,7 +1,7 @@
-"""Places in a shape's log (docs/protocol.md).
+"""Positions in a shape's log (docs/protocol.md).
 
 An offset is `(tx, op)`: the commit LSN of a transaction and the number of an operation in it. It is never an
-LSN and never a byte position. `0_n` are the ends of snapshot chunks, `0_inf` is after the snapshot and before
+LSN and never a byte position. `0_n` is the end of snapshot chunk n, `0_inf` is after the snapshot and before
 any transaction. Offsets compare as tuples.
 """
 
@@ -14,7 +14,7 @@ INFINITE_OP: Final = 2**63 - 1
 
 
 class Offset(NamedTuple):
-    """A place in a shape's log; everything strictly greater comes after it."""
+    """A position in a shape's log; what follows has a strictly greater offset."""
 
     tx: int
     op: int
@@ -45,7 +45,7 @@ def parse_offset(text: str) -> Offset:
 
 
 def format_offset(offset: Offset) -> str:
-    """The offset as it goes over the wire."""
+    """The offset as it is sent to clients."""
     tx, op = offset
     if tx < 0:
         return "-1"

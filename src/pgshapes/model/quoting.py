@@ -1,6 +1,4 @@
-"""Names and texts as SQL source. Pure; nothing of a client's text reaches SQL but through here or through
-`where`.
-"""
+"""Quoting of names and texts for SQL. Pure. A client's text becomes part of SQL only here and in `where`."""
 
 from __future__ import annotations
 

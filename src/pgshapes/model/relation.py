@@ -1,4 +1,4 @@
-"""A table as the catalogue describes it (manual: pg_class, pg_attribute, pg_type)."""
+"""A table as the system catalogs describe it (manual: pg_class, pg_attribute, pg_type)."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Column(NamedTuple):
     base_type_oid: int = 0
     """For a domain: oid of the type under all its domains (`getBaseType`); else 0."""
     is_virtual: bool = False
-    """Generated when it is read (Postgres 18): no log ever has it."""
+    """Computed when it is read (Postgres 18), so it is never replicated."""
 
 
 class RelationData(NamedTuple):
-    """What crosses process borders of a relation; `Relation` adds look-ups to it."""
+    """The data of a relation, as sent between processes; `Relation` adds look-ups to it."""
 
     oid: int
     schema: str
@@ -50,9 +50,7 @@ class RelationData(NamedTuple):
     primary_key: tuple[str, ...]
     """Names of the key columns in key order; empty without a primary key."""
     generation: int
-    """A digest of all the rest: moves when the relation does; part of what callers remember definitions
-    by.
-    """
+    """A digest of the other fields. Resolved definitions are cached for one generation."""
     publishes_generated: bool = False
     """Whether this server can replicate generated columns (Postgres 18 and newer)."""
     server_version: int = 0

@@ -1,6 +1,4 @@
-"""A shape's definition: what a client asks for, and what it means once it is checked against the system
-catalogs.
-"""
+"""A shape's definition: as the client requested it, and as it was checked against the system catalogs."""
 
 from __future__ import annotations
 
@@ -56,11 +54,11 @@ class RelationVersion(NamedTuple):
     schema: str
     name: str
     generation: int
-    """`Relation.generation`: of another generation, the definition has to be checked again."""
+    """`Relation.generation`: if it differs, the definition must be checked again."""
 
 
 class ResolvedShape(NamedTuple):
-    """What a caller needs to ask for a shape and to answer for it."""
+    """A checked definition with what a caller needs to request and serve its shape."""
 
     definition: ShapeDefinition
     comparable: bytes

@@ -35,7 +35,7 @@ class ShapeState(Enum):
 
 
 class ShapeMove(Enum):
-    """What changes the state of a shape."""
+    """An event that changes the state of a shape."""
 
     ADD = "add"
     """A creation begins."""

@@ -1,4 +1,4 @@
-"""A one-off question about a part of a shape."""
+"""A one-off query on a part of a shape."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 
 class Subset(NamedTuple):
-    """What a client wants of a shape, after checks that need no catalogue; `where` and `order_by` are
-    unchecked."""
+    """A requested subset, after the checks that need no database; `where` and `order_by` are unchecked."""
 
     where: str | None = None
     params: tuple[tuple[str, str], ...] = ()

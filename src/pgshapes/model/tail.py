@@ -1,4 +1,4 @@
-"""The end of a shape's log as readers may see it; a row of the table `tails`."""
+"""The readable end of a shape's log; a row of the table `tails`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import NamedTuple
 from pgshapes.model.offset import AFTER_SNAPSHOT, BEFORE_ALL, Offset
 
 LogPosition = tuple[int, ...]
-"""Where a log store finds the end of a log: written by the store's writer, read by its reader, opaque to all
-others."""
+"""A position in a log store's files; only the store's writer and reader interpret it."""
 
 
 class Tail(NamedTuple):

@@ -1,1 +1,1 @@
-"""From a definition to the one live handle that stands for it."""
+"""Finds the handle of the live shape of a definition, for callers."""

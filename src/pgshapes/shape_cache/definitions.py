@@ -1,8 +1,8 @@
-"""Definitions that this process has seen checked: from a client's words to the comparable.
+"""Resolves definitions at the owner and caches the results in this process.
 
-The first sight of a definition costs one call to the owner, however many requests bring it; later ones a
-table read. Invariant: what is remembered is used for as long as the relation's generation stays. State: the
-remembered definitions and the look-ups under way, of one process.
+The first requests for a definition share one call to the owner; later ones need a table read only. Invariant:
+a cached result is used only while the generations of its relations are unchanged. State: the cached
+definitions and the calls in progress, of one process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEPT: Final = 10_000
 
 
 class Definitions:
-    """Checks definitions at the owner, once each."""
+    """A cache of resolved definitions."""
 
     def __init__(self, link: OwnerLink) -> None:
         self._link = link
@@ -32,10 +32,10 @@ class Definitions:
         self._known: dict[RawShape, ResolvedShape] = {}
         self.flights: SingleFlight[RawShape, ResolvedShape] = SingleFlight()
         self.calls = 0
-        """Calls to the owner to look a definition up."""
+        """Calls to the owner to resolve a definition."""
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """What a definition means. Raises RequestError, NotNow, OwnerUnavailable."""
+        """The resolved shape. Raises RequestError, NotNow, OwnerUnavailable."""
         known = self._known.get(raw)
         if known is not None and find_changed(known, self._relations) is None:
             return known
@@ -48,7 +48,7 @@ class Definitions:
         try:
             shape = await self._ask(raw)
         except OwnerUnavailable:
-            await self._owner_returns()
+            await self._wait_for_owner()
             shape = await self._ask(raw)
         if len(self._known) >= _KEPT:
             self._known.pop(next(iter(self._known)))
@@ -61,7 +61,7 @@ class Definitions:
         assert isinstance(shape, ResolvedShape)
         return shape
 
-    async def _owner_returns(self) -> None:
+    async def _wait_for_owner(self) -> None:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await self._link.connected()
@@ -72,7 +72,7 @@ class Definitions:
 def find_changed(
     shape: ResolvedShape, relations: TableReader[tuple[str, str], Relation]
 ) -> RelationVersion | None:
-    """The first relation of a shape that is not, or no longer, what the shape was checked against."""
+    """The first relation of a shape whose row is missing or has another generation than was checked."""
     for used in shape.relations:
         relation = relations.get((used.schema, used.name))
         if relation is None or relation.generation != used.generation:

@@ -1,8 +1,8 @@
-"""From a definition to the handle of its one live shape, in every process that answers requests.
+"""Finds or requests the live shape of a definition, in every process that answers requests.
 
-Reads are table reads; a miss becomes at most one call to the owner per process and definition, and none while
-the creation lock is seen set. State of its own: the flights under way. Never writes a table, so no
-caller can strand a lock. What happens next is decided in `creation_protocol`.
+Known shapes are found by table reads. A miss costs at most one call to the owner per process and definition,
+and none while the creation lock is set. It never writes a table, so a caller that dies cannot leave a lock.
+`creation_protocol` decides each step. State: the flights in progress.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pgshapes.model.tail import Tail
 from pgshapes.shape_cache.definitions import Definitions
 from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape
 from pgshapes.tables.creation_protocol import (
-    ROUNDS,
+    MAX_ATTEMPTS,
     FlightStep,
     is_failed,
     is_poll_over,
@@ -35,7 +35,7 @@ from pgshapes.waiting.single_flight import SingleFlight
 
 POLL_INITIAL_S: Final = 0.005
 POLL_CAP_S: Final = 0.1
-"""A small shape takes a few milliseconds, and a tenth of a second is not felt."""
+"""A small shape takes a few milliseconds; a delay of 0.1 s is acceptable for larger ones."""
 _FLIGHT_TIMEOUT_S: Final = 660.0
 """A creation may wait this long for old writers of its table; a flight outlives its waiters' deadlines."""
 
@@ -45,25 +45,25 @@ LOCK_TEXT: Final = "Snapshot timed out while waiting for a table lock"
 
 @dataclass(slots=True)
 class ShapeCacheCounts:
-    """What this process has done, for metrics and for tests that count."""
+    """Counters of this process, for metrics and tests."""
 
     hits: int = 0
-    """Requests that a table read answered."""
+    """Requests that were answered by a table read."""
     owner_calls: int = 0
     """Calls to the owner to create a shape or to wait for one."""
     owner_losses: int = 0
-    """Those of them during which the owner was lost."""
+    """Calls during which the connection to the owner was lost."""
     lock_hits: int = 0
-    """SingleFlight that sent no message because the lock was set."""
+    """Flights that sent no call because the lock was set."""
     late: int = 0
-    """Waiters whose deadline came first."""
+    """Requests that timed out before their shape was created."""
     polls_per_wait: Distribution = field(default_factory=lambda: Distribution(TIMES))
     wait_s: Distribution = field(default_factory=lambda: Distribution(SECONDS))
-    """How long callers waited for a shape that was not there when they asked."""
+    """How long callers waited for a shape that did not exist when they requested it."""
 
 
 class Poll(Protocol):
-    """`poll_wait.until`, as far as it is used here."""
+    """`poll_wait.until`, as it is used here."""
 
     def __call__(
         self,
@@ -96,16 +96,16 @@ class ShapeCache:
     # --- handles
 
     def find_handle(self, shape: ResolvedShape) -> str | None:
-        """The live, activated handle of a definition as far as this process knows."""
+        """The handle of the live shape of a definition, according to this process's tables."""
         found = self._ready(shape.comparable)
         return found[0] if found else None
 
     async def get_or_create_shape_handle(
         self, shape: ResolvedShape, timeout_s: float = CREATION_TIMEOUT_S
     ) -> tuple[str, Tail]:
-        """The handle and the readable end of a shape, which is created if need be.
+        """The handle and the tail of a shape, which is created if it does not exist.
 
-        Raises what made the creation fail, or NotNow at the deadline; the creation itself goes on.
+        Raises the error of the creation, or NotNow at the deadline; the creation itself continues.
         """
         comparable = shape.comparable
         ready = self._ready(comparable)
@@ -116,21 +116,22 @@ class ShapeCache:
         clock = asyncio.get_running_loop().time
         began_s = clock()
         try:
-            return await self.flights.wait(comparable, lambda: self._fly(shape), timeout_s)
+            return await self.flights.wait(comparable, lambda: self._find_or_create(shape), timeout_s)
         except TimeoutError:
             self.counts.late += 1
-            raise self._late(comparable) from None
+            raise self._timeout_error(comparable) from None
         finally:
             self.counts.wait_s.observe(clock() - began_s)
 
     def is_known(self, handle: str) -> bool:
-        """Whether this process's tables have the handle in use."""
+        """Whether the handle is in use, according to this process's tables."""
         row = self._tables.shapes.get(handle)
         return row is not None and row.state.is_in_use
 
     async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
-        """Whether the handle lives and stands for this definition; the owner is asked before the answer is
-        no.
+        """Whether the shape with this handle is live and has this definition.
+
+        Before it returns False, it waits until the tables are as new as the owner's.
         """
         if self._stands_for(handle, shape):
             return True
@@ -144,16 +145,16 @@ class ShapeCache:
     # --- tails
 
     def tail(self, handle: str) -> Tail | None:
-        """The readable end of a log, None when the shape is gone or retiring."""
+        """The readable end of a log, None when the shape is retiring or removed."""
         row = self._tables.shapes.get(handle)
         if row is None or not row.state.is_in_use:
             return None
         return self._tables.tails.get(handle)
 
     def tail_changed(self, handle: str) -> Awaitable[None]:
-        """Done at the next change of the tail, or when the shape is gone everywhere.
+        """Done at the next change of the tail, or when the shape is removed.
 
-        While the snapshot is being written its reader polls: what a creation needs does not hang on notices.
+        While the snapshot is being written it also polls, so that a lost notice does not delay a creation.
         """
         tails = self._tables.tails
         seen = tails.get(handle)
@@ -162,7 +163,7 @@ class ShapeCache:
         return self._until(lambda: tails.get(handle) is not seen, lambda: tails.changed(handle))
 
     async def removed(self, handle: str) -> None:
-        """Wait until a retiring shape is gone everywhere, so that a 409 may be sent."""
+        """Wait until a retiring shape is removed, so that a 409 may be sent."""
         shapes = self._tables.shapes
         if handle in shapes:
             await self._until(lambda: handle not in shapes, lambda: shapes.changed(handle))
@@ -188,30 +189,30 @@ class ShapeCache:
         tail = tables.tails.get(handle)
         return None if tail is None else (handle, tail)
 
-    async def _fly(self, shape: ResolvedShape) -> tuple[str, Tail]:
+    async def _find_or_create(self, shape: ResolvedShape) -> tuple[str, Tail]:
         failures: list[CreationLock] = []
 
-        def look_out(row: CreationLock | None) -> None:
+        def note_failure(row: CreationLock | None) -> None:
             if row is not None and is_failed(row):
                 failures.append(row)
 
-        stop = self._tables.creation_locks.watch(shape.comparable, look_out)
+        stop = self._tables.creation_locks.watch(shape.comparable, note_failure)
         try:
-            return await self._fly_on(shape, failures)
+            return await self._run_steps(shape, failures)
         finally:
             stop()
 
-    async def _fly_on(self, shape: ResolvedShape, failures: list[CreationLock]) -> tuple[str, Tail]:
+    async def _run_steps(self, shape: ResolvedShape, failures: list[CreationLock]) -> tuple[str, Tail]:
         comparable, locks = shape.comparable, self._tables.creation_locks
-        for rounds_left in range(ROUNDS, -1, -1):
+        for attempts_left in range(MAX_ATTEMPTS, -1, -1):
             epoch, ready, lock = self._link.epoch, self._ready(comparable), locks.get(comparable)
             step = next_flight_step(
                 is_ready=ready is not None,
                 has_seen_failure=bool(failures),
                 lock=lock,
-                rounds_left=rounds_left,
+                attempts_left=attempts_left,
             )
-            if step is FlightStep.LAND and ready is not None:
+            if step is FlightStep.RETURN and ready is not None:
                 return ready
             if step is FlightStep.FAIL:
                 raise (failures[-1] if failures else locks[comparable]).error()
@@ -227,7 +228,7 @@ class ShapeCache:
         try:
             await self._link.call(CreateOrWaitShapeHandle(shape), timeout_s=_FLIGHT_TIMEOUT_S)
         except OwnerUnavailable:
-            # In its next life, or over a new link to the same one, the tables tell what to do.
+            # The tables of the next owner, or of the same one over a new connection, decide the next step.
             self.counts.owner_losses += 1
             async with asyncio.timeout(_FLIGHT_TIMEOUT_S):
                 await self._link.connected()
@@ -252,7 +253,7 @@ class ShapeCache:
     async def _until(
         self, check: Callable[[], bool], notice: Callable[[], Awaitable[None]], timeout_s: float = math.inf
     ) -> None:
-        """Poll on the shape cache's own schedule."""
+        """Poll at the shape cache's intervals."""
         await self._poll(check, timeout_s, initial_s=POLL_INITIAL_S, cap_s=POLL_CAP_S, notice=notice)
 
     def _raise_if_failed(self, comparable: bytes) -> None:
@@ -260,7 +261,7 @@ class ShapeCache:
         if row is not None and is_failed(row):
             raise row.error()
 
-    def _late(self, comparable: bytes) -> PgShapesError:
+    def _timeout_error(self, comparable: bytes) -> PgShapesError:
         row: CreationLock | None = self._tables.creation_locks.get(comparable)
         if row is not None and row.state is CreationState.WAITING_FOR_TABLE_LOCK:
             return NotNow(LOCK_TEXT, retry_after_s=1, known=True)

@@ -1,10 +1,9 @@
-"""Subset snapshots: a one-off query on a part of a shape, beside the shape's log.
+"""Subset snapshots: a one-off query on a part of a shape, in addition to the shape's log.
 
-The query goes from this process to the database; the owner is asked one thing only, once for all requests
-that want to know at a time: which transactions it has delivered that a snapshot may not see yet. (And it is
-told when a table turns out to have changed.) Invariant: a
-snapshot that is answered sees everything that the client has already been told, so its rows are never older
-than what the client has. State: none but the connections of `source`.
+This process sends the query to the database itself. It calls the owner to list the delivered transactions
+that a snapshot may not see yet, with one call for all concurrent requests, and to invalidate a relation that
+has changed. Invariant: a returned snapshot sees every transaction that the client has received, so its rows
+are never older than what the client has. State: none but the connections of `source`.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from pgshapes.where.clause import PreparedClause, prepare_subset_clause
 from pgshapes.where.language.sort_order import parse_order_by
 
 RETAKE_TIMEOUT_S: Final = 10.0
-"""With a synchronous standby that is away a transaction may never become visible; then the request fails."""
-# As long as a request for the log waits for an owner that has restarted to catch up with its offset.
+"""While a synchronous standby is unavailable a transaction may not become visible; then the request fails."""
+# The same time as a request for the log waits for a restarted owner to catch up with its offset.
 CATCH_UP_TIMEOUT_S: Final = 10.0
 _CATCH_UP_POLL_S: Final = 0.1
 OWNER_TIMEOUT_S: Final = 5.0
@@ -43,14 +42,14 @@ _MARKS: Final = 2**31
 
 
 class _Plan(NamedTuple):
-    """A subset that is understood; the server has not been asked yet."""
+    """A parsed subset that was not sent to Postgres yet."""
 
     selection: SubsetSelection
     clause: PreparedClause | None
 
 
 class SubsetSnapshots:
-    """The `Subsets` port of the HTTP API. `retakes` counts snapshots that did not see enough."""
+    """The `Subsets` port of the HTTP API. `retakes` counts snapshots that were discarded."""
 
     def __init__(self, link: OwnerLink, source: SubsetSource) -> None:
         self._link = link
@@ -60,7 +59,7 @@ class SubsetSnapshots:
         self.retakes = 0
 
     async def subset(self, raw: RawShape, shape: ResolvedShape, subset: Subset, resume: Offset) -> bytes:
-        """The response body. `resume` is where the client goes on in the log, and has read up to.
+        """The response body. `resume` is the offset up to which the client has read the log.
 
         Raises RequestError with its errors under `subset`, SchemaChanged, NotNow, SourceError.
         """
@@ -85,7 +84,7 @@ class SubsetSnapshots:
         return relations[shape.definition.schema, shape.definition.table]
 
     async def _answer(self, plan: _Plan, until: Lsn) -> bytes:
-        # Asked before the snapshot is taken: what the owner has forgotten by then, some earlier snapshot saw.
+        # Listed before the snapshot is taken: transactions not listed are visible to an earlier snapshot.
         unseen = await self._delivered(until) if until else ()
 
         async def take() -> bytes | None:
@@ -106,8 +105,8 @@ class SubsetSnapshots:
     async def _delivered(self, until: Lsn) -> tuple[int, ...]:
         """The xids of delivered transactions up to `until` that no snapshot is known to have seen.
 
-        An owner that has restarted is waited for until it has delivered that much again. Past that time the
-        offset was never one of this log, and reading on from it will be refused.
+        After a restart of the owner this waits until it has delivered them again. If it has not in time, the
+        offset is not one of this log, and the next request for the log is refused.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CATCH_UP_TIMEOUT_S

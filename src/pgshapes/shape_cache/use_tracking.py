@@ -1,7 +1,7 @@
-"""Reports which shapes this process served, so that `max_shapes` removes those that nobody reads.
+"""Reports which shapes this process served, so that `max_shapes` removes those that are not read.
 
-Callers only read tables, so what was read is noted here and sent at intervals. State: the handles read since
-the last report, of one process.
+Callers do not write tables, so the handles are collected here and sent at intervals. State: the handles read
+since the last report, of one process.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pgshapes.tables.calls import NoteUse
 from pgshapes.tables.link import OwnerLink
 
 REPORT_INTERVAL_S: Final = 15.0
-"""Short beside the owner's interval of a minute, so that a shape that is being read is never the oldest."""
+"""Less than the owner's interval of a minute, so that a shape that is being read is never the oldest."""
 _REPORT_TIMEOUT_S: Final = 5.0
 
 
 class UseTracking(ShapeCache):
-    """A shape cache that knows which shapes it served since its last report."""
+    """A shape cache that collects the handles that it served since its last report."""
 
     def __init__(self, link: OwnerLink) -> None:
         super().__init__(link)
@@ -30,16 +30,18 @@ class UseTracking(ShapeCache):
         self._reporting: asyncio.Task[None] | None = None
 
     def tail(self, handle: str) -> Tail | None:
-        """See `ShapeCache.tail`: whoever reads a shape asks for its end first."""
+        """See `ShapeCache.tail`, which every read of a shape calls first."""
         self._used.add(handle)
         return super().tail(handle)
 
     def start_reports(self) -> None:
-        """Report from now on, for as long as the loop runs."""
-        self._reporting = asyncio.get_running_loop().create_task(self.report_for_ever())
+        """Begin to report at intervals."""
+        self._reporting = asyncio.get_running_loop().create_task(self.report_periodically())
 
-    async def report_for_ever(self, interval_s: float = REPORT_INTERVAL_S) -> None:
-        """Tell the owner, at intervals; what could not be told is told the next time."""
+    async def report_periodically(self, interval_s: float = REPORT_INTERVAL_S) -> None:
+        """Report to the owner at intervals, until cancelled; a failed report is repeated with the next
+        one.
+        """
         while True:
             await asyncio.sleep(interval_s)
             used, self._used = self._used, set()

@@ -1,8 +1,8 @@
 """What a caller and the owner do next when a shape is requested that does not exist. Pure.
 
-Both decide here and nowhere else, from what they read in the tables; `shape_cache` and `owner/creations.py`
-carry the decisions out. So the rules can be tested without an event loop, a link or a clock: a model of two
-processes runs every interleaving of their steps.
+Only this module decides, from what is read in the tables; `shape_cache` and `owner/creations.py` carry the
+decisions out. So the rules can be tested without an event loop, a link or a clock: a model of two processes
+runs every interleaving of their steps.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Final
 
 from pgshapes.tables.rows import CreationLock, CreationState
 
-ROUNDS: Final = 2
-"""How often a flight asks or polls. It begins again once when it finds neither the lock nor the shape: the
-owner was restarted, or the shape was removed at once."""
+MAX_ATTEMPTS: Final = 2
+"""How often a flight calls or polls. The second attempt is made when the first ends with neither a lock nor a
+shape: the owner was restarted, or the shape was removed immediately."""
 
 
 class FlightStep(Enum):
     """What a flight in a caller's process does next for one definition."""
 
-    LAND = "land"
-    """The shape is ready."""
+    RETURN = "return"
+    """The shape is ready: return its handle."""
     FAIL = "fail"
     """Its creation has failed: every waiter gets the error."""
     POLL = "poll"
@@ -29,7 +29,7 @@ class FlightStep(Enum):
     ASK = "ask"
     """No creation is in progress: one call to the owner."""
     GIVE_UP = "give_up"
-    """The shape was not ready after the last round: 503."""
+    """The shape was not ready after the last attempt: 503."""
 
 
 class CallStep(Enum):
@@ -46,20 +46,20 @@ class CallStep(Enum):
 
 
 def next_flight_step(
-    *, is_ready: bool, has_seen_failure: bool, lock: CreationLock | None, rounds_left: int
+    *, is_ready: bool, has_seen_failure: bool, lock: CreationLock | None, attempts_left: int
 ) -> FlightStep:
-    """The next step of a flight. A failure that it has seen counts also when the row is removed since."""
+    """The next step of a flight. A failure that it has seen counts even if the row has been removed since."""
     if is_ready:
-        return FlightStep.LAND
+        return FlightStep.RETURN
     if has_seen_failure or is_failed(lock):
         return FlightStep.FAIL
-    if not rounds_left:
+    if not attempts_left:
         return FlightStep.GIVE_UP
     return FlightStep.ASK if lock is None else FlightStep.POLL
 
 
 def is_poll_over(*, has_seen_failure: bool, lock: CreationLock | None, is_same_epoch: bool) -> bool:
-    """Whether a flight that polls must decide again."""
+    """Whether a flight must stop polling and decide its next step."""
     return lock is None or is_failed(lock) or has_seen_failure or not is_same_epoch
 
 

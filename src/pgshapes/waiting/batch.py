@@ -2,11 +2,12 @@
 
 Race: a request arrives while the work that could have served it is already under way: a read that has taken
 its snapshot, a sync that has listed its files, a commit that has begun. If the request were answered by that
-work, a caller would get an answer from before its question, or be told that a write is durable which is not.
+work, a caller would get a result that is older than its request, or an acknowledgement of a write that is not
+durable.
 If each request had work of its own instead, a burst of a thousand would be a thousand queries or disk syncs.
 
 Invariant: the batch that answers a request begins after the request was made; batches run one at a time;
-every request is served, also when the one who made it has left. State: the requests that no batch has taken
+every request is served, also if its caller no longer waits. State: the requests that no batch has taken
 yet belong to one `BatchQueue`, in one event loop.
 """
 
@@ -36,7 +37,9 @@ class BatchQueue(Generic[K, V]):
         """Batches so far."""
 
     def request(self, request: K) -> asyncio.Future[V | None]:
-        """The result for `request`, None if `run` returned none. To cancel it leaves the batch running."""
+        """The result for `request`, None if `run` returned none. Cancelling the future does not cancel the
+        batch.
+        """
         answer: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         if self._serving is None:
@@ -76,4 +79,4 @@ class BatchQueue(Generic[K, V]):
 def _fail(answer: asyncio.Future[V | None], error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)
-        answer.exception()  # seen, also when nobody waits for it any more
+        answer.exception()  # marked as retrieved, also if no task awaits it

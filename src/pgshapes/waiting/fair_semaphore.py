@@ -1,6 +1,6 @@
 """A bounded number of slots of which no key can hold all.
 
-Race: many tasks of one key, a table that somebody has locked for one, arrive before those of other keys and
+Race: many tasks of one key, for example of a locked table, arrive before those of other keys and
 do not finish. With a plain semaphore they would hold every slot, and tasks of all other keys would wait for a
 lock that does not concern them.
 
@@ -9,7 +9,7 @@ so on (the dynamic threshold of Choudhury and Hahne, as switches share their buf
 served in turn.
 
 Invariant: held and free slots add up to `limit`; a task that is cancelled while it waits holds no slot.
-State: who holds and who waits belongs to one `FairSemaphore`, in one event loop.
+State: the held slots and the waiting tasks belong to one `FairSemaphore`, in one event loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class FairSemaphore(Generic[K]):
-    """At most `limit` slots are held, by each key no more than it leaves free."""
+    """At most `limit` slots; a key holds no more of them than it leaves free."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -68,7 +68,7 @@ class FairSemaphore(Generic[K]):
             raise
 
     def release(self, key: K) -> None:
-        """Return a slot and grant those that are free."""
+        """Return a slot and grant free slots to waiting tasks."""
         self._free += 1
         self._held[key] -= 1
         if not self._held[key]:
@@ -90,7 +90,7 @@ class FairSemaphore(Generic[K]):
                 del self._waiting[key]
 
     def _grant_free(self) -> None:
-        """Grant slots to those that may have one, one of each key in turn."""
+        """Grant free slots to the keys that may have one, in turn."""
         while (key := next(filter(self._is_allowed, self._waiting), None)) is not None:
             queue = self._waiting[key]
             granted = queue.popleft()

@@ -6,8 +6,8 @@ is set and cleared again, or a condition that wakes only those who wait already,
 the task would wait until its deadline.
 
 It is not an `asyncio.Future`: cancelling one waiter cancels that wait alone, leaving costs the same however
-many wait, and nothing refers to a notice that nobody holds. Invariant: once given it stays given. State: the
-waiters belong to the notice, in one event loop; whoever makes a notice gives it.
+many wait, and an unreferenced notice is freed. Invariant: once given it stays given. State: the
+waiters belong to the notice, in one event loop; the code that makes a notice gives it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Generator
 
 
 class Notice:
-    """Awaiting it ends when `give` is called; at once if it was called before."""
+    """Awaiting it returns when `give` is called; immediately if it was called before."""
 
     __slots__ = ("__weakref__", "_futures", "_is_given")
 
@@ -31,7 +31,7 @@ class Notice:
         return len(self._futures)
 
     def give(self) -> None:
-        """Wake every waiter, and let every later one pass."""
+        """Wake every waiter; later ones do not wait."""
         self._is_given = True
         futures, self._futures = self._futures, set()
         for future in futures:

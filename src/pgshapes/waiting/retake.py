@@ -1,4 +1,4 @@
-"""Takes something again until it is complete, with pauses that grow, up to a deadline.
+"""Retries a snapshot until it is complete, with growing pauses, up to a deadline.
 
 Race: a transaction is delivered in the stream before a new snapshot sees it, usually by microseconds. A
 snapshot that is taken in between lacks its rows, and they are not delivered again: a shape made from it would
@@ -21,7 +21,7 @@ T = TypeVar("T")
 FIRST_PAUSE_S: Final = 0.001
 """A transaction is usually visible microseconds after it was delivered."""
 LONGEST_PAUSE_S: Final = 0.25
-"""With a synchronous standby that is away it may take indefinitely."""
+"""While a synchronous standby is unavailable it may take indefinitely."""
 
 
 async def retake(

@@ -1,4 +1,4 @@
-"""One piece of work that many wait for: a task without a deadline, and waiters that have one each.
+"""One piece of work with many waiters: a task without a deadline, and waiters with one each.
 
 Race: requests for the same thing arrive while the first of them is still being worked on. Without single
 flight each would begin the work again, and a herd of two thousand would be two thousand calls to the owner or
@@ -28,7 +28,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 RELEASED_PER_TURN: Final = 50
-"""Each goes on with an answer, a fraction of a millisecond: a turn stays well under 50 ms."""
+"""Each then takes a fraction of a millisecond for its response, so a turn stays well under 50 ms."""
 
 STOPPING: Final = "The service is stopping"
 
@@ -50,7 +50,7 @@ class Flight(Generic[T]):
         self._forget = forget
         self._on_abandoned = on_abandoned
         self._waiters: OrderedDict[asyncio.Future[T], None] = OrderedDict()
-        self.task.add_done_callback(self._land)
+        self.task.add_done_callback(self._finish)
 
     @property
     def waiters(self) -> int:
@@ -75,15 +75,15 @@ class Flight(Generic[T]):
             timer.cancel()
         self._waiters.pop(waiter, None)
         if not waiter.cancelled():
-            waiter.exception()  # seen, also when nobody awaits it
+            waiter.exception()  # marked as retrieved, also if no task awaits it
         if not self._waiters and not self.task.done() and self._on_abandoned():
             self._forget(self)
             self.task.cancel()
 
-    def _land(self, task: asyncio.Task[T]) -> None:
+    def _finish(self, task: asyncio.Task[T]) -> None:
         self._forget(self)
         if not task.cancelled():
-            task.exception()  # seen, also when all waiters have left
+            task.exception()  # marked as retrieved, also without waiters
         self._release()
 
     def _release(self) -> None:
@@ -113,7 +113,7 @@ class SingleFlight(Generic[K, T]):
 
     @property
     def waiters(self) -> int:
-        """How many wait for a flight that has not landed."""
+        """How many wait for a flight in progress."""
         return sum(flight.waiters for flight in self._flights.values())
 
     def get(self, key: K) -> Flight[T] | None:
@@ -145,11 +145,11 @@ class SingleFlight(Generic[K, T]):
         return flight.join(timeout_s)
 
     def detach(self) -> None:
-        """Let nobody join what is under way; those who wait for it get its result."""
+        """Exclude the flights under way from being joined; their waiters get the result."""
         self._flights.clear()
 
     async def close(self) -> None:
-        """Cancel all work, detached or not; those who wait for it get NotNow."""
+        """Cancel all work, detached or not; its waiters get NotNow."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -183,8 +183,8 @@ _FAILURES_KEPT: Final = 1000
 class SharedLookUps(Generic[K, V]):
     """Answers of `look_up` by key, one look-up in flight for each; `keep` says whether a success is kept.
 
-    Race: what is looked up changes while a look-up is in flight. `forget` detaches it: its waiters, who asked
-    before, get its answer, but nobody joins it and it is not kept; otherwise the old answer would be kept
+    Race: what is looked up changes while a look-up is in flight. `forget` detaches it: its waiters
+    get its answer, but it cannot be joined and its answer is not kept; otherwise the old answer would be kept
     indefinitely. A failure of ours answers every request for a short time, so that a client that repeats a
     wrong request does not cause a query each time.
     """

@@ -16,11 +16,11 @@ from pgshapes.tables.tables import Tables
 
 async def test_callers_tell_the_owner_what_they_read() -> None:
     tables = Tables()
-    told: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
+    reports: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
 
     def handle(call: Call, context: CallContext) -> Awaitable[Reply]:
         assert isinstance(call, NoteUse)
-        told.put_nowait(call.handles)
+        reports.put_nowait(call.handles)
         return asyncio.sleep(0)
 
     link = InProcessLink(tables, handle)
@@ -28,7 +28,7 @@ async def test_callers_tell_the_owner_what_they_read() -> None:
     tables.shapes.put("a", ShapeRow(b"a", (1,), ShapeState.LIVE))
     cache.tail("a")
     cache.tail("a")
-    reporting = asyncio.create_task(cache.report_for_ever(interval_s=0.001))
-    assert await told.get() == ("a",)
+    reporting = asyncio.create_task(cache.report_periodically(interval_s=0.001))
+    assert await reports.get() == ("a",)
     reporting.cancel()
     await link.close()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from pgshapes.tables.creation_protocol import (
-    ROUNDS,
+    MAX_ATTEMPTS,
     CallStep,
     FlightStep,
     is_poll_over,
@@ -43,7 +43,7 @@ class Flight(NamedTuple):
     """A flight of one process."""
 
     phase: Phase = "starting"
-    rounds_left: int = ROUNDS
+    attempts_left: int = MAX_ATTEMPTS
     has_seen_failure: bool = False
     epoch: int = 0
     call: int = 0
@@ -120,7 +120,7 @@ class Model:
             if process.link == "down":
                 yield f"{number} connects", self._connect(state, number)
             if process.flight is not None:
-                yield from self._fly(state, number, process, process.flight)
+                yield from self._flight_steps(state, number, process, process.flight)
         yield from self._create(state)
         if state.lock == "failed":
             yield "sweep", self._set_lock(state, None)
@@ -225,20 +225,20 @@ class Model:
         (call, has_succeeded), flight = reply, process.flight
         if flight is None or flight.phase != "asking" or flight.call != call:
             return process
-        return _next_round(process, flight) if has_succeeded else _landed(process)
+        return _next_attempt(process, flight) if has_succeeded else _without_flight(process)
 
-    def _fly(self, state: State, number: int, process: Process, flight: Flight) -> Steps:
+    def _flight_steps(self, state: State, number: int, process: Process, flight: Flight) -> Steps:
         replica = process.replica
         if flight.phase == "starting":
             yield from self._decide(state, number, process, flight)
         elif flight.phase == "away" and process.link == "up":
-            yield f"{number} is back", _with(state, number, _next_round(process, flight))
+            yield f"{number} is back", _with(state, number, _next_attempt(process, flight))
         elif flight.phase == "polling" and is_poll_over(
             has_seen_failure=flight.has_seen_failure,
             lock=ROWS[replica.lock],
             is_same_epoch=replica.epoch == flight.epoch,
         ):
-            yield f"{number} polls", _with(state, number, _next_round(process, flight))
+            yield f"{number} polls", _with(state, number, _next_attempt(process, flight))
 
     def _decide(self, state: State, number: int, process: Process, flight: Flight) -> Steps:
         replica = process.replica
@@ -246,7 +246,7 @@ class Model:
             is_ready=replica.has_shape,
             has_seen_failure=flight.has_seen_failure,
             lock=ROWS[replica.lock],
-            rounds_left=flight.rounds_left,
+            attempts_left=flight.attempts_left,
         )
         if step is FlightStep.ASK:
             if process.link == "syncing":
@@ -262,7 +262,7 @@ class Model:
             polling = flight._replace(phase="polling", epoch=replica.epoch)
             process = process._replace(flight=polling)
         else:
-            process = _landed(process)
+            process = _without_flight(process)
         yield f"{number}: {step.value}", _with(state, number, process)
 
     # --- what others do
@@ -377,12 +377,12 @@ def _tell(state: State, message: tuple[str, object]) -> State:
     return state
 
 
-def _next_round(process: Process, flight: Flight) -> Process:
-    again = flight._replace(phase="starting", rounds_left=flight.rounds_left - 1)
+def _next_attempt(process: Process, flight: Flight) -> Process:
+    again = flight._replace(phase="starting", attempts_left=flight.attempts_left - 1)
     return process._replace(flight=again)
 
 
-def _landed(process: Process) -> Process:
+def _without_flight(process: Process) -> Process:
     return process._replace(flight=None)
 
 
