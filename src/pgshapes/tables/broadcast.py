@@ -34,7 +34,7 @@ class Feed(Protocol):
     """Number of the last frame that the other side has applied."""
 
     def send(self, frame: bytes) -> None:
-        """Pass an encoded frame on without waiting; may detach itself instead."""
+        """Send an encoded frame without waiting; may detach itself instead."""
 
     def cut(self) -> None:
         """End the link now and detach. The other side reconnects and gets the whole state."""

@@ -32,7 +32,7 @@ class CallerConnection(asyncio.Protocol):
         self.settled = Notice()
         """Given when the replica follows this connection, or the connection is lost."""
         self.lost = Notice()
-        self._heard = Notice()
+        self._received = Notice()
         self._replica = replica
         self._on_synced = on_synced
         self._splitter = frames.FrameSplitter()
@@ -54,7 +54,7 @@ class CallerConnection(asyncio.Protocol):
         for future in pending.values():
             if not future.done():
                 future.set_exception(OwnerUnavailable("the owner went away during a call"))
-        for notice in (self.welcomed, self.settled, self._heard, self.lost):
+        for notice in (self.welcomed, self.settled, self._received, self.lost):
             notice.give()
 
     def data_received(self, data: bytes) -> None:
@@ -66,12 +66,12 @@ class CallerConnection(asyncio.Protocol):
         except WireError:
             self.abort()
         self._acknowledge()
-        heard, self._heard = self._heard, Notice()
+        heard, self._received = self._received, Notice()
         heard.give()
 
-    def next_heard(self) -> Notice:
+    def next_received(self) -> Notice:
         """Given when data is received after this call, or the connection is lost."""
-        return self._heard
+        return self._received
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -79,7 +79,7 @@ class CallerConnection(asyncio.Protocol):
             self._transport.abort()
 
     def subscribe(self) -> None:
-        """Ask for the whole state and every change after it, for the replica."""
+        """Request the whole state and every later change, for the replica."""
         self._send(frames.Subscribe())
 
     async def call(self, call: Call, deadline: float) -> Reply:
@@ -87,7 +87,9 @@ class CallerConnection(asyncio.Protocol):
         return cast(Reply, await self._ask(lambda call_id: frames.CallFrame(call_id, deadline, call)))
 
     async def barrier(self) -> None:
-        """Wait until all that the owner wrote before it read this has arrived. Raises OwnerUnavailable."""
+        """Wait until everything that the owner wrote before it read this has arrived. Raises
+        OwnerUnavailable.
+        """
         await self._ask(frames.Barrier)
 
     async def _ask(self, question: Callable[[int], frames.CallerFrame]) -> Any:
@@ -125,13 +127,13 @@ class CallerConnection(asyncio.Protocol):
 
     def _check_welcome(self, welcome: frames.Welcome) -> None:
         if welcome.version != frames.VERSION:
-            raise WireError(f"the owner speaks version {welcome.version}, not {frames.VERSION}")
+            raise WireError(f"the owner's link version is {welcome.version}, not {frames.VERSION}")
         self.welcome = welcome
         self.welcomed.give()
 
     def _finish_state(self, number: int) -> None:
         if self.welcome is None:
-            raise WireError("a state without a welcome")
+            raise WireError("state received before the welcome")
         self._replica.finish(number, self.welcome.epoch)
         self._unacknowledged = number
         self.is_synced = True

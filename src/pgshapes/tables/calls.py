@@ -1,4 +1,4 @@
-"""What a caller can ask of the owner. Everything else it reads from the tables."""
+"""The calls from callers to the owner. Everything else callers read from the tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pgshapes.model.shape import RawShape, ResolvedShape
 
 
 class ResolveShape(msgspec.Struct, tag="resolve_shape", frozen=True):
-    """Check a definition against the catalogue. Answer: `ResolvedShape`."""
+    """Check a definition against the system catalogs. Answer: `ResolvedShape`."""
 
     raw: RawShape
 
@@ -30,7 +30,7 @@ class ListUnseen(msgspec.Struct, tag="list_unseen", frozen=True):
 
 
 class Unseen(msgspec.Struct, tag="unseen", frozen=True):
-    """Transactions that are in logs and that no snapshot is known to see."""
+    """Delivered transactions that no snapshot is known to see."""
 
     delivered_lsn: int
     """Every commit up to here has been delivered, or was visible before the owner began."""
@@ -39,13 +39,15 @@ class Unseen(msgspec.Struct, tag="unseen", frozen=True):
 
 
 class InvalidateRelation(msgspec.Struct, tag="invalidate_relation", frozen=True):
-    """Forget a relation whose table is not what `relations` says; it is looked up again when it is needed."""
+    """Remove a relation from `relations`, because the table has changed; it is looked up again when
+    needed.
+    """
 
     oid: int
 
 
 class NoteUse(msgspec.Struct, tag="note_use", frozen=True):
-    """These shapes were read since the last call of this kind. Answer: None."""
+    """Report the shapes that were read since the last call of this kind. Answer: None."""
 
     handles: tuple[str, ...]
 

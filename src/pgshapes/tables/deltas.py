@@ -29,7 +29,7 @@ class Rows(_Fields):  # type: ignore[misc] # its fields are known at run time on
     """(key, new row) pairs by table; None stands for a removal."""
 
     def add(self, table: str, key: Any, row: Any) -> None:
-        """Note one more change of `table`."""
+        """Add a change of `table`."""
         getattr(self, table).append((key, row))
 
     def changes(self) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:

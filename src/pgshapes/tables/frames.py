@@ -1,7 +1,7 @@
 """The bytes between owner and callers: msgpack structs, each after its length. Pure.
 
 Not a transport: bytes come in as arguments. Invariant: anything that is not a frame of this version raises
-`WireError` and nothing else, so that a link can be ended and begun again.
+`WireError` and nothing else, so that the link can be closed and opened again.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pgshapes.tables.deltas import Rows
 VERSION: Final = 2
 """Both ends are of one release; the number detects a process of another one."""
 MAX_FRAME_BYTES: Final = 64 * 2**20
-"""Four times what may be unsent on a link: no frame of ours is longer."""
+"""Four times the unsent bytes that a link may have: no frame that is sent is longer."""
 
 _LENGTH: Final = struct.Struct("!I")
 
 
 class Welcome(msgspec.Struct, tag="welcome", array_like=True, frozen=True):
-    """Owner, first of all: its version and epoch."""
+    """Owner, as the first frame: its version and epoch."""
 
     version: int
     epoch: str
@@ -44,7 +44,7 @@ class StateSlice(msgspec.Struct, tag="slice", array_like=True, frozen=True):
 
 
 class StateEnd(msgspec.Struct, tag="end", array_like=True, frozen=True):
-    """Owner: the state is whole; to be acknowledged like the delta frame of this number."""
+    """Owner: the state is complete; acknowledged like the delta frame of this number."""
 
     number: int
 
@@ -57,7 +57,7 @@ class Deltas(msgspec.Struct, tag="deltas", array_like=True, frozen=True):
 
 
 class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
-    """Owner: a call's reply, after the deltas of all that the call has written."""
+    """Owner: a call's reply, sent after the deltas of everything that the call has written."""
 
     call_id: int
     reply: Reply
@@ -129,7 +129,7 @@ def encode(frame: OwnerFrame | CallerFrame) -> bytes:
 
 
 def decode_owner_frame(payload: bytes) -> OwnerFrame:
-    """What an owner has sent. Raises WireError."""
+    """Decode a frame from an owner. Raises WireError."""
     try:
         return _owner_decoder.decode(payload)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
@@ -137,7 +137,7 @@ def decode_owner_frame(payload: bytes) -> OwnerFrame:
 
 
 def decode_caller_frame(payload: bytes) -> CallerFrame:
-    """What a caller has sent. Raises WireError."""
+    """Decode a frame from a caller. Raises WireError."""
     try:
         return _caller_decoder.decode(payload)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
@@ -145,7 +145,7 @@ def decode_caller_frame(payload: bytes) -> CallerFrame:
 
 
 class FrameSplitter:
-    """Cuts a stream of bytes, in whatever pieces it comes, into the payloads of frames."""
+    """Splits a stream of bytes, received in pieces of any size, into the payloads of frames."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -177,7 +177,7 @@ def failure_frame(call_id: int, error: PgShapesError) -> Failure:
 
 
 def restore_error(failure: Failure) -> PgShapesError:
-    """The error that the owner raised, of the same class. Raises WireError for what cannot be one."""
+    """The error that the owner raised, of the same class. Raises WireError for an unknown code."""
     kind = _error_classes().get(failure.code)
     if kind is None:
         raise WireError(f"unknown error code {failure.code!r}")

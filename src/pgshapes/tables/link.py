@@ -23,7 +23,7 @@ class OwnerLink(Protocol):
 
     @property
     def tables(self) -> TablesReader:
-        """The tables as this process knows them; the same object for the life of the link."""
+        """The tables of this process; always the same object for one link."""
 
     @property
     def epoch(self) -> str:
@@ -66,11 +66,11 @@ class InProcessLink:
 
     @property
     def is_connected(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     async def connected(self) -> None:
-        """At once."""
+        """Return at once."""
 
     async def call(self, call: Call, *, timeout_s: float) -> Reply:
         """See `OwnerLink.call`."""
@@ -84,7 +84,7 @@ class InProcessLink:
                 context.cancelled.set()
 
     async def barrier(self) -> None:
-        """At once: the tables are the owner's."""
+        """Return at once: the tables are the owner's."""
 
     async def close(self) -> None:
         """Cancel the calls under way."""

@@ -1,8 +1,8 @@
 """The owner's mailbox: the calls that are received and not yet answered, and counts of how calls ended.
 
 It does not know where calls come from. Invariants: the handler is called in the loop turn in which a call is
-received, so nothing runs before what it does up to its first await (the claim of a creation). A call whose
-deadline has passed is not begun. A call that nobody waits for any more is not answered. State is owned by the
+received, so no other code runs before its first await: a creation is claimed by then. A call whose
+deadline has passed is not begun. A call whose caller has disconnected is not answered. State is owned by the
 owner's event loop.
 """
 
@@ -48,7 +48,7 @@ class CallContext:
 async def cancel_on_disconnect(work: Awaitable[T], context: CallContext) -> T:
     """Run work for a caller; cancel it when the caller disconnects. Raises NotNow then, which is not sent."""
     task, left = asyncio.ensure_future(work), asyncio.ensure_future(context.cancelled.wait())
-    task.add_done_callback(_note_error)
+    task.add_done_callback(_retrieve_error)
     try:
         await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -59,8 +59,8 @@ async def cancel_on_disconnect(work: Awaitable[T], context: CallContext) -> T:
         task.cancel()
 
 
-def _note_error(task: asyncio.Future[T]) -> None:
-    """Mark the outcome as seen: the caller may disconnect just when it comes."""
+def _retrieve_error(task: asyncio.Future[T]) -> None:
+    """Mark the exception as retrieved: the caller may disconnect in the same loop turn."""
     if not task.cancelled():
         task.exception()
 

@@ -1,6 +1,6 @@
 """The owner's end of one connection: sends the whole state and deltas, receives calls.
 
-Invariants: nothing here waits for the caller. Bytes that it does not read are buffered up to a limit, then
+Invariants: nothing here waits for the caller. Bytes that it does not read are buffered up to a limit; then
 the connection is cut. The whole state is sent in slices, one per loop turn, as fast as the caller reads them.
 A frame that cannot be decoded ends this connection and nothing else.
 """
@@ -21,7 +21,7 @@ from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import TABLES
 
 MAX_UNSENT_BYTES: Final = 16 * 2**20
-"""For a caller that is this far behind, the whole state costs less than the deltas."""
+"""For a caller that is this far behind, sending the whole state costs less than the deltas."""
 SLICE_ROWS: Final = 256
 """About 0.3 ms to read and encode; a relation's row is the largest, some kilobytes."""
 _PAUSE_ABOVE_BYTES: Final = 2**18
@@ -115,7 +115,7 @@ class OwnerConnection(asyncio.Protocol):
     def _begin_call(self, frame: frames.CallFrame) -> None:
         call_id = frame.call_id
         if call_id in self._contexts:
-            raise WireError(f"call {call_id} comes twice")
+            raise WireError(f"call {call_id} was sent twice")
 
         def answer(result: Reply | PgShapesError) -> None:
             self._contexts.pop(call_id, None)

@@ -1,7 +1,7 @@
 """The copy of the owner's tables in another process, filled from frames. Knows no sockets.
 
-Invariant: readers always see one whole state. A state that is still arriving is kept aside, with its deltas,
-and replaces the old one in one step. Written by one link.
+Invariant: readers always see one whole state. A state that is still arriving is kept separately, with its
+deltas, and replaces the old one in one step. Written by one link.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class TablesReplica(TablesReader):
         self._number = 0
 
     def begin(self, number: int) -> None:
-        """A whole state is about to arrive; deltas after frame `number` belong to it."""
+        """Begin to receive a whole state; deltas after frame `number` are added to it."""
         self._arriving = {name: {} for name in TABLES}
         self._number = number
 
     def take_slice(self, rows: Rows) -> None:
-        """A piece of the arriving state. Raises WireError when none was announced."""
+        """Add rows to the arriving state. Raises WireError without `begin`."""
         if self._arriving is None:
-            raise WireError("a slice of a state that was not announced")
+            raise WireError("state slice received before the beginning of a state")
         for name, changes in rows.changes():
             apply_changes(self._arriving[name], changes)
 
     def take_deltas(self, number: int, rows: Rows) -> None:
-        """The changes of frame `number`. Raises WireError when a frame is missing."""
+        """Apply the changes of frame `number`. Raises WireError when a frame is missing."""
         if number != self._number + 1:
-            raise WireError(f"delta frame {number} after {self._number}")
+            raise WireError(f"delta frame {number} received after {self._number}")
         self._number = number
         if self._arriving is not None:
             self.take_slice(rows)
@@ -53,9 +53,11 @@ class TablesReplica(TablesReader):
                 self._tables[name].announce(key, row)
 
     def finish(self, number: int, epoch: str) -> None:
-        """The arriving state is whole: replace the old one and wake every waiter. Raises WireError."""
+        """Replace the old state with the arriving one, now complete, and wake every waiter. Raises
+        WireError.
+        """
         if self._arriving is None or number != self._number:
-            raise WireError(f"end of a state at frame {number}, arrived {self._number}")
+            raise WireError(f"end of a state at frame {number}, received {self._number}")
         arrived, self._arriving = self._arriving, None
         self.epoch = epoch
         for name, table in self._tables.items():

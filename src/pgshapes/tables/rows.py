@@ -19,7 +19,7 @@ class ShapeRow(NamedTuple):
 
 
 class CreationState(Enum):
-    """Where the creation that holds the lock stands."""
+    """The state of the creation that holds the lock."""
 
     IN_PROGRESS = "in_progress"
     WAITING_FOR_TABLE_LOCK = "waiting_for_table_lock"
@@ -38,7 +38,7 @@ class CreationLock(NamedTuple):
     """Stable code of the error (`errors.py`)."""
 
     def error(self) -> PgShapesError:
-        """The error that a failed row stands for."""
+        """The error of a failed creation."""
         if self.code == SchemaChanged.code:
             return SchemaChanged(self.reason)
         return CreationFailed(self.reason, known=True)

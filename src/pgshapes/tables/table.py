@@ -1,10 +1,10 @@
 """One table: a map that one process writes and every process reads.
 
-`TableReader` is what callers hold, `Table` is the owner's side, and `TableReplica` is the copy in another
-process. None of them knows processes or bytes. `TableOf` declares a table.
+`TableReader` is the callers' side, `Table` is the owner's side, and `TableReplica` is the copy in another
+process. None of them depends on processes or bytes. `TableOf` declares a table.
 
-Invariant: a change is in the rows before anyone is notified of it, and everyone who asked for a key before
-its change is woken by the change. The rows have one writer: the owner, or the link that fills the replica.
+Invariant: a change is in the rows before anyone is notified of it, and every task that waits for a key when
+it changes is woken. The rows have one writer: the owner, or the link that fills the replica.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Watcher = Callable[[V | None], None]
 
 
 class TableReader(Generic[K, V]):
-    """Rows by key, and notices of changes. Without `has_notices` nobody is woken, so callers must poll."""
+    """Rows by key, and notices of changes. Without `has_notices` no task is woken, so callers must poll."""
 
     def __init__(self, *, has_notices: bool = True) -> None:
         self.version = 0
@@ -61,11 +61,11 @@ class TableReader(Generic[K, V]):
         notice = None if known is None else known()
         if notice is None:
             notice = Notice()
-            self._notices[key] = ref(notice, partial(self._forget, key))
+            self._notices[key] = ref(notice, partial(self._drop_notice, key))
         return notice
 
-    def _forget(self, key: K, dropped: ref[Notice]) -> None:
-        """Remove a notice that nobody references any more."""
+    def _drop_notice(self, key: K, dropped: ref[Notice]) -> None:
+        """Remove a notice that is no longer referenced."""
         if self._notices.get(key) is dropped:
             del self._notices[key]
 
@@ -161,7 +161,7 @@ class WritesTables(Protocol):
     """The owner's side of all tables, recognised by its transactions."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Changes made inside are seen together."""
+        """Changes made inside become visible together."""
 
 
 class TableOf(Generic[K, V]):

@@ -1,7 +1,7 @@
 """The owner's tables. In a single process they are also what callers read.
 
-Not a store: they live as long as the owner's process. Invariant: only the owner's process writes, and each
-start of it has a new `epoch`, so that readers can tell one owner from the next.
+Not a store: they are in the memory of the owner's process. Invariant: only the owner's process writes, and
+each start of it has a new `epoch`, so that readers can distinguish runs of the owner.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Tables(TablesReader):
             setattr(self, name, Table(name, self.broadcast, has_notices=has_notices))
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Changes made inside are seen together, here and in every replica. Must not span an await."""
+        """Changes made inside become visible together, here and in every replica. Must not span an await."""
         return self.broadcast.transaction()
 
     def acknowledged(self) -> Awaitable[None]:

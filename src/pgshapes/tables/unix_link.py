@@ -3,8 +3,8 @@
 `UnixSocketOwner` listens, `UnixSocketLink` connects and reconnects. Neither knows what calls mean.
 
 Invariants: the owner waits for no caller. A replica always holds one whole state of one epoch. An owner that
-is silent counts as not connected, but keeps its connection and the calls on it: it is busy or stopped, and no
-other owner can exist before its process ends (`owner/storage_dir.py`), which ends the connection.
+sends nothing counts as not connected, but its connection and the calls on it are kept: it is busy or stopped,
+and no other owner can exist before its process ends (`owner/storage_dir.py`), which ends the connection.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from pgshapes.waiting.notice import Notice
 
 HEARTBEAT_S: Final = 0.25
 SILENT_AFTER_BEATS: Final = 4
-"""An owner is silent after 1 s without a byte. Counted in beats of this process's own loop, so that a caller
-that was busy itself does not take its own delay for the owner's."""
+"""An owner is silent after 1 s without a byte. Counted in intervals of this process's own loop, so that the
+delays of a busy caller do not count as the owner's."""
 FIRST_RETRY_S: Final = 0.01
 LAST_RETRY_S: Final = 0.5
 _BACKLOG: Final = 64
@@ -120,7 +120,7 @@ class UnixSocketLink:
 
     @property
     def epoch(self) -> str:
-        """The epoch that the tables are of."""
+        """The epoch of the tables."""
         return self.tables.epoch
 
     @property
@@ -134,7 +134,7 @@ class UnixSocketLink:
             await self._change
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Begin to connect, in the background."""
         self._task = asyncio.get_running_loop().create_task(self._stay_connected())
 
     async def close(self) -> None:
@@ -188,7 +188,7 @@ class UnixSocketLink:
         try:
             await connection.welcomed
             if connection.welcome is None:
-                raise OwnerUnavailable("the owner closed the connection at once")
+                raise OwnerUnavailable("the owner closed the connection before the welcome")
         except BaseException:
             connection.abort()
             raise
@@ -208,17 +208,17 @@ class UnixSocketLink:
         try:
             while not connection.is_lost:
                 await _silence(connection)
-                await self._wait_until_heard(connection)
+                await self._wait_for_data(connection)
         finally:
             self._connection = None
             connection.abort()
             self._note_change()
 
-    async def _wait_until_heard(self, silent: CallerConnection) -> None:
-        """Count as not connected until the owner is heard again or the connection is lost."""
+    async def _wait_for_data(self, silent: CallerConnection) -> None:
+        """Count as not connected until data arrives again or the connection is lost."""
         self._is_silent = True
         try:
-            await silent.next_heard()
+            await silent.next_received()
         finally:
             self._is_silent = False
             self._note_change()
