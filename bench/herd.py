@@ -52,11 +52,11 @@ def show_conditions(workers: int) -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}")
 
 
-def show_memory(house: Stage) -> None:
+def show_memory(env: Stage) -> None:
     """The most that each process of the server has had."""
-    process = house.server.process
+    process = env.server.process
     assert process is not None
-    pids = [process.pid, *(house.server.children() if house.workers else ())]
+    pids = [process.pid, *(env.server.children() if env.workers else ())]
     peaks = []
     for pid in pids:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -76,11 +76,11 @@ def show_answers(answers: list[Answer], took_s: float) -> None:
     print(f"  handles                    {len({answer.handle for answer in answers if answer.handle})}")
 
 
-def herd(house: Stage, callers: int, rows: int) -> None:
+def herd(env: Stage, callers: int, rows: int) -> None:
     """All ask for one fresh shape at once."""
-    table = house.table(rows)
-    with house.clients() as clients:
-        clients.open([house.path(table)] * callers)
+    table = env.table(rows)
+    with env.clients() as clients:
+        clients.open([env.path(table)] * callers)
         begin = time.perf_counter()
         clients.send()
         answers = clients.collect(LIMIT_S)
@@ -88,30 +88,30 @@ def herd(house: Stage, callers: int, rows: int) -> None:
     print(f"{callers} callers of one fresh shape of {rows} rows")
     show_answers(answers, took_s)
     for call in ("create_or_wait_shape_handle", "resolve_shape"):
-        print(f"  owner calls, {call:<28}{house.metric('mailbox_calls_total', call=call):.0f}")
-    print(f"  mailbox high-water         {house.metric('mailbox_high_water'):.0f}")
-    print(f"  snapshot queries           {house.snapshot_queries(table)}")
-    show_memory(house)
+        print(f"  owner calls, {call:<28}{env.metric('mailbox_calls_total', call=call):.0f}")
+    print(f"  mailbox high-water         {env.metric('mailbox_high_water'):.0f}")
+    print(f"  snapshot queries           {env.snapshot_queries(table)}")
+    show_memory(env)
 
 
-def refusals(house: Stage, callers: int) -> None:
+def refusals(env: Stage, callers: int) -> None:
     """All ask for shapes of their own, whose creation has to wait; then a hundred more, at once and one by
     one.
     """
-    table, room = house.table(10), 300
-    with house.clients() as clients, house.clients() as late, house.session() as writer:
+    table, room = env.table(10), 300
+    with env.clients() as clients, env.clients() as late, env.session() as writer:
         writer.execute(f"INSERT INTO {table} VALUES (0)")
-        clients.open([house.path(table, where=f"id > {number}") for number in range(callers)])
-        late.open([house.path(table, where=f"id < {number}") for number in range(100)])
+        clients.open([env.path(table, where=f"id > {number}") for number in range(callers)])
+        late.open([env.path(table, where=f"id < {number}") for number in range(100)])
         clients.send()
-        house.until(lambda: house.metric("admission_refused_total") >= callers - room - house.workers, "it")
-        house.until(lambda: house.metric("creations_now") >= room - house.workers, "a full house")
+        env.until(lambda: env.metric("admission_refused_total") >= callers - room - env.workers, "it")
+        env.until(lambda: env.metric("creations_now") >= room - env.workers, "the limit to be reached")
         late.send()
         answers = late.collect(LIMIT_S)
-        singly = [ask_alone(late, house.path(table, where=f"id = {number}")) for number in range(100)]
+        singly = [ask_alone(late, env.path(table, where=f"id = {number}")) for number in range(100)]
         writer.rollback()
         show_refusals(f"of {callers} at once", clients.collect(LIMIT_S))
-        show_refusals("of 100 more at once, in a full house,", answers)
+        show_refusals("of 100 more at once, at the limit,", answers)
         show_refusals("of 100 more one by one", singly)
 
 
@@ -132,18 +132,16 @@ def show_refusals(whom: str, answers: list[Answer]) -> None:
     print(f"  retry-after                {back[0]} … {back[-1]} s")
 
 
-def readiness(house: Stage, callers: int) -> None:
+def readiness(env: Stage, callers: int) -> None:
     """All wait for a service that is not ready yet."""
-    table = house.table(10)
-    with psycopg.connect(house.server.database_url, autocommit=True) as holder, house.clients() as clients:
-        holder.execute("SELECT pg_advisory_lock(hashtext(%s))", (house.server.slot,))
-        house.server.launch()
-        house.wait_until_up()
-        clients.ask([house.path(table)] * callers)
-        house.until(
-            lambda: house.metric("readiness_parked") + house.metric("readiness_polling") == callers, "all"
-        )
-        before = {kind: slow_turns(house, kind) for kind in ("late", "busy")}
+    table = env.table(10)
+    with psycopg.connect(env.server.database_url, autocommit=True) as holder, env.clients() as clients:
+        holder.execute("SELECT pg_advisory_lock(hashtext(%s))", (env.server.slot,))
+        env.server.launch()
+        env.wait_until_up()
+        clients.ask([env.path(table)] * callers)
+        env.until(lambda: env.metric("readiness_parked") + env.metric("readiness_polling") == callers, "all")
+        before = {kind: slow_turns(env, kind) for kind in ("late", "busy")}
         begin = time.perf_counter()
         holder.execute("SELECT pg_advisory_unlock_all()")
         answers = clients.collect(LIMIT_S)
@@ -151,15 +149,15 @@ def readiness(house: Stage, callers: int) -> None:
     print(f"{callers} requests wait for readiness")
     show_answers(answers, took_s)
     print("  times that the event loops kept a timer waiting for longer than (in brackets: busy themselves)")
-    late, busy = slow_turns(house, "late"), slow_turns(house, "busy")
+    late, busy = slow_turns(env, "late"), slow_turns(env, "busy")
     for bound in late:
         counts = late[bound] - before["late"][bound], busy[bound] - before["busy"][bound]
         print(f"    {float(bound) * 1000:4.0f} ms                  {counts[0]:.0f} ({counts[1]:.0f})")
 
 
-def slow_turns(house: Stage, kind: str) -> dict[str, float]:
+def slow_turns(env: Stage, kind: str) -> dict[str, float]:
     """How many looks at the clock came later than each bound."""
-    told, bounds = house.metrics(), ("0.025", "0.05", "0.1", "0.25")
+    told, bounds = env.metrics(), ("0.025", "0.05", "0.1", "0.25")
     count = told.sum(f"loop_{kind}_seconds_count")
     return {bound: count - told.sum(f"loop_{kind}_seconds_bucket", le=bound) for bound in bounds}
 
@@ -175,15 +173,15 @@ def main(callers: int, rows: int, refused: int | None, waiting: int | None, work
     for count in (0, max(1, (os.cpu_count() or 1) - 1)) if workers is None else (workers,):
         show_conditions(count)
         if waiting is not None:
-            patient = {"module": "tests.support.servers.herd_server", "wishes": {"ready_timeout_s": LIMIT_S}}
-            with server(count, is_launched=False, **patient) as house:
-                readiness(house, waiting)
+            patient = {"module": "tests.support.servers.herd_server", "options": {"ready_timeout_s": LIMIT_S}}
+            with server(count, is_launched=False, **patient) as env:
+                readiness(env, waiting)
             continue
-        with server(count) as house:
+        with server(count) as env:
             if refused is not None:
-                refusals(house, refused)
+                refusals(env, refused)
             else:
-                herd(house, callers, rows)
+                herd(env, callers, rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The layers of the house, lowest first; `docs/architecture.md` draws them for people."""
+"""The layers of the package, lowest first; `docs/architecture.md` shows them as a picture."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.architecture.source import PACKAGE, modules, part_imports
 
 
 def picture() -> str:
-    """The house as the tests see it, top layer first."""
+    """The layers as the tests define them, top layer first."""
     lines, files = Counter[str](), Counter[str]()
     for module in modules().values():
         lines[module.part] += module.lines

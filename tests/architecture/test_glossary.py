@@ -1,4 +1,4 @@
-"""The glossary has each word of the house once, and each word lives where it says."""
+"""The glossary has each term once, and the place that it names exists."""
 
 from __future__ import annotations
 

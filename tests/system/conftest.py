@@ -1,4 +1,4 @@
-"""One server and one database for all tests of a module, in each way to run it."""
+"""One server and one database for all tests of a module, in several configurations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MODES = [
 ]
 
 
-class House(NamedTuple):
-    """A server, its database, and a session of our own on that."""
+class Environment(NamedTuple):
+    """A server, its database, and a session of the test on that database."""
 
     server: Server
     url: str
@@ -32,8 +32,8 @@ class House(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=MODES)
-def house(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[House]:
-    """Owner and callers in one process and in several, with small chunks and large ones."""
+def env(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[Environment]:
+    """A server in one process or with workers, with small or large chunks."""
     workers, chunk_bytes = request.param
     with (
         fresh_database(postgres_server) as url,
@@ -46,4 +46,4 @@ def house(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> 
             long_poll_timeout_ms=1000,
         ) as server,
     ):
-        yield House(server, url, sql, workers)
+        yield Environment(server, url, sql, workers)

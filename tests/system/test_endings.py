@@ -16,7 +16,7 @@ import pytest
 from tests.support.clients.materialised import Materialised, Row
 from tests.support.clients.pending import until
 from tests.support.servers.servers import Server, running_server
-from tests.system.conftest import House
+from tests.system.conftest import Environment
 
 CREATE = """
 CREATE TABLE {t} (id int PRIMARY KEY, a int, b int, c int);
@@ -94,12 +94,12 @@ _numbers = count(1)
 
 @contextmanager
 def followed(
-    house: House, params: dict[str, str], *, create: str = CREATE, held: int = 4
+    env: Environment, params: dict[str, str], *, create: str = CREATE, held: int = 4
 ) -> Iterator[Followed]:
     """A shape on a table of its own, with live requests held on it."""
     table = f"t{next(_numbers)}"
-    house.sql.execute((create + ";" + FILL).format(t=table))
-    shape = Shape(house.server.shape_url, {"table": table, **params})
+    env.sql.execute((create + ";" + FILL).format(t=table))
+    shape = Shape(env.server.shape_url, {"table": table, **params})
     with httpx.Client(verify=False) as client, ThreadPoolExecutor(held or 1) as threads:
         shape.catch_up(client)
         yield Followed(table, shape, [threads.submit(wait, shape) for _ in range(held)])
@@ -148,7 +148,7 @@ def check_gone(shape: Materialised) -> None:
                 assert answer.headers.get("electric-handle") != shape.handle
 
 
-def check_anew(sql: psycopg.Connection, shape: Materialised, table: str) -> None:
+def check_recreated(sql: psycopg.Connection, shape: Materialised, table: str) -> None:
     """The definition's next shape has the table's rows as they are now."""
     again = Materialised(shape.shape_url, {"table": table})
     with httpx.Client() as client:
@@ -173,22 +173,24 @@ def by_id(rows: Iterable[Row]) -> dict[str | None, Row]:
 
 
 KINDS = {"plain": CREATE, "partitioned": CREATE_PARTITIONED}
-UNTOLD_OF_ROOTS = ("the table renamed", "partitioned")
+NOT_IN_STREAM_FOR_ROOTS = ("the table renamed", "partitioned")
 """The stream names leaves alone."""
 
 
-@pytest.mark.parametrize(("name", "kind"), [case for case in product(ENDS, KINDS) if case != UNTOLD_OF_ROOTS])
-def test_all_are_told_of_the_end(house: House, name: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"), [case for case in product(ENDS, KINDS) if case != NOT_IN_STREAM_FOR_ROOTS]
+)
+def test_all_are_told_of_the_end(env: Environment, name: str, kind: str) -> None:
     params, alteration, change = ENDS[name]
-    with followed(house, params, create=KINDS[kind]) as on:
-        house.sql.execute(alteration.format(t=on.table))
-        house.sql.execute(change.format(t=on.table))
+    with followed(env, params, create=KINDS[kind]) as on:
+        env.sql.execute(alteration.format(t=on.table))
+        env.sql.execute(change.format(t=on.table))
         for held in on.held:
             answer = held.result()
             if not (answer.status_code == 400 and name in UNASKABLE):
                 assert_ended(answer)
         check_gone(on.shape)
-        check_anew(house.sql, on.shape, on.table + ("_new" if "RENAME TO" in alteration else ""))
+        check_recreated(env.sql, on.shape, on.table + ("_new" if "RENAME TO" in alteration else ""))
 
 
 def assert_ended(answer: httpx.Response) -> None:
@@ -198,74 +200,72 @@ def assert_ended(answer: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [*product(KEPT, KINDS)])
-def test_what_is_none_of_its_business_does_not_end_a_shape(house: House, name: str, kind: str) -> None:
+def test_what_is_none_of_its_business_does_not_end_a_shape(env: Environment, name: str, kind: str) -> None:
     params, alteration = KEPT[name]
-    with followed(house, params, create=KINDS[kind], held=1) as on, httpx.Client() as client:
-        house.sql.execute(alteration.format(t=on.table))
-        house.sql.execute(INSERT.format(t=on.table))
-        house.sql.execute(f"UPDATE {on.table} SET id = 4 WHERE id = 2")
+    with followed(env, params, create=KINDS[kind], held=1) as on, httpx.Client() as client:
+        env.sql.execute(alteration.format(t=on.table))
+        env.sql.execute(INSERT.format(t=on.table))
+        env.sql.execute(f"UPDATE {on.table} SET id = 4 WHERE id = 2")
         key = f'"public"."{on.table}"/"4"'
         while key not in on.shape.rows:
             on.shape.request(client, live=True)
         columns = params.get("columns", "*")
-        expected = selected(house.sql, f"(SELECT {columns} FROM {on.table}) t")
+        expected = selected(env.sql, f"(SELECT {columns} FROM {on.table}) t")
         assert by_id(on.shape.rows.values()) == by_id(expected)
         assert on.held[0].result().status_code == 200
 
 
-def test_deleted_on_request(house: House) -> None:
-    with followed(house, {}) as on, httpx.Client() as client:
+def test_deleted_on_request(env: Environment) -> None:
+    with followed(env, {}) as on, httpx.Client() as client:
         definition = {**on.shape.params, "handle": on.shape.handle or ""}
         assert client.delete(on.shape.shape_url, params=definition).status_code == 202
         for answer in on.held:
             assert_ended(answer.result())
         check_gone(on.shape)
-        check_anew(house.sql, on.shape, on.table)
+        check_recreated(env.sql, on.shape, on.table)
 
 
-def test_a_handle_that_is_gone_stays_gone_after_a_restart(house: House) -> None:
+def test_a_handle_that_is_gone_stays_gone_after_a_restart(env: Environment) -> None:
     """Also when the server is killed as soon as the first client has its 409."""
-    with followed(house, {}) as on:
-        house.sql.execute(f"TRUNCATE {on.table}")
+    with followed(env, {}) as on:
+        env.sql.execute(f"TRUNCATE {on.table}")
         for answer in on.held:
             assert_ended(answer.result())
-        house.server.kill()
-        house.server.start()
+        env.server.kill()
+        env.server.start()
         check_gone(on.shape)
-        check_anew(house.sql, on.shape, on.table)
+        check_recreated(env.sql, on.shape, on.table)
 
 
-def test_shapes_that_know_different_columns_live_side_by_side(house: House) -> None:
+def test_shapes_that_know_different_columns_live_side_by_side(env: Environment) -> None:
     """One that was made before a column came, one after; also when they are taken up again in a restart."""
-    with followed(house, SOME, held=0) as on, httpx.Client() as client:
-        house.sql.execute(f"ALTER TABLE {on.table} DROP COLUMN b; ALTER TABLE {on.table} ADD COLUMN d text")
-        house.sql.execute(f"INSERT INTO {on.table} (id, d) VALUES (3, 'three')")
+    with followed(env, SOME, held=0) as on, httpx.Client() as client:
+        env.sql.execute(f"ALTER TABLE {on.table} DROP COLUMN b; ALTER TABLE {on.table} ADD COLUMN d text")
+        env.sql.execute(f"INSERT INTO {on.table} (id, d) VALUES (3, 'three')")
         on.shape.follow_to(client, 3)
         younger = Shape(on.shape.shape_url, {"table": on.table, "where": "d IS NULL OR d <> 'x'"})
         younger.catch_up(client)
-        house.server.stop()
-        house.server.start()
-        house.sql.execute(f"INSERT INTO {on.table} (id, a, d) VALUES (4, 1, 'four'), (5, 2, 'x')")
-        house.sql.execute(f"UPDATE {on.table} SET d = 'two' WHERE id = 2")
-        house.sql.execute(f"INSERT INTO {on.table} (id, d) VALUES (6, 'six')")
+        env.server.stop()
+        env.server.start()
+        env.sql.execute(f"INSERT INTO {on.table} (id, a, d) VALUES (4, 1, 'four'), (5, 2, 'x')")
+        env.sql.execute(f"UPDATE {on.table} SET d = 'two' WHERE id = 2")
+        env.sql.execute(f"INSERT INTO {on.table} (id, d) VALUES (6, 'six')")
         for shape in (on.shape, younger):
             shape.follow_to(client, 6)
-        assert by_id(on.shape.rows.values()) == by_id(
-            selected(house.sql, f"(SELECT id, a FROM {on.table}) t")
-        )
+        assert by_id(on.shape.rows.values()) == by_id(selected(env.sql, f"(SELECT id, a FROM {on.table}) t"))
         assert by_id(younger.rows.values()) == by_id(
-            selected(house.sql, f"(SELECT * FROM {on.table} WHERE d IS NULL OR d <> 'x') t")
+            selected(env.sql, f"(SELECT * FROM {on.table} WHERE d IS NULL OR d <> 'x') t")
         )
 
 
-def test_a_truncate_that_the_snapshot_has_seen_ends_nothing(house: House) -> None:
+def test_a_truncate_that_the_snapshot_has_seen_ends_nothing(env: Environment) -> None:
     """It is part of what the shape began with."""
-    house.sql.execute("CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied VALUES (1)")
-    house.sql.execute("TRUNCATE emptied; INSERT INTO emptied VALUES (2)")
-    shape = Materialised(house.server.shape_url, {"table": "emptied"})
+    env.sql.execute("CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied VALUES (1)")
+    env.sql.execute("TRUNCATE emptied; INSERT INTO emptied VALUES (2)")
+    shape = Materialised(env.server.shape_url, {"table": "emptied"})
     with httpx.Client() as client:
         shape.catch_up(client)
-        house.sql.execute("INSERT INTO emptied VALUES (3)")
+        env.sql.execute("INSERT INTO emptied VALUES (3)")
         while '"public"."emptied"/"3"' not in shape.rows:
             shape.request(client, live=True)
     assert sorted(row["id"] or "" for row in shape.rows.values()) == ["2", "3"]
@@ -273,7 +273,7 @@ def test_a_truncate_that_the_snapshot_has_seen_ends_nothing(house: House) -> Non
 
 # --- what the stream does not tell
 
-UNTOLD = {
+NOT_IN_STREAM = {
     "dropped": "DROP TABLE quiet",
     "dropped and made again": "DROP TABLE quiet; CREATE TABLE quiet (id int PRIMARY KEY, a int)",
     "renamed": "ALTER TABLE quiet RENAME TO loud",
@@ -289,39 +289,39 @@ UNTOLD = {
 
 
 @pytest.fixture
-def impatient(database_url: str) -> Iterator[Server]:
+def frequent_checks(database_url: str) -> Iterator[Server]:
     """A server that looks at the catalogue all the time."""
     with running_server(
-        database_url, module="tests.support.servers.impatient_server", long_poll_timeout_ms=1000
+        database_url, module="tests.support.servers.frequent_checks_server", long_poll_timeout_ms=1000
     ) as server:
         yield server
 
 
-@pytest.mark.parametrize("name", UNTOLD)
-def test_a_table_that_changes_without_a_word(impatient: Server, name: str) -> None:
+@pytest.mark.parametrize("name", NOT_IN_STREAM)
+def test_a_table_that_changes_without_a_word(frequent_checks: Server, name: str) -> None:
     """No change of a row follows that could announce it; the catalogue is asked from time to time."""
-    with httpx.Client() as client, psycopg.connect(impatient.database_url, autocommit=True) as sql:
+    with httpx.Client() as client, psycopg.connect(frequent_checks.database_url, autocommit=True) as sql:
         sql.execute("CREATE TABLE quiet (id int PRIMARY KEY, a int); INSERT INTO quiet VALUES (1, 2)")
-        shape = Materialised(impatient.shape_url, {"table": "quiet"})
+        shape = Materialised(frequent_checks.shape_url, {"table": "quiet"})
         shape.catch_up(client)
-        sql.execute(UNTOLD[name].format(p=impatient.publication))
+        sql.execute(NOT_IN_STREAM[name].format(p=frequent_checks.publication))
         assert wait(shape).status_code == 409
         check_gone(shape)
         sql.execute("CREATE TABLE IF NOT EXISTS quiet (id int, a int, PRIMARY KEY (id, a))")
         until(lambda: not is_unknown(client, shape), "the new table")
-        check_anew(sql, shape, "quiet")
+        check_recreated(sql, shape, "quiet")
 
 
-def test_a_column_that_nobody_has_announced_can_be_asked_for(impatient: Server) -> None:
+def test_a_column_that_nobody_has_announced_can_be_asked_for(frequent_checks: Server) -> None:
     """A shape that does not have it lives on, so the stream's layout is still the old one."""
-    with httpx.Client() as client, psycopg.connect(impatient.database_url, autocommit=True) as sql:
+    with httpx.Client() as client, psycopg.connect(frequent_checks.database_url, autocommit=True) as sql:
         sql.execute("CREATE TABLE quiet (id int PRIMARY KEY, a int); INSERT INTO quiet VALUES (1, 2)")
-        narrow = Shape(impatient.shape_url, {"table": "quiet", "columns": "id"})
+        narrow = Shape(frequent_checks.shape_url, {"table": "quiet", "columns": "id"})
         narrow.catch_up(client)
         sql.execute("INSERT INTO quiet VALUES (2, 3)")
         narrow.follow_to(client, 2)
         sql.execute("ALTER TABLE quiet DROP COLUMN a, ADD COLUMN b text, ADD COLUMN c int DEFAULT 5")
-        wide = Shape(impatient.shape_url, {"table": "quiet", "columns": "id,c", "where": "c > 4"})
+        wide = Shape(frequent_checks.shape_url, {"table": "quiet", "columns": "id,c", "where": "c > 4"})
         until(
             lambda: client.get(wide.shape_url, params=wide.params | {"offset": "-1"}).status_code == 200, "c"
         )
@@ -336,28 +336,28 @@ def test_a_column_that_nobody_has_announced_can_be_asked_for(impatient: Server) 
 
 
 @pytest.mark.parametrize("statement", ["DROP TABLE low", "ALTER TABLE parts DETACH PARTITION low"])
-def test_a_partition_that_goes_takes_its_rows_along(impatient: Server, statement: str) -> None:
+def test_a_partition_that_goes_takes_its_rows_along(frequent_checks: Server, statement: str) -> None:
     """Nothing in the stream tells of them."""
-    with httpx.Client() as client, psycopg.connect(impatient.database_url, autocommit=True) as sql:
+    with httpx.Client() as client, psycopg.connect(frequent_checks.database_url, autocommit=True) as sql:
         sql.execute("CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)")
         sql.execute("CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (10)")
         sql.execute("CREATE TABLE high PARTITION OF parts FOR VALUES FROM (10) TO (20)")
         sql.execute("INSERT INTO parts VALUES (1), (11)")
-        shape = Materialised(impatient.shape_url, {"table": "parts"})
+        shape = Materialised(frequent_checks.shape_url, {"table": "parts"})
         shape.catch_up(client)
         sql.execute(statement)
         assert wait(shape).status_code == 409
-        check_anew(sql, shape, "parts")
+        check_recreated(sql, shape, "parts")
 
 
 @pytest.mark.parametrize("name", ["dropped", "renamed", "moved"])
-def test_a_table_that_is_gone_is_unknown(impatient: Server, name: str) -> None:
+def test_a_table_that_is_gone_is_unknown(frequent_checks: Server, name: str) -> None:
     """Not only to those who followed it."""
-    with httpx.Client() as client, psycopg.connect(impatient.database_url, autocommit=True) as sql:
+    with httpx.Client() as client, psycopg.connect(frequent_checks.database_url, autocommit=True) as sql:
         sql.execute("CREATE TABLE quiet (id int PRIMARY KEY)")
-        shape = Materialised(impatient.shape_url, {"table": "quiet"})
+        shape = Materialised(frequent_checks.shape_url, {"table": "quiet"})
         shape.catch_up(client)
-        sql.execute(UNTOLD[name])
+        sql.execute(NOT_IN_STREAM[name])
         assert wait(shape).status_code == 409
         until(lambda: is_unknown(client, shape), "the end of the table")
 

@@ -2,7 +2,7 @@
 
 A slot of the tests' own tells what was committed, when and in which order; clients that came before, in the
 middle and after are held against it. Invariant 6, that nothing is lost whenever the server is killed, has
-tests of its own: `test_restart.py`, `test_syncing_under_fire.py`.
+tests of its own: `test_restart.py`, `test_syncing_under_load.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.postgres import writers
 from tests.support.postgres.bursts import bursts
 from tests.support.postgres.history import Definition, History, Message, begin_history, read_history
 from tests.support.postgres.selected import COLUMNS
-from tests.system.conftest import House
+from tests.system.conftest import Environment
 
 from pgshapes.model.offset import Offset, parse_offset
 from pgshapes.model.visibility import SnapshotVisibility
@@ -60,43 +60,43 @@ LATE = [
 
 @dataclass
 class Run:
-    """What clients were told in the course of some history."""
+    """A history of changes, and what clients received of it."""
 
-    house: House
+    env: Environment
     history: History
     early: list[Recorded]
     late: list[Recorded]
 
-    def told(self) -> Iterator[tuple[Definition, Recorded]]:
+    def definitions_and_clients(self) -> Iterator[tuple[Definition, Recorded]]:
         """Each client with what it asked for."""
         yield from zip([*EARLY, *LATE], [*self.early, *self.late], strict=True)
 
 
 @pytest.fixture(scope="module")
-def run(house: House) -> Run:
+def run(env: Environment) -> Run:
     """Writers write; three clients were there before, three came in the middle."""
-    house.sql.execute(writers.CREATE.format(table="told"))
-    slot = begin_history(house.sql, "told")
-    early, late = clients(house, EARLY), clients(house, LATE)
+    env.sql.execute(writers.CREATE.format(table="told"))
+    slot = begin_history(env.sql, "told")
+    early, late = clients(env, EARLY), clients(env, LATE)
     with httpx.Client() as client:
         for shape in early:
             shape.catch_up(client)
     with following(early) as first:
-        with bursts(house.url, "told", TRANSACTIONS):
+        with bursts(env.url, "told", TRANSACTIONS):
             while not all(shape.log for shape in early):
                 first.check()
             second = Followers(late)
             second.start()
-        lsn = end_mark(house.sql, "INSERT INTO told VALUES (1000000, 1, 2, NULL)")
+        lsn = end_mark(env.sql, "INSERT INTO told VALUES (1000000, 1, 2, NULL)")
         second.finish(lsn)
         first.finish(lsn)
-    history = asyncio.run(read_history(house.url, house.sql, slot, "told", COLUMNS))
-    return Run(house, history, early, late)
+    history = asyncio.run(read_history(env.url, env.sql, slot, "told", COLUMNS))
+    return Run(env, history, early, late)
 
 
-def clients(house: House, definitions: list[Definition]) -> list[Recorded]:
+def clients(env: Environment, definitions: list[Definition]) -> list[Recorded]:
     """A client for each definition."""
-    return [Recorded(house.server.shape_url, {"table": "told", **one.params}) for one in definitions]
+    return [Recorded(env.server.shape_url, {"table": "told", **one.params}) for one in definitions]
 
 
 # --- 1
@@ -104,7 +104,7 @@ def clients(house: House, definitions: list[Definition]) -> list[Recorded]:
 
 def test_the_rows_are_the_tables_at_the_lsn_that_is_claimed(run: Run) -> None:
     """At every response that says `up-to-date`, not only at the end."""
-    for definition, shape in run.told():
+    for definition, shape in run.definitions_and_clients():
         lsns = [state.lsn for state in shape.states]
         assert len(lsns) > 2
         assert lsns == sorted(lsns)
@@ -117,7 +117,7 @@ def test_the_rows_are_the_tables_at_the_lsn_that_is_claimed(run: Run) -> None:
 
 def test_each_change_is_told_once_in_commit_order(run: Run) -> None:
     """Either the snapshot has it or the log, the log in the order of commits and with nothing else."""
-    for definition, shape in run.told():
+    for definition, shape in run.definitions_and_clients():
         seen = visibility(shape)
         snapshot: dict[str, Row] = {}
         log: list[Message] = []
@@ -136,15 +136,15 @@ def visibility(shape: Recorded) -> SnapshotVisibility:
     """What the shape's snapshot saw."""
     (end,) = [
         message["headers"]
-        for told in shape.told
-        for message in told.messages
+        for response in shape.records
+        for message in response.messages
         if message["headers"].get("control") == "snapshot-end"
     ]
     return SnapshotVisibility(int(end["xmin"]), int(end["xmax"]), tuple(map(int, end["xip_list"])), 0)
 
 
 def without_last(message: Message) -> Message:
-    """The message without what depends on who is told."""
+    """The message without the parts that depend on the client."""
     headers = {name: value for name, value in message["headers"].items() if name != "last"}
     return {**message, "headers": headers}
 
@@ -165,7 +165,7 @@ def lasts_expected(log: list[Message]) -> list[bool]:
 
 def test_a_client_may_go_on_from_every_offset_it_has_seen(run: Run) -> None:
     """Also after a restart, orderly or not, and on every worker."""
-    server = run.house.server
+    server = run.env.server
     replay_some(run, 0)
     server.stop()
     server.start()
@@ -178,9 +178,9 @@ def test_a_client_may_go_on_from_every_offset_it_has_seen(run: Run) -> None:
 def replay_some(run: Run, turn: int) -> None:
     """Go on from a third of some offsets of each client, the last one always."""
     for shape in [*run.early, *run.late]:
-        offsets = sample([told.end for told in shape.told], 9)
+        offsets = sample([response.end for response in shape.records], 9)
         for offset in {*offsets[turn::3], offsets[-1]}:
-            assert replay(shape, offset) == shape.told_after(offset)
+            assert replay(shape, offset) == shape.changes_after(offset)
 
 
 def replay(shape: Recorded, offset: Offset) -> list[Message]:
@@ -251,36 +251,36 @@ def transfer(connection: psycopg.Connection, table: str, chance: random.Random) 
             connection.execute(f"UPDATE {table} SET id = id + {ACCOUNTS} WHERE number = %s", (numbers[0],))
 
 
-def test_no_half_transaction_is_ever_up_to_date(house: House) -> None:
+def test_no_half_transaction_is_ever_up_to_date(env: Environment) -> None:
     """Followers and newcomers race writers that move money; whoever is up to date sees all of it."""
-    house.sql.execute("CREATE TABLE accounts (id int PRIMARY KEY, number int UNIQUE, balance int, pad text)")
-    house.sql.execute(f"INSERT INTO accounts SELECT i, i, 100, '' FROM generate_series(0, {ACCOUNTS - 1}) i")
-    followers = [balanced(house, replica) for replica in ("default", "full") * 3]
+    env.sql.execute("CREATE TABLE accounts (id int PRIMARY KEY, number int UNIQUE, balance int, pad text)")
+    env.sql.execute(f"INSERT INTO accounts SELECT i, i, 100, '' FROM generate_series(0, {ACCOUNTS - 1}) i")
+    followers = [balanced(env, replica) for replica in ("default", "full") * 3]
     with following(followers) as racing:
         with (
-            bursts(house.url, "accounts", 40, transaction=transfer) as is_over,
+            bursts(env.url, "accounts", 40, transaction=transfer) as is_over,
             ThreadPoolExecutor(3) as threads,
         ):
-            for newcomers in [threads.submit(come_anew, house, is_over) for _ in range(3)]:
+            for newcomers in [threads.submit(come_anew, env, is_over) for _ in range(3)]:
                 assert newcomers.result() > 0
-        lsn = end_mark(house.sql, "UPDATE accounts SET pad = 'the end' WHERE number = 0")
+        lsn = end_mark(env.sql, "UPDATE accounts SET pad = 'the end' WHERE number = 0")
         racing.finish(lsn)
-    rows = {str(row[0]): str(row[1]) for row in house.sql.execute("SELECT id, balance FROM accounts")}
+    rows = {str(row[0]): str(row[1]) for row in env.sql.execute("SELECT id, balance FROM accounts")}
     for shape in followers:
         assert {row["id"]: row["balance"] for row in shape.rows.values()} == rows
 
 
-def balanced(house: House, replica: str) -> Balanced:
+def balanced(env: Environment, replica: str) -> Balanced:
     """A client of all accounts."""
-    return Balanced(house.server.shape_url, {"table": "accounts", "replica": replica})
+    return Balanced(env.server.shape_url, {"table": "accounts", "replica": replica})
 
 
-def come_anew(house: House, is_over: Callable[[], bool]) -> int:
+def come_anew(env: Environment, is_over: Callable[[], bool]) -> int:
     """Read everything from the start, again and again; how often."""
     times = 0
     with httpx.Client(verify=False) as client:
         while not is_over() or not times:
-            shape = balanced(house, "default")
+            shape = balanced(env, "default")
             shape.catch_up(client)
             shape.request(client, live=True)
             times += 1
@@ -293,25 +293,25 @@ def come_anew(house: House, is_over: Callable[[], bool]) -> int:
 def test_the_same_request_gets_the_same_bytes(run: Run) -> None:
     """Whichever process answers it: a cache may give one client's answer to another."""
     for shape in run.early:
-        for offset in sample([told.end for told in shape.told], 12):
-            assert len({ask_anew(shape, offset) for _ in range(5)}) == 1
+        for offset in sample([response.end for response in shape.records], 12):
+            assert len({request_again(shape, offset) for _ in range(5)}) == 1
 
 
-def ask_anew(shape: Recorded, offset: Offset) -> tuple[bytes, str, str]:
+def request_again(shape: Recorded, offset: Offset) -> tuple[bytes, str, str]:
     """A request on a connection of its own: body, offset and etag."""
     with httpx.Client(verify=False) as client:
         response = ask(client, shape, offset)
     return response.content, response.headers["electric-offset"], response.headers["etag"]
 
 
-def test_all_who_wait_get_the_same_bytes(house: House) -> None:
+def test_all_who_wait_get_the_same_bytes(env: Environment) -> None:
     """Live requests at the end of the log, held by every process, woken by one transaction."""
-    house.sql.execute("CREATE TABLE waited (id int PRIMARY KEY, pad text)")
-    shape = Materialised(house.server.shape_url, {"table": "waited"})
+    env.sql.execute("CREATE TABLE waited (id int PRIMARY KEY, pad text)")
+    shape = Materialised(env.server.shape_url, {"table": "waited"})
     with httpx.Client() as client, ThreadPoolExecutor(12) as threads:
         shape.catch_up(client)
         for number in range(6):
-            house.sql.execute(f"INSERT INTO waited VALUES ({number}, '{'x' * 900}')")
+            env.sql.execute(f"INSERT INTO waited VALUES ({number}, '{'x' * 900}')")
             answers = [threads.submit(wait_once, shape) for _ in range(12)]
             assert len({answer.result() for answer in answers}) == 1
             shape.request(client, live=True)
@@ -353,31 +353,31 @@ INSERT INTO keyless VALUES ('x', true, 1e-7), (NULL, NULL, NULL), ('_', false, '
     ids=["odd", "keyless"],
 )
 def test_a_row_has_the_same_key_in_snapshot_and_log(
-    house: House, statements: str, table: str, change: str | None
+    env: Environment, statements: str, table: str, change: str | None
 ) -> None:
     """The snapshot's keys come from SQL, the log's from the wire."""
-    house.sql.execute(statements)
-    shape = Materialised(house.server.shape_url, {"table": table, "replica": "full"})
+    env.sql.execute(statements)
+    shape = Materialised(env.server.shape_url, {"table": table, "replica": "full"})
     with httpx.Client() as client:
         shape.catch_up(client)
         first = dict(shape.rows)
         if change is not None:
-            house.sql.execute(f"UPDATE {table} SET {change}")
+            env.sql.execute(f"UPDATE {table} SET {change}")
             follow_log(shape, client, len(first))
             assert shape.rows.keys() == first.keys()
-        again = Materialised(house.server.shape_url, {"table": table})
+        again = Materialised(env.server.shape_url, {"table": table})
         again.catch_up(client)
         assert again.rows == shape.rows
-        house.sql.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table}; DELETE FROM {table}")
+        env.sql.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table}; DELETE FROM {table}")
         follow_log(shape, client, len(shape.log) + len(first))
         assert shape.rows == {}
-        house.sql.execute(f"INSERT INTO {table} SELECT * FROM kept; DROP TABLE kept")
+        env.sql.execute(f"INSERT INTO {table} SELECT * FROM kept; DROP TABLE kept")
         follow_log(shape, client, len(shape.log) + len(first))
         assert shape.rows == again.rows
-    house.sql.execute(f"DROP TABLE {table}")
+    env.sql.execute(f"DROP TABLE {table}")
 
 
 def follow_log(shape: Materialised, client: httpx.Client, count: int) -> None:
-    """Follow until so many changes were told."""
+    """Follow until so many changes were received."""
     while len(shape.log) < count:
         shape.request(client, live=shape.is_up_to_date)

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import psycopg
 import pytest
-from tests.support.clients.followers import Followers, Patient, following
+from tests.support.clients.followers import Followers, RetryingClient, following
 from tests.support.clients.materialised import Materialised
 from tests.support.clients.pending import end_mark, until, until_query
 from tests.support.postgres import writers
@@ -89,17 +89,17 @@ def has_replaced(server: Server, pid: int, count: int) -> bool:
 
 
 @contextmanager
-def followed(url: str, server: Server) -> Iterator[tuple[list[Patient], Followers]]:
+def followed(url: str, server: Server) -> Iterator[tuple[list[RetryingClient], Followers]]:
     """Clients of a few shapes on an empty table."""
     with psycopg.connect(url, autocommit=True) as sql:
         sql.execute(writers.CREATE.format(table="items"))
-    shapes = [Patient(server.shape_url, DEFINITIONS[number % 3]) for number in range(6)]
+    shapes = [RetryingClient(server.shape_url, DEFINITIONS[number % 3]) for number in range(6)]
     with following(shapes) as followers:
-        until_told(shapes, followers, 0)
+        until_received(shapes, followers, 0)
         yield shapes, followers
 
 
-def until_told(shapes: Sequence[Patient], followers: Followers, more: int) -> None:
+def until_received(shapes: Sequence[RetryingClient], followers: Followers, more: int) -> None:
     """Wait until each has been told of some more changes."""
     goals = [len(shape.log) + more for shape in shapes]
 
@@ -112,7 +112,7 @@ def until_told(shapes: Sequence[Patient], followers: Followers, more: int) -> No
     until(is_reached, "more changes")
 
 
-def finish(url: str, server: Server, shapes: list[Patient], followers: Followers) -> None:
+def finish(url: str, server: Server, shapes: list[RetryingClient], followers: Followers) -> None:
     """Compare everybody with somebody who comes late, and with a SELECT."""
     with psycopg.connect(url, autocommit=True) as sql, httpx.Client() as client:
         followers.finish(end_mark(sql, "INSERT INTO items VALUES (1000000, 1, 2, NULL)"))
@@ -124,12 +124,12 @@ def finish(url: str, server: Server, shapes: list[Patient], followers: Followers
             assert (shape.handle, shape.log) == (late.handle, late.log)
 
 
-def interrupt_twice(url: str, server: Server, interrupt: Interruption) -> list[Patient]:
+def interrupt_twice(url: str, server: Server, interrupt: Interruption) -> list[RetryingClient]:
     """Interrupt while clients follow and writers write; the clients."""
     with followed(url, server) as (shapes, followers):
         with bursts(url, "items"):
             for _ in range(2):
-                until_told(shapes, followers, 5)
+                until_received(shapes, followers, 5)
                 interrupt(server)
         finish(url, server, shapes, followers)
     return shapes
@@ -207,14 +207,14 @@ def test_postgres_comes_back_and_so_do_we(workers: int, chunk_bytes: int, how: s
     ):
         for _ in range(2):
             with bursts(url, "items"):
-                until_told(shapes, followers, 1)
+                until_received(shapes, followers, 1)
             with closing(psycopg.connect(url)) as lost:
                 lost.execute("INSERT INTO items VALUES (-1, 1, 2, 'never committed')")
                 getattr(postgres, how)()
                 postgres.start()
             server.wait_active()
         with bursts(url, "items"):
-            until_told(shapes, followers, 1)
+            until_received(shapes, followers, 1)
         finish(url, server, shapes, followers)
 
 

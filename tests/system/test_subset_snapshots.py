@@ -131,7 +131,7 @@ def test_what_was_told_and_is_not_visible_yet(unconfirmed_url: str, workers: int
 
 def until_acknowledged(stage: Scene, shape: SubsetClient) -> None:
     """Wait until the shape, and what the client was told last, would survive a kill."""
-    last = max(lsn for _, lsn in shape.told.values())
+    last = max(lsn for _, lsn in shape.applied.values())
     acknowledged = (
         "SELECT FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn - '0/0' > %s"
     )

@@ -15,7 +15,7 @@ from tests.support.clients.materialised import Materialised, Row
 from pgshapes.model.offset import Offset
 
 
-class Told(NamedTuple):
+class RecordedResponse(NamedTuple):
     """A response as a client took it."""
 
     requested: Offset
@@ -34,7 +34,7 @@ class State(NamedTuple):
 class Recorded(Materialised):
     """A strict client that remembers every response, and the rows at each moment it was up to date."""
 
-    told: list[Told] = field(default_factory=list)
+    records: list[RecordedResponse] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
 
     def take(self, response: httpx.Response) -> httpx.Response:
@@ -42,25 +42,25 @@ class Recorded(Materialised):
         requested = self.offset
         super().take(response)
         messages = response.json()
-        self.told.append(Told(requested, self.offset, messages))
+        self.records.append(RecordedResponse(requested, self.offset, messages))
         if self.is_up_to_date:
             claim = int(messages[-1]["headers"]["global_last_seen_lsn"])
             self.states.append(State(claim, {key: dict(row) for key, row in self.rows.items()}))
         return response
 
-    def told_after(self, offset: Offset) -> list[dict[str, Any]]:
+    def changes_after(self, offset: Offset) -> list[dict[str, Any]]:
         """All changes that were told at or after a request with this offset."""
         return [
             message
-            for told in self.told
-            if told.requested >= offset
-            for message in told.messages
+            for response in self.records
+            if response.requested >= offset
+            for message in response.messages
             if "key" in message
         ]
 
 
 @dataclass
-class Patient(Materialised):
+class RetryingClient(Materialised):
     """A strict client that tries again when the server is away or asks it to come back later."""
 
     reconnects: int = 0

@@ -27,7 +27,7 @@ import httpx
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
-from tests.support.servers.herd_server import calls_path, owner_path, wishes_path
+from tests.support.servers.herd_server import calls_path, options_path, owner_path
 from tests.support.servers.ports import free_port
 from tests.support.servers.servers import Server
 
@@ -229,7 +229,7 @@ def stage(
     postgres: EmbeddedPostgres,
     workers: int,
     *,
-    wishes: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
     is_launched: bool = True,
     role: str | None = None,
     module: str = "tests.support.servers.herd_server",
@@ -244,7 +244,7 @@ def stage(
         tempfile.TemporaryDirectory(prefix="pgshapes-herd-", ignore_cleanup_errors=True) as own,
     ):
         storage_dir, port = Path(own) / "storage", free_port()
-        wishes_path(storage_dir).write_text(json.dumps(wishes or {}))
+        options_path(storage_dir).write_text(json.dumps(options or {}))
         calls_path(storage_dir).touch()
         settings |= {"workers": workers, "prometheus_port": port}
         server = Server(url, storage_dir, module=module, **settings)

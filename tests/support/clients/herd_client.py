@@ -1,9 +1,9 @@
 """Many HTTP clients in one process, one connection each.
 
-Run as `python -m tests.support.clients.herd_client HOST PORT`. Told on standard input what to do, one JSON
-object a line; answers each with one line. `open` connects for each path, `send` sends the requests of all
-that are connected in one go, `leave` hangs up on the first of those that wait, `collect` tells the answers
-once all are there or the time is over.
+Run as `python -m tests.support.clients.herd_client HOST PORT`. RecordedResponse on standard input what to do,
+one JSON object a line; answers each with one line. `open` connects for each path, `send` sends the requests
+of all that are connected in one go, `leave` hangs up on the first of those that wait, `collect` tells the
+answers once all are there or the time is over.
 """
 
 from __future__ import annotations

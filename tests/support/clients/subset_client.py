@@ -39,7 +39,7 @@ class SubsetClient:
     is_up_to_date: bool = False
     seen_lsn: int = 0
     dropped: int = 0
-    told: dict[str, tuple[int, int]] = field(default_factory=dict)
+    applied: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Key → (xid, commit LSN) of the last change that was applied."""
     _subsets: list[LoadedSubset] = field(default_factory=list)
     _forgotten: list[LoadedSubset] = field(default_factory=list)
@@ -58,8 +58,10 @@ class SubsetClient:
             int(metadata["xmin"]), int(metadata["xmax"]), running, int(metadata["database_lsn"])
         )
         for row in data:
-            last_told = self.told.get(row["key"])
-            assert last_told is None or seen.contains(*last_told), f"older than what was told: {row}"
+            last_applied = self.applied.get(row["key"])
+            assert last_applied is None or seen.contains(*last_applied), (
+                f"older than an applied change: {row}"
+            )
             self.rows[row["key"]] = dict(row["value"])
         self._subsets.append(LoadedSubset(seen, frozenset(row["key"] for row in data)))
         return response
@@ -104,8 +106,8 @@ class SubsetClient:
             self.dropped += 1
             return
         for one in self._forgotten:
-            assert key not in one.keys or not one.seen.contains(xid, lsn), f"told twice: {message}"
-        self.told[key] = (xid, lsn)
+            assert key not in one.keys or not one.seen.contains(xid, lsn), f"sent twice: {message}"
+        self.applied[key] = (xid, lsn)
         self._apply(key, message)
 
     def _forget(self, lsn: int) -> None:

@@ -61,9 +61,9 @@ class SlowFiles(RealFiles):
         return super().sync_directories(paths)
 
 
-def wishes_path(storage_dir: Path) -> Path:
+def options_path(storage_dir: Path) -> Path:
     """Where a test says what is special."""
-    return storage_dir.with_name(storage_dir.name + ".wishes")
+    return storage_dir.with_name(storage_dir.name + ".options")
 
 
 def calls_path(storage_dir: Path) -> Path:
@@ -77,17 +77,17 @@ def owner_path(storage_dir: Path) -> Path:
 
 
 def seams_for(settings: Settings) -> Seams:
-    """What the test wishes; also sets what is a constant otherwise."""
-    wishes: dict[str, Any] = json.loads(wishes_path(settings.storage_dir).read_text())
-    if (limit_s := wishes.get("first_row_timeout_s")) is not None:
+    """What the test options; also sets what is a constant otherwise."""
+    options: dict[str, Any] = json.loads(options_path(settings.storage_dir).read_text())
+    if (limit_s := options.get("first_row_timeout_s")) is not None:
         defaults = SnapshotSource.__init__.__kwdefaults__
         assert defaults is not None
         defaults["first_row_timeout_s"] = limit_s
     return Seams(
-        make_files=(lambda root: SlowFiles(str(root))) if wishes.get("slow_files") else None,
-        has_notices=wishes.get("has_notices", True),
+        make_files=(lambda root: SlowFiles(str(root))) if options.get("slow_files") else None,
+        has_notices=options.get("has_notices", True),
         tap=tap_into(calls_path(settings.storage_dir)),
-        ready_timeout_s=wishes.get("ready_timeout_s", READY_TIMEOUT_S),
+        ready_timeout_s=options.get("ready_timeout_s", READY_TIMEOUT_S),
     )
 
 

@@ -23,7 +23,7 @@ def logging_postgres() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session", params=MODES)
-def house(request: pytest.FixtureRequest, logging_postgres: EmbeddedPostgres) -> Iterator[Stage]:
+def env(request: pytest.FixtureRequest, logging_postgres: EmbeddedPostgres) -> Iterator[Stage]:
     """A server as it is run by default; each test has tables of its own."""
     with stage(logging_postgres, request.param) as found:
         yield found

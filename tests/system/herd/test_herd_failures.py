@@ -23,8 +23,8 @@ LOG_RESOLUTION_S = 0.002
 @pytest.fixture(scope="module", params=MODES)
 def strict(request: pytest.FixtureRequest, logging_postgres: EmbeddedPostgres) -> Iterator[Stage]:
     """A server that is no superuser, and gives a snapshot a second for its first row."""
-    with stage(logging_postgres, request.param, wishes={"first_row_timeout_s": 1.0}, role="poor") as house:
-        yield house
+    with stage(logging_postgres, request.param, options={"first_row_timeout_s": 1.0}, role="poor") as env:
+        yield env
 
 
 class Left(NamedTuple):
@@ -35,19 +35,19 @@ class Left(NamedTuple):
     files: int
 
     @classmethod
-    def now(cls, house: Stage) -> Left:
+    def now(cls, env: Stage) -> Left:
         """As it is."""
-        told, tables = house.metrics(), ("handles", "shapes", "tails", "creation_locks")
+        told, tables = env.metrics(), ("handles", "shapes", "tails", "creation_locks")
         rows = {table: told.sum("table_rows", table=table) for table in tables}
-        return cls(rows, told.sum("routed_shapes"), house.files())
+        return cls(rows, told.sum("routed_shapes"), env.files())
 
 
-def check_nothing_is_left(house: Stage, before: Left, table: str) -> None:
+def check_nothing_is_left(env: Stage, before: Left, table: str) -> None:
     """It is all as it was before, and the table is not in the publication."""
-    house.until(lambda: Left.now(house) == before, f"{before}")
-    house.wait_for("creations_now", 0)
+    env.until(lambda: Left.now(env) == before, f"{before}")
+    env.wait_for("creations_now", 0)
     published = "SELECT FROM pg_publication_tables WHERE tablename = %s"
-    house.until(lambda: not house.server.sql(published, table), "a table that is not published")
+    env.until(lambda: not env.server.sql(published, table), "a table that is not published")
 
 
 def test_the_table_is_dropped_meanwhile(strict: Stage) -> None:
@@ -138,14 +138,14 @@ def test_the_owner_is_killed_mid_creation(strict: Stage) -> None:
     assert strict.files() == before.files + 1
 
 
-def kill_owner(house: Stage) -> None:
+def kill_owner(env: Stage) -> None:
     """kill -9, and what is to be done then without a supervisor."""
-    pid = house.owner_pid
+    pid = env.owner_pid
     os.kill(pid, signal.SIGKILL)
-    if not house.workers:
-        assert house.server.process is not None
-        house.server.process.wait()
-        house.server.process = None
+    if not env.workers:
+        assert env.server.process is not None
+        env.server.process.wait()
+        env.server.process = None
 
 
 def check_old_waiters(answers: list[Answer]) -> None:
@@ -156,10 +156,10 @@ def check_old_waiters(answers: list[Answer]) -> None:
     assert all(answer.after_s < 30 for answer in answers)
 
 
-def ask_anew(house: Stage, clients: Clients, table: str) -> None:
+def ask_anew(env: Stage, clients: Clients, table: str) -> None:
     """New requests succeed."""
-    house.server.wait_active()
-    clients.ask([house.path(table)] * CALLERS)
+    env.server.wait_active()
+    clients.ask([env.path(table)] * CALLERS)
     answers = clients.collect()
     assert {answer.status for answer in answers} == {200}
     assert len({answer.handle for answer in answers}) == 1

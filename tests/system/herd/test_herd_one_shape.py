@@ -24,74 +24,74 @@ VARIANTS: list[Any] = [
 ]
 
 
-def check_one_creation(house: Stage, table: str, answers: list[Answer]) -> None:
+def check_one_creation(env: Stage, table: str, answers: list[Answer]) -> None:
     """All have the same rows of one handle, for one snapshot query and one call per process at most."""
     assert Counter(answer.status for answer in answers) == {200: len(answers)}
     assert len({(answer.handle, answer.crc) for answer in answers}) == 1
-    assert house.snapshot_queries(table) == 1
-    assert 1 <= house.calls(CREATE, table) <= house.processes
-    assert 1 <= house.calls(RESOLVE, table) <= house.processes
+    assert env.snapshot_queries(table) == 1
+    assert 1 <= env.calls(CREATE, table) <= env.processes
+    assert 1 <= env.calls(RESOLVE, table) <= env.processes
 
 
-@pytest.mark.parametrize(("wishes", "is_owner_blocked"), VARIANTS)
+@pytest.mark.parametrize(("options", "is_owner_blocked"), VARIANTS)
 def test_two_thousand_callers_of_one_fresh_shape(
-    logging_postgres: EmbeddedPostgres, workers: int, wishes: dict[str, Any], is_owner_blocked: bool
+    logging_postgres: EmbeddedPostgres, workers: int, options: dict[str, Any], is_owner_blocked: bool
 ) -> None:
     """With a cold schema cache and default limits; also when nobody is told of changes, when the disk is
     slow, and when all arrive while the owner's loop does something else for a second.
     """
-    with stage(logging_postgres, workers, wishes=wishes) as house, house.clients() as clients:
-        table = house.table()
-        clients.open([house.path(table)] * CALLERS)
+    with stage(logging_postgres, workers, options=options) as env, env.clients() as clients:
+        table = env.table()
+        clients.open([env.path(table)] * CALLERS)
         if is_owner_blocked:
-            house.block_owner()
+            env.block_owner()
         clients.send()
-        check_one_creation(house, table, clients.collect())
-        assert house.metric("mailbox_high_water") <= house.processes
-        assert house.metric("admission_refused_total") == 0
+        check_one_creation(env, table, clients.collect())
+        assert env.metric("mailbox_high_water") <= env.processes
+        assert env.metric("admission_refused_total") == 0
         for left_over in ("waiters_now", "flights_now"):
-            assert house.metric(f"shape_cache_{left_over}") == 0
-        house.wait_for("admission_in_use", 0)
-        house.wait_for("table_rows", 0, table="creation_locks")
+            assert env.metric(f"shape_cache_{left_over}") == 0
+        env.wait_for("admission_in_use", 0)
+        env.wait_for("table_rows", 0, table="creation_locks")
 
 
-def test_while_others_use_up_the_creation_limit(house: Stage) -> None:
+def test_while_others_use_up_the_creation_limit(env: Stage) -> None:
     """The herd's creation waits for a place; the lock is set meanwhile, so nobody sends more messages."""
-    table = house.table()
-    with house.clients() as clients:
-        with creation_limit_used_up(house):
-            clients.ask([house.path(table)] * CALLERS)
-            house.wait_for("creations_queued", 7)
+    table = env.table()
+    with env.clients() as clients:
+        with creation_limit_used_up(env):
+            clients.ask([env.path(table)] * CALLERS)
+            env.wait_for("creations_queued", 7)
             time.sleep(3)
-            assert house.snapshot_queries(table) == 0
-        check_one_creation(house, table, clients.collect())
+            assert env.snapshot_queries(table) == 0
+        check_one_creation(env, table, clients.collect())
 
 
-def test_twenty_fresh_shapes_at_once(house: Stage) -> None:
+def test_twenty_fresh_shapes_at_once(env: Stage) -> None:
     """Each is created once, whoever asks for the others."""
-    tables = [house.table() for _ in range(20)]
-    with house.clients() as clients:
-        clients.open([house.path(table) for table in tables] * (CALLERS // len(tables)))
+    tables = [env.table() for _ in range(20)]
+    with env.clients() as clients:
+        clients.open([env.path(table) for table in tables] * (CALLERS // len(tables)))
         clients.send()
         answers = clients.collect()
     for table in tables:
-        check_one_creation(house, table, [each for each in answers if each.path == house.path(table)])
+        check_one_creation(env, table, [each for each in answers if each.path == env.path(table)])
 
 
-def test_followers_send_no_message_while_the_lock_is_set(house: Stage) -> None:
+def test_followers_send_no_message_while_the_lock_is_set(env: Stage) -> None:
     """One asks; five hundred who come later, over every process, only look at the table."""
-    table = house.table()
-    with house.clients() as clients, house.session() as writer:
+    table = env.table()
+    with env.clients() as clients, env.session() as writer:
         writer.execute(f"INSERT INTO {table} VALUES (0)")
-        clients.ask([house.path(table)])
-        house.wait_for("table_rows", 1, table="creation_locks")
-        house.until(lambda: house.metric("table_lock_waits_total"), "a creation that waits")
-        assert house.calls(CREATE, table) == 1
-        clients.ask([house.path(table)] * 500)
-        house.wait_for("shape_cache_waiters_now", 501)
+        clients.ask([env.path(table)])
+        env.wait_for("table_rows", 1, table="creation_locks")
+        env.until(lambda: env.metric("table_lock_waits_total"), "a creation that waits")
+        assert env.calls(CREATE, table) == 1
+        clients.ask([env.path(table)] * 500)
+        env.wait_for("shape_cache_waiters_now", 501)
         time.sleep(0.5)
-        assert house.calls(CREATE, table) == 1
+        assert env.calls(CREATE, table) == 1
         writer.rollback()
         answers = clients.collect()
-    check_one_creation(house, table, answers)
-    assert house.calls(CREATE, table) == 1
+    check_one_creation(env, table, answers)
+    assert env.calls(CREATE, table) == 1

@@ -1,6 +1,6 @@
-"""The server in one process, which reads the system catalogs all the time.
+"""The server in one process, which checks the system catalogs every 0.2 s.
 
-Run as `python -m tests.support.servers.impatient_server`, settings from the environment.
+Run as `python -m tests.support.servers.frequent_checks_server`, settings from the environment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pgshapes.wiring import serve_in_one_process
 
 
 def main() -> int:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     housekeeping.CHECK_INTERVAL_S = 0.2  # type: ignore[misc]  # a minute is long for a test
     return serve_in_one_process(Settings.load(os.environ))
 
