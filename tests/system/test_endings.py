@@ -1,6 +1,6 @@
-"""When a shape ends, everybody is told, and its handle is never valid again.
+"""When a shape is removed, every client gets a 409, and its handle is never valid again.
 
-And when it does not end, nobody is: a change of columns that a shape does not have is none of its business.
+A shape is not removed when only columns change that it does not have.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ UNASKABLE = {
     "a column of the clause dropped",
     "the table renamed",
 }
-"""After these nobody can ask for the shape any more: who comes late is told so with a 400."""
+"""After these the shape cannot be requested any more: late requests get a 400."""
 KEPT = {
     "a column added": (SOME, "ALTER TABLE {t} ADD COLUMN extra int DEFAULT 7"),
     "another column dropped": (SOME, "ALTER TABLE {t} DROP COLUMN c"),
@@ -115,7 +115,7 @@ class Shape(Materialised):
 
 
 class Followed:
-    """A table, its shape, and who waits for news of it."""
+    """A table, its shape, and the live requests held on it."""
 
     def __init__(self, table: str, shape: Shape, held: list[Future[httpx.Response]]) -> None:
         self.table = table
@@ -124,7 +124,7 @@ class Followed:
 
 
 def wait(shape: Materialised) -> httpx.Response:
-    """Live requests on a connection of their own, until there is something to say."""
+    """A live request on its own connection."""
     with httpx.Client(verify=False) as client:
         while True:
             response = ask(client, shape, live="true")
@@ -139,7 +139,7 @@ def ask(client: httpx.Client, shape: Materialised, **more: str) -> httpx.Respons
 
 
 def check_gone(shape: Materialised) -> None:
-    """No process takes the handle any more, at any offset."""
+    """Check that no process accepts the handle, at any offset."""
     for _ in range(6):
         with httpx.Client(verify=False) as client:
             for offset in (str(shape.offset), "0_0", "0_inf"):
@@ -149,7 +149,7 @@ def check_gone(shape: Materialised) -> None:
 
 
 def check_recreated(sql: psycopg.Connection, shape: Materialised, table: str) -> None:
-    """The definition's next shape has the table's rows as they are now."""
+    """Check that the next shape of the definition has the current rows of the table."""
     again = Materialised(shape.shape_url, {"table": table})
     with httpx.Client() as client:
         again.catch_up(client)
@@ -174,13 +174,13 @@ def by_id(rows: Iterable[Row]) -> dict[str | None, Row]:
 
 KINDS = {"plain": CREATE, "partitioned": CREATE_PARTITIONED}
 NOT_IN_STREAM_FOR_ROOTS = ("the table renamed", "partitioned")
-"""The stream names leaves alone."""
+"""The stream names only leaves."""
 
 
 @pytest.mark.parametrize(
     ("name", "kind"), [case for case in product(ENDS, KINDS) if case != NOT_IN_STREAM_FOR_ROOTS]
 )
-def test_all_are_told_of_the_end(env: Environment, name: str, kind: str) -> None:
+def test_every_client_gets_a_409(env: Environment, name: str, kind: str) -> None:
     params, alteration, change = ENDS[name]
     with followed(env, params, create=KINDS[kind]) as on:
         env.sql.execute(alteration.format(t=on.table))
@@ -200,7 +200,9 @@ def assert_ended(answer: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [*product(KEPT, KINDS)])
-def test_what_is_none_of_its_business_does_not_end_a_shape(env: Environment, name: str, kind: str) -> None:
+def test_a_change_of_columns_outside_the_shape_does_not_end_it(
+    env: Environment, name: str, kind: str
+) -> None:
     params, alteration = KEPT[name]
     with followed(env, params, create=KINDS[kind], held=1) as on, httpx.Client() as client:
         env.sql.execute(alteration.format(t=on.table))
@@ -225,7 +227,7 @@ def test_deleted_on_request(env: Environment) -> None:
         check_recreated(env.sql, on.shape, on.table)
 
 
-def test_a_handle_that_is_gone_stays_gone_after_a_restart(env: Environment) -> None:
+def test_a_removed_handle_is_not_valid_after_a_restart(env: Environment) -> None:
     """Also when the server is killed as soon as the first client has its 409."""
     with followed(env, {}) as on:
         env.sql.execute(f"TRUNCATE {on.table}")
@@ -237,8 +239,8 @@ def test_a_handle_that_is_gone_stays_gone_after_a_restart(env: Environment) -> N
         check_recreated(env.sql, on.shape, on.table)
 
 
-def test_shapes_that_know_different_columns_live_side_by_side(env: Environment) -> None:
-    """One that was made before a column came, one after; also when they are taken up again in a restart."""
+def test_shapes_with_different_columns_of_one_table(env: Environment) -> None:
+    """One was created before a column was added, one after; also after a restart."""
     with followed(env, SOME, held=0) as on, httpx.Client() as client:
         env.sql.execute(f"ALTER TABLE {on.table} DROP COLUMN b; ALTER TABLE {on.table} ADD COLUMN d text")
         env.sql.execute(f"INSERT INTO {on.table} (id, d) VALUES (3, 'three')")
@@ -259,7 +261,7 @@ def test_shapes_that_know_different_columns_live_side_by_side(env: Environment) 
 
 
 def test_a_truncate_that_the_snapshot_has_seen_ends_nothing(env: Environment) -> None:
-    """It is part of what the shape began with."""
+    """The shape's snapshot was taken after it."""
     env.sql.execute("CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied VALUES (1)")
     env.sql.execute("TRUNCATE emptied; INSERT INTO emptied VALUES (2)")
     shape = Materialised(env.server.shape_url, {"table": "emptied"})
@@ -271,7 +273,7 @@ def test_a_truncate_that_the_snapshot_has_seen_ends_nothing(env: Environment) ->
     assert sorted(row["id"] or "" for row in shape.rows.values()) == ["2", "3"]
 
 
-# --- what the stream does not tell
+# --- changes that are not in the stream
 
 NOT_IN_STREAM = {
     "dropped": "DROP TABLE quiet",
@@ -290,7 +292,7 @@ NOT_IN_STREAM = {
 
 @pytest.fixture
 def frequent_checks(database_url: str) -> Iterator[Server]:
-    """A server that looks at the catalogue all the time."""
+    """A server that checks the system catalogs every 0.2 s."""
     with running_server(
         database_url, module="tests.support.servers.frequent_checks_server", long_poll_timeout_ms=1000
     ) as server:
@@ -298,8 +300,10 @@ def frequent_checks(database_url: str) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("name", NOT_IN_STREAM)
-def test_a_table_that_changes_without_a_word(frequent_checks: Server, name: str) -> None:
-    """No change of a row follows that could announce it; the catalogue is asked from time to time."""
+def test_a_change_of_a_table_that_the_stream_does_not_report(frequent_checks: Server, name: str) -> None:
+    """No change of a row follows that would announce it; the periodic check of the system catalogs finds
+    it.
+    """
     with httpx.Client() as client, psycopg.connect(frequent_checks.database_url, autocommit=True) as sql:
         sql.execute("CREATE TABLE quiet (id int PRIMARY KEY, a int); INSERT INTO quiet VALUES (1, 2)")
         shape = Materialised(frequent_checks.shape_url, {"table": "quiet"})
@@ -312,8 +316,8 @@ def test_a_table_that_changes_without_a_word(frequent_checks: Server, name: str)
         check_recreated(sql, shape, "quiet")
 
 
-def test_a_column_that_nobody_has_announced_can_be_asked_for(frequent_checks: Server) -> None:
-    """A shape that does not have it lives on, so the stream's layout is still the old one."""
+def test_a_column_that_was_not_announced_can_be_requested(frequent_checks: Server) -> None:
+    """A shape without it remains, so the layout from the stream is still the old one."""
     with httpx.Client() as client, psycopg.connect(frequent_checks.database_url, autocommit=True) as sql:
         sql.execute("CREATE TABLE quiet (id int PRIMARY KEY, a int); INSERT INTO quiet VALUES (1, 2)")
         narrow = Shape(frequent_checks.shape_url, {"table": "quiet", "columns": "id"})
@@ -336,8 +340,10 @@ def test_a_column_that_nobody_has_announced_can_be_asked_for(frequent_checks: Se
 
 
 @pytest.mark.parametrize("statement", ["DROP TABLE low", "ALTER TABLE parts DETACH PARTITION low"])
-def test_a_partition_that_goes_takes_its_rows_along(frequent_checks: Server, statement: str) -> None:
-    """Nothing in the stream tells of them."""
+def test_a_partition_that_is_removed_ends_the_shapes_of_its_root(
+    frequent_checks: Server, statement: str
+) -> None:
+    """The stream does not report it."""
     with httpx.Client() as client, psycopg.connect(frequent_checks.database_url, autocommit=True) as sql:
         sql.execute("CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)")
         sql.execute("CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (10)")
@@ -351,8 +357,8 @@ def test_a_partition_that_goes_takes_its_rows_along(frequent_checks: Server, sta
 
 
 @pytest.mark.parametrize("name", ["dropped", "renamed", "moved"])
-def test_a_table_that_is_gone_is_unknown(frequent_checks: Server, name: str) -> None:
-    """Not only to those who followed it."""
+def test_a_dropped_table_is_unknown(frequent_checks: Server, name: str) -> None:
+    """Also to clients that did not follow it."""
     with httpx.Client() as client, psycopg.connect(frequent_checks.database_url, autocommit=True) as sql:
         sql.execute("CREATE TABLE quiet (id int PRIMARY KEY)")
         shape = Materialised(frequent_checks.shape_url, {"table": "quiet"})

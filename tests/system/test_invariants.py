@@ -1,6 +1,6 @@
-"""What a client may rely on (docs/semantics.md), while writers write.
+"""The guarantees of docs/semantics.md, checked while writers write.
 
-A slot of the tests' own tells what was committed, when and in which order; clients that came before, in the
+A separate slot records what was committed, when and in which order; clients that began before, in the
 middle and after are held against it. Invariant 6, that nothing is lost whenever the server is killed, has
 tests of its own: `test_restart.py`, `test_syncing_under_load.py`.
 """
@@ -29,7 +29,7 @@ from pgshapes.model.offset import Offset, parse_offset
 from pgshapes.model.visibility import SnapshotVisibility
 
 TRANSACTIONS = 60
-"""Of each of the three writers."""
+"""Transactions of each of the three writers."""
 
 
 def tenant(row: Row) -> int:
@@ -68,35 +68,35 @@ class Run:
     late: list[Recorded]
 
     def definitions_and_clients(self) -> Iterator[tuple[Definition, Recorded]]:
-        """Each client with what it asked for."""
+        """Each client with its definition."""
         yield from zip([*EARLY, *LATE], [*self.early, *self.late], strict=True)
 
 
 @pytest.fixture(scope="module")
 def run(env: Environment) -> Run:
-    """Writers write; three clients were there before, three came in the middle."""
-    env.sql.execute(writers.CREATE.format(table="told"))
-    slot = begin_history(env.sql, "told")
+    """Writers write; three clients begin before them, three in the middle."""
+    env.sql.execute(writers.CREATE.format(table="changed"))
+    slot = begin_history(env.sql, "changed")
     early, late = clients(env, EARLY), clients(env, LATE)
     with httpx.Client() as client:
         for shape in early:
             shape.catch_up(client)
     with following(early) as first:
-        with bursts(env.url, "told", TRANSACTIONS):
+        with bursts(env.url, "changed", TRANSACTIONS):
             while not all(shape.log for shape in early):
                 first.check()
             second = Followers(late)
             second.start()
-        lsn = end_mark(env.sql, "INSERT INTO told VALUES (1000000, 1, 2, NULL)")
+        lsn = end_mark(env.sql, "INSERT INTO changed VALUES (1000000, 1, 2, NULL)")
         second.finish(lsn)
         first.finish(lsn)
-    history = asyncio.run(read_history(env.url, env.sql, slot, "told", COLUMNS))
+    history = asyncio.run(read_history(env.url, env.sql, slot, "changed", COLUMNS))
     return Run(env, history, early, late)
 
 
 def clients(env: Environment, definitions: list[Definition]) -> list[Recorded]:
     """A client for each definition."""
-    return [Recorded(env.server.shape_url, {"table": "told", **one.params}) for one in definitions]
+    return [Recorded(env.server.shape_url, {"table": "changed", **one.params}) for one in definitions]
 
 
 # --- 1
@@ -115,8 +115,8 @@ def test_the_rows_are_the_tables_at_the_lsn_that_is_claimed(run: Run) -> None:
 # --- 2
 
 
-def test_each_change_is_told_once_in_commit_order(run: Run) -> None:
-    """Either the snapshot has it or the log, the log in the order of commits and with nothing else."""
+def test_each_change_is_sent_once_in_commit_order(run: Run) -> None:
+    """Either the snapshot has it or the log; the log is in commit order and has nothing else."""
     for definition, shape in run.definitions_and_clients():
         seen = visibility(shape)
         snapshot: dict[str, Row] = {}
@@ -163,8 +163,8 @@ def lasts_expected(log: list[Message]) -> list[bool]:
 # --- 3
 
 
-def test_a_client_may_go_on_from_every_offset_it_has_seen(run: Run) -> None:
-    """Also after a restart, orderly or not, and on every worker."""
+def test_a_client_may_resume_at_every_offset_it_has_received(run: Run) -> None:
+    """Also after a stop or a kill, and on every worker."""
     server = run.env.server
     replay_some(run, 0)
     server.stop()
@@ -176,7 +176,7 @@ def test_a_client_may_go_on_from_every_offset_it_has_seen(run: Run) -> None:
 
 
 def replay_some(run: Run, turn: int) -> None:
-    """Go on from a third of some offsets of each client, the last one always."""
+    """Resume at a third of some offsets of each client, and always at the last one."""
     for shape in [*run.early, *run.late]:
         offsets = sample([response.end for response in shape.records], 9)
         for offset in {*offsets[turn::3], offsets[-1]}:
@@ -184,7 +184,7 @@ def replay_some(run: Run, turn: int) -> None:
 
 
 def replay(shape: Recorded, offset: Offset) -> list[Message]:
-    """All changes from an offset to the end, on a connection of its own."""
+    """All changes from an offset to the end, on a new connection."""
     messages = []
     with httpx.Client(verify=False) as client:
         is_up_to_date = False
@@ -222,7 +222,7 @@ class Halved(AssertionError):
 
 @dataclass
 class Balanced(Materialised):
-    """A client that knows what all balances add up to."""
+    """A client that checks the sum of all balances."""
 
     def take(self, response: httpx.Response) -> httpx.Response:
         """Apply a response; when it is up to date, no money may be missing."""
@@ -252,7 +252,7 @@ def transfer(connection: psycopg.Connection, table: str, chance: random.Random) 
 
 
 def test_no_half_transaction_is_ever_up_to_date(env: Environment) -> None:
-    """Followers and newcomers race writers that move money; whoever is up to date sees all of it."""
+    """Followers and new clients read while writers transfer money; an up-to-date client has the full sum."""
     env.sql.execute("CREATE TABLE accounts (id int PRIMARY KEY, number int UNIQUE, balance int, pad text)")
     env.sql.execute(f"INSERT INTO accounts SELECT i, i, 100, '' FROM generate_series(0, {ACCOUNTS - 1}) i")
     followers = [balanced(env, replica) for replica in ("default", "full") * 3]
@@ -261,8 +261,8 @@ def test_no_half_transaction_is_ever_up_to_date(env: Environment) -> None:
             bursts(env.url, "accounts", 40, transaction=transfer) as is_over,
             ThreadPoolExecutor(3) as threads,
         ):
-            for newcomers in [threads.submit(come_anew, env, is_over) for _ in range(3)]:
-                assert newcomers.result() > 0
+            for new_clients in [threads.submit(read_repeatedly, env, is_over) for _ in range(3)]:
+                assert new_clients.result() > 0
         lsn = end_mark(env.sql, "UPDATE accounts SET pad = 'the end' WHERE number = 0")
         racing.finish(lsn)
     rows = {str(row[0]): str(row[1]) for row in env.sql.execute("SELECT id, balance FROM accounts")}
@@ -275,7 +275,7 @@ def balanced(env: Environment, replica: str) -> Balanced:
     return Balanced(env.server.shape_url, {"table": "accounts", "replica": replica})
 
 
-def come_anew(env: Environment, is_over: Callable[[], bool]) -> int:
+def read_repeatedly(env: Environment, is_over: Callable[[], bool]) -> int:
     """Read everything from the start, again and again; how often."""
     times = 0
     with httpx.Client(verify=False) as client:
@@ -291,7 +291,7 @@ def come_anew(env: Environment, is_over: Callable[[], bool]) -> int:
 
 
 def test_the_same_request_gets_the_same_bytes(run: Run) -> None:
-    """Whichever process answers it: a cache may give one client's answer to another."""
+    """From every process: a cache may give one client's response to another."""
     for shape in run.early:
         for offset in sample([response.end for response in shape.records], 12):
             assert len({request_again(shape, offset) for _ in range(5)}) == 1
@@ -304,7 +304,7 @@ def request_again(shape: Recorded, offset: Offset) -> tuple[bytes, str, str]:
     return response.content, response.headers["electric-offset"], response.headers["etag"]
 
 
-def test_all_who_wait_get_the_same_bytes(env: Environment) -> None:
+def test_all_waiting_clients_get_the_same_bytes(env: Environment) -> None:
     """Live requests at the end of the log, held by every process, woken by one transaction."""
     env.sql.execute("CREATE TABLE waited (id int PRIMARY KEY, pad text)")
     shape = Materialised(env.server.shape_url, {"table": "waited"})

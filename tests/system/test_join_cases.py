@@ -1,7 +1,7 @@
-"""The join of snapshot and WAL in the cases that fire does not hit, one by one.
+"""The join of snapshot and WAL in the cases that a load test does not reach, one by one.
 
-Each case is brought about, not hoped for: a test goes on when Postgres or the server has shown that the state
-is reached. The strict client then shows that each row was told once.
+Each case is produced deterministically: a test continues when Postgres or the server has shown that the state
+is reached. The strict client then shows that each row was sent once.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from pgshapes.embedded.server import EmbeddedPostgres
 
 @pytest.fixture(scope="module")
 def unconfirmed_server() -> Iterator[EmbeddedPostgres]:
-    """A Postgres on which commits hang for a standby that nobody has."""
+    """A Postgres on which commits wait for a synchronous standby that does not exist."""
     with EmbeddedPostgres(settings=UNCONFIRMED_SETTINGS) as server:
         yield server
 
 
 @pytest.fixture
 def unconfirmed_url(unconfirmed_server: EmbeddedPostgres) -> Iterator[str]:
-    """A database on it, for sessions that do wait for the standby."""
+    """A database on it, for sessions that wait for the standby."""
     with fresh_database(unconfirmed_server) as url:
         yield patient_url(url)
 
 
 @pytest.mark.parametrize(("workers", "chunk_bytes"), MODES)
 def test_own_commits_wait_for_no_standby(unconfirmed_url: str, workers: int, chunk_bytes: int) -> None:
-    """A standby that is away must not keep tables out of the publication, nor our locks on them."""
+    """An unavailable standby must not delay publishing a table, or keep locks on it."""
     with scene(unconfirmed_url, workers=workers, chunk_bytes_threshold=chunk_bytes) as stage:
         shape = stage.shape(table="items")
         answer = stage.ask(shape)
@@ -95,7 +95,7 @@ def test_a_change_that_is_delivered_and_not_visible_when_the_shape_is_made(
 
 
 def restart_after_acknowledgement(stage: Scene, witness: Materialised, how: str) -> None:
-    """Restart when Postgres will not deliver again what the witness has seen."""
+    """Restart once Postgres will not deliver again what the witness has received."""
     confirmed = "SELECT FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn - '0/0' > %s"
     until_query(stage.sql, confirmed, stage.server.slot, witness.offset.tx)
     getattr(stage.server, how)()
@@ -103,7 +103,7 @@ def restart_after_acknowledgement(stage: Scene, witness: Materialised, how: str)
 
 
 def has_retaken(sql: psycopg.Connection) -> bool:
-    """Whether a session of the server has thrown away a snapshot."""
+    """Whether a session of the server has discarded a snapshot."""
     return sql.execute("SELECT FROM pg_stat_activity WHERE query = 'ROLLBACK'").fetchone() is not None
 
 
@@ -157,7 +157,7 @@ def snapshots_wait(stage: Scene) -> Iterator[None]:
 
 
 def ask_and_register(stage: Scene, shape: Materialised) -> Future[httpx.Response]:
-    """Ask for a shape, and wait until it is registered: its table's membership is looked up after that."""
+    """Request a shape, and wait until it is registered: its table's membership is looked up after that."""
     (now,) = stage.sql.execute("SELECT clock_timestamp()").fetchone() or (None,)
     answer = stage.ask(shape)
     until_query(
@@ -175,7 +175,7 @@ def ask_and_register(stage: Scene, shape: Materialised) -> Future[httpx.Response
 @pytest.mark.parametrize(("workers", "chunk_bytes"), MODES)
 def test_a_writer_that_is_open_across_the_creation(database_url: str, workers: int, chunk_bytes: int) -> None:
     """Its first rows were written before the table was in the publication; the creation waits for it, and
-    nobody else does.
+    no other request does.
     """
     with scene(database_url, workers=workers, chunk_bytes_threshold=chunk_bytes) as stage:
         stage.sql.execute("CREATE TABLE quiet (id int PRIMARY KEY)")
@@ -193,8 +193,8 @@ def test_a_writer_that_is_open_across_the_creation(database_url: str, workers: i
         assert has_waited(stage)
 
 
-def test_who_waits_for_a_writer_is_told_so_at_the_deadline(database_url: str) -> None:
-    """The creation goes on after its caller's deadline; who asks again gets what it makes."""
+def test_the_error_at_the_deadline_names_the_table_lock(database_url: str) -> None:
+    """The creation continues after its caller's deadline; the next request gets its result."""
     with scene(database_url, workers=2) as stage:
         publish_and_drop(stage, "items", "INSERT INTO items VALUES (1)")
         with open_writer(stage, "INSERT INTO items VALUES (2)"):
@@ -213,7 +213,7 @@ def test_who_waits_for_a_writer_is_told_so_at_the_deadline(database_url: str) ->
 
 @pytest.mark.parametrize(("workers", "chunk_bytes"), MODES)
 def test_a_prepared_transaction(database_url: str, workers: int, chunk_bytes: int) -> None:
-    """Nobody's session any more, but a writer all the same; prepared before, committed after."""
+    """It has no session but is an open writer; prepared before the creation, committed after it."""
     with scene(database_url, workers=workers, chunk_bytes_threshold=chunk_bytes) as stage:
         publish_and_drop(stage, "items", "INSERT INTO items VALUES (1)")
         stage.sql.execute("BEGIN; INSERT INTO items VALUES (2); PREPARE TRANSACTION 'old'")

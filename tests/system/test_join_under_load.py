@@ -35,7 +35,7 @@ def check(server: Server, client: httpx.Client, connection: psycopg.Connection, 
 def test_every_creation_equals_a_select(
     database_url: str, creations: int, workers: int, chunk_bytes: int
 ) -> None:
-    """The table leaves the publication with each deletion and comes back with each creation, its identity
+    """The table leaves the publication with each deletion and is added again with each creation, its identity
     FULL.
     """
     with (

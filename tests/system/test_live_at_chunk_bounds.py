@@ -1,7 +1,7 @@
 """Live followers while writers write, with chunks so small that every transaction crosses a bound.
 
-The published original loses operations there. Here each of fifty followers has to be told of every operation,
-once, in the same order as everybody else.
+Electric loses operations there. Here each of fifty followers must get every operation once, in the same order
+as all others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.servers.servers import running_server
 
 FOLLOWERS = 50
 TRANSACTIONS = 50
-"""Of each writer."""
+"""Transactions of each writer."""
 
 DEFINITIONS = [
     {"table": "items"},
@@ -36,8 +36,8 @@ DEFINITIONS = [
         pytest.param(2, 10_000, id="10kB-workers"),
     ],
 )
-def test_nobody_misses_or_doubles_an_operation(database_url: str, workers: int, chunk_bytes: int) -> None:
-    """Whoever came first and whoever came last have the same log, and the rows of a SELECT."""
+def test_every_follower_gets_every_operation_once(database_url: str, workers: int, chunk_bytes: int) -> None:
+    """The first and the last follower have the same log, and the rows of a SELECT."""
     with (
         psycopg.connect(database_url, autocommit=True) as connection,
         running_server(
@@ -59,7 +59,7 @@ def test_nobody_misses_or_doubles_an_operation(database_url: str, workers: int, 
 
 
 def compare(shapes: list[Materialised], connection: psycopg.Connection) -> None:
-    """The followers of one definition with each other, with somebody who comes late, and with a SELECT."""
+    """Compare the followers of one definition with each other, with a late client, and with a SELECT."""
     late = Materialised(shapes[0].shape_url, shapes[0].params)
     with httpx.Client() as client:
         late.catch_up(client)

@@ -1,4 +1,4 @@
-"""Transactions that come in many pieces, and shapes that are made between the pieces."""
+"""Transactions in many fragments, and shapes that are created between the fragments."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_shapes_that_are_made_in_the_middle_of_long_transactions(
     database_url: str, workers: int, chunk_bytes: int, count: int
 ) -> None:
     """Transactions of 5,000 changes come in pieces; shapes are registered between the pieces, and each is
-    told of all of a transaction or of none.
+    sent all of a transaction or none.
     """
     with scene(database_url, workers=workers, chunk_bytes_threshold=chunk_bytes) as stage:
         witness = stage.shape(table="items")

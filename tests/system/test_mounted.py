@@ -61,7 +61,7 @@ async def test_it_serves_rows_and_changes_in_this_loop(settings: Settings, sql: 
         assert ids(await live) == ["3"]
 
 
-async def test_handles_live_on_when_it_is_opened_again(settings: Settings) -> None:
+async def test_handles_stay_valid_when_it_is_opened_again(settings: Settings) -> None:
     app = create_app(settings)
     async with client_of(app) as client:
         first = await client.get("/v1/shape", params=ITEMS)
@@ -71,7 +71,7 @@ async def test_handles_live_on_when_it_is_opened_again(settings: Settings) -> No
     assert again.headers["electric-handle"] == first.headers["electric-handle"]
 
 
-async def test_the_application_around_it_decides_who_gets_what(settings: Settings) -> None:
+async def test_the_authorize_function_decides(settings: Settings) -> None:
     asked: list[tuple[str, RawShape | None]] = []
 
     async def authorize(scope: MutableMapping[str, Any], shape: RawShape | None) -> bool:
@@ -94,7 +94,7 @@ async def test_the_application_around_it_decides_who_gets_what(settings: Setting
     assert [user for user, _ in asked] == ["ann", "bob", "ann"]
 
 
-async def test_the_secret_is_not_asked_for_where_the_application_decides(settings: Settings) -> None:
+async def test_the_secret_is_not_required_with_an_authorize_function(settings: Settings) -> None:
     async def everyone(scope: MutableMapping[str, Any], shape: RawShape | None) -> bool:
         return True
 
@@ -105,7 +105,7 @@ async def test_the_secret_is_not_asked_for_where_the_application_decides(setting
         assert (await client.get("/v1/shape", params=ITEMS)).status_code == 401
 
 
-async def test_an_error_of_the_application_around_it_lets_nobody_in(settings: Settings) -> None:
+async def test_an_error_of_the_authorize_function_refuses_the_request(settings: Settings) -> None:
     async def broken(scope: MutableMapping[str, Any], shape: RawShape | None) -> bool:
         raise LookupError("no such user")
 
@@ -122,7 +122,7 @@ async def test_a_second_one_on_the_same_storage_does_not_start(settings: Setting
                 pass
 
 
-async def test_a_database_that_cannot_be_had_is_told_at_the_end(settings: Settings) -> None:
+async def test_an_unreachable_database_is_an_error_of_the_lifespan(settings: Settings) -> None:
     nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
     app = create_app(Settings(database_url=nowhere, storage_dir=settings.storage_dir, insecure=True))
     ended = asyncio.Event()

@@ -12,9 +12,9 @@ from tests.support.clients.materialised import Materialised
 from tests.support.servers.servers import running_server
 
 
-def test_a_replicator_that_waits_for_its_lock_ends_no_shape(database_url: str) -> None:
-    """Killed, and its lock taken by another: a follower keeps its handle, and goes on once the lock is
-    free.
+def test_a_replicator_that_waits_for_its_lock_keeps_its_shapes(database_url: str) -> None:
+    """The replicator is killed and its lock taken by another session: a follower keeps its handle, and
+    continues once the lock is free.
     """
     with (
         psycopg.connect(database_url, autocommit=True) as sql,

@@ -1,4 +1,4 @@
-"""Partitioned tables: rows are in leaves, shapes may be on the root, on a leaf, or in between."""
+"""Partitioned tables: rows are in leaves, shapes may be on the root, a leaf, or a level between."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def selected_parts(sql: psycopg.Connection) -> dict[str, Row]:
 def test_truncating_a_leaf_ends_the_roots_shapes(
     database_url: str, workers: int, chunk_bytes: int, truncated: str
 ) -> None:
-    """Of a leaf as of the root: rows go that nobody names."""
+    """Both the leaf's and the root's: the removed rows are not in the stream."""
     with scene(database_url, workers=workers, chunk_bytes_threshold=chunk_bytes) as stage:
         stage.sql.execute(PARTITIONED)
         stage.sql.execute("INSERT INTO parts VALUES (1, 'a', 'b'), (101, 'c', 'd')")
@@ -106,7 +106,7 @@ def test_truncating_a_leaf_ends_the_roots_shapes(
 
 
 def test_a_leaf_feeds_shapes_of_its_own_and_of_every_table_above(database_url: str) -> None:
-    """Whatever was made first."""
+    """In any order of creation."""
     with scene(database_url) as stage:
         stage.sql.execute(
             "CREATE TABLE top (id int, a int, PRIMARY KEY (id, a)) PARTITION BY RANGE (id);"
@@ -129,8 +129,8 @@ def test_a_leaf_feeds_shapes_of_its_own_and_of_every_table_above(database_url: s
                     shape.request(stage.client, live=True)
 
 
-def test_a_leaf_that_was_announced_to_an_earlier_shape(database_url: str) -> None:
-    """The stream does not announce it again to one that is made when that is gone."""
+def test_a_leaf_that_was_announced_before_the_shape_existed(database_url: str) -> None:
+    """The stream does not announce it again for a shape that is created after the earlier one was removed."""
     with psycopg.connect(database_url, autocommit=True) as sql:
         sql.execute(PARTITIONED)
         sql.execute("ALTER TABLE low REPLICA IDENTITY FULL; ALTER TABLE high REPLICA IDENTITY FULL")

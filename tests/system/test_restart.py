@@ -1,6 +1,6 @@
-"""Restarts of everything, orderly or not, while clients follow: they notice nothing but a reconnect.
+"""Stops and kills of each process while clients follow: the only effect is a reconnect.
 
-Every follower is strict: a message that is lost, told twice, or told in another order than before fails the
+Every follower is strict: a message that is lost, repeated, or in another order than before fails the
 test, and so does a 409.
 """
 
@@ -69,7 +69,7 @@ def replicator_of(server: Server) -> int:
 
 
 def http_process_of(server: Server) -> int:
-    """One of the others."""
+    """An HTTP process."""
     return next(pid for pid in server.children() if pid != replicator_of(server))
 
 
@@ -83,7 +83,7 @@ def holds(pid: int, path: Path) -> bool:
 
 
 def has_replaced(server: Server, pid: int, count: int) -> bool:
-    """Whether a child is gone and another has come."""
+    """Whether a child has been replaced by another."""
     now = server.children()
     return pid not in now and len(now) == count
 
@@ -100,7 +100,7 @@ def followed(url: str, server: Server) -> Iterator[tuple[list[RetryingClient], F
 
 
 def until_received(shapes: Sequence[RetryingClient], followers: Followers, more: int) -> None:
-    """Wait until each has been told of some more changes."""
+    """Wait until each has received some more changes."""
     goals = [len(shape.log) + more for shape in shapes]
 
     def is_reached() -> bool:
@@ -113,7 +113,7 @@ def until_received(shapes: Sequence[RetryingClient], followers: Followers, more:
 
 
 def finish(url: str, server: Server, shapes: list[RetryingClient], followers: Followers) -> None:
-    """Compare everybody with somebody who comes late, and with a SELECT."""
+    """Compare all clients with a late client, and with a SELECT."""
     with psycopg.connect(url, autocommit=True) as sql, httpx.Client() as client:
         followers.finish(end_mark(sql, "INSERT INTO items VALUES (1000000, 1, 2, NULL)"))
         for shape in shapes:
@@ -157,7 +157,7 @@ def test_a_stop_is_only_a_reconnect(database_url: str, workers: int, chunk_bytes
 
 
 def check_slot_is_clean(sql: psycopg.Connection, server: Server) -> None:
-    """Nobody reads from the slot, and there is nothing to read."""
+    """Check that the slot is inactive and that nothing is left to read."""
     until_query(sql, "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND NOT active", server.slot)
     left = sql.execute(
         "SELECT lsn, data FROM pg_logical_slot_peek_binary_changes(%s, NULL, NULL,"
@@ -174,7 +174,7 @@ def test_a_kill_is_only_a_reconnect(database_url: str, workers: int, chunk_bytes
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "kill"])
-def test_nobody_notices_that_the_replicator_is_replaced(database_url: str, how: signal.Signals) -> None:
+def test_a_restart_of_the_replicator_keeps_connections(database_url: str, how: signal.Signals) -> None:
     """The HTTP processes keep their connections."""
     with server_on(database_url, 2, 10_000) as server:
         shapes = interrupt_twice(database_url, server, end_child(replicator_of, how))
@@ -183,7 +183,7 @@ def test_nobody_notices_that_the_replicator_is_replaced(database_url: str, how: 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "kill"])
 def test_an_http_process_is_replaced_alone(database_url: str, how: signal.Signals) -> None:
-    """Its clients come back, to whichever process."""
+    """Its clients reconnect, to any process."""
     with server_on(database_url, 2, 10_000) as server:
         replicator = replicator_of(server)
         shapes = interrupt_twice(database_url, server, end_child(http_process_of, how))
@@ -197,8 +197,8 @@ def test_an_http_process_is_replaced_alone(database_url: str, how: signal.Signal
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 @pytest.mark.parametrize(("workers", "chunk_bytes"), MODES)
-def test_postgres_comes_back_and_so_do_we(workers: int, chunk_bytes: int, how: str) -> None:
-    """Restarted or crashed, with a transaction open: clients wait, and that is all."""
+def test_clients_continue_after_a_restart_of_postgres(workers: int, chunk_bytes: int, how: str) -> None:
+    """Stopped or crashed, with a transaction open: clients wait and then continue."""
     with (
         EmbeddedPostgres(settings=SERVER_SETTINGS, port=free_port()) as postgres,
         fresh_database(postgres) as url,
@@ -221,8 +221,8 @@ def test_postgres_comes_back_and_so_do_we(workers: int, chunk_bytes: int, how: s
 # --- acknowledgement
 
 
-def test_nothing_is_acknowledged_that_is_not_recorded(database_url: str) -> None:
-    """What Postgres may forget is known to the catalogue as synced before."""
+def test_nothing_is_acknowledged_before_it_is_recorded(database_url: str) -> None:
+    """The confirmed LSN is never past the recorded LSN."""
     with (
         server_on(database_url, 0, 1_000) as server,
         followed(database_url, server) as (shapes, followers),
@@ -241,14 +241,14 @@ def test_nothing_is_acknowledged_that_is_not_recorded(database_url: str) -> None
 
 
 def confirmed_lsn(sql: psycopg.Connection, server: Server) -> int:
-    """What the slot says."""
+    """The slot's confirmed LSN."""
     query = "SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots WHERE slot_name = %s"
     (lsn,) = sql.execute(query, (server.slot,)).fetchone() or (0,)
     return int(lsn)
 
 
 def recorded_lsn(server: Server) -> int:
-    """What the catalogue says."""
+    """The catalogue's recorded LSN."""
     (path,) = server.storage_dir.glob("catalogue.v*.sqlite")
     with closing(sqlite3.connect(path)) as catalogue:
         (value,) = catalogue.execute("SELECT value FROM facts WHERE name = 'recorded'").fetchone()

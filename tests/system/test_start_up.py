@@ -1,7 +1,7 @@
-"""A server that cannot work says why, in one line that tells what to do, and ends with status 2 (issue: bad
-input).
+"""A server that cannot start prints one line that says why and what to do, and exits with status 2 (issue:
+bad input).
 
-One line on standard error besides the log's own lines, no traceback, and no process that stays behind.
+One line on standard error besides the log's own lines, no traceback, and no process is left.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ both_forms = pytest.mark.parametrize("workers", [0, 1])
 
 
 def refusal(server: Server, status: int = 2) -> str:
-    """The line with which a server ends that cannot work."""
+    """The last line of a server that cannot start."""
     server.launch()
     process = server.process
     assert process is not None
@@ -55,7 +55,7 @@ def refusal(server: Server, status: int = 2) -> str:
 
 
 def session_members(session: int) -> list[int]:
-    """The processes of a session that are still there."""
+    """The processes of a session that still run."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
@@ -170,7 +170,7 @@ def test_a_standby(storage_dir: Path) -> None:
     assert "let DATABASE_URL point to the primary" in line
 
 
-def test_a_slot_that_somebody_else_reads(
+def test_a_slot_that_another_walsender_uses(
     sql: psycopg.Connection, database_url: str, storage_dir: Path
 ) -> None:
     server = Server(database_url, storage_dir, workers=1)
@@ -183,7 +183,7 @@ def test_a_slot_that_somebody_else_reads(
 
 @contextlib.contextmanager
 def reading_slot(url: str, server: Server) -> Iterator[None]:
-    """Somebody else's walsender on the server's slot."""
+    """Another walsender on the server's slot."""
     with psycopg.connect(f"{url}?replication=database", autocommit=True) as other:
         other.execute(
             f"START_REPLICATION SLOT {server.slot} LOGICAL 0/0"
@@ -244,7 +244,7 @@ def test_a_catalogue_that_is_damaged_inside(database_url: str, storage_dir: Path
 
 
 class Unprotected(Server):
-    """A server that is told nothing about secrets."""
+    """A server with neither a secret nor `insecure`."""
 
     def environment(self) -> dict[str, str]:
         return {name: text for name, text in super().environment().items() if name != "PGSHAPES_INSECURE"}
@@ -280,7 +280,7 @@ def test_a_url_without_a_password(
         assert server.stop() == 0
 
 
-def test_a_replicator_that_is_started_again_waits_for_its_database(own_postgres: EmbeddedPostgres) -> None:
+def test_a_restarted_replicator_waits_for_its_database(own_postgres: EmbeddedPostgres) -> None:
     url = f"postgresql://postgres@127.0.0.1:{own_postgres.port}/postgres"
     with running_server(url, workers=1, replication_stream_id="again") as server, httpx.Client() as client:
         supervisor = server.process
@@ -297,7 +297,7 @@ def test_a_replicator_that_is_started_again_waits_for_its_database(own_postgres:
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.4, 1.0])
-def test_ctrl_c_is_told_in_no_traceback(database_url: str, storage_dir: Path, pause_s: float) -> None:
+def test_ctrl_c_prints_no_traceback(database_url: str, storage_dir: Path, pause_s: float) -> None:
     """Also while the children are starting: a terminal interrupts all processes at once."""
     server = Server(database_url, storage_dir, workers=1)
     server.launch()

@@ -1,6 +1,6 @@
-"""Subset snapshots of the whole program: joined with the log they make the table, nothing lost or doubled.
+"""Subset snapshots of the whole program: combined with the log they are the table, nothing lost or repeated.
 
-Each case is brought about, not hoped for, except for the one under fire.
+Each case is produced deterministically, except for the one under load.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ SMALL_TABLE = "CREATE TABLE items (id int PRIMARY KEY, value text)"
 
 
 class Scene(NamedTuple):
-    """A server, a session of our own on its database, and connections to the server."""
+    """A server, a session of the test on its database, and connections to the server."""
 
     server: Server
     sql: psycopg.Connection
     client: httpx.Client
 
     def subsets(self, **params: str) -> SubsetClient:
-        """A client that has nothing yet."""
+        """A client without rows."""
         return SubsetClient(self.server.shape_url, params)
 
 
@@ -53,7 +53,9 @@ def scene(url: str, **settings: Any) -> Iterator[Scene]:
 
 
 def mark_end(sql: psycopg.Connection, row: int) -> int:
-    """Insert a row after everything else; who has heard of this LSN has heard of everything before."""
+    """Insert a row after everything else; a client that has seen this LSN has received everything before
+    it.
+    """
     found = sql.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
     assert found is not None
     sql.execute("INSERT INTO items VALUES (%s)", (row,))
@@ -64,7 +66,7 @@ def mark_end(sql: psycopg.Connection, row: int) -> int:
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("chunk_bytes", [1_000, 10_485_760], ids=["1kB", "default"])
 def test_subsets_and_changes_make_the_table(database_url: str, workers: int, chunk_bytes: int) -> None:
-    """Parts are loaded while eight writers commit; then all is there, and nothing was told twice."""
+    """Subsets are loaded while eight writers commit; then all rows are there, and nothing was sent twice."""
     chance = random.Random(workers + chunk_bytes)
     with scene(database_url, workers=workers, chunk_bytes_threshold=chunk_bytes) as stage:
         stage.sql.execute(writers.CREATE.format(table="items"))
@@ -87,7 +89,7 @@ def test_subsets_and_changes_make_the_table(database_url: str, workers: int, chu
 
 @pytest.fixture(scope="module")
 def unconfirmed_server() -> Iterator[EmbeddedPostgres]:
-    """A Postgres on which commits hang for a standby that nobody has."""
+    """A Postgres on which commits wait for a synchronous standby that does not exist."""
     with EmbeddedPostgres(settings=UNCONFIRMED_SETTINGS) as server:
         yield server
 
@@ -98,10 +100,12 @@ def unconfirmed_url(unconfirmed_server: EmbeddedPostgres) -> Iterator[str]:
         yield patient_url(url)
 
 
-@pytest.mark.parametrize("comes_back", [False, True], ids=["running", "kill"])
+@pytest.mark.parametrize("becomes_available", [False, True], ids=["running", "kill"])
 @pytest.mark.parametrize("workers", WORKERS)
-def test_what_was_told_and_is_not_visible_yet(unconfirmed_url: str, workers: int, comes_back: bool) -> None:
-    """A snapshot without a change that the client has would take it back; so it is waited for."""
+def test_a_change_that_was_sent_and_is_not_visible_yet(
+    unconfirmed_url: str, workers: int, becomes_available: bool
+) -> None:
+    """A snapshot without a change that the client has would undo it, so the request waits for the change."""
     with (
         scene(unconfirmed_url, workers=workers) as stage,
         unconfirmed(stage.sql) as hanging,
@@ -116,7 +120,7 @@ def test_what_was_told_and_is_not_visible_yet(unconfirmed_url: str, workers: int
         while shape.rows['"public"."items"/"1"']["value"] != "new":
             shape.follow(stage.client)
         assert stage.sql.execute("SELECT value FROM items").fetchone() == ("old",)
-        if comes_back:
+        if becomes_available:
             until_acknowledged(stage, shape)
             stage.server.kill()
             stage.server.start()
@@ -130,7 +134,7 @@ def test_what_was_told_and_is_not_visible_yet(unconfirmed_url: str, workers: int
 
 
 def until_acknowledged(stage: Scene, shape: SubsetClient) -> None:
-    """Wait until the shape, and what the client was told last, would survive a kill."""
+    """Wait until the shape, and the last change that the client received, would survive a kill."""
     last = max(lsn for _, lsn in shape.applied.values())
     acknowledged = (
         "SELECT FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn - '0/0' > %s"
@@ -139,17 +143,17 @@ def until_acknowledged(stage: Scene, shape: SubsetClient) -> None:
 
 
 def until_retaken(sql: psycopg.Connection, answer: Future[httpx.Response]) -> None:
-    """Wait until a subset's snapshot was thrown away."""
-    thrown_away = (
+    """Wait until a subset's snapshot was discarded."""
+    discarded = (
         "SELECT FROM pg_stat_activity WHERE application_name = 'pgshapes subsets' AND query = 'ROLLBACK'"
         " AND datname = current_database()"
     )
-    until(lambda: answer.done() or sql.execute(thrown_away).fetchone() is not None, "a retake")
+    until(lambda: answer.done() or sql.execute(discarded).fetchone() is not None, "a retake")
     assert not answer.done(), answer.result().text
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_a_restart_in_between(database_url: str, workers: int) -> None:
+def test_a_restart_between_a_subset_and_the_log(database_url: str, workers: int) -> None:
     with scene(database_url, workers=workers) as stage:
         stage.sql.execute(SMALL_TABLE)
         stage.sql.execute("INSERT INTO items VALUES (1, 'one'), (2, 'two')")
@@ -168,7 +172,7 @@ def test_a_restart_in_between(database_url: str, workers: int) -> None:
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_another_table_of_the_same_name(database_url: str, workers: int) -> None:
-    """Dropping a table is told to nobody; its successor's rows are not the shape's."""
+    """The stream does not report that a table was dropped; the rows of the new one are not the shape's."""
     with scene(database_url, workers=workers) as stage:
         stage.sql.execute(SMALL_TABLE)
         shape = stage.subsets(table="items")
@@ -187,7 +191,7 @@ def test_another_table_of_the_same_name(database_url: str, workers: int) -> None
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_a_client_that_leaves_takes_its_query_with_it(database_url: str, workers: int) -> None:
+def test_the_query_of_a_client_that_disconnects_is_cancelled(database_url: str, workers: int) -> None:
     waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%LOCK TABLE%%'"
     with scene(database_url, workers=workers) as stage:
         stage.sql.execute(SMALL_TABLE)
@@ -203,7 +207,7 @@ def test_a_client_that_leaves_takes_its_query_with_it(database_url: str, workers
 
 
 def test_subsets_do_not_pass_through_the_owner(database_url: str) -> None:
-    """With a process for the owner, its snapshots' connections are not those of the subsets."""
+    """The owner's process has its own connections, which subsets do not use."""
     with scene(database_url, workers=2) as stage:
         stage.sql.execute(SMALL_TABLE)
         shape = stage.subsets(table="items")

@@ -1,8 +1,9 @@
-"""Nothing acknowledged is lost and nothing is told twice when the power goes.
+"""Nothing acknowledged is lost and nothing is sent twice after a power cut.
 
-The server runs on files that forget what was not synced. After each kill the disk is rebuilt from what was
-durable plus a random part of the rest, the server is started again, and every follower goes on from where it
-was: what it has must still be the beginning of what the server tells, or the handle must be gone.
+The server runs on files that lose what was not synced. After each kill the disk is rebuilt from what was
+durable plus a random part of the rest, the server is started again, and every follower continues from where
+it was: what it has must still be the beginning of what the server sends, or the handle must have been
+removed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ KILLS = 6
 
 @contextmanager
 def forgetful_server(database_url: str, **settings: Any) -> Iterator[Server]:
-    """A server on a disk that forgets."""
+    """A server on a disk that loses what was not synced."""
     with running_server(
         database_url,
         module="tests.support.servers.forgetful_server",
@@ -48,13 +49,13 @@ def forgetful_server(database_url: str, **settings: Any) -> Iterator[Server]:
 
 
 def cut_power(server: Server, seed: int, *, survival: float = 0.5) -> None:
-    """Kill the server, and let its disk forget all but a part of what was not synced."""
+    """Kill the server, and drop all but a part of what was not synced."""
     server.kill()
     forget(server.storage_dir / "logs", durable_root(server.storage_dir), seed, survival=survival)
 
 
 class Follower:
-    """A client with its own copy, and all that it was told of each handle."""
+    """A client with its copy of the rows, and all messages that it received of each handle."""
 
     def __init__(self, server: Server, params: dict[str, str]) -> None:
         self.server = server
@@ -63,7 +64,7 @@ class Follower:
         self.refetches = 0
 
     def follow(self, client: httpx.Client, lsn: int) -> None:
-        """Follow until `lsn`; a 409 starts anew."""
+        """Follow until `lsn`; after a 409 from the start."""
         while True:
             try:
                 self.shape.follow_until(client, lsn)
@@ -73,7 +74,7 @@ class Follower:
                 self.shape = Materialised(self.server.shape_url, self.params)
 
     def step(self, client: httpx.Client) -> None:
-        """Some requests in the middle of things."""
+        """Make some requests."""
         try:
             for _ in range(4):
                 self.shape.request(client)
@@ -82,10 +83,10 @@ class Follower:
             self.shape = Materialised(self.server.shape_url, self.params)
 
     def check(self, client: httpx.Client, connection: psycopg.Connection) -> None:
-        """The copy equals a SELECT, and so does a fresh copy of the same handle."""
+        """Check that the copy equals a SELECT, and so does a new copy of the same handle."""
         table, where = self.params["table"], self.params.get("where", "true")
         while True:
-            # A copy that starts anew has a younger snapshot than the SELECT: compare the next one.
+            # A copy that starts again has a later snapshot than the SELECT: compare the next one.
             self.follow(client, 0)
             copy = self.shape
             visibility, lsn, expected = select_rows(connection, table, where)
@@ -93,18 +94,18 @@ class Follower:
             if self.shape is copy:
                 break
         assert self.shape.rows_as_of(visibility) == expected
-        anew = Materialised(self.server.shape_url, self.params)
-        anew.follow_until(client, lsn)
-        if anew.handle == self.shape.handle:
-            told, again = self.shape.log, anew.log
-            size = min(len(told), len(again))
-            assert told[:size] == again[:size]
+        fresh = Materialised(self.server.shape_url, self.params)
+        fresh.follow_until(client, lsn)
+        if fresh.handle == self.shape.handle:
+            earlier, later = self.shape.log, fresh.log
+            size = min(len(earlier), len(later))
+            assert earlier[:size] == later[:size]
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("chunk_bytes", [1_000, 10_485_760], ids=["1kB", "default"])
-def test_power_cuts_lose_and_double_nothing(database_url: str, chunk_bytes: int) -> None:
-    """Followers of three shapes live through power cuts, in the middle of creations, appends, syncs and
+def test_power_cuts_lose_and_repeat_nothing(database_url: str, chunk_bytes: int) -> None:
+    """Followers of three shapes continue after power cuts during creations, appends, syncs and
     removals.
     """
     chance = random.Random(20261123 + chunk_bytes)
@@ -138,14 +139,14 @@ PARAMS: list[dict[str, str]] = [
 
 
 def delete(client: httpx.Client, server: Server, handle: str | None) -> None:
-    """Ask for a removal without waiting for what becomes of it."""
+    """Request a removal without waiting for its result."""
     if handle is not None:
         client.delete(server.shape_url, params={"handle": handle})
 
 
 @pytest.mark.timeout(300)
-def test_a_removed_shape_never_comes_back(database_url: str) -> None:
-    """A truncate that was told with a 409 stays told, also when the power goes right after."""
+def test_a_removed_shape_is_not_restored(database_url: str) -> None:
+    """A 409 for a truncate stays valid after a power cut right after it."""
     with (
         psycopg.connect(database_url, autocommit=True) as connection,
         forgetful_server(database_url) as server,
@@ -176,7 +177,7 @@ FIRST_ROWS = "INSERT INTO items SELECT i, 1, i, repeat('x', 100) FROM generate_s
 
 @contextmanager
 def one_shape(database_url: str) -> Iterator[Scene]:
-    """A server on a disk that forgets, and a shape that follows a table."""
+    """A server on a disk that loses what was not synced, and a shape that follows a table."""
     with (
         psycopg.connect(database_url, autocommit=True) as sql,
         forgetful_server(database_url) as server,
@@ -190,7 +191,7 @@ def one_shape(database_url: str) -> Iterator[Scene]:
 
 
 class Scene(NamedTuple):
-    """What a test plays with."""
+    """A server, its held files, and a client that follows a shape."""
 
     server: Server
     sql: psycopg.Connection
@@ -206,36 +207,36 @@ class Scene(NamedTuple):
         return int(self.shape.log[-1]["headers"]["lsn"])
 
     def is_complete(self) -> bool:
-        """Whether the catalogue says that the shape's snapshot is on the disk."""
-        return bool(self.remembered("SELECT is_snapshot_complete FROM shapes"))
+        """Whether the catalogue has the shape's snapshot as complete."""
+        return bool(self.catalogue_value("SELECT is_snapshot_complete FROM shapes"))
 
     def recorded_lsn(self) -> int:
-        """Up to where the catalogue says that all is on the disk."""
-        return int(json.loads(self.remembered("SELECT value FROM facts WHERE name = 'recorded'"))["lsn"])
+        """The recorded LSN of the catalogue."""
+        return int(json.loads(self.catalogue_value("SELECT value FROM facts WHERE name = 'recorded'"))["lsn"])
 
     def confirmed_lsn(self) -> int:
-        """Up to where Postgres has been told so."""
+        """The LSN that was acknowledged to Postgres."""
         query = "SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots WHERE slot_name = %s"
         (lsn,) = self.sql.execute(query, (self.server.slot,)).fetchone() or (0,)
         return int(lsn)
 
     def has_confirmed(self, lsn: int) -> bool:
-        """Whether Postgres may have let go of a transaction that committed there."""
+        """Whether Postgres may have removed the WAL of a transaction that committed there."""
         return self.confirmed_lsn() > lsn
 
-    def remembered(self, query: str) -> Any:
+    def catalogue_value(self, query: str) -> Any:
         """The one value that a query finds in the server's catalogue."""
         path = next(self.server.storage_dir.glob("catalogue.*.sqlite"))
         with contextlib.closing(sqlite3.connect(path)) as catalogue:
             return catalogue.execute(query).fetchone()[0]
 
     def check(self) -> None:
-        """The client that was there before goes on, and has the table's rows."""
+        """Check that the earlier client continues, and has the table's rows."""
         self.insert(10_000 + self.shape.responses)
         assert self.shape.rows == expected_rows(self.sql)
-        anew = Materialised(self.server.shape_url, self.shape.params)
-        anew.catch_up(self.client)
-        assert (anew.handle, anew.rows) == (self.shape.handle, self.shape.rows)
+        fresh = Materialised(self.server.shape_url, self.shape.params)
+        fresh.catch_up(self.client)
+        assert (fresh.handle, fresh.rows) == (self.shape.handle, self.shape.rows)
 
 
 def test_what_was_acknowledged_was_synced(database_url: str) -> None:
@@ -250,8 +251,8 @@ def test_what_was_acknowledged_was_synced(database_url: str) -> None:
             scene.check()
 
 
-def test_nothing_counts_as_synced_while_the_disk_is_at_it(database_url: str) -> None:
-    """The position is neither recorded nor acknowledged before the sync has come back."""
+def test_nothing_is_recorded_before_the_sync_returns(database_url: str) -> None:
+    """The position is neither recorded nor acknowledged before the sync has returned."""
     with one_shape(database_url) as scene:
         until(scene.is_complete, "the snapshot")
         held = held_root(scene.server.storage_dir)
@@ -265,8 +266,8 @@ def test_nothing_counts_as_synced_while_the_disk_is_at_it(database_url: str) -> 
         scene.check()
 
 
-def test_a_snapshot_that_is_remembered_was_synced(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its own sync, not by that of the logs that comes along some time."""
+def test_a_snapshot_that_is_recorded_was_synced(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own sync, not by the periodic sync of the logs."""
     monkeypatch.setenv(SYNC_INTERVAL, "3600")
     with one_shape(database_url) as scene:
         until(scene.is_complete, "the snapshot")
@@ -275,8 +276,8 @@ def test_a_snapshot_that_is_remembered_was_synced(database_url: str, monkeypatch
         scene.check()
 
 
-def test_a_snapshot_is_not_remembered_before_it_is_synced(database_url: str) -> None:
-    """Until then the shape is one that a crash takes with it."""
+def test_a_snapshot_is_not_recorded_before_it_is_synced(database_url: str) -> None:
+    """Until then a crash removes the shape."""
     with one_shape(database_url) as scene:
         until(scene.is_complete, "the snapshot")
         held = held_root(scene.server.storage_dir)
@@ -285,8 +286,8 @@ def test_a_snapshot_is_not_remembered_before_it_is_synced(database_url: str) -> 
         other.catch_up(scene.client)
         until(lambda: is_reached(held, "sync_files"), "a sync")
         complete = "SELECT is_snapshot_complete FROM shapes WHERE handle = "
-        assert scene.remembered(f"{complete}'{scene.shape.handle}'") == 1
-        assert scene.remembered(f"{complete}'{other.handle}'") == 0
+        assert scene.catalogue_value(f"{complete}'{scene.shape.handle}'") == 1
+        assert scene.catalogue_value(f"{complete}'{other.handle}'") == 0
         cut_power(scene.server, seed=1, survival=0)
         release(held)
         scene.server.start()
@@ -296,7 +297,7 @@ def test_a_snapshot_is_not_remembered_before_it_is_synced(database_url: str) -> 
 
 
 def test_the_wal_of_a_removal_waits_for_the_disk(database_url: str) -> None:
-    """Else the shape would be back after a crash, and its truncate would not."""
+    """Otherwise the shape would be restored after a crash, without its truncate."""
     with one_shape(database_url) as scene:
         until(scene.is_complete, "the snapshot")
         lsn = scene.insert(1001)
@@ -316,7 +317,9 @@ def test_the_wal_of_a_removal_waits_for_the_disk(database_url: str) -> None:
 
 
 def comes_true(check: Callable[[], bool], within_s: float = 1.0) -> bool:
-    """Whether something that must not happen does, in a time in which it would have happened many times."""
+    """Whether something that must not happen does, within a time in which it would have happened many
+    times.
+    """
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if check():
@@ -326,8 +329,8 @@ def comes_true(check: Callable[[], bool], within_s: float = 1.0) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_a_storage_directory_older_than_the_slot_is_not_believed(database_url: str, tmp_path: Path) -> None:
-    """A restored copy of the files lacks what the slot has let go of: everybody refetches."""
+def test_a_storage_directory_older_than_the_slot_is_discarded(database_url: str, tmp_path: Path) -> None:
+    """A restored copy of the files lacks WAL that the slot no longer has: every client refetches."""
     with (
         psycopg.connect(database_url, autocommit=True) as connection,
         running_server(database_url, storage_dir=tmp_path / "storage") as server,

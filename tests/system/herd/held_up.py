@@ -1,4 +1,4 @@
-"""Creations that do not get on because somebody has their tables locked."""
+"""Creations that are blocked because their tables are locked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.clients.herd import Stage
 from pgshapes.owner.creations import CREATION_LIMIT
 
 HELD = (32, 16, 8, 4, 2, 1, 1)
-"""Places that tables get one after another, when none gives its own back: no table more than it leaves."""
+"""Slots that tables get one after another when none is released: a table gets no more than it leaves free."""
 
 
 def wide_table(env: Stage, columns: int) -> str:
@@ -31,13 +31,13 @@ def shapes_of(env: Stage, table: str, count: int) -> list[str]:
 
 
 def lock(session: psycopg.Connection, *tables: str) -> None:
-    """Keep everybody from these tables, readers included."""
+    """Lock these tables against all access, reads included."""
     session.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
 
 
 @contextlib.contextmanager
 def creation_limit_used_up(env: Stage) -> Iterator[None]:
-    """All places taken by creations whose snapshot waits for a lock, and one more of each table queued."""
+    """All slots are held by creations whose snapshot waits for a lock; one more of each table is queued."""
     tables = [wide_table(env, held + 1) for held in HELD]
     with env.session() as session, env.clients() as clients:
         lock(session, *tables)

@@ -1,4 +1,4 @@
-"""Who is let in, and whom a slow creation holds up."""
+"""Which requests are admitted under load, and which wait for a slow creation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LIMIT = 300
 
 
 def test_callers_of_different_fresh_shapes_are_refused_beyond_the_limit(env: Stage) -> None:
-    """Each is work; the excess costs the owner nothing and comes back spread over time. Processes that count
-    at the same moment may each let one in too many, or refuse one too early.
+    """Each needs a creation; the excess is refused without a call to the owner, with spread retry times.
+    Processes that count at the same moment may each let one in too many, or refuse one too early.
     """
     table = env.table()
     refused_before = env.metric("admission_refused_total", kind="initial")
@@ -61,7 +61,7 @@ def test_old_writers_of_a_table_delay_no_other_shape(env: Stage) -> None:
         writer.execute(f"INSERT INTO {held} VALUES (0)")
         slow.ask([env.path(held, where=f"id > {number}") for number in range(150)])
         env.wait_for("creations_now", 150)
-        env.until(lambda: env.metric("creations_in_progress") == 0, "places that are given up")
+        env.until(lambda: env.metric("creations_in_progress") == 0, "slots that are released")
         clients.ask([env.path(known), env.path(other), env.path(other, where="id > 5")])
         assert [answer.status for answer in clients.collect()] == [200, 200, 200]
         assert env.metric("creations_now") == 150
@@ -70,7 +70,7 @@ def test_old_writers_of_a_table_delay_no_other_shape(env: Stage) -> None:
 
 
 def test_a_locked_table_delays_no_other_shape(env: Stage) -> None:
-    """Snapshots and clauses that wait for a lock keep connections, but not those of others."""
+    """Snapshots and look-ups that wait for a lock do not use all connections."""
     known, other, held = env.table(), env.table(), wide_table(env, 40)
     failed_before = env.metric("creations_failed_total")
     with env.clients() as clients, env.clients() as slow, env.session() as session:

@@ -1,4 +1,4 @@
-"""Creations that fail, and owners that die: everybody hears of it and nothing stays behind."""
+"""Creations that fail, and owners that are killed: every caller gets an answer and nothing remains."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LOG_RESOLUTION_S = 0.002
 
 @pytest.fixture(scope="module", params=MODES)
 def strict(request: pytest.FixtureRequest, logging_postgres: EmbeddedPostgres) -> Iterator[Stage]:
-    """A server that is no superuser, and gives a snapshot a second for its first row."""
+    """A server that is not a superuser, with a timeout of 1 s for the first row of a snapshot."""
     with stage(logging_postgres, request.param, options={"first_row_timeout_s": 1.0}, role="poor") as env:
         yield env
 
 
 class Left(NamedTuple):
-    """What there is of shapes: in the tables, in routing, on disk."""
+    """The numbers of shapes in the tables, in routing and on disk."""
 
     rows: dict[str, float]
     routed: float
@@ -36,14 +36,14 @@ class Left(NamedTuple):
 
     @classmethod
     def now(cls, env: Stage) -> Left:
-        """As it is."""
-        told, tables = env.metrics(), ("handles", "shapes", "tails", "creation_locks")
-        rows = {table: told.sum("table_rows", table=table) for table in tables}
-        return cls(rows, told.sum("routed_shapes"), env.files())
+        """The current numbers."""
+        metrics, tables = env.metrics(), ("handles", "shapes", "tails", "creation_locks")
+        rows = {table: metrics.sum("table_rows", table=table) for table in tables}
+        return cls(rows, metrics.sum("routed_shapes"), env.files())
 
 
 def check_nothing_is_left(env: Stage, before: Left, table: str) -> None:
-    """It is all as it was before, and the table is not in the publication."""
+    """Check that the numbers are as before, and that the table is not in the publication."""
     env.until(lambda: Left.now(env) == before, f"{before}")
     env.wait_for("creations_now", 0)
     published = "SELECT FROM pg_publication_tables WHERE tablename = %s"
@@ -51,7 +51,7 @@ def check_nothing_is_left(env: Stage, before: Left, table: str) -> None:
 
 
 def test_the_table_is_dropped_meanwhile(strict: Stage) -> None:
-    """All hear that they have to begin anew; who does is told that there is no such table."""
+    """All callers get must-refetch; the next request gets the error that the table does not exist."""
     table, before = strict.table(), Left.now(strict)
     with strict.clients() as clients, strict.session() as writer:
         writer.execute(f"INSERT INTO {table} VALUES (0)")
@@ -69,9 +69,9 @@ def test_the_table_is_dropped_meanwhile(strict: Stage) -> None:
     assert strict.calls(CREATE, table) <= strict.processes
 
 
-def test_nobody_may_read_the_table(strict: Stage) -> None:
-    """One attempt a second, however many ask and ask again; all hear the server's words. The first request
-    after a second tries afresh, and gets the rows once it may.
+def test_a_role_without_select_on_the_table(strict: Stage) -> None:
+    """One attempt a second, regardless of the number of requests; all get Postgres's message. The first
+    request after a second tries afresh, and gets the rows once it may.
     """
     table, before = strict.table(), Left.now(strict)
     strict.server.sql(f"REVOKE SELECT ON {table} FROM poor")
@@ -115,7 +115,7 @@ def test_the_snapshot_gives_no_row_in_time(strict: Stage) -> None:
 
 
 def test_the_owner_is_killed_mid_creation(strict: Stage) -> None:
-    """Who waits over a process that lives on gets the shape from the next owner, and who waited in the
+    """A request to a process that survives gets the shape from the next owner; a request to the
     owner's own process is cut off at once. No lock of the dead owner is seen again.
     """
     table, before = strict.table(), Left.now(strict)
@@ -133,13 +133,13 @@ def test_the_owner_is_killed_mid_creation(strict: Stage) -> None:
         else:
             assert {answer.status for answer in answers} == {0}
             strict.server.start()
-        ask_anew(strict, clients, table)
+        request_again(strict, clients, table)
     strict.wait_for("table_rows", 0, table="creation_locks")
     assert strict.files() == before.files + 1
 
 
 def kill_owner(env: Stage) -> None:
-    """kill -9, and what is to be done then without a supervisor."""
+    """Kill the owner with SIGKILL; without a supervisor, start it again."""
     pid = env.owner_pid
     os.kill(pid, signal.SIGKILL)
     if not env.workers:
@@ -149,14 +149,14 @@ def kill_owner(env: Stage) -> None:
 
 
 def check_old_waiters(answers: list[Answer]) -> None:
-    """A handle, the same for all, or one clean refusal; nobody waited for his deadline."""
+    """Check that all got the same handle, or one refusal, before their deadlines."""
     assert {answer.status for answer in answers} <= {200, 503}
     assert len({answer.handle for answer in answers if answer.status == 200}) <= 1
     assert all(answer.retry_after >= 1 for answer in answers if answer.status == 503)
     assert all(answer.after_s < 30 for answer in answers)
 
 
-def ask_anew(env: Stage, clients: Clients, table: str) -> None:
+def request_again(env: Stage, clients: Clients, table: str) -> None:
     """New requests succeed."""
     env.server.wait_active()
     clients.ask([env.path(table)] * CALLERS)
@@ -165,8 +165,8 @@ def ask_anew(env: Stage, clients: Clients, table: str) -> None:
     assert len({answer.handle for answer in answers}) == 1
 
 
-def test_an_owner_that_is_away_leaves_no_lock_behind(strict: Stage) -> None:
-    """Its locks are gone with it: after the start there are none, also while the old writer is still
+def test_the_locks_of_a_killed_owner_do_not_remain(strict: Stage) -> None:
+    """After the restart there are none of its locks, also while the old writer is still
     there.
     """
     table = strict.table()

@@ -1,4 +1,4 @@
-"""Callers that leave take what is theirs along, and nothing that others still want."""
+"""Callers that disconnect release what they hold, and do not affect other callers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.system.herd.held_up import creation_limit_used_up
 CALLERS = 500
 
 
-def test_a_waiter_that_leaves_frees_its_permit_and_its_place(env: Stage) -> None:
-    """Nothing is counted any more for those who left; the one who stays gets the shape."""
+def test_a_waiter_that_disconnects_returns_its_permit_and_slot(env: Stage) -> None:
+    """The callers that left are not counted any more; the one that stays gets the shape."""
     table = env.table()
     with env.clients() as clients, env.session() as writer:
         writer.execute(f"INSERT INTO {table} VALUES (0)")
@@ -31,8 +31,8 @@ def test_a_waiter_that_leaves_frees_its_permit_and_its_place(env: Stage) -> None
     assert env.snapshot_queries(table) == 1
 
 
-def test_a_creation_that_all_have_left_before_it_began_is_not_begun(env: Stage) -> None:
-    """It leaves the queue and its lock goes with it, while the places are still taken; calls that nobody
+def test_a_creation_without_callers_is_not_begun(env: Stage) -> None:
+    """It leaves the queue and its lock is removed, while the slots are still held; calls that no caller
     waits for are not answered.
     """
     table = env.table()
@@ -54,8 +54,8 @@ def test_a_creation_that_all_have_left_before_it_began_is_not_begun(env: Stage) 
     env.wait_for("admission_in_use", 0)
 
 
-def test_what_was_asked_of_a_stopped_owner_and_left_is_skipped(env: Stage) -> None:
-    """The calls are there when the owner goes on, and so is the word that nobody waits for them."""
+def test_calls_to_a_stopped_owner_whose_callers_left_are_skipped(env: Stage) -> None:
+    """When the owner continues, it has received the calls and their cancellations."""
     if not env.workers:
         pytest.skip("an owner in the callers' own loop cannot be stopped alone")
     table = env.table()

@@ -25,7 +25,9 @@ VARIANTS: list[Any] = [
 
 
 def check_one_creation(env: Stage, table: str, answers: list[Answer]) -> None:
-    """All have the same rows of one handle, for one snapshot query and one call per process at most."""
+    """Check that all got the same rows of one handle, with one snapshot query and at most one call per
+    process.
+    """
     assert Counter(answer.status for answer in answers) == {200: len(answers)}
     assert len({(answer.handle, answer.crc) for answer in answers}) == 1
     assert env.snapshot_queries(table) == 1
@@ -37,7 +39,7 @@ def check_one_creation(env: Stage, table: str, answers: list[Answer]) -> None:
 def test_two_thousand_callers_of_one_fresh_shape(
     logging_postgres: EmbeddedPostgres, workers: int, options: dict[str, Any], is_owner_blocked: bool
 ) -> None:
-    """With a cold schema cache and default limits; also when nobody is told of changes, when the disk is
+    """With a cold schema cache and default limits; also without notices, when the disk is
     slow, and when all arrive while the owner's loop does something else for a second.
     """
     with stage(logging_postgres, workers, options=options) as env, env.clients() as clients:
@@ -55,8 +57,8 @@ def test_two_thousand_callers_of_one_fresh_shape(
         env.wait_for("table_rows", 0, table="creation_locks")
 
 
-def test_while_others_use_up_the_creation_limit(env: Stage) -> None:
-    """The herd's creation waits for a place; the lock is set meanwhile, so nobody sends more messages."""
+def test_a_herd_while_other_creations_hold_all_slots(env: Stage) -> None:
+    """The herd's creation waits for a slot; the lock is set meanwhile, so no more calls are sent."""
     table = env.table()
     with env.clients() as clients:
         with creation_limit_used_up(env):
@@ -68,7 +70,7 @@ def test_while_others_use_up_the_creation_limit(env: Stage) -> None:
 
 
 def test_twenty_fresh_shapes_at_once(env: Stage) -> None:
-    """Each is created once, whoever asks for the others."""
+    """Each is created once."""
     tables = [env.table() for _ in range(20)]
     with env.clients() as clients:
         clients.open([env.path(table) for table in tables] * (CALLERS // len(tables)))
@@ -79,7 +81,7 @@ def test_twenty_fresh_shapes_at_once(env: Stage) -> None:
 
 
 def test_followers_send_no_message_while_the_lock_is_set(env: Stage) -> None:
-    """One asks; five hundred who come later, over every process, only look at the table."""
+    """One request makes the call; five hundred later ones, over every process, only read the table."""
     table = env.table()
     with env.clients() as clients, env.session() as writer:
         writer.execute(f"INSERT INTO {table} VALUES (0)")
