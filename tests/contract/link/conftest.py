@@ -1,4 +1,4 @@
-"""Both links, each as an owner and a caller in one loop: what holds for one holds for the other.
+"""Both kinds of link, each with an owner and a caller in one loop; most tests run with both.
 
 On both event loops, too: production runs on uvloop, whose transports are its own.
 """
@@ -36,6 +36,6 @@ async def pair(request: pytest.FixtureRequest, socket_path: Path) -> AsyncIterat
 
 @pytest.fixture
 async def unix_pair(socket_path: Path) -> AsyncIterator[Pair]:
-    """The same, for what only a link between processes can meet."""
+    """The same, for cases that only a link between processes has."""
     async with open_pair("unix_socket", socket_path, Script()) as pair:
         yield pair

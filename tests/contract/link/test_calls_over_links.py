@@ -1,4 +1,4 @@
-"""Asking the owner through a link."""
+"""Calls to the owner over a link."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_an_error_arrives_as_the_class_that_was_raised(pair: Pair, error: 
     assert pair.mailbox.outcomes[Outcome.REFUSED] == 1
 
 
-async def test_a_defect_is_told_to_the_loop_and_to_the_caller(pair: Pair) -> None:
+async def test_an_unexpected_error_reaches_the_loop_and_the_caller(pair: Pair) -> None:
     @pair.script.on("h")
     async def break_down(context: CallContext) -> Reply:
         raise ZeroDivisionError
@@ -97,7 +97,7 @@ async def test_a_defect_is_told_to_the_loop_and_to_the_caller(pair: Pair) -> Non
     assert pair.mailbox.outcomes[Outcome.BROKEN] == 1
 
 
-async def test_a_handler_that_refuses_before_it_waits_is_heard_too(pair: Pair) -> None:
+async def test_an_error_before_the_first_await_reaches_the_caller(pair: Pair) -> None:
     def refuse(context: CallContext) -> asyncio.Future[Reply]:
         raise CreationFailed("at once")
 
@@ -121,7 +121,7 @@ async def test_the_first_step_of_a_call_is_made_when_it_is_received(pair: Pair) 
 
     def act(name: str) -> None:
         async def rest() -> Reply:
-            order.append(f"{name} goes on")
+            order.append(f"{name} continues")
             return None
 
         def claim(context: CallContext) -> asyncio.Future[Reply]:
@@ -134,7 +134,7 @@ async def test_the_first_step_of_a_call_is_made_when_it_is_received(pair: Pair) 
     act("b")
     await asyncio.gather(pair.delete("a"), pair.delete("b"))
     assert order[0] == "a claims"
-    assert sorted(order) == ["a claims", "a goes on", "b claims", "b goes on"]
+    assert sorted(order) == ["a claims", "a continues", "b claims", "b continues"]
 
 
 async def test_calls_do_not_wait_for_each_other(pair: Pair) -> None:
@@ -160,16 +160,16 @@ async def test_calls_do_not_wait_for_each_other(pair: Pair) -> None:
     assert pair.mailbox.outcomes == {Outcome.ANSWERED: 2}
 
 
-async def test_a_caller_that_leaves_cancels_its_call(pair: Pair) -> None:
+async def test_a_caller_that_disconnects_cancels_its_call(pair: Pair) -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
     @pair.script.on("h")
-    async def wait_for_leave(context: CallContext) -> Reply:
+    async def wait_for_cancel(context: CallContext) -> Reply:
         began.set()
         assert not context.is_cancelled and context.remaining_s > 0
         await context.cancelled.wait()
         ended.set()
-        return "nobody hears this"
+        return "not sent"
 
     calling = asyncio.create_task(pair.delete("h"))
     async with asyncio.timeout(10):
@@ -188,7 +188,7 @@ async def test_a_deadline_ends_the_call_at_both_ends(pair: Pair) -> None:
     ended = asyncio.Event()
 
     @pair.script.on("h")
-    async def wait_for_leave(context: CallContext) -> Reply:
+    async def wait_for_cancel(context: CallContext) -> Reply:
         await context.cancelled.wait()
         assert context.remaining_s <= LOOP_CLOCK_STEP_S
         ended.set()
@@ -214,7 +214,7 @@ async def test_a_link_knows_that_it_is_connected(pair: Pair) -> None:
 
 @asynccontextmanager
 async def expecting_complaint() -> AsyncIterator[None]:
-    """The loop must be told of exactly one defect inside."""
+    """Check that the loop's exception handler is called exactly once inside."""
     loop = asyncio.get_running_loop()
     complaints: list[object] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))

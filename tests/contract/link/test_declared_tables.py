@@ -1,4 +1,4 @@
-"""A table is declared in one place, and everything else follows."""
+"""A table is declared in one place; replicas, frames and metrics are made from the declaration."""
 
 from __future__ import annotations
 
@@ -102,6 +102,6 @@ def test_reading_a_table_calls_nothing() -> None:
     assert not hasattr(type(TABLES["tails"]), "__set__")
 
 
-def test_a_reader_without_tables_says_so() -> None:
+def test_a_reader_without_tables_raises() -> None:
     with pytest.raises(AttributeError, match="TablesReader has not set its table tails"):
         _ = TablesReader().tails

@@ -32,7 +32,7 @@ async def test_a_killed_owner_is_replaced_by_the_next_one(socket_path: Path) -> 
             assert await link.call(DeleteShape("x"), timeout_s=60) == "x"
 
 
-async def test_a_stopped_owner_is_away_and_comes_back_as_if_nothing_had_been(socket_path: Path) -> None:
+async def test_a_stopped_owner_is_not_connected_until_it_continues(socket_path: Path) -> None:
     async with connecting(socket_path) as link, asyncio.timeout(60):
         with owner_process(socket_path) as owner:
             await link.connected()

@@ -41,7 +41,7 @@ async def test_every_kind_of_row_arrives_as_it_was_written(pair: Pair) -> None:
     assert seen.progress["last_seen_lsn"] == 2**64 - 1
 
 
-async def test_a_removal_takes_the_row_away(pair: Pair) -> None:
+async def test_a_removal_removes_the_row(pair: Pair) -> None:
     pair.tables.progress.put("a", 1)
     pair.tables.progress.put("b", 2)
     assert pair.tables.progress.remove("a") == 1
@@ -52,7 +52,7 @@ async def test_a_removal_takes_the_row_away(pair: Pair) -> None:
     assert len(pair.link.tables.progress) == 1
 
 
-async def test_a_watcher_hears_every_row_in_order_also_those_of_one_loop_turn(pair: Pair) -> None:
+async def test_a_watcher_gets_every_row_in_order_also_within_one_loop_turn(pair: Pair) -> None:
     heard: list[int | None] = []
     unwatch = pair.link.tables.progress.watch("k", heard.append)
     for value in range(50):
@@ -68,7 +68,7 @@ async def test_a_watcher_hears_every_row_in_order_also_those_of_one_loop_turn(pa
     assert heard[-1] is None
 
 
-async def test_a_transaction_is_seen_whole_or_not_at_all(pair: Pair) -> None:
+async def test_a_transaction_is_visible_completely_or_not_at_all(pair: Pair) -> None:
     torn: list[tuple[int | None, str | None]] = []
     seen = pair.link.tables
 
@@ -90,7 +90,7 @@ async def test_a_transaction_is_seen_whole_or_not_at_all(pair: Pair) -> None:
     assert torn == []
 
 
-async def test_a_transaction_that_fails_still_tells_what_it_changed(pair: Pair) -> None:
+async def test_a_transaction_that_fails_announces_its_changes(pair: Pair) -> None:
     with pytest.raises(ZeroDivisionError), pair.tables.transaction():
         pair.tables.progress.put("n", 1)
         _ = 1 // 0
@@ -98,7 +98,7 @@ async def test_a_transaction_that_fails_still_tells_what_it_changed(pair: Pair) 
     assert pair.link.tables.progress["n"] == 1
 
 
-async def test_changed_wakes_all_who_wait_for_that_key_and_nobody_else(pair: Pair) -> None:
+async def test_changed_wakes_all_waiters_of_that_key_and_no_others(pair: Pair) -> None:
     seen = pair.link.tables.progress
     waiting = [asyncio.ensure_future(seen.changed("k")) for _ in range(100)]
     other = asyncio.ensure_future(seen.changed("other"))
@@ -122,7 +122,7 @@ async def test_a_change_between_asking_and_awaiting_is_not_lost(pair: Pair) -> N
         await change
 
 
-async def test_one_waiter_leaving_leaves_the_others_waiting(pair: Pair) -> None:
+async def test_cancelling_one_waiter_does_not_end_the_others(pair: Pair) -> None:
     seen = pair.link.tables.progress
     leaving, staying = (asyncio.ensure_future(seen.changed("k")) for _ in range(2))
     await turns()

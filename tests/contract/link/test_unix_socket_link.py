@@ -1,4 +1,4 @@
-"""What only a link between processes meets: late readers, lost connections, other owners, garbage."""
+"""Cases of a link between processes: slow readers, lost connections, other owners, garbage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pgshapes.tables.unix_link import UnixSocketOwner
 
 
 class RawCaller:
-    """A caller that does with its connection what a test wants."""
+    """A caller whose connection the test controls."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -86,7 +86,7 @@ def content(tables: object) -> dict[str, dict[object, object]]:
 # --- reaching the owner
 
 
-async def test_the_socket_is_its_users_alone(unix_pair: Pair, socket_path: Path) -> None:
+async def test_only_the_user_can_open_the_socket(unix_pair: Pair, socket_path: Path) -> None:
     mode = socket_path.stat().st_mode
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
     assert list(socket_path.parent.iterdir()) == [socket_path]
@@ -103,14 +103,14 @@ async def test_an_owner_removes_its_own_socket_and_not_its_successors(socket_pat
     await successor.close()
 
 
-async def test_a_path_that_cannot_be_bound_is_a_setting_that_cannot_work(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_bound_is_a_config_error(tmp_path: Path) -> None:
     for path in (tmp_path / ("x" * 200), tmp_path / "missing" / "owner.sock"):
         owner = UnixSocketOwner(path, Tables(), Script())
         with pytest.raises(ConfigError):
             await owner.start()
 
 
-async def test_a_caller_may_come_before_its_owner(socket_path: Path) -> None:
+async def test_a_caller_may_start_before_its_owner(socket_path: Path) -> None:
     tables = Tables()
     tables.progress.put("a", 1)
     async with connecting(socket_path) as link:
@@ -126,7 +126,7 @@ async def test_a_caller_may_come_before_its_owner(socket_path: Path) -> None:
             assert link.tables.progress["a"] == 1
 
 
-async def test_an_idle_link_stays_as_it_is(unix_pair: Pair) -> None:
+async def test_an_idle_link_stays_connected(unix_pair: Pair) -> None:
     await asyncio.sleep(1.6)
     assert unix_pair.link.is_connected
     assert unix_pair.unix_link.syncs == 1
@@ -135,7 +135,7 @@ async def test_an_idle_link_stays_as_it_is(unix_pair: Pair) -> None:
 # --- the whole state
 
 
-async def test_twenty_thousand_rows_arrive_whole_while_they_change(socket_path: Path) -> None:
+async def test_twenty_thousand_rows_arrive_completely_while_they_change(socket_path: Path) -> None:
     tables = Tables()
     fill(tables, 20_000)
     async with listening(socket_path, tables, Script()), connecting(socket_path) as link:
@@ -161,7 +161,7 @@ async def keep_changing(tables: Tables) -> None:
         await asyncio.sleep(0)
 
 
-def test_the_state_comes_in_bounded_slices() -> None:
+def test_the_state_is_sent_in_bounded_slices() -> None:
     tables = Tables()
     fill(tables, 1000)
     slices = list(state_slices(tables))
@@ -170,7 +170,7 @@ def test_the_state_comes_in_bounded_slices() -> None:
     assert sum(sizes) == 3000
 
 
-async def test_a_state_that_is_not_read_waits_and_is_not_piled_up(socket_path: Path) -> None:
+async def test_a_state_that_is_not_read_is_not_buffered(socket_path: Path) -> None:
     tables = Tables()
     for number in range(2000):
         tables.handles.put(b"%d" % number + bytes(20_000), "h")
@@ -187,7 +187,7 @@ async def test_a_state_that_is_not_read_waits_and_is_not_piled_up(socket_path: P
 # --- readers that do not read
 
 
-async def test_a_reader_that_stops_reading_is_cut_and_nobody_else(unix_pair: Pair, socket_path: Path) -> None:
+async def test_only_a_reader_that_stops_reading_is_cut(unix_pair: Pair, socket_path: Path) -> None:
     tables, owner = unix_pair.tables, unix_pair.owner
     assert owner is not None
     async with raw_caller(socket_path) as stopped:
@@ -203,9 +203,7 @@ async def test_a_reader_that_stops_reading_is_cut_and_nobody_else(unix_pair: Pai
     assert unix_pair.unix_link.syncs == 1
 
 
-async def test_a_reader_with_too_much_unsent_is_cut_and_nobody_else(
-    unix_pair: Pair, socket_path: Path
-) -> None:
+async def test_only_a_reader_with_too_much_unsent_is_cut(unix_pair: Pair, socket_path: Path) -> None:
     async with raw_caller(socket_path) as stopped:
         await stopped.follow()
         assert unix_pair.owner is not None
@@ -219,7 +217,7 @@ async def test_a_reader_with_too_much_unsent_is_cut_and_nobody_else(
     assert len(unix_pair.link.tables.handles) == 40
 
 
-async def test_a_link_that_was_cut_comes_back_whole_and_wakes_who_waits(unix_pair: Pair) -> None:
+async def test_a_link_that_was_cut_reconnects_and_wakes_waiters(unix_pair: Pair) -> None:
     tables, link = unix_pair.tables, unix_pair.unix_link
     tables.progress.put("a", 1)
     await link.barrier()
@@ -298,7 +296,7 @@ async def test_garbage_ends_the_connection_that_sent_it(
     assert unix_pair.unix_link.syncs == 1
 
 
-async def test_an_owner_that_sends_garbage_is_left_until_there_is_a_better_one(socket_path: Path) -> None:
+async def test_a_caller_disconnects_from_an_owner_that_sends_garbage(socket_path: Path) -> None:
     visits: list[asyncio.StreamWriter] = []
     openings = [
         b"\xff" * 100,
@@ -322,11 +320,11 @@ async def test_an_owner_that_sends_garbage_is_left_until_there_is_a_better_one(s
             await link.connected()
 
 
-# --- an owner that falls silent
+# --- an owner that sends nothing
 
 
 class SilentOwner:
-    """Sends each caller an empty state of a new epoch, and then nothing of itself."""
+    """Sends each caller an empty state of a new epoch, and then nothing."""
 
     def __init__(self, path: Path) -> None:
         self.visits: list[asyncio.StreamWriter] = []
@@ -348,7 +346,7 @@ class SilentOwner:
         writer.write(frames.encode(frames.StateBegin(0)) + frames.encode(frames.StateEnd(0)))
 
 
-async def test_a_silent_owner_is_not_connected_until_it_is_heard_again(socket_path: Path) -> None:
+async def test_a_silent_owner_is_not_connected_until_it_sends_again(socket_path: Path) -> None:
     async with SilentOwner(socket_path) as owner, connecting(socket_path) as link, asyncio.timeout(30):
         await link.connected()
         call = asyncio.create_task(link.call(DeleteShape("h"), timeout_s=60))
@@ -385,7 +383,7 @@ async def test_a_silent_owner_that_is_lost_is_replaced_by_the_next_one(socket_pa
 # --- many at once
 
 
-async def test_a_thousand_calls_at_once_all_hear_their_own_answer(unix_pair: Pair) -> None:
+async def test_a_thousand_concurrent_calls_get_their_own_answers(unix_pair: Pair) -> None:
     async def echo(handle: str) -> Reply:
         await asyncio.sleep(0)
         return handle

@@ -30,7 +30,7 @@ from pgshapes.model.offset import (
         (f"{2**64 - 1}_{INFINITE_OP}", Offset(2**64 - 1, INFINITE_OP)),
     ],
 )
-def test_an_offset_is_read(text: str, offset: Offset) -> None:
+def test_an_offset_is_parsed(text: str, offset: Offset) -> None:
     assert parse_offset(text) == offset
 
 
@@ -41,7 +41,7 @@ def test_an_offset_is_read(text: str, offset: Offset) -> None:
         *("٣_1", "1.0_2", f"{2**64}_0", f"1_{2**63}"),
     ],
 )
-def test_anything_else_is_no_offset(text: str) -> None:
+def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="offset"):
         parse_offset(text)
 
@@ -51,7 +51,7 @@ def test_the_start_and_the_infinite_are_written_in_words() -> None:
 
 
 @given(st.builds(Offset, st.integers(0, 2**64 - 1), st.integers(0, INFINITE_OP)))
-def test_what_is_written_is_read_again(offset: Offset) -> None:
+def test_a_formatted_offset_parses_to_itself(offset: Offset) -> None:
     assert parse_offset(format_offset(offset)) == offset
 
 

@@ -1,4 +1,4 @@
-"""Which transactions a snapshot contains, also where transaction ids wrap around."""
+"""Which transactions a snapshot contains, also when transaction ids wrap around."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_xid_precedes_another_modulo_its_width(left: int, right: int, precede
 
 
 @given(XIDS, st.integers(1, 2**31 - 1))
-def test_of_two_xids_less_than_half_the_circle_apart_one_precedes(left: int, distance: int) -> None:
+def test_of_two_xids_less_than_half_the_range_apart_one_precedes(left: int, distance: int) -> None:
     right = (left + distance) % WRAP
     assert xid_precedes(left, right)
     assert not xid_precedes(right, left)
@@ -51,7 +51,7 @@ def test_a_snapshot_across_the_wraparound_sees_the_same(epoch: int) -> None:
 
 @settings(max_examples=50)
 @given(st.integers(3, 2**63), st.integers(0, 1000), st.data())
-def test_the_low_halves_decide_as_whole_ids_would(xmin: int, width: int, data: st.DataObject) -> None:
+def test_32_bit_xids_compare_as_64_bit_xids(xmin: int, width: int, data: st.DataObject) -> None:
     xmax = xmin + width
     running = tuple(data.draw(st.sets(st.integers(xmin, xmax - 1), max_size=5))) if width else ()
     xid = data.draw(st.integers(max(xmin - 1000, 0), xmax + 1000))

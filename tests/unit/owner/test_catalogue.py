@@ -1,4 +1,4 @@
-"""What the catalogue returns of what was stored in it."""
+"""The catalogue returns what was stored in it."""
 
 from __future__ import annotations
 

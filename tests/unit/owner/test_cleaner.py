@@ -1,4 +1,4 @@
-"""How a shape is removed: its WAL is held back until that is durable, and nobody is notified before."""
+"""Removal of a shape: its WAL is not acknowledged, and no waiter is notified, before it is durable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pgshapes.tables.tables import Tables
 
 
 class Disk:
-    """The store and the catalogue, which answer when the test says so."""
+    """The store and the catalogue; each operation completes when the test lets it."""
 
     def __init__(self) -> None:
         self.removals: list[asyncio.Future[None]] = []
@@ -40,7 +40,7 @@ class Disk:
 
 
 class Scene:
-    """A shape at WAL position 100, and what ends it."""
+    """A shape at WAL position 100, and the cleaner that removes it."""
 
     def __init__(self) -> None:
         self.tables = Tables()
@@ -64,7 +64,7 @@ class Scene:
 
 
 async def settle() -> None:
-    """Let everything run that can."""
+    """Let all ready tasks run."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -84,7 +84,7 @@ async def test_the_wal_of_a_removal_waits_until_it_is_durable() -> None:
     assert scene.boundary.acknowledgeable() == 200
 
 
-async def test_nobody_is_told_before_it_is_durable() -> None:
+async def test_no_row_is_removed_before_the_removal_is_durable() -> None:
     scene = Scene()
     removal = scene.cleaner.end(["1"], "truncated")
     assert removal is not None
@@ -98,7 +98,7 @@ async def test_nobody_is_told_before_it_is_durable() -> None:
     assert "1" not in scene.tables.shapes
 
 
-async def test_a_removal_that_the_disk_refuses_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_removal_that_fails_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleaner_module, "_RETRY_S", 0)
     scene = Scene()
     removal = scene.cleaner.end(["1"], "truncated")

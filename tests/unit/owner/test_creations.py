@@ -1,4 +1,4 @@
-"""The owner's side: one creation for each claim, whatever becomes of it and of its callers."""
+"""The owner's side: one creation for each claim, also when it fails or its callers disconnect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgshapes.tables.tables import Tables
 
 
 class Owner:
-    """Creations whose making is told what to do, by table."""
+    """Creations whose outcome the test sets, by table."""
 
     def __init__(self, limit: int = 64) -> None:
         self.tables = Tables()
@@ -61,7 +61,7 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-async def test_the_lock_is_set_before_the_call_has_been_taken() -> None:
+async def test_the_lock_is_set_before_the_call_returns() -> None:
     owner = Owner()
     context = CallContext(time.monotonic() + 60)
     waiting = owner.creations.create_or_wait(shape_of(), context)
@@ -71,7 +71,7 @@ async def test_the_lock_is_set_before_the_call_has_been_taken() -> None:
     assert owner.lock("items") is None
 
 
-async def test_calls_that_find_it_set_attach() -> None:
+async def test_calls_that_find_the_lock_set_attach() -> None:
     owner = Owner()
     calls = [owner.call("items")[0] for _ in range(10)]
     await turns()
@@ -92,7 +92,7 @@ async def test_calls_that_find_it_set_attach() -> None:
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
-async def test_whatever_it_fails_with_answers_everybody_for_a_second(
+async def test_a_failure_answers_every_call_for_a_second(
     raised: Exception, seen: type[PgShapesError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(creations, "FAILURE_LASTS_S", 0.05)
@@ -116,7 +116,7 @@ async def test_whatever_it_fails_with_answers_everybody_for_a_second(
     assert await owner.call("items")[0] == "items-2"
 
 
-async def test_an_older_sweep_does_not_remove_a_newer_row() -> None:
+async def test_the_timer_of_an_older_failure_does_not_remove_a_newer_row() -> None:
     owner = Owner()
     locks, comparable = owner.locks, shape_of().comparable
     old = locks.claim(comparable)
@@ -130,7 +130,7 @@ async def test_an_older_sweep_does_not_remove_a_newer_row() -> None:
     assert owner.lock("items") is None
 
 
-async def test_what_all_have_left_before_it_began_is_not_begun() -> None:
+async def test_a_creation_without_callers_is_not_begun() -> None:
     owner = Owner(limit=1)
     owner.call("first")
     await turns()
@@ -148,7 +148,7 @@ async def test_what_all_have_left_before_it_began_is_not_begun() -> None:
     await asyncio.gather(*(task for task, _ in calls), return_exceptions=True)
 
 
-async def test_who_stays_keeps_what_others_have_left() -> None:
+async def test_one_remaining_caller_keeps_the_creation() -> None:
     owner = Owner(limit=1)
     owner.call("first")
     await turns()
@@ -162,7 +162,7 @@ async def test_who_stays_keeps_what_others_have_left() -> None:
     await asyncio.gather(leaving, return_exceptions=True)
 
 
-async def test_what_has_begun_goes_on_when_all_have_left() -> None:
+async def test_a_creation_that_has_begun_continues_without_callers() -> None:
     owner = Owner()
     task, context = owner.call("items")
     await turns()
@@ -175,7 +175,7 @@ async def test_what_has_begun_goes_on_when_all_have_left() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_call_after_all_have_left_claims_afresh() -> None:
+async def test_a_call_after_all_callers_left_makes_a_new_claim() -> None:
     owner = Owner(limit=1)
     owner.call("first")
     await turns()
@@ -189,7 +189,7 @@ async def test_a_call_after_all_have_left_claims_afresh() -> None:
     assert await again == "second-2"
 
 
-async def test_who_waits_for_old_writers_leaves_the_slot_to_others() -> None:
+async def test_a_creation_that_waits_for_old_writers_releases_its_slot() -> None:
     owner = Owner(limit=2)
     for number in range(20):
         owner.held_by_writers[f"held{number}"] = asyncio.Event()
@@ -207,7 +207,7 @@ async def test_who_waits_for_old_writers_leaves_the_slot_to_others() -> None:
     assert owner.creations.slots.in_use == 0
 
 
-async def test_closing_ends_all_and_leaves_no_lock() -> None:
+async def test_closing_cancels_all_and_leaves_no_lock() -> None:
     owner = Owner(limit=1)
     calls = [owner.call(table)[0] for table in ("one", "two", "three")]
     await turns()

@@ -16,7 +16,7 @@ from pgshapes.routing.flush_boundary import FlushBoundary
 
 
 class Witness:
-    """Store, catalogue and Postgres: each notes what it is told, and answers when the test says so."""
+    """Store, catalogue and Postgres: each records its calls, and completes them when the test lets it."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -51,14 +51,14 @@ class Witness:
 
 
 async def settle() -> None:
-    """Let everything run that can."""
+    """Let all ready tasks run."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 @pytest.fixture
 def witness() -> Witness:
-    """A witness whose boundary is ahead of what is recorded."""
+    """A witness whose boundary is past the recorded LSN."""
     witness = Witness()
     witness.boundary.advance(200)
     return witness
@@ -89,7 +89,7 @@ async def test_nothing_is_acknowledged_before_it_is_recorded(witness: Witness) -
 
 
 async def test_the_boundary_is_taken_before_the_sync(witness: Witness) -> None:
-    """What is appended while it runs may have missed it."""
+    """Entries that are appended during the sync may not be part of it."""
     cycle = asyncio.create_task(witness.durability.cycle())
     await settle()
     witness.boundary.advance(300)
@@ -140,7 +140,7 @@ async def test_a_record_that_fails_acknowledges_nothing(witness: Witness) -> Non
 
 
 async def test_an_older_position_is_never_recorded_after_a_newer_one(witness: Witness) -> None:
-    """At the end of a session a cycle is asked for while another one is under way."""
+    """At the end of a session a cycle is requested while another one runs."""
     witness.delivered.add(1, 150)
     first = asyncio.create_task(witness.durability.cycle())
     await settle()
@@ -150,7 +150,7 @@ async def test_an_older_position_is_never_recorded_after_a_newer_one(witness: Wi
     second = asyncio.create_task(witness.durability.cycle())
     while not (first.done() and second.done()):
         await settle()
-        # The first one is held up for as long as anything else can go on.
+        # The first one is blocked while other tasks can run.
         plain = [waiting for waiting in (*witness.syncs, *witness.commits) if not waiting.done()]
         snapshots = [waiting for waiting in reversed(witness.snapshots) if not waiting.done()]
         if plain:

@@ -1,4 +1,4 @@
-"""Which shapes go when there are more than allowed."""
+"""Which shapes are removed when there are more than `max_shapes`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgshapes.tables.tables import Tables
 
 
 class Ended:
-    """Takes the cleaner's place: remembers what was to go."""
+    """A cleaner that records the handles that it is given."""
 
     def __init__(self) -> None:
         self.handles: list[str] = []
@@ -23,7 +23,7 @@ class Ended:
 
 
 class Clock:
-    """Time that moves when told."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -40,7 +40,7 @@ def tables() -> Tables:
     return Tables()
 
 
-async def test_the_shapes_that_were_not_read_for_longest_go(tables: Tables) -> None:
+async def test_the_least_recently_read_shapes_are_removed(tables: Tables) -> None:
     ended, clock = Ended(), Clock()
     expiry = ShapeExpiry(tables, ended, 2, clock=clock)  # type: ignore[arg-type]  # not the cleaner
     for handle in ("a", "b", "c", "d"):

@@ -40,7 +40,7 @@ class Buffer:
 
 
 class Scene:
-    """One handle, and the rows that it had in turn."""
+    """One handle, and the rows that it had, in order."""
 
     def __init__(self) -> None:
         self.tables = Tables()
@@ -55,7 +55,7 @@ class Scene:
         return ShapeState.ABSENT if row is None else row.state
 
     def content(self) -> object:
-        """All that a move may change."""
+        """Everything that a move may change."""
         tables = (self.tables.shapes, self.tables.handles, self.tables.tails)
         return [dict(table.items()) for table in tables], list(self.buffer.statements)
 
@@ -74,7 +74,7 @@ WAYS: dict[ShapeState, list[ShapeMove]] = {
     ShapeState.LIVE: [ShapeMove.ADD, ShapeMove.ACTIVATE],
     ShapeState.RETIRING: [ShapeMove.RESTORE, ShapeMove.RETIRE],
 }
-"""How to come to each state."""
+"""The moves that lead to each state."""
 
 
 def scene_in(state: ShapeState) -> Scene:
@@ -108,7 +108,7 @@ async def test_every_illegal_move_is_refused_and_changes_nothing(state: ShapeSta
     assert scene.state is state
 
 
-async def test_a_whole_life_is_one_row_for_each_state() -> None:
+async def test_each_state_of_a_shape_is_one_row() -> None:
     """Every row is a delta to every process, so a creation writes two rows and a removal one."""
     scene = Scene()
     for move in (ShapeMove.ADD, ShapeMove.ACTIVATE, ShapeMove.RETIRE, ShapeMove.REMOVE):
@@ -135,7 +135,7 @@ async def test_a_retiring_shape_has_no_handle_and_keeps_its_tail_until_it_is_rem
     assert "h" not in scene.tables.shapes and "h" not in scene.tables.tails
 
 
-async def test_the_handle_of_a_younger_shape_of_the_same_definition_stays() -> None:
+async def test_the_handle_of_a_newer_shape_of_the_same_definition_stays() -> None:
     scene = scene_in(ShapeState.LIVE)
     scene.status.add_shape("younger", SHAPE, [RELATION])
     scene.status.retire(["h"])
@@ -147,6 +147,6 @@ def test_live_and_in_use() -> None:
     assert [state for state in ShapeState if state.is_in_use] == [ShapeState.CREATING, ShapeState.LIVE]
 
 
-def test_there_is_a_way_into_and_out_of_every_state() -> None:
+def test_every_state_can_be_entered_and_left() -> None:
     assert {state for state, _ in MOVES} == set(MOVES.values()) == set(ShapeState)
     assert {move for _, move in MOVES} == set(ShapeMove)

@@ -13,7 +13,7 @@ from pgshapes.owner.catalogue import Statement, WriteBuffer, put_fact
 
 
 class Disk:
-    """Commits when it may; what fails is told by `failure`."""
+    """Commits when the test lets it; fails with `failure` if it is set."""
 
     def __init__(self) -> None:
         self.commits: list[list[Statement]] = []
@@ -70,7 +70,7 @@ async def test_a_failure_is_that_of_its_commit_and_of_no_other() -> None:
     await disk.buffer.close()
 
 
-async def test_a_failure_that_nobody_waits_for_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_that_is_not_awaited_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     disk = Disk()
     disk.failure = StorageError("the disk is full")
     disk.may_commit.set()
@@ -79,7 +79,7 @@ async def test_a_failure_that_nobody_waits_for_is_no_warning(caplog: pytest.LogC
     assert not caplog.records
 
 
-async def test_a_writer_that_leaves_has_its_statements_committed() -> None:
+async def test_the_statements_of_a_cancelled_writer_are_committed() -> None:
     disk = Disk()
     disk.buffer.put(fact(b"1")).cancel()
     disk.may_commit.set()

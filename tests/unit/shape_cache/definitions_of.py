@@ -1,4 +1,4 @@
-"""Definitions to ask for."""
+"""Definitions for tests."""
 
 from __future__ import annotations
 

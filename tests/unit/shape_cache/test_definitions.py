@@ -1,4 +1,4 @@
-"""For how long a checked definition is remembered: until one of its relations changes."""
+"""A checked definition is cached until one of its relations changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A caller's side, over an owner that does what a test says."""
+"""The callers' side, with an owner that the test controls."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Link:
         raise OwnerUnavailable("away")
 
     def make(self, handle: str = "h") -> None:
-        """Have the shape ready."""
+        """Make the shape ready."""
         with self.tables.transaction():
             self.tables.tails.put(handle, Tail())
             self.tables.shapes.put(handle, ShapeRow(KEY, (1,), ShapeState.LIVE))
@@ -71,7 +71,7 @@ class Link:
 
 
 class Time:
-    """Moves only by sleeping, whose lengths it remembers."""
+    """A clock that only sleeping advances; records the sleeps."""
 
     def __init__(self, at_sleep: Callable[[int], None] = lambda number: None) -> None:
         self.now = 0.0
@@ -98,7 +98,7 @@ def ask(cache: ShapeCache, count: int = 1, timeout_s: float = 60) -> list[asynci
     return [asyncio.create_task(each) for each in asked]
 
 
-async def test_what_is_there_costs_no_flight() -> None:
+async def test_a_known_shape_needs_no_flight() -> None:
     link = Link()
     link.make()
     cache = ShapeCache(link)
@@ -119,7 +119,7 @@ async def test_a_herd_is_one_call() -> None:
     assert cache.flights.waiters == 0
 
 
-async def test_all_get_what_the_call_made() -> None:
+async def test_all_waiters_get_the_result_of_the_call() -> None:
     link = Link()
     link.answer = link.made
     cache = ShapeCache(link)
@@ -155,7 +155,7 @@ async def test_the_cadence_of_polls() -> None:
     assert time.sleeps == pytest.approx([0.005, 0.01, 0.02, 0.04, 0.08, 0.1, 0.1, 0.1])
 
 
-async def test_a_failure_that_is_gone_in_the_same_turn_is_seen() -> None:
+async def test_a_failure_that_is_removed_in_the_same_turn_is_seen() -> None:
     link = Link()
     token = link.locks.claim(KEY)
     waiting = ask(ShapeCache(link), 10)
@@ -176,7 +176,7 @@ async def test_a_recent_failure_answers_at_once() -> None:
     assert (link.calls, cache.flights.begun) == ([], 0)
 
 
-async def test_a_lock_that_is_cleared_without_a_shape_makes_the_flight_ask() -> None:
+async def test_a_lock_that_is_cleared_without_a_shape_causes_a_call() -> None:
     link = Link()
     link.answer = link.made
     token = link.locks.claim(KEY)
@@ -187,7 +187,7 @@ async def test_a_lock_that_is_cleared_without_a_shape_makes_the_flight_ask() -> 
     assert len(link.calls) == 1
 
 
-async def test_a_shape_that_is_never_there_ends_in_a_refusal() -> None:
+async def test_a_shape_that_is_never_ready_is_refused() -> None:
     link = Link()
 
     async def nothing(call: Call) -> Reply:
@@ -199,7 +199,7 @@ async def test_a_shape_that_is_never_there_ends_in_a_refusal() -> None:
     assert len(link.calls) == 2
 
 
-async def test_an_owner_that_is_lost_is_asked_again_when_it_is_back() -> None:
+async def test_the_call_is_repeated_after_the_owner_reconnects() -> None:
     link = Link()
     link.answer = link.away
     cache = ShapeCache(link)
@@ -223,7 +223,7 @@ async def test_a_new_owner_ends_polling(has_notices: bool) -> None:
     assert (await waiting[0])[0] == "h"
 
 
-async def test_a_deadline_is_a_refusal_that_says_what_was_waited_for() -> None:
+async def test_the_error_at_the_deadline_says_what_was_waited_for() -> None:
     link = Link()
     cache = ShapeCache(link)
     with pytest.raises(NotNow, match=RETRY_TEXT):
@@ -277,7 +277,7 @@ async def test_a_definition_is_looked_up_once_for_all() -> None:
     assert link.calls == [ResolveShape(RAW)]
 
 
-async def test_a_look_up_waits_for_an_owner_that_is_away_but_not_for_ever(
+async def test_a_look_up_waits_for_the_owner_for_a_limited_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     link = Link()
@@ -299,7 +299,7 @@ async def test_a_look_up_waits_for_an_owner_that_is_away_but_not_for_ever(
         await cache.resolve(RawShape("public", "others"))
 
 
-async def test_a_look_up_that_all_have_left_is_given_up() -> None:
+async def test_a_look_up_without_waiters_is_cancelled() -> None:
     link = Link()
     cache = ShapeCache(link)
     waiting = [asyncio.create_task(cache.resolve(RAW)) for _ in range(3)]
@@ -311,7 +311,7 @@ async def test_a_look_up_that_all_have_left_is_given_up() -> None:
     assert cache.definitions.flights.under_way == 0
 
 
-async def test_a_look_up_in_vain_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_up_that_times_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(definitions, "RESOLVE_TIMEOUT_S", 0.001)
     with pytest.raises(NotNow, match="Cannot connect to the database"):
         await ShapeCache(Link()).resolve(RAW)

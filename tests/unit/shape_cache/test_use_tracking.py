@@ -1,4 +1,4 @@
-"""What a process reports to the owner of the shapes that it served."""
+"""Reports of the shapes that a process served, sent to the owner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
 
 
-async def test_callers_tell_the_owner_what_they_read() -> None:
+async def test_callers_report_the_shapes_that_they_served() -> None:
     tables = Tables()
     reports: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
 

@@ -1,9 +1,9 @@
 """The protocol between callers and owner for one definition, as a state machine without clock or loop.
 
-Two processes and one owner; links deliver in order, each message a step of its own. What is decided is
-decided by the program's own `creation_protocol`; the model only has what is around the decisions: messages
-under way, replicas that lag, an owner that may die. Callers of one process are alike, and who joins others
-changes nothing for anybody: so a process has callers that wait, or none.
+Two processes and one owner; links deliver in order, each message a step of its own. The decisions
+are those of the program's own `creation_protocol`; the model adds what surrounds them: messages under way,
+replicas that lag, an owner that may be killed. Callers of one process are alike, and joining others changes
+no decision, so a process either has waiting callers or has none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROWS: dict[Lock, CreationLock | None] = {
 
 
 class Violation(AssertionError):
-    """Something that must never be."""
+    """A state that must never be reached."""
 
 
 class Flight(NamedTuple):
@@ -59,7 +59,7 @@ class Creation(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """The tables as a process has them."""
+    """The tables in a caller's process."""
 
     epoch: int = 0
     lock: Lock = None
@@ -72,13 +72,13 @@ class Process(NamedTuple):
     replica: Replica = Replica()
     link: Link = "up"
     flight: Flight | None = None
-    """There is one for as long as somebody waits."""
+    """There is one while callers wait."""
     to_owner: tuple[tuple[str, int], ...] = ()
     from_owner: tuple[tuple[str, object], ...] = ()
 
 
 class Budget(NamedTuple):
-    """What may still happen from outside."""
+    """How many external events may still happen."""
 
     arrivals: int = 0
     crashes: int = 0
@@ -88,7 +88,7 @@ class Budget(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything."""
+    """The state of all processes and links."""
 
     processes: tuple[Process, ...] = (Process(), Process())
     epoch: int = 0
@@ -102,15 +102,17 @@ Steps = Iterator[tuple[str, State]]
 
 
 class Model:
-    """The steps that are possible; `has_notices`: whether processes hear of rows that are gone again."""
+    """The steps that are possible; `has_notices`: whether processes see rows that are removed again at
+    once.
+    """
 
     def __init__(self, *, has_notices: bool = True) -> None:
         self._has_notices = has_notices
 
-    # --- what the program does by itself
+    # --- steps of the program
 
     def own_steps(self, state: State) -> Steps:
-        """Steps that happen if nobody does anything."""
+        """Steps that happen without an external event."""
         for number in PROCESSES:
             process = state.processes[number]
             if process.to_owner:
@@ -207,14 +209,14 @@ class Model:
         if kind == "state":
             assert isinstance(value, Replica)
             process = process._replace(replica=value, link="up")
-            return _with(state, number, self._heard(process, value.lock))
-        told: dict[str, Any] = {kind: value}
-        process = process._replace(replica=process.replica._replace(**told))
+            return _with(state, number, self._after_lock_change(process, value.lock))
+        changed: dict[str, Any] = {kind: value}
+        process = process._replace(replica=process.replica._replace(**changed))
         if kind == "lock":
-            process = self._heard(process, process.replica.lock)
+            process = self._after_lock_change(process, process.replica.lock)
         return _with(state, number, process)
 
-    def _heard(self, process: Process, lock: Lock) -> Process:
+    def _after_lock_change(self, process: Process, lock: Lock) -> Process:
         flight = process.flight
         if flight is None or not self._has_notices or lock != "failed":
             return process
@@ -232,7 +234,7 @@ class Model:
         if flight.phase == "starting":
             yield from self._decide(state, number, process, flight)
         elif flight.phase == "away" and process.link == "up":
-            yield f"{number} is back", _with(state, number, _next_attempt(process, flight))
+            yield f"{number} reconnects", _with(state, number, _next_attempt(process, flight))
         elif flight.phase == "polling" and is_poll_over(
             has_seen_failure=flight.has_seen_failure,
             lock=ROWS[replica.lock],
@@ -265,7 +267,7 @@ class Model:
             process = _without_flight(process)
         yield f"{number}: {step.value}", _with(state, number, process)
 
-    # --- what others do
+    # --- external events
 
     def outside_steps(self, state: State) -> Steps:
         """Steps that may happen or not."""

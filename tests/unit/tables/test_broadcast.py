@@ -1,4 +1,4 @@
-"""What feeds are sent, in which frames, and when one is cut."""
+"""Which frames are sent to feeds, and when a feed is cut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgshapes.tables.tables import Tables
 
 
 class RecordingFeed:
-    """A feed that remembers frames; acknowledges when told to."""
+    """A feed that records frames, and acknowledges when the test lets it."""
 
     def __init__(self, tables: Tables) -> None:
         self.is_live = True
@@ -41,7 +41,7 @@ def tables() -> Tables:
     return Tables()
 
 
-async def test_the_changes_of_a_loop_turn_travel_in_one_frame(tables: Tables) -> None:
+async def test_the_changes_of_a_loop_turn_are_sent_in_one_frame(tables: Tables) -> None:
     feed = RecordingFeed(tables)
     tables.progress.put("a", 1)
     with tables.transaction():
@@ -66,7 +66,7 @@ async def test_frames_are_numbered_without_a_gap_and_alike_for_all_feeds(tables:
     assert second.sent == first.sent[1:]
 
 
-async def test_a_burst_goes_out_in_few_frames_and_complete(tables: Tables) -> None:
+async def test_a_burst_is_sent_completely_in_few_frames(tables: Tables) -> None:
     feed = RecordingFeed(tables)
     for value in range(1, 51):
         tables.progress.put("a", value)
@@ -84,7 +84,7 @@ async def test_a_detached_feed_is_sent_nothing_more(tables: Tables) -> None:
     assert feed.sent == []
 
 
-async def test_without_feeds_nothing_is_gathered(tables: Tables) -> None:
+async def test_without_feeds_nothing_is_collected(tables: Tables) -> None:
     for value in range(100):
         tables.progress.put("a", value)
     feed = RecordingFeed(tables)
@@ -112,7 +112,7 @@ async def test_acknowledged_sends_at_once_and_waits_for_all(tables: Tables) -> N
     assert not any(feed.cuts for feed in feeds)
 
 
-async def test_acknowledged_goes_on_when_a_feed_goes(tables: Tables) -> None:
+async def test_acknowledged_does_not_wait_for_a_detached_feed(tables: Tables) -> None:
     feed = RecordingFeed(tables)
     tables.progress.put("a", 1)
     waiting = asyncio.ensure_future(tables.acknowledged())
@@ -147,7 +147,7 @@ async def test_nothing_new_needs_no_acknowledgement(tables: Tables) -> None:
     assert feed.sent == [] and feed.cuts == 0
 
 
-async def test_with_notices_off_nobody_is_woken(tables: Tables) -> None:
+async def test_without_notices_no_task_is_woken(tables: Tables) -> None:
     quiet = Tables(has_notices=False)
     heard: list[int | None] = []
     quiet.progress.watch("a", heard.append)

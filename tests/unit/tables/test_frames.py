@@ -1,4 +1,4 @@
-"""Frames: what is encoded comes back, and what is not a frame is a WireError."""
+"""Encoded frames decode to themselves; anything else raises WireError."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def payload_of(frame: Any) -> bytes:
 
 
 @pytest.mark.parametrize("frame", OWNER_FRAMES, ids=repr)
-def test_an_owners_frame_comes_back(frame: frames.OwnerFrame) -> None:
+def test_an_owners_frame_decodes_to_itself(frame: frames.OwnerFrame) -> None:
     assert frames.decode_owner_frame(payload_of(frame)) == frame
 
 
 @pytest.mark.parametrize("frame", CALLER_FRAMES, ids=repr)
-def test_a_callers_frame_comes_back(frame: frames.CallerFrame) -> None:
+def test_a_callers_frame_decodes_to_itself(frame: frames.CallerFrame) -> None:
     assert frames.decode_caller_frame(payload_of(frame)) == frame
 
 
@@ -107,7 +107,7 @@ def test_rows_have_the_types_of_the_model() -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 200), min_size=1, max_size=40))
-def test_frames_are_found_in_whatever_pieces_the_bytes_come(sizes: list[int]) -> None:
+def test_frames_are_split_from_pieces_of_any_size(sizes: list[int]) -> None:
     stream = b"".join(frames.encode(frame) for frame in OWNER_FRAMES)
     splitter, found, start = frames.FrameSplitter(), list[bytes](), 0
     while start < len(stream):
@@ -166,7 +166,7 @@ def all_error_classes() -> list[type[PgShapesError]]:
 
 
 @pytest.mark.parametrize("kind", all_error_classes(), ids=lambda kind: kind.__name__)
-def test_every_error_comes_back_as_its_class(kind: type[PgShapesError]) -> None:
+def test_every_error_is_restored_as_its_class(kind: type[PgShapesError]) -> None:
     error = EXAMPLES.get(kind) or kind("why")
     decoded = frames.decode_owner_frame(payload_of(frames.failure_frame(1, error)))
     assert isinstance(decoded, frames.Failure)
@@ -175,7 +175,7 @@ def test_every_error_comes_back_as_its_class(kind: type[PgShapesError]) -> None:
     assert (str(restored), vars(restored)) == (str(error), vars(error))
 
 
-def test_codes_tell_classes_apart() -> None:
+def test_every_class_has_its_own_code() -> None:
     codes = [kind.code for kind in all_error_classes()]
     assert len(codes) == len(set(codes))
 

@@ -1,4 +1,4 @@
-"""Two processes, their callers, and what may come between them: every interleaving of few events, and random
+"""Two processes, their callers, and external events: every interleaving of few events, and random
 ones of many.
 """
 
@@ -32,16 +32,18 @@ def explore(model: Model, start: State) -> Graph:
 
 
 def check_rest(state: State) -> None:
-    """A state in which nothing happens by itself: nobody waits, no lock is seen."""
+    """Check a state without further steps: no caller waits, no lock is seen."""
     for process in state.processes:
-        assert process.flight is None, f"somebody waits for ever: {state}"
+        assert process.flight is None, f"a caller waits indefinitely: {state}"
         assert process.replica.lock is None
         assert process.replica.has_shape == state.has_shape
     assert state.creation is None and state.lock is None
 
 
 def check_it_comes_to_rest(own: Graph) -> None:
-    """There is no circle of own steps: taking away states at rest again and again takes all."""
+    """Check that the program's own steps have no cycle: removing states without steps repeatedly removes
+    all.
+    """
     remaining = {state: len(after) for state, after in own.items()}
     before: Graph = defaultdict(list)
     for state, after in own.items():
@@ -53,7 +55,7 @@ def check_it_comes_to_rest(own: Graph) -> None:
             remaining[each] -= 1
             if not remaining[each]:
                 resting.append(each)
-    assert not any(remaining.values()), "the program can go round for ever"
+    assert not any(remaining.values()), "the program's steps have a cycle"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def check_it_comes_to_rest(own: Graph) -> None:
         pytest.param(Budget(arrivals=2, cuts=1), True, id="cut"),
     ],
 )
-def test_every_interleaving_comes_to_rest_with_nobody_waiting(budget: Budget, has_notices: bool) -> None:
+def test_every_interleaving_ends_without_waiters(budget: Budget, has_notices: bool) -> None:
     own = explore(Model(has_notices=has_notices), State(budget=budget))
     for state, after in own.items():
         if not after:
@@ -81,7 +83,7 @@ MANY = Budget(arrivals=6, crashes=2, cuts=2, failures=2, removals=2)
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32), has_notices=st.booleans(), length=st.integers(1, 120))
 def test_random_interleavings_of_many_events(seed: int, has_notices: bool, length: int) -> None:
-    """Three callers of each process, two of each event; then the program is left alone."""
+    """Three callers of each process, two of each event; then no further event happens."""
     chance, model, state = random.Random(seed), Model(has_notices=has_notices), State(budget=MANY)
     for _ in range(length):
         steps = [*model.own_steps(state), *model.outside_steps(state)]
@@ -95,8 +97,8 @@ def test_random_interleavings_of_many_events(seed: int, has_notices: bool, lengt
     check_rest(state)
 
 
-def test_the_model_finds_what_is_wrong() -> None:
-    """An owner that does not look whether a creation is running."""
+def test_the_model_finds_a_violation() -> None:
+    """An owner that does not check whether a creation is running."""
 
     class Careless(Model):
         def _call(self, state: State, caller: tuple[int, int]) -> State:
@@ -106,15 +108,15 @@ def test_the_model_finds_what_is_wrong() -> None:
         explore(Careless(), State(budget=Budget(arrivals=2)))
 
 
-def test_the_model_finds_who_waits_for_ever() -> None:
-    """A process that does not hear the answers to its calls."""
+def test_the_model_finds_a_caller_that_waits_indefinitely() -> None:
+    """A process that does not receive the answers to its calls."""
 
     class Deaf(Model):
         def _answered(self, process: Process, reply: object) -> Process:
             return process
 
     own = explore(Deaf(), State(budget=Budget(arrivals=1)))
-    with pytest.raises(AssertionError, match="waits for ever"):
+    with pytest.raises(AssertionError, match="waits indefinitely"):
         for state, after in own.items():
             if not after:
                 check_rest(state)

@@ -1,4 +1,4 @@
-"""Work for a caller ends with the caller."""
+"""Work for a caller is cancelled when the caller disconnects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
 
 
 class Work:
-    """Work that ends when it is told to; counts how often it was cancelled."""
+    """Work that ends when the test lets it; counts how often it was cancelled."""
 
     def __init__(self) -> None:
         self.gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""A replica is whole at every moment, whatever order slices and deltas come in."""
+"""A replica always has one complete state, in any order of slices and deltas."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def replica_with(**progress: int) -> TablesReplica:
     return replica
 
 
-def test_an_arriving_state_is_not_seen_before_it_is_whole() -> None:
+def test_an_arriving_state_is_not_visible_before_it_is_complete() -> None:
     replica = replica_with(a=1)
     replica.begin(5)
     replica.take_slice(Rows(progress=[("b", 2)]))
@@ -33,7 +33,7 @@ def test_an_arriving_state_is_not_seen_before_it_is_whole() -> None:
     assert (dict(replica.progress.items()), replica.epoch) == ({"c": 3}, "two")
 
 
-def test_a_new_beginning_forgets_what_was_arriving() -> None:
+def test_a_new_state_discards_an_incomplete_one() -> None:
     replica = replica_with(a=1)
     replica.begin(5)
     replica.take_slice(Rows(progress=[("b", 2)]))
@@ -42,7 +42,7 @@ def test_a_new_beginning_forgets_what_was_arriving() -> None:
     assert dict(replica.progress.items()) == {}
 
 
-async def test_replacing_it_whole_wakes_everyone() -> None:
+async def test_replacing_the_state_wakes_every_waiter() -> None:
     replica = replica_with(a=1, b=2)
     heard: list[int | None] = []
     replica.progress.watch("b", heard.append)
@@ -55,7 +55,7 @@ async def test_replacing_it_whole_wakes_everyone() -> None:
     assert heard == [None]
 
 
-def test_a_missing_frame_is_noticed() -> None:
+def test_a_missing_frame_is_detected() -> None:
     replica = replica_with()
     replica.take_deltas(1, Rows())
     with pytest.raises(WireError):
@@ -64,7 +64,7 @@ def test_a_missing_frame_is_noticed() -> None:
         replica.take_deltas(1, Rows())
 
 
-def test_an_end_without_a_beginning_is_noticed() -> None:
+def test_an_end_without_a_beginning_is_detected() -> None:
     replica = replica_with()
     with pytest.raises(WireError):
         replica.finish(0, "x")

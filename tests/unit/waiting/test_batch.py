@@ -11,7 +11,7 @@ from pgshapes.waiting.batch import BatchQueue
 
 
 class Catalogue:
-    """Reads when it is told to."""
+    """Reads when the test lets it."""
 
     def __init__(self) -> None:
         self.reads: list[tuple[str, ...]] = []
@@ -36,7 +36,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_asks_during_a_read_shares_the_next_one() -> None:
+async def test_requests_during_a_read_share_the_next_one() -> None:
     catalogue = Catalogue()
     first = asyncio.create_task(catalogue.read_of("a"))
     await turns()
@@ -50,13 +50,13 @@ async def test_who_asks_during_a_read_shares_the_next_one() -> None:
     assert catalogue.reading.begun == 3
 
 
-async def test_what_is_not_found_is_none() -> None:
+async def test_a_missing_result_is_none() -> None:
     catalogue = Catalogue()
     catalogue.may_answer.set()
     assert await catalogue.read_of("nothing") is None
 
 
-async def test_a_failure_is_that_of_all_who_shared_the_read_and_of_no_other() -> None:
+async def test_a_failure_is_that_of_its_batch_only() -> None:
     catalogue = Catalogue()
     catalogue.failure = ValueError("no")
     asking = [asyncio.create_task(catalogue.read_of(key)) for key in "ab"]
@@ -69,7 +69,7 @@ async def test_a_failure_is_that_of_all_who_shared_the_read_and_of_no_other() ->
     assert await catalogue.read_of("a") == 1
 
 
-async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
+async def test_cancelling_one_waiter_does_not_affect_the_others() -> None:
     catalogue = Catalogue()
     leaver, stayer = (asyncio.create_task(catalogue.read_of("a")) for _ in range(2))
     await turns()
@@ -109,7 +109,7 @@ async def test_idle_waits_for_every_request() -> None:
 
 
 class Syncs:
-    """Syncs that were asked for, without any result; each waits until it is let go."""
+    """Requested syncs, without results; each waits until the test lets it end."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
@@ -164,7 +164,7 @@ async def test_a_request_that_is_cancelled_before_its_sync_is_served() -> None:
     await syncs.queue.idle()
 
 
-async def test_a_failure_reaches_who_asked_and_no_one_else() -> None:
+async def test_a_failure_reaches_its_requests_only() -> None:
     syncs = Syncs()
     first = syncs.queue.request("a")
     await turns()

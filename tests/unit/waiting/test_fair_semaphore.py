@@ -56,7 +56,7 @@ async def test_one_key_gets_half(limit: int, held: int) -> None:
     assert (holders.slots.in_use, holders.slots.waiting) == (0, 0)
 
 
-async def test_each_further_key_that_is_held_up_gets_half_of_the_rest() -> None:
+async def test_each_further_blocked_key_gets_half_of_the_rest() -> None:
     holders = SlotHolders(64)
     for key in "abcdef":
         holders.begin(key, 40)
@@ -67,7 +67,7 @@ async def test_each_further_key_that_is_held_up_gets_half_of_the_rest() -> None:
     assert holders.holding["g"] == 1
 
 
-async def test_a_key_that_is_held_up_does_not_hold_up_another() -> None:
+async def test_a_blocked_key_does_not_block_another() -> None:
     holders = SlotHolders(4)
     holders.begin("a", 50)
     await turns()
@@ -93,7 +93,7 @@ async def test_keys_are_served_in_turn() -> None:
     assert Counter(holders.granted) == {"a": 1, "b": 1, "c": 3, "d": 3}
 
 
-async def test_who_is_cancelled_while_waiting_takes_no_slot() -> None:
+async def test_a_task_cancelled_while_waiting_takes_no_slot() -> None:
     holders = SlotHolders(2)
     holders.begin("a")
     (waiting,) = holders.begin("a")
@@ -103,7 +103,7 @@ async def test_who_is_cancelled_while_waiting_takes_no_slot() -> None:
     assert (holders.slots.in_use, holders.slots.waiting) == (1, 0)
 
 
-async def test_who_is_cancelled_in_the_moment_of_entering_returns_the_slot() -> None:
+async def test_a_task_cancelled_when_it_gets_its_slot_returns_it() -> None:
     holders = SlotHolders(1)
     holders.begin("a")
     (waiting,) = holders.begin("b")
@@ -117,7 +117,7 @@ async def test_who_is_cancelled_in_the_moment_of_entering_returns_the_slot() -> 
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=80), st.integers(1, 8))
-async def test_no_slot_is_lost_or_given_twice(steps: list[tuple[str, bool]], limit: int) -> None:
+async def test_no_slot_is_lost_or_granted_twice(steps: list[tuple[str, bool]], limit: int) -> None:
     holders = SlotHolders(limit)
     for key, is_arrival in steps:
         if is_arrival:

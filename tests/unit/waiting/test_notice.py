@@ -1,4 +1,4 @@
-"""A notice: many wait, each may leave, nothing stays behind."""
+"""A notice: many wait, each may be cancelled, nothing is leaked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pgshapes.tables.tables import Tables
 from pgshapes.waiting.notice import Notice
 
 
-async def test_it_wakes_ten_thousand_and_lets_later_ones_pass() -> None:
+async def test_it_wakes_ten_thousand_and_later_ones_do_not_wait() -> None:
     notice = Notice()
     waiting = [asyncio.ensure_future(notice) for _ in range(10_000)]
     await asyncio.sleep(0)
@@ -21,7 +21,7 @@ async def test_it_wakes_ten_thousand_and_lets_later_ones_pass() -> None:
     assert notice.waiters == 0
 
 
-async def test_leaving_ends_one_wait_alone() -> None:
+async def test_cancelling_a_waiter_ends_that_wait_only() -> None:
     notice = Notice()
     waiting = [asyncio.ensure_future(notice) for _ in range(3)]
     await asyncio.sleep(0)
@@ -43,7 +43,7 @@ async def test_a_waiter_cancelled_in_the_turn_of_the_notice_is_cancelled() -> No
     assert waiting.cancelled()
 
 
-async def test_all_who_ask_for_a_key_share_one_notice_and_it_goes_with_the_last_of_them() -> None:
+async def test_all_waiters_of_a_key_share_one_notice_which_is_freed_with_the_last() -> None:
     table = Tables().progress
     asked = [table.changed("k") for _ in range(100)]
     assert len({id(notice) for notice in asked}) == 1

@@ -1,4 +1,4 @@
-"""The cadence of polling, in a time of the tests' own."""
+"""The intervals of polling, with a fake clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Time:
-    """A clock that only sleeping moves; remembers the sleeps."""
+    """A clock that only sleeping advances; records the sleeps."""
 
     def __init__(self, randoms: list[float] | None = None) -> None:
         self.now = 1000.0
@@ -40,13 +40,13 @@ class Time:
         )
 
 
-def after(looks: int) -> Callable[[], bool]:
-    """A check that is true at the `looks`-th look."""
+def after(checks: int) -> Callable[[], bool]:
+    """A check that is true at the `checks`-th call."""
     seen = iter(range(1, 1_000_000))
-    return lambda: next(seen) >= looks
+    return lambda: next(seen) >= checks
 
 
-async def test_what_holds_already_costs_no_sleep() -> None:
+async def test_a_true_condition_needs_no_sleep() -> None:
     time = Time()
     assert await time.until(lambda: "yes", 0) == "yes"
     assert time.sleeps == []
@@ -92,7 +92,7 @@ async def test_sleeps_stay_within_jitter_deadline_and_1_ms(
         expected_s = min(expected_s * 2, cap_s)
 
 
-async def test_it_looks_once_more_at_the_deadline() -> None:
+async def test_it_checks_once_more_at_the_deadline() -> None:
     time = Time()
     looked_at: list[float] = []
 
@@ -104,11 +104,11 @@ async def test_it_looks_once_more_at_the_deadline() -> None:
     assert looked_at[-1] == pytest.approx(1.0)
 
 
-async def test_without_time_it_still_looks_once() -> None:
-    looks: list[None] = []
+async def test_without_time_it_still_checks_once() -> None:
+    checks: list[None] = []
     with pytest.raises(TimeoutError):
-        await Time().until(lambda: looks.append(None), 0)
-    assert len(looks) == 1
+        await Time().until(lambda: checks.append(None), 0)
+    assert len(checks) == 1
 
 
 async def test_a_notice_ends_the_sleep_early() -> None:
@@ -126,13 +126,13 @@ async def test_a_notice_ends_the_sleep_early() -> None:
         assert await waiting == ["done"]
 
 
-async def test_a_notice_that_never_comes_does_not_matter() -> None:
+async def test_a_lost_notice_costs_time_only() -> None:
     time = Time()
     await time.until(after(3), 60, notice=lambda: asyncio.get_running_loop().create_future())
     assert time.sleeps == pytest.approx([0.025, 0.05])
 
 
-async def test_a_notice_is_asked_for_before_each_look() -> None:
+async def test_a_notice_is_taken_before_each_check() -> None:
     order: list[str] = []
 
     def notice() -> asyncio.Future[None]:
@@ -147,7 +147,7 @@ async def test_a_notice_is_asked_for_before_each_look() -> None:
     assert order == ["notice", "look"] * 3
 
 
-async def test_cancelling_a_wait_leaves_nothing_behind() -> None:
+async def test_cancelling_a_wait_leaves_no_task() -> None:
     waiting = asyncio.create_task(until(lambda: False, 60, notice=Notice))
     await asyncio.sleep(0.001)
     waiting.cancel()

@@ -7,14 +7,14 @@ import asyncio
 from pgshapes.waiting.release_gate import ReleaseGate
 
 
-class Line:
-    """Tasks that pass one gate, in the order in which they did."""
+class PassingTasks:
+    """Tasks that pass one gate; `passed` has their numbers in the order in which they passed."""
 
     def __init__(self, per_turn: int) -> None:
         self.passed: list[int] = []
         self._gate = ReleaseGate(per_turn)
 
-    def send(self, count: int) -> list[asyncio.Task[None]]:
+    def begin(self, count: int) -> list[asyncio.Task[None]]:
         return [asyncio.create_task(self._pass(number)) for number in range(count)]
 
     async def _pass(self, number: int) -> None:
@@ -23,20 +23,20 @@ class Line:
 
 
 async def test_tasks_pass_in_their_order_a_few_per_turn() -> None:
-    line = Line(per_turn=10)
-    tasks = line.send(95)
+    passing = PassingTasks(per_turn=10)
+    tasks = passing.begin(95)
     most, before = 0, 0
-    while len(line.passed) < len(tasks):
+    while len(passing.passed) < len(tasks):
         await asyncio.sleep(0)
-        most, before = max(most, len(line.passed) - before), len(line.passed)
+        most, before = max(most, len(passing.passed) - before), len(passing.passed)
     assert most == 10
-    assert line.passed == list(range(95))
+    assert passing.passed == list(range(95))
 
 
-async def test_a_task_that_is_cancelled_leaves_its_room_to_the_next() -> None:
-    line = Line(per_turn=1)
-    tasks = line.send(3)
+async def test_a_cancelled_task_lets_the_next_one_pass() -> None:
+    passing = PassingTasks(per_turn=1)
+    tasks = passing.begin(3)
     await asyncio.sleep(0)
     tasks[0].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert line.passed == [1, 2]
+    assert passing.passed == [1, 2]

@@ -32,7 +32,7 @@ class Source:
         )
 
 
-async def test_what_is_complete_at_once_is_taken_once() -> None:
+async def test_a_complete_result_is_taken_once() -> None:
     source = Source(complete_at=1)
     assert await source.retake(10) == b""
     assert (source.attempts, source.retakes, source.pauses) == (1, 0, [])

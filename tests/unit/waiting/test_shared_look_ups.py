@@ -1,4 +1,4 @@
-"""Sharing, leaving, forgetting and failing, counted."""
+"""Sharing, cancelling, `forget` and failures, counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgshapes.waiting.single_flight import SharedLookUps
 
 
 class Catalogue:
-    """Answers when it is told to; counts what is asked."""
+    """Answers when the test lets it; counts look-ups."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -59,7 +59,7 @@ async def test_keys_do_not_wait_for_each_other() -> None:
     assert await asyncio.gather(*waiting) == [1, 2]
 
 
-async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
+async def test_cancelling_one_waiter_does_not_affect_the_others() -> None:
     catalogue = Catalogue()
     leader, follower = (asyncio.create_task(catalogue.look_ups.get("a")) for _ in range(2))
     await turns()
@@ -70,7 +70,7 @@ async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
     assert leader.cancelled()
 
 
-async def test_a_look_up_that_all_have_left_is_given_up_and_made_afresh() -> None:
+async def test_a_look_up_without_waiters_is_cancelled_and_made_again() -> None:
     catalogue = Catalogue()
     waiting = [asyncio.create_task(catalogue.look_ups.get("a")) for _ in range(3)]
     await turns()
@@ -82,7 +82,7 @@ async def test_a_look_up_that_all_have_left_is_given_up_and_made_afresh() -> Non
     assert await catalogue.look_ups.get("a") == 2
 
 
-async def test_a_failure_answers_everybody_for_a_second() -> None:
+async def test_a_failure_answers_every_request_for_a_second() -> None:
     catalogue = Catalogue()
     catalogue.may_answer.set()
     catalogue.answers["a"] = RequestError.field("table", "no")
@@ -96,7 +96,7 @@ async def test_a_failure_answers_everybody_for_a_second() -> None:
     assert await catalogue.look_ups.get("a") == 2
 
 
-async def test_what_was_in_flight_when_it_was_forgotten_is_answered_but_not_kept() -> None:
+async def test_an_answer_in_flight_during_forget_is_not_kept() -> None:
     catalogue = Catalogue()
     before = asyncio.create_task(catalogue.look_ups.get("a"))
     await turns()
@@ -109,7 +109,7 @@ async def test_what_was_in_flight_when_it_was_forgotten_is_answered_but_not_kept
     assert await catalogue.look_ups.get("a") == 2
 
 
-async def test_a_failure_that_was_in_flight_when_it_was_forgotten_is_not_kept() -> None:
+async def test_a_failure_in_flight_during_forget_is_not_kept() -> None:
     catalogue = Catalogue()
     catalogue.answers["a"] = NotNow("away")
     before = asyncio.create_task(catalogue.look_ups.get("a"))
@@ -130,7 +130,7 @@ async def test_only_what_matches_is_forgotten() -> None:
     assert [await catalogue.look_ups.get(key) for key in "ab"] == [3, 2]
 
 
-async def test_waiters_hear_when_everything_stops() -> None:
+async def test_closing_refuses_waiters() -> None:
     catalogue = Catalogue()
     waiting = asyncio.create_task(catalogue.look_ups.get("a"))
     await turns()

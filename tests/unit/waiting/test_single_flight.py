@@ -13,7 +13,7 @@ from pgshapes.waiting.single_flight import RELEASED_PER_TURN, SingleFlight
 
 
 class Work:
-    """Work that ends when it is told to; counts how often it was begun and broken off."""
+    """Work that ends when the test lets it; counts how often it was begun and cancelled."""
 
     def __init__(self) -> None:
         self.gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -34,7 +34,7 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def board(
+def join(
     flights: SingleFlight[str, str], work: Work, count: int, timeout_s: float = 60
 ) -> list[asyncio.Task[str]]:
     async def wait() -> str:
@@ -45,7 +45,7 @@ def board(
 
 async def test_all_get_the_result_of_one_piece_of_work() -> None:
     flights, work = SingleFlight[str, str](), Work()
-    waiters = board(flights, work, 500)
+    waiters = join(flights, work, 500)
     await turns()
     assert (work.begun, flights.begun, flights.joined, flights.waiters) == (1, 1, 499, 500)
     work.gate.set_result("handle")
@@ -53,9 +53,9 @@ async def test_all_get_the_result_of_one_piece_of_work() -> None:
     assert (flights.under_way, flights.waiters) == (0, 0)
 
 
-async def test_all_hear_why_it_failed() -> None:
+async def test_all_get_the_error() -> None:
     flights, work = SingleFlight[str, str](), Work()
-    waiters = board(flights, work, 100)
+    waiters = join(flights, work, 100)
     await turns()
     work.gate.set_exception(CreationFailed("no"))
     results = await asyncio.gather(*waiters, return_exceptions=True)
@@ -64,7 +64,7 @@ async def test_all_hear_why_it_failed() -> None:
 
 async def test_waiters_are_released_a_few_per_turn() -> None:
     flights, work = SingleFlight[str, str](), Work()
-    waiters = board(flights, work, 500)
+    waiters = join(flights, work, 500)
     await turns()
     work.gate.set_result("handle")
     most, done = 0, 0
@@ -77,18 +77,18 @@ async def test_waiters_are_released_a_few_per_turn() -> None:
 
 async def test_a_deadline_ends_one_wait_and_not_the_work() -> None:
     flights, work = SingleFlight[str, str](), Work()
-    patient = board(flights, work, 1)
-    hasty = board(flights, work, 1, timeout_s=0.001)
+    waiter = join(flights, work, 1)
+    hasty = join(flights, work, 1, timeout_s=0.001)
     with pytest.raises(TimeoutError):
         await hasty[0]
     assert (work.cancelled, flights.waiters) == (0, 1)
     work.gate.set_result("handle")
-    assert await patient[0] == "handle"
+    assert await waiter[0] == "handle"
 
 
-async def test_who_leaves_ends_his_wait_and_the_last_one_the_work() -> None:
+async def test_the_last_waiter_to_leave_ends_the_work() -> None:
     flights, work = SingleFlight[str, str](), Work()
-    waiters = board(flights, work, 3)
+    waiters = join(flights, work, 3)
     await turns()
     for waiter in waiters[:2]:
         waiter.cancel()
@@ -99,12 +99,12 @@ async def test_who_leaves_ends_his_wait_and_the_last_one_the_work() -> None:
     assert (work.cancelled, flights.waiters, flights.under_way) == (1, 0, 0)
 
 
-async def test_who_comes_after_all_have_left_begins_anew() -> None:
+async def test_a_waiter_after_all_have_left_begins_new_work() -> None:
     flights, work = SingleFlight[str, str](), Work()
-    (leaving,) = board(flights, work, 1)
+    (leaving,) = join(flights, work, 1)
     await turns()
     leaving.cancel()
-    (staying,) = board(flights, work, 1)
+    (staying,) = join(flights, work, 1)
     await turns()
     work.gate.set_result("handle")
     assert await staying == "handle"
@@ -114,14 +114,14 @@ async def test_who_comes_after_all_have_left_begins_anew() -> None:
 async def test_a_deadline_in_the_last_wait_ends_the_work() -> None:
     flights, work = SingleFlight[str, str](), Work()
     with pytest.raises(TimeoutError):
-        await board(flights, work, 1, timeout_s=0.001)[0]
+        await join(flights, work, 1, timeout_s=0.001)[0]
     await turns()
     assert (work.cancelled, flights.under_way) == (1, 0)
 
 
-async def test_work_that_is_cancelled_from_elsewhere_is_a_refusal() -> None:
+async def test_work_that_is_cancelled_elsewhere_refuses_its_waiters() -> None:
     flights, work = SingleFlight[str, str](), Work()
-    waiters = board(flights, work, 2)
+    waiters = join(flights, work, 2)
     await turns()
     work.gate.cancel()
     results = await asyncio.gather(*waiters, return_exceptions=True)
@@ -130,8 +130,8 @@ async def test_work_that_is_cancelled_from_elsewhere_is_a_refusal() -> None:
 
 async def test_leaving_frees_the_memory_of_a_wait() -> None:
     flights, work = SingleFlight[str, str](), Work()
-    (staying,) = board(flights, work, 1)
-    waiters = board(flights, work, 200)
+    (staying,) = join(flights, work, 1)
+    waiters = join(flights, work, 200)
     await turns()
     traces = [weakref.ref(waiter) for waiter in waiters]
     for waiter in waiters:
@@ -156,7 +156,7 @@ async def test_a_waiter_is_counted_before_it_is_awaited() -> None:
     assert await staying == "handle"
 
 
-async def test_who_joins_in_the_turn_in_which_the_last_one_leaves_keeps_the_work() -> None:
+async def test_joining_in_the_turn_in_which_the_last_one_leaves_keeps_the_work() -> None:
     flights, work = SingleFlight[str, str](), Work()
     leaving = flights.wait("k", work)
     await turns()
@@ -168,7 +168,7 @@ async def test_who_joins_in_the_turn_in_which_the_last_one_leaves_keeps_the_work
     assert (work.begun, work.cancelled) == (1, 0)
 
 
-async def test_who_waits_without_a_deadline_waits_for_the_end() -> None:
+async def test_a_waiter_without_a_deadline_waits_for_the_end() -> None:
     flights, work = SingleFlight[str, str](), Work()
     waiter = flights.wait("k", work)
     await turns()
@@ -177,7 +177,7 @@ async def test_who_waits_without_a_deadline_waits_for_the_end() -> None:
         await waiter
 
 
-async def test_work_that_may_not_be_cancelled_goes_on_when_all_have_left() -> None:
+async def test_work_that_may_not_be_cancelled_continues_without_waiters() -> None:
     flights, work = SingleFlight[str, str](), Work()
     asked: list[int] = []
 
@@ -197,7 +197,7 @@ async def test_work_that_may_not_be_cancelled_goes_on_when_all_have_left() -> No
     assert (flights.begun, flights.joined) == (1, 1)
 
 
-async def test_what_is_detached_is_not_joined_and_answers_its_waiters() -> None:
+async def test_detached_work_is_not_joined_and_answers_its_waiters() -> None:
     flights, work = SingleFlight[str, str](), Work()
     before = flights.wait("k", work)
     await turns()
