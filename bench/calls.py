@@ -50,16 +50,16 @@ TEN_ROWS: Final = "SELECT i, 'name ' || i, i FROM generate_series(1, 10) i"
 
 @dataclass
 class Count:
-    """One kind of operation: its runs, and the one that stands for them."""
+    """One kind of operation: its runs, and the representative one."""
 
     about: str
     runs: list[Calls] = field(repr=False)
     share: float = 0.5
-    """Where the shown run is when all are sorted by their number of calls: the median, unless said."""
+    """Position of the shown run when all are sorted by their number of calls; the median by default."""
 
     @property
     def shown(self) -> Calls:
-        """The run that stands for all."""
+        """The representative run."""
         return sorted(self.runs, key=total)[int((len(self.runs) - 1) * self.share)]
 
     def by_file(self) -> Counter[str]:
@@ -77,7 +77,7 @@ class Count:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """All that is known of it."""
+        """The results as a dictionary."""
         totals = [total(run) for run in self.runs]
         return {
             "about": self.about,
@@ -126,14 +126,14 @@ class Client:
         self._sql.execute(f"INSERT INTO {name} {TEN_ROWS}")
 
     def end_of(self, table: str) -> str:
-        """The query that asks for what comes after the end of a table's log."""
+        """The query of a live request at the end of a table's log."""
         headers, _ = self.get(f"table={table}&offset=-1")
         while "electric-up-to-date" not in headers:
             headers, _ = self.get(_after(table, headers))
         return _after(table, headers)
 
     def count(self, about: str, runs: int, operation: Callable[[int], object]) -> Count:
-        """Do it once for nothing, and then so many times."""
+        """Do it once without counting, and then so many times."""
         counts = []
         for number in range(runs + 1):
             self.server.take()
@@ -185,7 +185,7 @@ def transaction_counts(client: Client) -> dict[str, Count]:
         lambda _: client.insert(),
     )
     path = Count(
-        "one row in one shape that nobody waits on: what runs under the stream's reader, from its bytes to"
+        "one row in one shape without waiting clients: what runs in the stream's reader, from its bytes to"
         " the published tail",
         [_under_one_root(run) for run in whole.runs],
     )

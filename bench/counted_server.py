@@ -1,6 +1,6 @@
-"""A server in a process of its own whose function calls can be counted from outside.
+"""A server in its own process whose function calls can be counted from outside.
 
-The profiler runs on the thread of the event loop only; a second thread answers the one who counts, over a
+The profiler runs on the thread of the event loop only; a second thread answers the counting process, over a
 pipe. Not here: what is counted, and what the counts mean (`calls.py`). The process owns the counts.
 """
 
@@ -89,7 +89,8 @@ class Profiler:
         return owns
 
     def _is_start(self, code: CodeType, position: int) -> bool:
-        """Whether a "call" at this position is the function's start; else a coroutine or a generator goes on.
+        """Whether a "call" at this position is the function's start; else a coroutine or a generator is
+        resumed.
 
         The interpreter reports both at RESUME, whose operand's last bits are 0 at the start (module `dis`).
         """
@@ -112,7 +113,7 @@ def _name(code: CodeType) -> str:
 
 
 class CountedServer:
-    """The server, seen by the one who counts."""
+    """The server, as the counting process sees it."""
 
     def __init__(self, port: int, pid: int, pipe: Connection) -> None:
         self.port = port
@@ -167,7 +168,7 @@ async def _run(settings: Settings, profiler: Profiler | None) -> None:
 
 
 def _answer(profiler: Profiler, pipe: Connection) -> None:
-    """Answer until the other end is closed; then the server must not be left behind."""
+    """Answer until the other end is closed; then the server must end."""
     try:
         while pipe.recv() == "take":
             pipe.send(profiler.take())

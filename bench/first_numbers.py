@@ -1,4 +1,4 @@
-"""`python -m bench.first_numbers`: the figures that one look gives, against the embedded Postgres.
+"""`python -m bench.first_numbers`: a summary of all benchmarks, against the embedded Postgres.
 
 Everything runs on one machine: client, server and Postgres share its cores. Each line prints a rate or a
 ratio.
@@ -66,7 +66,9 @@ def cached_chunk(url: str) -> None:
 
 
 def cold_shape(url: str) -> None:
-    """A shape of 100,000 rows, from nothing to the last byte, beside COPY of the same JSON."""
+    """A shape of 100,000 rows, from the first request to the last byte, compared with COPY of the same
+    JSON.
+    """
     with psycopg.connect(url, autocommit=True) as sql, running_server(url, workers=1) as server:
         make_big(sql, BIG_ROWS)
         copies = [timed(lambda: copy_to_nowhere(sql)) for _ in range(3)]
@@ -93,7 +95,7 @@ def make_big(sql: psycopg.Connection, rows: int) -> None:
 
 
 def copy_to_nowhere(sql: psycopg.Connection) -> None:
-    """Take the bytes and forget them."""
+    """Read the bytes and discard them."""
     with sql.cursor().copy(COPY_JSON) as copy:
         while copy.read():
             """Only the time counts."""

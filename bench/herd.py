@@ -2,7 +2,7 @@
 
     python -m bench.herd --callers 500 --rows 10000
     python -m bench.herd --callers 2000 --rows 500
-    python -m bench.herd --refusals 400     how soon are those refused who are too many?
+    python -m bench.herd --refusals 400     how soon are excess requests refused?
     python -m bench.herd --readiness 5000   how long are the event loop's turns when a cold start is over?
 
 The server is the program as it is run; clients, server and Postgres share the machine. Counts come from
@@ -45,7 +45,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def show_conditions(workers: int) -> None:
-    """What the numbers depend on."""
+    """Print the conditions of the measurement."""
     processes = f"a replicator and {workers} HTTP processes" if workers else "one process"
     load = os.getloadavg()[0]
     print(f"{processes}; {os.cpu_count()} cores shared with clients and Postgres, load {load:.1f} before;")
@@ -53,7 +53,7 @@ def show_conditions(workers: int) -> None:
 
 
 def show_memory(env: Stage) -> None:
-    """The most that each process of the server has had."""
+    """Print the peak memory of each process of the server."""
     process = env.server.process
     assert process is not None
     pids = [process.pid, *(env.server.children() if env.workers else ())]
@@ -65,7 +65,7 @@ def show_memory(env: Stage) -> None:
 
 
 def show_answers(answers: list[Answer], took_s: float) -> None:
-    """How it went for the callers."""
+    """Print the times and outcomes of the callers."""
     done = [answer.after_s for answer in answers if answer.status == 200]
     refused = sum(answer.status == 503 for answer in answers)
     sent = sum(answer.size for answer in answers)
@@ -77,7 +77,7 @@ def show_answers(answers: list[Answer], took_s: float) -> None:
 
 
 def herd(env: Stage, callers: int, rows: int) -> None:
-    """All ask for one fresh shape at once."""
+    """All request one new shape at once."""
     table = env.table(rows)
     with env.clients() as clients:
         clients.open([env.path(table)] * callers)
@@ -108,21 +108,21 @@ def refusals(env: Stage, callers: int) -> None:
         env.until(lambda: env.metric("creations_now") >= room - env.workers, "the limit to be reached")
         late.send()
         answers = late.collect(LIMIT_S)
-        singly = [ask_alone(late, env.path(table, where=f"id = {number}")) for number in range(100)]
+        singly = [request_alone(late, env.path(table, where=f"id = {number}")) for number in range(100)]
         writer.rollback()
         show_refusals(f"of {callers} at once", clients.collect(LIMIT_S))
         show_refusals("of 100 more at once, at the limit,", answers)
         show_refusals("of 100 more one by one", singly)
 
 
-def ask_alone(clients: Clients, path: str) -> Answer:
+def request_alone(clients: Clients, path: str) -> Answer:
     """One request."""
     clients.ask([path])
     return clients.collect(LIMIT_S)[0]
 
 
 def show_refusals(whom: str, answers: list[Answer]) -> None:
-    """How soon, and until when."""
+    """Print the times until the refusal, and the retry times."""
     refused = [answer for answer in answers if answer.status == 503]
     times = [answer.after_s * 1000 for answer in refused]
     back = sorted(answer.retry_after for answer in refused)
@@ -156,10 +156,10 @@ def readiness(env: Stage, callers: int) -> None:
 
 
 def slow_turns(env: Stage, kind: str) -> dict[str, float]:
-    """How many looks at the clock came later than each bound."""
-    told, bounds = env.metrics(), ("0.025", "0.05", "0.1", "0.25")
-    count = told.sum(f"loop_{kind}_seconds_count")
-    return {bound: count - told.sum(f"loop_{kind}_seconds_bucket", le=bound) for bound in bounds}
+    """How many samples of the loop were above each bound."""
+    metrics, bounds = env.metrics(), ("0.025", "0.05", "0.1", "0.25")
+    count = metrics.sum(f"loop_{kind}_seconds_count")
+    return {bound: count - metrics.sum(f"loop_{kind}_seconds_bucket", le=bound) for bound in bounds}
 
 
 @click.command()
@@ -173,8 +173,11 @@ def main(callers: int, rows: int, refused: int | None, waiting: int | None, work
     for count in (0, max(1, (os.cpu_count() or 1) - 1)) if workers is None else (workers,):
         show_conditions(count)
         if waiting is not None:
-            patient = {"module": "tests.support.servers.herd_server", "options": {"ready_timeout_s": LIMIT_S}}
-            with server(count, is_launched=False, **patient) as env:
+            long_wait = {
+                "module": "tests.support.servers.herd_server",
+                "options": {"ready_timeout_s": LIMIT_S},
+            }
+            with server(count, is_launched=False, **long_wait) as env:
                 readiness(env, waiting)
             continue
         with server(count) as env:

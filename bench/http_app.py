@@ -2,7 +2,7 @@
 
     python bench/http_app.py [requests]
 
-The ports are in-memory stand-ins that answer at once, so the number is what `http_api` and `gates` add to
+The ports are in-memory fakes that answer at once, so the number is what `http_api` and `gates` add to
 the server's own cost per request. Prints microseconds per request for each kind; `live` is the wake-up of
 one held request out of many on the same shape.
 """

@@ -1,7 +1,7 @@
-"""How many rows per second come in: from the walsender through libpq, the decoder and the assembler.
+"""How many rows per second are received: from the walsender through libpq, the decoder and the assembler.
 
 `python -m bench.replication [rows]`. Each line adds a step to the one above, so the differences are the
-steps' prices. Postgres and this program share the machine's cores.
+costs of the steps. Postgres and this program share the machine's cores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROWS_PER_TRANSACTION = 100
 
 
 def fill(sql: psycopg.Connection, rows: int) -> Lsn:
-    """A slot, and after it that many rows of four columns; the position behind them."""
+    """A slot, and after it that many rows of four columns; the position after them."""
     sql.execute("CREATE TABLE t (id int PRIMARY KEY, name text, at timestamptz, note text)")
     sql.execute("ALTER TABLE t REPLICA IDENTITY FULL")
     sql.execute("CREATE PUBLICATION p FOR TABLE t")
@@ -40,7 +40,7 @@ def fill(sql: psycopg.Connection, rows: int) -> Lsn:
 
 
 async def follow(url: str, last: Lsn, on_message: OnMessage) -> tuple[float, float]:
-    """Wall and CPU seconds until everything has come; nothing is acknowledged."""
+    """Wall and CPU seconds until everything has arrived; nothing is acknowledged."""
     connection = await connect_for_replication(url)
     async with ReplicationStream(connection, slot="s", publication="p") as stream:
         await stream.start()

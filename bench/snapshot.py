@@ -1,4 +1,4 @@
-"""How long does a snapshot of 100,000 rows take, beside the same COPY to nowhere on the server?
+"""How long does a snapshot of 100,000 rows take, compared with the same COPY to /dev/null on the server?
 
 The difference is what our process and the socket cost; `python -m bench.snapshot [rows]`.
 """
@@ -29,7 +29,7 @@ REPEATS = 5
 
 
 async def server_alone(connection: Connection, relation: Relation, columns: list[str]) -> float:
-    """Seconds for the rows' JSON texts, thrown away by the server."""
+    """Seconds for the rows' JSON texts, discarded by the server."""
     sql = copy_rows(relation, columns, None).replace("TO STDOUT", "TO '/dev/null'")
     begin = time.perf_counter()
     await connection.execute(sql.encode())

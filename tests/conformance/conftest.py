@@ -1,4 +1,4 @@
-"""Servers for real clients to talk to: owner and callers in one process, and in several."""
+"""Servers for real clients: owner and callers in one process, and in several."""
 
 from __future__ import annotations
 

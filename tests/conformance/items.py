@@ -1,4 +1,4 @@
-"""The table that the conformance tests follow, and what a client should have of it."""
+"""The table that the conformance tests follow, and the rows that a client should have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Items:
         self.url = server.url
         self.shape_url = server.shape_url
         self.table = f"{schema}.items"
-        """What clients call it."""
+        """The name that clients use."""
         self._database_url = server.database_url
         self._schema = schema
         self.sql(f"CREATE SCHEMA {schema}")
@@ -47,7 +47,7 @@ class Items:
         self.sql(FILL, rows)
 
     def selected(self, columns: str, condition: str = "true") -> list[dict[str, Any]]:
-        """What Postgres says, ordered by id."""
+        """The rows according to Postgres, ordered by id."""
         with self._connect() as connection:
             query = f"SELECT {columns} FROM items WHERE {condition} ORDER BY id"
             return connection.cursor(row_factory=dict_row).execute(query.encode()).fetchall()

@@ -1,6 +1,6 @@
-"""Node and npm out of the wheel, and a script of `node/` as a running program.
+"""Node and npm from their wheel, and a running script of `node/`.
 
-Nothing of the system's Node is used. A program belongs to the test that started it and ends with it.
+The system's Node is not used. A program belongs to the test that started it and ends with it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Line = dict[str, Any]
 
 
 class NodeProgram:
-    """A script with its arguments; what it prints comes back line by line."""
+    """A script with its arguments; its output is read line by line."""
 
     def __init__(self, script: str, *arguments: str | Line) -> None:
         self._command = [str(NODE), str(FOLDER / script)]
@@ -71,7 +71,7 @@ class NodeProgram:
 
 
 def install_client() -> int:
-    """Install what `node/package-lock.json` says, exactly; npm's exit status."""
+    """Install exactly `node/package-lock.json`; returns npm's exit status."""
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
     return subprocess.run([str(NODE), str(NPM), "ci", *options], cwd=FOLDER, check=False).returncode
 

@@ -1,4 +1,4 @@
-"""`pgshapes dev`: what it prints works as printed, and one Ctrl-C ends all of it."""
+"""`pgshapes dev`: the printed commands work, and one Ctrl-C ends all processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("dev")
 
 @contextlib.asynccontextmanager
 async def shell(command: str, folder: Path = ROOT) -> AsyncIterator[Process]:
-    """A command as one pastes it, in a process group of its own."""
+    """A pasted command, in its own process group."""
     process = await asyncio.create_subprocess_shell(
         command, stdout=asyncio.subprocess.PIPE, cwd=folder, start_new_session=True
     )
@@ -49,7 +49,7 @@ async def lines_until(process: Process, word: str) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def dev(folder: Path, *options: str) -> AsyncIterator[tuple[Process, list[str]]]:
-    """The program and its guide. The folder is another's than that of the checkout."""
+    """The program and its guide. The folder is not that of the checkout."""
     arguments = " ".join(["dev", "--port", "0", *options])
     async with shell(f"exec {sys.executable} -m pgshapes.cli {arguments}", folder) as process:
         yield process, await lines_until(process, LAST_LINE)
@@ -91,7 +91,7 @@ async def test_the_printed_commands_work(tmp_path: Path) -> None:
 
 async def test_data_are_kept(tmp_path: Path) -> None:
     if os.geteuid() == 0:
-        # Postgres does not run as root, and the account that it runs as has to come to its data.
+        # Postgres does not run as root, and the account that it runs as must have access to its data.
         for folder in (tmp_path, *tmp_path.parents[:3]):
             if folder.owner() == "root" and "pytest" in str(folder):
                 folder.chmod(0o711)

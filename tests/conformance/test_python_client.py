@@ -1,4 +1,4 @@
-"""Our own client against our server; strict: told twice, or of a row that is not there, is an error."""
+"""The Python client against the server; strict: a repeated change, or one of a missing row, is an error."""
 
 from __future__ import annotations
 

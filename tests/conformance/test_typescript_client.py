@@ -1,4 +1,4 @@
-"""The published TypeScript client against our server: what it says and the rows that it keeps."""
+"""The published TypeScript client against the server: its messages and the rows that it keeps."""
 
 from __future__ import annotations
 

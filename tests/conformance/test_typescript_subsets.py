@@ -53,7 +53,7 @@ async def test_subsets_of_a_shape_with_a_clause_and_columns(items: Items, method
 
 
 async def test_subsets_while_others_write(items: Items) -> None:
-    """Every part of the table is loaded some time; with the changes they make the table as it is."""
+    """All parts of the table are loaded during the test; with the changes they equal the table."""
     items.fill(200)
     subsets = [{"where": f"id % 10 = {part}"} for part in range(10)] * 2
     async with loading(items, items.table, "GET", *subsets) as program:

@@ -1,4 +1,4 @@
-"""Clients that follow shapes from threads, each on its own connection, and remember what they were told."""
+"""Clients that follow shapes from threads, each on its own connection, and record what they receive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pgshapes.model.offset import Offset
 
 
 class RecordedResponse(NamedTuple):
-    """A response as a client took it."""
+    """A response that a client has applied."""
 
     requested: Offset
     end: Offset
@@ -24,7 +24,7 @@ class RecordedResponse(NamedTuple):
 
 
 class State(NamedTuple):
-    """The rows when a response claimed to be up to date at an LSN."""
+    """The rows when a response was up to date at an LSN."""
 
     lsn: int
     rows: dict[str, Row]
@@ -32,13 +32,13 @@ class State(NamedTuple):
 
 @dataclass
 class Recorded(Materialised):
-    """A strict client that remembers every response, and the rows at each moment it was up to date."""
+    """A strict client that records every response, and the rows at each moment it was up to date."""
 
     records: list[RecordedResponse] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
 
     def take(self, response: httpx.Response) -> httpx.Response:
-        """Apply a response, and remember it."""
+        """Apply a response, and record it."""
         requested = self.offset
         super().take(response)
         messages = response.json()
@@ -49,7 +49,7 @@ class Recorded(Materialised):
         return response
 
     def changes_after(self, offset: Offset) -> list[dict[str, Any]]:
-        """All changes that were told at or after a request with this offset."""
+        """All changes that were received at or after a request with this offset."""
         return [
             message
             for response in self.records
@@ -61,12 +61,12 @@ class Recorded(Materialised):
 
 @dataclass
 class RetryingClient(Materialised):
-    """A strict client that tries again when the server is away or asks it to come back later."""
+    """A strict client that retries when the server is unavailable or answers with 503."""
 
     reconnects: int = 0
     refusals: int = 0
     broken: list[str] = field(default_factory=list)
-    """What went wrong after the headers of a response had come."""
+    """Errors after the headers of a response had arrived."""
     has_begun: bool = False
 
     def request(self, client: httpx.Client, *, live: bool = False) -> httpx.Response:
@@ -86,7 +86,7 @@ class RetryingClient(Materialised):
         self.has_begun = True
 
     def take(self, response: httpx.Response) -> httpx.Response:
-        """Apply a response unless it is a refusal for now."""
+        """Apply a response unless it is a 503."""
         if response.status_code == 503:
             self.refusals += 1
             time.sleep(0.05)
@@ -109,17 +109,17 @@ class Followers:
             thread.start()
 
     def finish(self, lsn: int) -> None:
-        """Wait until all have been told of everything before `lsn`. Raises what a client could not take."""
+        """Wait until all have received everything before `lsn`. Raises the error of a client."""
         self._end_lsn = lsn
         self._join()
 
     def stop(self) -> None:
-        """End, wherever they are."""
+        """Stop all threads."""
         self._stop.set()
         self._join()
 
     def check(self) -> None:
-        """Raise what a client could not take so far."""
+        """Raise the first error of a client so far."""
         if self._errors:
             raise self._errors[0]
 
@@ -129,7 +129,7 @@ class Followers:
         self.check()
 
     def _follow(self, shape: Materialised) -> None:
-        # Nothing is encrypted; the certificates of the world would take longer to load than the test.
+        # Nothing is encrypted; loading the CA certificates would take longer than the test.
         with httpx.Client(verify=False) as client:
             try:
                 while not self._stop.is_set() and not self._has_ended(shape):
@@ -144,7 +144,7 @@ class Followers:
 
 @contextmanager
 def following(shapes: Sequence[Materialised]) -> Iterator[Followers]:
-    """The clients follow while the block runs; `finish` brings them to an end."""
+    """The clients follow while the block runs; `finish` waits until they have everything."""
     followers = Followers(shapes)
     followers.start()
     try:

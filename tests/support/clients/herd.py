@@ -1,4 +1,4 @@
-"""A herd and the server that it meets, with everything counted from outside.
+"""A herd of clients and its server, with counts that are read from outside the server.
 
 Snapshot queries are read from Postgres's own log, calls from a tap on the owner's mailbox, the rest from
 `/metrics`; clients and servers are processes of their own.
@@ -46,7 +46,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Answer:
-    """What one client got; status 0 when the server hung up, -1 when nothing came in time."""
+    """The answer to one client; status 0 when the server closed the connection, -1 after the timeout."""
 
     status: int
     path: str = ""
@@ -76,11 +76,11 @@ class Clients:
         self._do("open", list(paths))
 
     def send(self) -> None:
-        """Send all requests in one go."""
+        """Send all requests at once."""
         self._do("send", None)
 
     def leave(self, count: int | None = None) -> int:
-        """Hang up on the first of those that wait, or on all."""
+        """Close the first waiting connections, or all."""
         return int(self._do("leave", count))
 
     def collect(self, timeout_s: float = WAIT_S) -> list[Answer]:
@@ -105,13 +105,13 @@ class Clients:
 
 
 class Metrics:
-    """What `/metrics` told at one moment."""
+    """The samples of `/metrics` at one time."""
 
     def __init__(self, samples: list[Any]) -> None:
         self._samples = samples
 
     def sum(self, name: str, **labels: str) -> float:
-        """Over all processes, and over the labels that are not given."""
+        """The sum over all processes, and over the labels that are not given."""
         values: list[float] = [
             sample.value
             for sample in self._samples
@@ -130,10 +130,10 @@ class Stage:
         self._metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         self._postgres_log = postgres.data_dir / "server.log"
 
-    # --- the scene
+    # --- clients and sessions
 
     def table(self, rows: int = 10, *, name: str = "t") -> str:
-        """A table that nobody has seen yet."""
+        """A new table."""
         table = f"{name}_{next(_numbers)}"
         self.server.sql(f"CREATE TABLE {table} (id int PRIMARY KEY, pad text)")
         self.server.sql(f"INSERT INTO {table} SELECT i, repeat('x', 50) FROM generate_series(1, {rows}) i")
@@ -168,7 +168,7 @@ class Stage:
         """Keep the owner's loop busy for a second."""
         os.kill(self.owner_pid, signal.SIGUSR1)
 
-    # --- what is counted
+    # --- counts
 
     def calls(self, tag: str, *tables: str) -> int:
         """Calls that the owner has received for these tables."""
@@ -181,17 +181,17 @@ class Stage:
         return len(self.snapshot_times(*tables))
 
     def snapshot_times(self, *tables: str) -> list[float]:
-        """When they were begun, in seconds."""
+        """When these queries began, in seconds."""
         found = _COPY.findall(self._postgres_log.read_text(errors="replace"))
         database = self.server.database_url.rpartition("/")[2]
         return [float(at) for at, name, table in found if table in tables and name == database]
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum over processes of what `/metrics` tells."""
+        """The sum over processes of a metric."""
         return self.metrics().sum(name, **labels)
 
     def metrics(self) -> Metrics:
-        """All of one moment."""
+        """All metrics at one time."""
         text = httpx.get(self._metrics_url, timeout=10).text
         families = text_string_to_metric_families(text)
         return Metrics([sample for family in families for sample in family.samples])
@@ -201,14 +201,14 @@ class Stage:
         self.until(lambda: self.metric(name, **labels) == value, f"{name} = {value}")
 
     def until(self, happened: Callable[[], object], what: str) -> None:
-        """Wait for what can only be asked for."""
+        """Wait until a check is true."""
         deadline = time.monotonic() + WAIT_S
         while not happened():
             assert time.monotonic() < deadline, f"{what} did not come: {self.server.log_end()}"
             time.sleep(0.02)
 
     def wait_until_up(self) -> None:
-        """Wait until all processes tell their metrics, ready or not."""
+        """Wait until all processes answer with their metrics, ready or not."""
         expected = self.workers + 1 if self.workers else 1
         self.until(lambda: self._is_up(expected), "the server")
 
@@ -219,7 +219,7 @@ class Stage:
             return False
 
     def files(self) -> int:
-        """Directories of shapes on disk, those that wait to be emptied aside."""
+        """Directories of shapes on disk, without those in the trash."""
         logs = self.server.storage_dir / "logs"
         return sum(1 for path in logs.rglob("*") if path.is_dir() and re.fullmatch(r"\d{30,}", path.name))
 
@@ -235,7 +235,7 @@ def stage(
     module: str = "tests.support.servers.herd_server",
     **settings: Any,
 ) -> Iterator[Stage]:
-    """A server with taps on a database of its own, active unless it is for the test to launch. With a `role`
+    """A server with taps on a database of its own, active unless the test launches it. With a `role`
     server and test come as that role, which is made, rather than as the superuser.
     """
     with (

@@ -1,9 +1,9 @@
 """Many HTTP clients in one process, one connection each.
 
-Run as `python -m tests.support.clients.herd_client HOST PORT`. RecordedResponse on standard input what to do,
-one JSON object a line; answers each with one line. `open` connects for each path, `send` sends the requests
-of all that are connected in one go, `leave` hangs up on the first of those that wait, `collect` tells the
-answers once all are there or the time is over.
+Run as `python -m tests.support.clients.herd_client HOST PORT`. Reads commands from standard input, one
+JSON object per line, and answers each with one line. `open` connects for each path, `send` sends the requests
+of all open connections at once, `leave` closes the first waiting connections, `collect` returns the answers
+once all have arrived or the timeout has passed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Request(asyncio.Protocol):
 
 
 class Clients:
-    """All of this process."""
+    """All connections of this process."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -122,7 +122,7 @@ class Clients:
 
 
 async def main(host: str, port: int) -> None:
-    """Do what is asked until the input ends."""
+    """Run commands until the input ends."""
     clients = Clients(host, port)
     while line := await asyncio.to_thread(sys.stdin.readline):
         ((verb, argument),) = json.loads(line).items()

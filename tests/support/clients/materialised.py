@@ -1,7 +1,7 @@
 """A shape as a strict client sees it: every message must fit what came before, or the test fails.
 
-The published clients forgive an insert of a row that is there and a delete of one that is not; a lost or
-doubled change would go unnoticed with them. Messages are kept by transaction, so that the rows can be
+The published clients ignore an insert of an existing row and a delete of a missing one, so they would not
+notice a lost or repeated change. Messages are kept by transaction, so that the rows can be
 computed as of any snapshot of Postgres: the shape's own snapshot plus the logged transactions that the other
 snapshot sees.
 """
@@ -73,12 +73,12 @@ class Materialised:
                 return
 
     def follow_until(self, client: httpx.Client, lsn: int) -> None:
-        """Request, live when at the tail, until the server has told of everything committed before `lsn`."""
+        """Request, live when at the tail, until everything committed before `lsn` has been received."""
         while not self.is_up_to_date or self.seen_lsn < lsn:
             self.request(client, live=self.is_up_to_date)
 
     def rows_as_of(self, visibility: SnapshotVisibility) -> dict[str, Row]:
-        """The rows that a snapshot sees, which must be younger than the shape's own."""
+        """The rows that a snapshot sees, which must be later than the shape's own."""
         rows = {key: dict(row) for key, row in self.snapshot_rows.items()}
         for message in self.log:
             if visibility.sees_xid(message["headers"]["txids"][-1]):
@@ -101,7 +101,7 @@ class Materialised:
         assert previous < place <= self.offset, f"{place} is not between {previous} and {self.offset}"
         if self.log:
             last = self.log[-1]["headers"]
-            assert place > (int(last["lsn"]), last["op_position"]), "told twice, or out of order"
+            assert place > (int(last["lsn"]), last["op_position"]), "sent twice, or out of order"
         self.log.append(message)
 
 

@@ -1,4 +1,4 @@
-"""Requests that are on their way while a test does something else."""
+"""Requests that run in threads while a test does something else."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def pending_requests(client: httpx.Client) -> Iterator[Ask]:
 
 
 def until(happened: Callable[[], object], what: str) -> None:
-    """Wait for something that only can be asked for."""
+    """Wait until a check is true."""
     deadline = time.monotonic() + WAIT_S
     while not happened():
-        assert time.monotonic() < deadline, f"{what} did not come"
+        assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.01)
 
 
 def until_query(connection: psycopg.Connection, query: str, *parameters: object) -> None:
-    """Wait until a query finds something."""
+    """Wait until a query returns a row."""
     until(lambda: connection.execute(query, parameters or None).fetchone() is not None, query)
 
 
 def end_mark(connection: psycopg.Connection, statement: str) -> int:
-    """Commit a change after everything else; a client that has seen this LSN has seen everything."""
+    """Commit a change after everything else; a client that has seen this LSN has received everything."""
     found = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
     assert found is not None
     connection.execute(statement)

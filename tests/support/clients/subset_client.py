@@ -1,10 +1,10 @@
-"""A client that loads parts of a shape on demand, by the published client's rules and stricter.
+"""A client that loads subsets of a shape on demand, stricter than the published client.
 
-It follows the log (`changes_only`) and loads subset snapshots in between. A change that a loaded snapshot
-has seen is dropped by the rules of the published client's `SnapshotTracker`, which forgets a snapshot at the
-first transaction at or above its xmax and at the first LSN past its own. Where that client forgives, this one
-fails: an inserted row must not be there already, no change may be told that any snapshot had, forgotten or
-not, and a snapshot's rows must not be older than what was told.
+It follows the log (`changes_only`) and loads subset snapshots while it follows. A change that a loaded
+snapshot has seen is dropped by the rules of the published client's `SnapshotTracker`, which drops a snapshot
+at the first transaction at or above its xmax and at the first LSN past its own. This client also checks that
+an inserted row is new, that no change is sent that any snapshot had, dropped or not, and that a snapshot's
+rows are not older than the changes that were applied.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pgshapes.model.visibility import SnapshotVisibility, xid_precedes
 
 @dataclass
 class LoadedSubset:
-    """What is remembered of a snapshot."""
+    """A loaded snapshot: what it saw and which rows it had."""
 
     seen: SnapshotVisibility
     keys: frozenset[str]
@@ -42,15 +42,15 @@ class SubsetClient:
     applied: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Key → (xid, commit LSN) of the last change that was applied."""
     _subsets: list[LoadedSubset] = field(default_factory=list)
-    _forgotten: list[LoadedSubset] = field(default_factory=list)
+    _dropped_subsets: list[LoadedSubset] = field(default_factory=list)
 
     def load(self, client: httpx.Client, **subset: str) -> httpx.Response:
-        """Ask for a subset and take what comes."""
+        """Request a subset and apply it."""
         parameters = {f"subset__{name}": value for name, value in subset.items()}
         return self.take_subset(client.get(self.shape_url, params=self._asking() | parameters, timeout=60))
 
     def take_subset(self, response: httpx.Response) -> httpx.Response:
-        """Put a subset's rows among the others. Raises Refetch."""
+        """Add a subset's rows to the others. Raises Refetch."""
         self._accept(response)
         metadata, data = response.json()["metadata"], response.json()["data"]
         running = tuple(int(xid) for xid in metadata["xip_list"])
@@ -77,12 +77,12 @@ class SubsetClient:
             if headers.get("control") == "up-to-date":
                 self.is_up_to_date = True
                 self.seen_lsn = max(self.seen_lsn, int(headers["global_last_seen_lsn"]))
-                self._forget(self.seen_lsn)
+                self._drop(self.seen_lsn)
             elif "operation" in headers:
                 self._take_change(message)
 
     def follow_until(self, client: httpx.Client, lsn: int) -> None:
-        """Follow until everything committed before `lsn` was told."""
+        """Follow until everything committed before `lsn` was received."""
         while not self.is_up_to_date or self.seen_lsn < lsn:
             self.follow(client)
 
@@ -99,25 +99,25 @@ class SubsetClient:
 
     def _take_change(self, message: dict[str, Any]) -> None:
         lsn, xid = int(message["headers"]["lsn"]), max(message["headers"]["txids"])
-        self._forget(lsn)
-        self._forget_below(xid)
+        self._drop(lsn)
+        self._drop_below(xid)
         key = message["key"]
         if any(key in one.keys and one.seen.sees_xid(xid) for one in self._subsets):
             self.dropped += 1
             return
-        for one in self._forgotten:
+        for one in self._dropped_subsets:
             assert key not in one.keys or not one.seen.contains(xid, lsn), f"sent twice: {message}"
         self.applied[key] = (xid, lsn)
         self._apply(key, message)
 
-    def _forget(self, lsn: int) -> None:
-        self._forget_if(lambda seen: seen.insert_lsn <= lsn)
+    def _drop(self, lsn: int) -> None:
+        self._drop_if(lambda seen: seen.insert_lsn <= lsn)
 
-    def _forget_below(self, xid: int) -> None:
-        self._forget_if(lambda seen: not xid_precedes(xid, seen.xmax))
+    def _drop_below(self, xid: int) -> None:
+        self._drop_if(lambda seen: not xid_precedes(xid, seen.xmax))
 
-    def _forget_if(self, is_over: Callable[[SnapshotVisibility], bool]) -> None:
-        self._forgotten += [one for one in self._subsets if is_over(one.seen)]
+    def _drop_if(self, is_over: Callable[[SnapshotVisibility], bool]) -> None:
+        self._dropped_subsets += [one for one in self._subsets if is_over(one.seen)]
         self._subsets = [one for one in self._subsets if not is_over(one.seen)]
 
     def _apply(self, key: str, message: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What tests of links are made of: a handler that does as it is told, and owners with a caller."""
+"""Helpers for tests of links: a scripted handler, and owners with a caller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Act = Callable[[CallContext], Awaitable[Reply]]
 
 @dataclass
 class Script:
-    """A handler: what to do for each handle that a test asks to delete."""
+    """A handler that runs a registered function for each handle to delete."""
 
     acts: dict[str, Act] = field(default_factory=dict)
     received: list[Call] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Script:
         return self.acts[call.handle](context)
 
     def on(self, handle: str) -> Callable[[Act], Act]:
-        """Register what `DeleteShape(handle)` does."""
+        """Register the function for `DeleteShape(handle)`."""
 
         def register(act: Act) -> Act:
             self.acts[handle] = act
@@ -53,12 +53,12 @@ class Pair:
 
     @property
     def unix_link(self) -> UnixSocketLink:
-        """The caller's link, where only one between processes will do."""
+        """The caller's link, which must be one between processes."""
         assert isinstance(self.link, UnixSocketLink)
         return self.link
 
     async def delete(self, handle: str, timeout_s: float = 10.0) -> Reply:
-        """Make the call that the script knows by `handle`."""
+        """Make the call that the script has registered for `handle`."""
         return await self.link.call(DeleteShape(handle), timeout_s=timeout_s)
 
 
@@ -96,7 +96,7 @@ async def listening(path: Path, tables: Tables, script: Script) -> AsyncIterator
 
 @asynccontextmanager
 async def connecting(path: Path, *, has_notices: bool = True) -> AsyncIterator[UnixSocketLink]:
-    """A caller that connects when it can."""
+    """A caller that keeps trying to connect."""
     link = UnixSocketLink(path, has_notices=has_notices)
     link.start()
     try:

@@ -2,9 +2,9 @@
 
 Run as `python -m tests.support.servers.forgetful_server`, settings from the environment.
 
-The durable image is kept beside the storage directory, in `<storage_dir>.durable`; what a test holds back of
-the disk's work (`tests.support.storage.held_files`), in `<storage_dir>.held`. With FORGETFUL_SYNC_INTERVAL_S
-in the environment the logs are synced at that interval only.
+The durable image is kept beside the storage directory, in `<storage_dir>.durable`; the disk operations that a
+test blocks (`tests.support.storage.held_files`) are listed in `<storage_dir>.held`. With
+FORGETFUL_SYNC_INTERVAL_S in the environment the logs are synced at that interval only.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def main() -> int:
 
 
 def durable_root(storage_dir: Path) -> Path:
-    """Where the durable image of a storage directory is."""
+    """The directory of the durable image of a storage directory."""
     return storage_dir.with_name(storage_dir.name + ".durable")
 
 
 def held_root(storage_dir: Path) -> Path:
-    """Where it is said what is held back."""
+    """The directory that says which operations are blocked."""
     return storage_dir.with_name(storage_dir.name + ".held")
 
 

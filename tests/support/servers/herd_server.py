@@ -1,7 +1,7 @@
-"""The server with taps, and without what a herd must not depend on.
+"""The server with taps, and options to disable what a herd must not depend on.
 
-Run as `python -m tests.support.servers.herd_server`. Settings come from the environment, what is special
-from the file beside the storage directory that `tests.support.clients.herd` writes. SIGUSR1 keeps the
+Run as `python -m tests.support.servers.herd_server`. Settings come from the environment, options
+from the file next to the storage directory that `tests.support.clients.herd` writes. SIGUSR1 keeps the
 owner's loop busy for a second. With workers the children run this module, too.
 """
 
@@ -62,17 +62,17 @@ class SlowFiles(RealFiles):
 
 
 def options_path(storage_dir: Path) -> Path:
-    """Where a test says what is special."""
+    """The file of the test's options."""
     return storage_dir.with_name(storage_dir.name + ".options")
 
 
 def calls_path(storage_dir: Path) -> Path:
-    """Where the tap writes the calls that the owner received, one line each."""
+    """The file in which the tap writes the calls that the owner received, one per line."""
     return storage_dir.with_name(storage_dir.name + ".calls")
 
 
 def owner_path(storage_dir: Path) -> Path:
-    """Where the owner writes its process id."""
+    """The file in which the owner writes its process id."""
     return storage_dir.with_name(storage_dir.name + ".owner")
 
 
@@ -92,7 +92,7 @@ def seams_for(settings: Settings) -> Seams:
 
 
 def tap_into(path: Path) -> Any:
-    """A tap that notes each call and the table that it is about."""
+    """A tap that records each call and its table."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def tap(call: Call) -> None:
@@ -108,7 +108,7 @@ def tap_into(path: Path) -> Any:
 
 
 def be_the_owner(settings: Settings) -> None:
-    """Say who it is, and keep the running loop busy when SIGUSR1 comes."""
+    """Write the process id, and keep the running loop busy on SIGUSR1."""
     owner_path(settings.storage_dir).write_text(str(os.getpid()))
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, BLOCKED_S)
 
@@ -120,7 +120,7 @@ async def serve(settings: Settings) -> None:
 
 
 async def work(task: ChildTask) -> None:
-    """A child's work."""
+    """Run as a child of the supervisor."""
     seams = seams_for(task.settings)
     if task.name != "replicator":
         await run_http_process(task, seams)
@@ -130,7 +130,7 @@ async def work(task: ChildTask) -> None:
 
 
 def main() -> int:
-    """Serve until told to stop, or do a child's work."""
+    """Serve until stopped, or run as a child."""
     if sys.argv[1:] == ["child"]:
         return run_child(work)
     settings = Settings.load(os.environ)

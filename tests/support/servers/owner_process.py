@@ -1,4 +1,4 @@
-"""An owner in a process of its own, for tests that stop and kill one.
+"""An owner in its own process, for tests that stop and kill it.
 
 Run as `python -m tests.support.servers.owner_process PATH`. Its table `progress` holds its `pid` and the
 number of calls `begun`. A call's handle says what it does: `hang` is never answered, `block N` keeps the
@@ -45,7 +45,7 @@ async def serve(path: str) -> None:
 
 @contextmanager
 def owner_process(path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Such a process; killed at the end, also when it is stopped."""
+    """An owner process; killed at the end, also when it is stopped."""
     process = subprocess.Popen([sys.executable, "-m", "tests.support.servers.owner_process", str(path)])
     try:
         yield process

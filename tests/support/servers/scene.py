@@ -1,4 +1,4 @@
-"""A server, a session of our own beside it, and clients: what a test of one hard case plays on."""
+"""A scene: a server, a database session of the test, and clients, for a test of a single case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEFT_PUBLICATION = """SELECT FROM pg_class c WHERE relname = %s AND NOT EXISTS (
 
 
 class Scene(NamedTuple):
-    """A server, a session of our own on its database, and a client."""
+    """A server, a session of the test on its database, and a client."""
 
     server: Server
     sql: psycopg.Connection
@@ -29,7 +29,7 @@ class Scene(NamedTuple):
     ask: Ask
 
     def shape(self, **params: str) -> Materialised:
-        """A client that has nothing yet."""
+        """A client without rows."""
         return Materialised(self.server.shape_url, params)
 
     def follow_to_row(self, shape: Materialised, key: str) -> None:
@@ -82,7 +82,7 @@ def open_writer(stage: Scene, *statements: str) -> Iterator[psycopg.Connection]:
 
 
 def publish_and_drop(stage: Scene, table: str, statement: str) -> None:
-    """Leave a table as a removed shape does: not in the publication any more, its identity FULL."""
+    """Create and delete a shape: the table is not in the publication any more, but its identity is FULL."""
     gone = stage.shape(table=table)
     gone.catch_up(stage.client)
     answer = stage.client.delete(stage.server.shape_url, params={"table": table, "handle": gone.handle or ""})
@@ -92,10 +92,10 @@ def publish_and_drop(stage: Scene, table: str, statement: str) -> None:
 
 
 def until_waiting(stage: Scene, answer: Future[httpx.Response]) -> None:
-    """Wait until a creation has told that it waits for writers, or has not waited."""
+    """Wait until a creation has logged that it waits for writers, or the request is answered."""
     until(lambda: answer.done() or has_waited(stage), "the wait for writers")
 
 
 def has_waited(stage: Scene) -> bool:
-    """Whether a creation has told that it waits for writers."""
+    """Whether a creation has logged that it waits for writers."""
     return "shape creation waits for old writers" in stage.server.log_path.read_text()

@@ -1,4 +1,4 @@
-"""A whole pgshapes server in processes of its own, for tests that need the program as it is run."""
+"""A complete pgshapes server in its own processes, for tests that need the program as it is run."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Server:
 
     @property
     def shape_url(self) -> str:
-        """Where shapes are asked for."""
+        """The URL of the shape endpoint."""
         return f"{self.url}/v1/shape"
 
     def environment(self) -> dict[str, str]:
-        """What the server is started with."""
+        """The environment of the server."""
         given = {
             "database_url": self.database_url,
             "host": "127.0.0.1",
@@ -94,7 +94,7 @@ class Server:
         self.wait_active()
 
     def wait_active(self) -> None:
-        """Wait until `/v1/health` says so. Raises RuntimeError with the log's end when the server dies."""
+        """Wait until `/v1/health` says so. Raises RuntimeError with the log's end when the server exits."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline:
             if self.process is not None and self.process.poll() is not None:
@@ -106,7 +106,7 @@ class Server:
         raise RuntimeError(f"the server did not become active: {self.log_end()}")
 
     def stop(self) -> int:
-        """SIGTERM; the exit status."""
+        """Stop with SIGTERM; returns the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(STOP_TIMEOUT_S)
@@ -139,7 +139,7 @@ class Server:
 
 
 def _end_with_tests() -> None:
-    """Have the kernel kill the server when the tests are killed; its children notice by themselves."""
+    """Have the kernel kill the server when the tests are killed; its children end by themselves."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
