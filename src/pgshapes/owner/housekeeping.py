@@ -61,7 +61,7 @@ class Housekeeping:
         for oid, handles in shapes.items():
             row_oid = members.get(oid)
             left = [one for one in handles if memberships.get(one, {}).get(oid, row_oid) != row_oid]
-            self._end(oid, left, "the table was removed from the publication and added again")
+            self._end(oid, left, "the table was removed from the publication")
             await self._check_table(oid, handles)
 
     async def _check_table(self, oid: int, handles: Sequence[str]) -> None:
