@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -139,24 +139,24 @@ class ShapeCreator:
         where = shape.definition.where
         clause = None if where is None else clause_from_sql(where, relation)
         parts.router.register(handle, relation, shape.definition, clause, leaves=await self._leaves(relation))
-        self.memberships[handle] = {
-            each.oid: await self._publish_table(shape, each, slot) for each in relations
-        }
+        memberships = {each.oid: await self._publish_table(shape, each, slot) for each in relations}
+        self.memberships[handle] = memberships
         parts.router.add_leaves(relation.oid, await self._leaves(relation))
         await self._confirm(handle, relation)
         async with self.slots.slot(relation.oid):
-            await self._start_snapshot(handle, shape, relation)
+            await self._start_snapshot(handle, shape, relation, memberships)
         await parts.status.committed(handle)
         self._check_alive(handle)
         parts.publisher.publish_tail(handle)
         parts.status.activate(handle)
 
-    async def _start_snapshot(self, handle: str, shape: ResolvedShape, relation: Relation) -> None:
+    async def _start_snapshot(
+        self, handle: str, shape: ResolvedShape, relation: Relation, memberships: Mapping[int, int]
+    ) -> None:
         """Take the snapshot and write it in the background; returns when its first row is written."""
         parts = self._parts
         taken = await self._take(handle, shape, relation)
         parts.publisher.publish(parts.router.release(handle, taken.visibility))
-        memberships = self.memberships[handle]
         writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, memberships)
         self._write(handle, writing)
         await writing.started

@@ -1,0 +1,187 @@
+"""A creation whose shape ends while its snapshot starts fails with a reason and returns its connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.support.seams.routing_samples import ITEMS, OLD_SNAPSHOT, definition, inserted, transaction
+from tests.support.storage.memory_store import MemoryShapeLog, MemoryShapeStore
+
+from pgshapes.errors import CreationFailed, StorageError
+from pgshapes.model.relation import Relation
+from pgshapes.model.shape import RelationVersion, ResolvedShape
+from pgshapes.model.shape_state import ShapeState
+from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.owner.catalogue import Statement
+from pgshapes.owner.change_path import LogPublisher
+from pgshapes.owner.cleaner import ShapeCleaner
+from pgshapes.owner.creator import CreatorParts, ShapeCreator
+from pgshapes.owner.known_relations import KnownRelations
+from pgshapes.owner.shape_status import ShapeStatus
+from pgshapes.postgres.publication import PublicationMembership
+from pgshapes.routing.delivered import DeliveredTransactions
+from pgshapes.routing.flush_boundary import FlushBoundary
+from pgshapes.routing.router import Router
+from pgshapes.shape_log.store import Entry
+from pgshapes.tables.tables import Tables
+
+VERSION = RelationVersion(ITEMS.oid, ITEMS.schema, ITEMS.name, ITEMS.generation)
+SHAPE = ResolvedShape(definition(), b"2:items", (VERSION,), b"{}")
+
+
+class Database:
+    """The table as it is, published at once; a snapshot that sees nothing, on one connection."""
+
+    connections = 4
+
+    def __init__(self, while_taking: Callable[[], None]) -> None:
+        self.open_snapshots = 0
+        self._while_taking = while_taking
+
+    async def relation_by_oid(self, oid: int) -> Relation | None:
+        """As the inspector does."""
+        return ITEMS
+
+    def clean(self, oid: int | None) -> None:
+        """As the inspector does."""
+
+    async def ensure_table(self, relation: Relation, **_: object) -> PublicationMembership:
+        """As the publication does."""
+        return PublicationMembership(relation.oid, 1)
+
+    @asynccontextmanager
+    async def open(self, *_: object) -> AsyncIterator[Database]:
+        """As the source of snapshots does."""
+        self.open_snapshots += 1
+        try:
+            yield self
+        finally:
+            self.open_snapshots -= 1
+
+    async def take(self) -> SnapshotVisibility:
+        """As a snapshot does."""
+        self._while_taking()
+        return OLD_SNAPSHOT
+
+    async def rows(self) -> AsyncIterator[list[bytes]]:
+        """As a snapshot does."""
+        yield [b"{}"]
+
+
+class FailingLog(MemoryShapeLog):
+    """A log that the disk refuses."""
+
+    error: StorageError | None = None
+
+    def append(self, entries: Sequence[Entry], *, ends_transaction: bool) -> None:
+        if FailingLog.error is not None:
+            raise FailingLog.error
+        super().append(entries, ends_transaction=ends_transaction)
+
+
+class Store(MemoryShapeStore):
+    """A store of such logs."""
+
+    def create(self, handle: str) -> MemoryShapeLog:
+        log = self._logs[handle] = FailingLog(1000)
+        return log
+
+
+class Progress:
+    """Nobody watches."""
+
+    def begin_table_wait(self) -> None:
+        """It does not."""
+
+    async def end_table_wait(self) -> None:
+        """At once."""
+
+
+class Scene:
+    """A creator with a table, on whose shape a transaction is delivered while the snapshot is taken."""
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self.router = Router(DeliveredTransactions())
+        self.store = Store(chunk_bytes=1000)
+        self.database = Database(self.deliver)
+        status = ShapeStatus(self.tables, self)
+        self.cleaner = ShapeCleaner(
+            self.tables,
+            status,
+            self.router,
+            self.store,
+            FlushBoundary(100),
+            spawn=self.spawn,
+            after_removal=lambda _: None,
+        )
+        database: Any = self.database
+        self.creator = ShapeCreator(
+            CreatorParts(
+                database,
+                KnownRelations(database, self.tables),
+                database,
+                database,
+                self.router,
+                self.store,
+                status,
+                LogPublisher(self.store, self.tables, self.cleaner.end),
+                self.cleaner,
+                self.spawn,
+            )
+        )
+
+    def put(self, *statements: Statement) -> asyncio.Future[None]:
+        """As the write buffer does; all is durable at once."""
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """As the owner does."""
+        return asyncio.get_running_loop().create_task(work)
+
+    def deliver(self) -> None:
+        """A transaction that the snapshot does not see."""
+        self.router.route(transaction(200, inserted(0, "1", "a", "1")))
+
+    async def create(self) -> str:
+        """Create the shape."""
+        async with asyncio.timeout(5):
+            return await self.creator.create(SHAPE, Progress())
+
+    async def settle(self) -> None:
+        """Let everything run that can."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setattr(FailingLog, "error", None)
+    return Scene()
+
+
+async def test_a_shape_is_created_with_what_its_snapshot_does_not_see(scene: Scene) -> None:
+    handle = await scene.create()
+    await scene.settle()
+    assert scene.tables.shapes[handle].state is ShapeState.LIVE
+    assert scene.tables.tails[handle].latest.tx == 200
+    assert scene.creator.memberships == {handle: {ITEMS.oid: 1}}
+    assert scene.database.open_snapshots == 0
+
+
+async def test_a_shape_that_ends_as_its_buffer_is_published_fails_with_a_reason(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FailingLog, "error", StorageError("append: Input/output error"))
+    with pytest.raises(CreationFailed, match="terminated before snapshot was ready"):
+        await scene.create()
+    await scene.settle()
+    assert scene.database.open_snapshots == 0
+    assert len(scene.tables.shapes) == 0
+    assert scene.creator.memberships == {}
