@@ -156,7 +156,11 @@ class ShapeCreator:
         """Take the snapshot and write it in the background; returns when its first row is written."""
         parts = self._parts
         taken = await self._take(handle, shape, relation)
-        parts.publisher.publish(parts.router.release(handle, taken.visibility))
+        try:
+            parts.publisher.publish(parts.router.release(handle, taken.visibility))
+        except BaseException:
+            await taken.close()
+            raise
         writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, memberships)
         self._write(handle, writing)
         await writing.started
@@ -207,9 +211,14 @@ class ShapeCreator:
         return taken
 
     def _write(self, handle: str, writing: SnapshotWriting) -> None:
+        def note_end(_: asyncio.Task[None]) -> None:
+            self.writings.pop(handle, None)
+            if not writing.has_begun:  # cancelled before its first step
+                self._parts.spawn(writing.abandon())
+
         task = self._parts.spawn(self._write_to_the_end(handle, writing))
         self.writings[handle] = task
-        task.add_done_callback(lambda _: self.writings.pop(handle, None))
+        task.add_done_callback(note_end)
 
     async def _write_to_the_end(self, handle: str, writing: SnapshotWriting) -> None:
         try:

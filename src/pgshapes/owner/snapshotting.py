@@ -30,6 +30,7 @@ from pgshapes.waiting.retake import retake
 RETAKE_TIMEOUT_S: Final = 60.0
 """While a synchronous standby is unavailable a transaction may not become visible; then the creation fails.
 """
+_TERMINATED: Final = "Shape terminated before snapshot was ready"
 
 
 class TakenSnapshot:
@@ -101,16 +102,24 @@ class SnapshotWriting:
         self._memberships = memberships
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.has_started = False
+        self.has_begun = False
+        """Whether `run` was entered, which then returns the connection."""
+
+    async def abandon(self) -> None:
+        """Fail and return the connection, in place of `run`."""
+        self._fail(CreationFailed(_TERMINATED))
+        await self._taken.close()
 
     async def run(self) -> None:
         """Write all rows. Raises the error of the query or the disk."""
+        self.has_begun = True
         try:
             await self._write()
         except PgShapesError as error:
             self._fail(error)
             raise
         except BaseException as error:
-            self._fail(CreationFailed(f"Shape terminated before snapshot was ready: {error}"))
+            self._fail(CreationFailed(f"{_TERMINATED}: {error}"))
             raise
         finally:
             await self._taken.close()
@@ -118,7 +127,7 @@ class SnapshotWriting:
     async def _write(self) -> None:
         log = self._store.get(self._handle)
         if log is None:
-            raise CreationFailed("Shape terminated before snapshot was ready")
+            raise CreationFailed(_TERMINATED)
         writer = log.start_snapshot()
         chunks = 0
         async for rows in self._taken.rows():

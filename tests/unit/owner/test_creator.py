@@ -11,7 +11,7 @@ import pytest
 from tests.support.seams.routing_samples import ITEMS, OLD_SNAPSHOT, definition, inserted, transaction
 from tests.support.storage.memory_store import MemoryShapeLog, MemoryShapeStore
 
-from pgshapes.errors import CreationFailed, StorageError
+from pgshapes.errors import CreationFailed, DiskFull, StorageError
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RelationVersion, ResolvedShape
 from pgshapes.model.shape_state import ShapeState
@@ -149,6 +149,10 @@ class Scene:
         """A transaction that the snapshot does not see."""
         self.router.route(transaction(200, inserted(0, "1", "a", "1")))
 
+    def truncate(self) -> None:
+        """End every shape, as a TRUNCATE in the stream does."""
+        self.cleaner.end([handle for handle, _ in self.tables.shapes.items()], "truncated")
+
     async def create(self) -> str:
         """Create the shape."""
         async with asyncio.timeout(5):
@@ -185,3 +189,25 @@ async def test_a_shape_that_ends_as_its_buffer_is_published_fails_with_a_reason(
     assert scene.database.open_snapshots == 0
     assert len(scene.tables.shapes) == 0
     assert scene.creator.memberships == {}
+
+
+async def test_a_full_disk_returns_the_connection(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FailingLog, "error", DiskFull("no space left on device"))
+    with pytest.raises(DiskFull):
+        await scene.create()
+    assert scene.database.open_snapshots == 0
+
+
+async def test_a_shape_that_ends_before_its_writing_has_begun_fails_with_a_reason(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        asyncio.get_running_loop().call_soon(scene.truncate)
+        return scene.spawn(work)
+
+    monkeypatch.setattr(scene.creator._parts, "spawn", spawn)
+    with pytest.raises(CreationFailed, match="terminated before snapshot was ready"):
+        await scene.create()
+    await scene.settle()
+    assert scene.database.open_snapshots == 0
+    assert scene.creator.slots.in_use == 0
