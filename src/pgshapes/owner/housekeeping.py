@@ -82,9 +82,10 @@ class Housekeeping:
             self._owner.cleaner.end(handles, reason)
 
     def _shapes_by_relation(self) -> dict[int, list[str]]:
+        """Without those that are not registered yet: their creations have yet to read the catalogue."""
         shapes: defaultdict[int, list[str]] = defaultdict(list)
         for handle, row in self._tables.shapes.items():
-            if row.state.is_in_use:
+            if row.state.is_in_use and handle in self._owner.router:
                 for oid in row.relation_oids:
                     shapes[oid].append(handle)
         return shapes
