@@ -52,12 +52,15 @@ class LogPublisher:
         then.
         """
         self._unwritten.extend(routed.appends)
-        with self._tables.transaction():
-            self.retry()
-            if seen_lsn is not None and seen_lsn > (self._tables.progress.get(LAST_SEEN_LSN) or 0):
-                self._tables.progress.put(LAST_SEEN_LSN, seen_lsn)
-        if routed.ended:
-            self._on_ended(routed.ended, "truncated")
+        try:
+            with self._tables.transaction():
+                self.retry()
+                if seen_lsn is not None and seen_lsn > (self._tables.progress.get(LAST_SEEN_LSN) or 0):
+                    self._tables.progress.put(LAST_SEEN_LSN, seen_lsn)
+        finally:
+            # Also on a full disk: the router has forgotten them, and nothing names them again.
+            if routed.ended:
+                self._on_ended(routed.ended, "truncated")
 
     def retry(self) -> None:
         """Write the entries that are not written yet. Raises DiskFull."""
