@@ -77,9 +77,13 @@ class Replicator:
         self._is_retry_enabled = is_restart
         """Whether a failed connection is retried; False until the first one has succeeded."""
         self._storage = StorageDir(settings.storage_dir)
-        self._catalogue = Catalogue(settings.storage_dir)
+        try:
+            self._catalogue = Catalogue(settings.storage_dir)
+            self._store = make_store()
+        except BaseException:
+            self._storage.release()
+            raise
         self._buffer = WriteBuffer(self._catalogue)
-        self._store = make_store()
         self._conditions = Conditions(tables.status)
         admin_size = min(max(settings.db_pool_size // 4, 1), 4)
         self._admin_pool = ConnectionPool(lambda: connect(settings.database_url), admin_size)
