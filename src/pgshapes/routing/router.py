@@ -159,7 +159,9 @@ class Router:
             members.bind_previous(message)
 
     def add_leaves(self, root_oid: int, leaves: Iterable[int]) -> None:
-        """Route changes of these leaves to the shapes of their root, too."""
+        """Route changes of these leaves to the shapes of their root, too, if it has any."""
+        if root_oid not in self._relations:
+            return
         for leaf in leaves:
             roots = self._roots.setdefault(leaf, set())
             if root_oid not in roots:

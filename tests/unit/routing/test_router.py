@@ -337,3 +337,11 @@ def test_a_truncate_that_the_snapshot_sees_ends_nothing(router: Router) -> None:
 def test_a_truncate_of_a_leaf_ends_the_shapes_of_its_root(router: Router) -> None:
     live(router, "h", ROOT, leaves=[LEAF.oid])
     assert router.route(transaction(100, truncated(0, oid=LEAF.oid))).ended == ["h"]
+
+
+def test_leaves_of_a_table_whose_last_shape_has_ended_are_not_adopted() -> None:
+    router = new_router()
+    registered(router, "h", ROOT)
+    router.unregister("h")
+    router.add_leaves(ROOT.oid, [LEAF.oid])
+    assert router.leaves_of(ROOT.oid) == set()
