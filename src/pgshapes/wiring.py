@@ -132,35 +132,40 @@ async def _open_single_process(
     authorize: Authorize | None,
     on_failure: Callable[[BaseException], None],
 ) -> AsyncIterator[Opened]:
-    metrics = listen_for_metrics(settings)
-    tables = Tables(has_notices=seams.has_notices)
-    replicator = Replicator(settings, tables, store_maker(settings, seams.make_files))
-    link = InProcessLink(tables, replicator.handle)
-    link.mailbox.tap = seams.tap
-    subsets = subset_snapshots(settings, link)
-    parts = caller_parts(settings, link, None)
-    stopping = asyncio.Event()
-    app = app_for(settings, parts, subsets, stopping, seams, authorize)
-    turns = LoopTurns()
+    async with AsyncExitStack() as stack:
+        metrics = listen_for_metrics(settings)
+        if metrics is not None:
+            stack.callback(metrics.close)
+        tables = Tables(has_notices=seams.has_notices)
+        replicator = Replicator(settings, tables, store_maker(settings, seams.make_files))
+        link = InProcessLink(tables, replicator.handle)
+        link.mailbox.tap = seams.tap
+        parts = caller_parts(settings, link, None)
+        subsets = subset_snapshots(settings, link, parts.shapes)
+        stopping = asyncio.Event()
+        turns = LoopTurns()
 
-    async def collect() -> Mapping[str, Sequence[Family]]:
-        owned = owner_families(replicator, link.mailbox, tables)
-        return {"single": [*owned, *caller_families(parts), *loop_families(turns)]}
+        async def collect() -> Mapping[str, Sequence[Family]]:
+            owned = owner_families(replicator, link.mailbox, tables)
+            return {"single": [*owned, *caller_families(parts), *loop_families(turns)]}
 
-    owning = asyncio.ensure_future(replicator.run())
-    owning.add_done_callback(partial(_mark_not_ready, tables, on_failure))
-    try:
-        async with AsyncExitStack() as stack:
-            if metrics is not None:
-                turns.start()
-                stack.callback(turns.stop)
-                await stack.enter_async_context(metrics_listener(metrics, collect))
-            yield Opened(app, stopping, owning)
-    finally:
-        replicator.stop()
-        await link.close()
-        await subsets.close()
-        await owning
+        owning = asyncio.ensure_future(replicator.run())
+        owning.add_done_callback(partial(_mark_not_ready, tables, on_failure))
+        stack.push_async_callback(_stop_owner, replicator, owning, link, subsets)
+        if metrics is not None:
+            turns.start()
+            stack.callback(turns.stop)
+            await stack.enter_async_context(metrics_listener(metrics, collect))
+        yield Opened(app_for(settings, parts, subsets, stopping, seams, authorize), stopping, owning)
+
+
+async def _stop_owner(
+    replicator: Replicator, owning: asyncio.Future[None], link: InProcessLink, subsets: SubsetSnapshots
+) -> None:
+    replicator.stop()
+    await link.close()
+    await subsets.close()
+    await owning
 
 
 def _mark_not_ready(
@@ -207,9 +212,9 @@ async def _open_http_process(task: ChildTask, seams: Seams) -> AsyncIterator[Ope
         stack.push_async_callback(link.close)
         counts = SharedCounts(task.run_dir / PERMITS, task.number)
         stack.callback(counts.close)
-        subsets = subset_snapshots(task.settings, link)
-        stack.push_async_callback(subsets.close)
         parts = caller_parts(task.settings, link, counts)
+        subsets = subset_snapshots(task.settings, link, parts.shapes)
+        stack.push_async_callback(subsets.close)
         await report_metrics(stack, task, lambda: caller_families(parts))
         stopping = asyncio.Event()
         yield Opened(app_for(task.settings, parts, subsets, stopping, seams), stopping)
@@ -226,12 +231,12 @@ async def report_metrics(stack: AsyncExitStack, task: ChildTask, families: Calla
     await stack.enter_async_context(answering)
 
 
-def subset_snapshots(settings: Settings, link: OwnerLink) -> SubsetSnapshots:
+def subset_snapshots(settings: Settings, link: OwnerLink, shapes: ShapeCache) -> SubsetSnapshots:
     """The subset queries of a process that is linked to the owner by `link`; opens no connection yet."""
     url = settings.pooled_database_url or settings.database_url
     size = min(max(settings.db_pool_size // (4 * max(settings.workers, 1)), 1), _SUBSET_CONNECTIONS)
     pool = ConnectionPool(lambda: connect(url, application_name="pgshapes subsets", read_values=False), size)
-    return SubsetSnapshots(link, SubsetSource(pool))
+    return SubsetSnapshots(link, SubsetSource(pool), shapes.resolve)
 
 
 def shape_cache(settings: Settings, link: OwnerLink) -> ShapeCache:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
 
 import orjson
@@ -40,6 +40,8 @@ _CATCH_UP_POLL_S: Final = 0.1
 OWNER_TIMEOUT_S: Final = 5.0
 _MARKS: Final = 2**31
 
+Resolve = Callable[[RawShape], Awaitable[ResolvedShape]]
+
 
 class _Plan(NamedTuple):
     """A parsed subset that was not sent to Postgres yet."""
@@ -49,11 +51,15 @@ class _Plan(NamedTuple):
 
 
 class SubsetSnapshots:
-    """The `Subsets` port of the HTTP API. `retakes` counts snapshots that were discarded."""
+    """The `Subsets` port of the HTTP API. `retakes` counts snapshots that were discarded.
 
-    def __init__(self, link: OwnerLink, source: SubsetSource) -> None:
+    `resolve` checks a definition again, which publishes its relations.
+    """
+
+    def __init__(self, link: OwnerLink, source: SubsetSource, resolve: Resolve) -> None:
         self._link = link
         self._source = source
+        self._resolve = resolve
         self._unseen: BatchQueue[None, Unseen] = BatchQueue(self._list_unseen)
         self._invalidations: BatchQueue[int, None] = BatchQueue(self._invalidate)
         self.retakes = 0
@@ -63,7 +69,7 @@ class SubsetSnapshots:
 
         Raises RequestError with its errors under `subset`, SchemaChanged, NotNow, SourceError.
         """
-        relation = self._relation(shape)
+        relation = await self._relation(raw, shape)
         try:
             return await self._answer(_plan(raw, shape, relation, subset), resume.tx)
         except RequestError as refusal:
@@ -76,9 +82,15 @@ class SubsetSnapshots:
         """Close the connections to the database."""
         await self._source.close()
 
-    def _relation(self, shape: ResolvedShape) -> Relation:
+    async def _relation(self, raw: RawShape, shape: ResolvedShape) -> Relation:
+        """The table of a shape. A relation is withdrawn from the tables whenever the stream announces it,
+        also if nothing about it has changed; then its definition is checked again. Raises SchemaChanged.
+        """
         relations = self._link.tables.relations
         changed = find_changed(shape, relations)
+        if changed is not None and (changed.schema, changed.name) not in relations:
+            await self._resolve(raw)
+            changed = find_changed(shape, relations)
         if changed is not None:
             raise SchemaChanged(f'table "{changed.schema}"."{changed.name}" was changed')
         return relations[shape.definition.schema, shape.definition.table]

@@ -83,7 +83,7 @@ async def harness(
     tables = Tables()
     harness = Harness(tables, ShapeResolver(inspector, KnownRelations(inspector, tables)))
     link = InProcessLink(tables, harness.answer)
-    harness.subsets = SubsetSnapshots(link, SubsetSource(make_pool(2)))
+    harness.subsets = SubsetSnapshots(link, SubsetSource(make_pool(2)), harness.resolver.resolve)
     yield harness
     await harness.subsets.close()
     await link.close()
@@ -332,6 +332,23 @@ async def test_a_table_that_is_known_to_have_changed(harness: Harness) -> None:
         moved = shape._replace(relations=(items._replace(generation=change),))
         with pytest.raises(SchemaChanged):
             await harness.subsets.subset(ITEMS, moved, Subset(), FIRST_SNAPSHOT_CHUNK)
+
+
+async def test_a_table_that_was_announced_and_has_not_changed(db: Connection, harness: Harness) -> None:
+    """The announcement of a table withdraws its relation; a subset of an older look-up is answered."""
+    await fill(db, 1)
+    shape = await resolved(harness)
+    harness.tables.relations.remove(("public", "items"))
+    body = await harness.subsets.subset(ITEMS, shape, Subset(), FIRST_SNAPSHOT_CHUNK)
+    assert len(json.loads(body)["data"]) == 1
+
+
+async def test_a_table_that_was_announced_and_has_changed(
+    db: Connection, harness: Harness, inspector: Inspector
+) -> None:
+    shape = await resolved(harness)
+    await db.execute("ALTER TABLE items ADD more int")
+    inspector.clean(shape.definition.table_oid)
     harness.tables.relations.remove(("public", "items"))
     with pytest.raises(SchemaChanged):
         await harness.subsets.subset(ITEMS, shape, Subset(), FIRST_SNAPSHOT_CHUNK)
