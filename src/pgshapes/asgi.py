@@ -24,7 +24,9 @@ def create_app(settings: Settings, *, authorize: Authorize | None = None) -> App
     """An ASGI 3 application that serves the Shape HTTP API at `/v1/shape` below its mount point.
 
     Nothing is opened before its lifespan: run it with `uvicorn --lifespan on`, or give `app.lifespan` to the
-    framework that it is mounted in. `settings.workers`, `host` and `port` are not used.
+    framework that it is mounted in. `settings.workers`, `host` and `port` are not used. A server that
+    is stopping has to call the application's `stop_holding()`, or to limit its wait for requests
+    (`uvicorn --timeout-graceful-shutdown 2`), because held requests last for up to `long_poll_timeout`.
 
     `authorize` decides on each request to `/v1/shape`, instead of the secret: it is awaited with the ASGI
     scope and the requested definition (None for a DELETE by handle alone) and returns whether the request may

@@ -29,7 +29,11 @@ class ShapeDefinition(NamedTuple):
     """A checked definition. Everything here is part of the identity."""
 
     relation_oids: tuple[int, ...]
-    """The relations whose rows decide what the shape contains; the first is the table itself."""
+    """The relations whose rows decide what the shape contains; the first is the table itself.
+
+    Definitions are checked, published, stored and looked after for all of them. Routing knows the first one
+    only, and so does the decision whether a table may leave the publication.
+    """
     schema: str
     table: str
     key_columns: tuple[str, ...]

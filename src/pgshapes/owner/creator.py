@@ -140,6 +140,7 @@ class ShapeCreator:
         clause = None if where is None else clause_from_sql(where, relation)
         parts.router.register(handle, relation, shape.definition, clause, leaves=await self._leaves(relation))
         memberships = {each.oid: await self._publish_table(shape, each, slot) for each in relations}
+        self._check_alive(handle)
         self.memberships[handle] = memberships
         parts.router.add_leaves(relation.oid, await self._leaves(relation))
         await self._confirm(handle, relation)

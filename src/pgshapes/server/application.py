@@ -73,7 +73,11 @@ class Application:
                 self._opened = None
 
     def stop_holding(self) -> None:
-        """Answer held requests now and hold no further ones, because the server is stopping."""
+        """Answer held requests now and hold no further ones, because the server is stopping.
+
+        A server that waits for its requests before it ends the lifespan, as uvicorn does, has to call this
+        when it begins to stop; or it limits its wait (`--timeout-graceful-shutdown`).
+        """
         if self._opened is not None:
             self._opened.stopping.set()
 
@@ -92,8 +96,9 @@ class Application:
                 await send({"type": "lifespan.startup.complete"})
                 step = "shutdown"
                 await receive()
-        except PgShapesError as error:
-            _log.error(f"{step} failed", error=error.message)
-            await send({"type": f"lifespan.{step}.failed", "message": f"pgshapes: {error.message}"})
+        except Exception as error:
+            reason = error.message if isinstance(error, PgShapesError) else repr(error)
+            _log.error(f"{step} failed", error=reason)
+            await send({"type": f"lifespan.{step}.failed", "message": f"pgshapes: {reason}"})
         else:
             await send({"type": "lifespan.shutdown.complete"})

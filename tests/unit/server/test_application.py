@@ -20,8 +20,9 @@ GET = {"type": "http", "method": "GET", "path": "/v1/health", "query_string": b"
 class Parts:
     """The parts that an application opens; opening or closing fails as `fails_at` says."""
 
-    def __init__(self, *, fails_at: str = "") -> None:
+    def __init__(self, *, fails_at: str = "", error: Exception | None = None) -> None:
         self.fails_at = fails_at
+        self.error = error or ConfigError("cannot start")
         self.is_open = False
         self.client = FakeClient(FakeBackend())
         self.app = Application(self.open)
@@ -29,7 +30,7 @@ class Parts:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Opened]:
         if self.fails_at == "startup":
-            raise ConfigError("cannot start")
+            raise self.error
         self.is_open = True
         yield Opened(self.client.app, self.client.stopping)
         self.is_open = False
@@ -71,6 +72,12 @@ async def test_the_lifespan_protocol() -> None:
 async def test_a_failed_start_is_reported_to_the_server() -> None:
     parts = Parts(fails_at="startup")
     assert await send_steps(parts.app, "startup") == ["lifespan.startup.failed pgshapes: cannot start"]
+
+
+async def test_any_other_error_at_the_start_is_reported_too() -> None:
+    parts = Parts(fails_at="startup", error=OSError("too many open files"))
+    (heard,) = await send_steps(parts.app, "startup")
+    assert heard.startswith("lifespan.startup.failed pgshapes: OSError")
 
 
 async def test_a_failed_shutdown_is_reported_to_the_server() -> None:
