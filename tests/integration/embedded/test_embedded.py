@@ -151,8 +151,11 @@ def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 STARTER = """
-import sys, time
+import signal, sys, time
 from pgshapes.embedded.server import EmbeddedPostgres
+# A shell starts its background jobs with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 server = EmbeddedPostgres()
 server.start()
 print(server.pid, server.socket_dir, flush=True)
@@ -168,7 +171,10 @@ def test_nothing_is_left_when_the_starter_dies(how: signal.Signals) -> None:
         assert starter.stdout is not None
         pid, directory = starter.stdout.readline().split()
         starter.send_signal(how)
-        starter.wait()
+        try:
+            starter.wait(30)
+        finally:
+            starter.kill()
     wait_until(lambda: not is_alive(int(pid)) and not Path(directory).exists())
 
 
