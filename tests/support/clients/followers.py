@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx
 from tests.support.clients.materialised import Materialised, Row
+from tests.support.clients.plain_client import Client
 
 from pgshapes.model.offset import Offset
 
@@ -69,8 +70,9 @@ class RetryingClient(Materialised):
     """Errors after the headers of a response had arrived."""
     has_begun: bool = False
 
-    def request(self, client: httpx.Client, *, live: bool = False) -> httpx.Response:
-        """One answered request."""
+    def request(self, client: Client, *, live: bool = False) -> httpx.Response:
+        """One answered request; the client is one of httpx, which tells when headers have come."""
+        assert isinstance(client, httpx.Client)
         client.event_hooks = {"response": [self._begin]}
         while True:
             self.has_begun = False

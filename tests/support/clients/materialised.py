@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from tests.support.clients.plain_client import Client
 
 from pgshapes.model.offset import BEFORE_ALL, Offset, parse_offset
 from pgshapes.model.visibility import SnapshotVisibility
@@ -38,7 +39,7 @@ class Materialised:
     seen_lsn: int = 0
     responses: int = 0
 
-    def request(self, client: httpx.Client, *, live: bool = False) -> httpx.Response:
+    def request(self, client: Client, *, live: bool = False) -> httpx.Response:
         """One request at the present offset, with its messages applied."""
         params = self.params | {"offset": str(self.offset)}
         if self.handle is not None:
@@ -65,15 +66,15 @@ class Materialised:
             self._apply(message, previous)
         return response
 
-    def catch_up(self, client: httpx.Client) -> None:
+    def catch_up(self, client: Client) -> None:
         """Request until up to date."""
         while True:
             self.request(client)
             if self.is_up_to_date:
                 return
 
-    def follow_until(self, client: httpx.Client, lsn: int) -> None:
-        """Request, live when at the tail, until everything committed before `lsn` has been received."""
+    def follow_until(self, client: Client, lsn: int) -> None:
+        """Request, live when at the tail, until the server has told of everything committed before `lsn`."""
         while not self.is_up_to_date or self.seen_lsn < lsn:
             self.request(client, live=self.is_up_to_date)
 
