@@ -7,9 +7,28 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from _pytest.nodeid import coerce_node_id
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 
 from pgshapes.embedded.server import EmbeddedPostgres
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep each group of tests in one test process, as `--dist loadgroup` promises."""
+    if config.getoption("loadgroup", False):
+        for item in items:
+            _name_group(item)
+
+
+def _name_group(item: pytest.Item) -> None:
+    """Append the group to a test's id, by which `--dist loadgroup` keeps a group in one process.
+
+    pytest-xdist 3.8 does that itself, but in an attribute that pytest 9.2 does not read any more.
+    """
+    mark = item.get_closest_marker("xdist_group")
+    if mark is not None and not item.nodeid.endswith(f"@{mark.args[0]}"):
+        item._id = coerce_node_id(f"{item.nodeid}@{mark.args[0]}")
 
 
 @pytest.fixture(scope="session")

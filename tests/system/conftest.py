@@ -15,11 +15,15 @@ from pgshapes.embedded.server import EmbeddedPostgres
 pytest.register_assert_rewrite("tests.support.servers.scene")
 
 MODES = [
-    pytest.param((0, 1_000), id="1kB"),
-    pytest.param((2, 1_000), id="1kB-workers"),
-    pytest.param((2, 10_000), id="10kB-workers"),
-    pytest.param((0, 10_485_760), id="default"),
+    pytest.param(mode, id=name, marks=pytest.mark.xdist_group(f"a system, {name}"))
+    for name, mode in {
+        "1kB": (0, 1_000),
+        "1kB-workers": (2, 1_000),
+        "10kB-workers": (2, 10_000),
+        "default": (0, 10_485_760),
+    }.items()
 ]
+"""The tests of one mode stay in one test process, so that each server is started once."""
 
 
 class Environment(NamedTuple):
