@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Test workers: each has a Postgres and servers beside it, so more than cores only get into each other's way.
-JOBS   ?= 2
+# Test processes: more than cores, because many tests wait for a deadline or for a server to start.
+JOBS   ?= 4
+# Hundreds of servers are started: each would compile the program again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST  = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 CODE   := src tests bench tools
 

@@ -15,7 +15,10 @@ from pgshapes.embedded.server import EmbeddedPostgres
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each group of tests in one test process, as `--dist loadgroup` promises."""
+    """Slow tests first, so that no test process ends with one while the others have nothing left to do; each
+    group in one test process.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if config.getoption("loadgroup", False):
         for item in items:
             _name_group(item)

@@ -193,6 +193,7 @@ def test_a_writer_that_is_open_across_the_creation(database_url: str, workers: i
         assert has_waited(stage)
 
 
+@pytest.mark.slow
 def test_the_error_at_the_deadline_names_the_table_lock(database_url: str) -> None:
     """The creation continues after its caller's deadline; the next request gets its result."""
     with scene(database_url, workers=2) as stage:

@@ -19,6 +19,8 @@ from tests.support.postgres import writers
 from tests.support.postgres.selected import select_rows
 from tests.support.servers.servers import Server, running_server
 
+pytestmark = pytest.mark.slow
+
 
 class Part(NamedTuple):
     """Some of the creations, with writers and a table of their own.
@@ -48,7 +50,7 @@ def test_there_are_two_thousand_creations() -> None:
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 def test_every_creation_equals_a_select(database_url: str, part: Part) -> None:
-    """The table leaves the publication with each deletion and comes back with each creation, its identity
+    """The table leaves the publication with each deletion and is added again with each creation, its identity
     FULL.
     """
     with (

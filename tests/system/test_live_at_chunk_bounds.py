@@ -17,6 +17,8 @@ from tests.support.postgres.bursts import bursts
 from tests.support.postgres.selected import select_rows
 from tests.support.servers.servers import running_server
 
+pytestmark = pytest.mark.slow
+
 FOLLOWERS = 50
 TRANSACTIONS = 50
 """Transactions of each writer."""

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from tests.support.servers.scene import Scene, scene
 
+pytestmark = pytest.mark.slow
+
 LONG = """
 BEGIN;
 INSERT INTO items SELECT {start} + i, repeat('y', 40) FROM generate_series(1, 1250) i;

@@ -8,8 +8,11 @@ import threading
 
 import httpx
 import psycopg
+import pytest
 from tests.support.clients.materialised import Materialised
 from tests.support.servers.servers import running_server
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_replicator_that_waits_for_its_lock_keeps_its_shapes(database_url: str) -> None:

@@ -31,6 +31,8 @@ from tests.support.servers.servers import Server, running_server
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.owner.durability import Recorded
 
+pytestmark = pytest.mark.slow
+
 DEFINITIONS = [
     {"table": "items"},
     {"table": "items", "where": "tenant = 1", "replica": "full"},

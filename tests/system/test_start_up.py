@@ -170,6 +170,7 @@ def test_a_standby(storage_dir: Path) -> None:
     assert "let DATABASE_URL point to the primary" in line
 
 
+@pytest.mark.slow
 def test_a_slot_that_another_walsender_uses(
     sql: psycopg.Connection, database_url: str, storage_dir: Path
 ) -> None:

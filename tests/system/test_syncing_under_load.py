@@ -102,6 +102,7 @@ class Follower:
             assert earlier[:size] == later[:size]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("chunk_bytes", [1_000, 10_485_760], ids=["1kB", "default"])
 def test_power_cuts_lose_and_repeat_nothing(database_url: str, chunk_bytes: int) -> None:
@@ -144,6 +145,7 @@ def delete(client: httpx.Client, server: Server, handle: str | None) -> None:
         client.delete(server.shape_url, params={"handle": handle})
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_removed_shape_is_not_restored(database_url: str) -> None:
     """A 409 for a truncate stays valid after a power cut right after it."""

@@ -74,7 +74,7 @@ class Materialised:
                 return
 
     def follow_until(self, client: Client, lsn: int) -> None:
-        """Request, live when at the tail, until the server has told of everything committed before `lsn`."""
+        """Request, live when at the tail, until everything committed before `lsn` has been received."""
         while not self.is_up_to_date or self.seen_lsn < lsn:
             self.request(client, live=self.is_up_to_date)
 
