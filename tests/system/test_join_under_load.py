@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 class Part(NamedTuple):
     """Some of the creations, with writers and a table of their own.
 
-    Row versions that nothing may remove pile up from the first creation of a part to its last, and make
+    Row versions that nothing may remove accumulate from the first creation of a part to its last, and make
     each statement slower than the one before: parts cost less than one long run, and run side by side.
     """
 
@@ -83,21 +83,21 @@ def test_every_creation_equals_a_select(database_url: str, part: Part) -> None:
 def create(server: Server, client: PlainClient, connection: psycopg.Connection) -> Materialised:
     """Create a shape, read past the join, and compare it with a SELECT made when it had all its rows.
 
-    The writers may add chunks faster than they are read: whoever has read a change behind the SELECT's
-    position has read all before it, without having been at the end of the log.
+    The writers may add chunks faster than they are read: a client that has read a change after the SELECT's
+    position has read everything before it, even if it was never at the end of the log.
     """
     shape = Materialised(server.shape_url, {"table": "items"})
     while not shape.is_up_to_date and not shape.log:
         shape.request(client)
     visibility, lsn, expected = select_rows(connection, "items")
-    while not has_told(shape, lsn):
+    while not has_received(shape, lsn):
         shape.request(client, live=shape.is_up_to_date)
     assert shape.rows_as_of(visibility) == expected
     return shape
 
 
-def has_told(shape: Materialised, lsn: int) -> bool:
-    """Whether the server has told of everything committed before `lsn`."""
+def has_received(shape: Materialised, lsn: int) -> bool:
+    """Whether the client has received everything committed before `lsn`."""
     if shape.is_up_to_date and shape.seen_lsn >= lsn:
         return True
     return bool(shape.log) and int(shape.log[-1]["headers"]["lsn"]) > lsn

@@ -43,5 +43,5 @@ export function hasValues(row, marker) {
   return Object.entries(marker).every(([name, value]) => String(row[name]) === String(value))
 }
 
-// Whoever started the script has gone away: so do we.
+// The process that started the script has ended: end too.
 process.stdout.on("error", () => process.exit(0))

@@ -31,7 +31,9 @@ class Database:
 
 
 async def test_a_shape_that_is_not_registered_yet_is_left_to_its_creation() -> None:
-    """Ended before it is registered, it would be registered afterwards and stay in the router for ever."""
+    """If it were removed before it is registered, it would be registered afterwards and never leave the
+    router.
+    """
     tables, router, database, ended = Tables(), new_router(), Database(), list[str]()
     for handle, comparable in (("1", b"a"), ("2", b"b")):
         tables.shapes.put(handle, ShapeRow(comparable, (ROOT.oid,), ShapeState.CREATING))
