@@ -5,6 +5,7 @@ A shape is not removed when only columns change that it does not have.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -123,9 +124,21 @@ class Followed:
         self.held = held
 
 
-def wait(shape: Materialised) -> httpx.Response:
-    """A live request on its own connection."""
+@contextmanager
+def live_request(shape: Materialised) -> Iterator[Future[httpx.Response]]:
+    """A live request that is sent before the block runs: later ones get 400 if the table does not exist."""
+    is_sent = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        response = thread.submit(wait, shape, is_sent)
+        assert is_sent.wait(60)
+        yield response
+
+
+def wait(shape: Materialised, is_sent: threading.Event | None = None) -> httpx.Response:
+    """The response to a live request on its own connection, repeated while it brings no data."""
     with httpx.Client(verify=False) as client:
+        if is_sent is not None:
+            client.event_hooks = {"request": [lambda _: is_sent.set()]}
         while True:
             response = ask(client, shape, live="true")
             if response.headers.get("electric-has-data") != "false":
@@ -308,8 +321,9 @@ def test_a_change_of_a_table_that_the_stream_does_not_report(frequent_checks: Se
         sql.execute("CREATE TABLE quiet (id int PRIMARY KEY, a int); INSERT INTO quiet VALUES (1, 2)")
         shape = Materialised(frequent_checks.shape_url, {"table": "quiet"})
         shape.catch_up(client)
-        sql.execute(NOT_IN_STREAM[name].format(p=frequent_checks.publication))
-        assert wait(shape).status_code == 409
+        with live_request(shape) as response:
+            sql.execute(NOT_IN_STREAM[name].format(p=frequent_checks.publication))
+            assert response.result().status_code == 409
         check_gone(shape)
         sql.execute("CREATE TABLE IF NOT EXISTS quiet (id int, a int, PRIMARY KEY (id, a))")
         until(lambda: not is_unknown(client, shape), "the new table")
@@ -351,8 +365,9 @@ def test_a_partition_that_is_removed_ends_the_shapes_of_its_root(
         sql.execute("INSERT INTO parts VALUES (1), (11)")
         shape = Materialised(frequent_checks.shape_url, {"table": "parts"})
         shape.catch_up(client)
-        sql.execute(statement)
-        assert wait(shape).status_code == 409
+        with live_request(shape) as response:
+            sql.execute(statement)
+            assert response.result().status_code == 409
         check_recreated(sql, shape, "parts")
 
 
@@ -363,8 +378,9 @@ def test_a_dropped_table_is_unknown(frequent_checks: Server, name: str) -> None:
         sql.execute("CREATE TABLE quiet (id int PRIMARY KEY)")
         shape = Materialised(frequent_checks.shape_url, {"table": "quiet"})
         shape.catch_up(client)
-        sql.execute(NOT_IN_STREAM[name])
-        assert wait(shape).status_code == 409
+        with live_request(shape) as response:
+            sql.execute(NOT_IN_STREAM[name])
+            assert response.result().status_code == 409
         until(lambda: is_unknown(client, shape), "the end of the table")
 
 
