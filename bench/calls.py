@@ -42,7 +42,7 @@ from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 from pgshapes.embedded.server import EmbeddedPostgres
 
 CACHED, POLLS, TRANSACTIONS, CREATIONS = 200, 15, 200, 50
-TIMED_GETS, TIMED_TRANSACTIONS = 20_000, 2_000
+TIMED_GETS, TIMED_TRANSACTIONS = 20_000, 10_000
 LIMIT_S: Final = 30.0
 COLUMNS: Final = "(id int PRIMARY KEY, name text, tenant int)"
 TEN_ROWS: Final = "SELECT i, 'name ' || i, i FROM generate_series(1, 10) i"
