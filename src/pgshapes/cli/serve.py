@@ -1,13 +1,36 @@
-"""`pgshapes serve`: runs the server."""
+"""`pgshapes serve`: runs the server as in production, with an option for each setting in `config.py`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from pgshapes.cli.setting_options import setting_options
-from pgshapes.config import Settings
+from pgshapes.config import Setting, Settings, settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def setting_options(command: Command) -> Command:
+    """Add an option for each setting to the command; values are text, True, False, or None if not given."""
+    for setting in reversed(list(settings())):
+        command = _option(setting)(command)
+    return command
+
+
+def _option(setting: Setting) -> Callable[[Command], Command]:
+    about = f"{setting.about.replace('`', '')}  [{_default(setting)}]"
+    if setting.is_switch:
+        negative = setting.flag.replace("--", "--no-", 1)
+        return click.option(f"{setting.flag}/{negative}", setting.name, default=None, help=about)
+    return click.option(setting.flag, setting.name, default=None, metavar="…", help=about)
+
+
+def _default(setting: Setting) -> str:
+    shown = setting.shown_default.replace("`", "")
+    return shown if shown == "required" else f"default: {shown}"
 
 
 @click.command()

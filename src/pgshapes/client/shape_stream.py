@@ -1,4 +1,4 @@
-"""The messages of a shape over HTTP, as an asynchronous iterator.
+"""The messages of a shape over HTTP, as an asynchronous iterator, and how long it waits before it retries.
 
 Not here: the protocol (`protocol.py`), the current rows (`shape.py`). A stream may be used by one task at a
 time. It owns its position and, unless it was given an HTTP client, its connections.
@@ -7,22 +7,66 @@ time. It owns its position and, unless it was given an HTTP client, its connecti
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import secrets
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import cache
 from types import TracebackType
 from typing import Final, Self
 
 import httpx
 
-from pgshapes.client.backoff import Backoff, parse_retry_after_s
 from pgshapes.client.messages import Batch, Message, Position
 from pgshapes.client.protocol import Request, Response, Retry, ShapeProtocol
 from pgshapes.client.query import Query
 from pgshapes.errors import ConfigError, NotNow
+
+LONGEST_RETRY_AFTER_S: Final = 3600.0
+"""Longer delays are reduced to this one."""
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Exponential backoff with full jitter, so that clients do not retry at the same time."""
+
+    initial_s: float = 1.0
+    factor: float = 2.0
+    cap_s: float = 32.0
+    chance: Callable[[], float] = random.random
+    """Returns a random number in [0, 1)."""
+
+    def delay_s(self, attempt: int, at_least_s: float = 0.0) -> float:
+        """Seconds to wait after `attempt` consecutive failures (1 or more)."""
+        # The exponent is bounded: the float would overflow after days of failures.
+        bound = min(self.cap_s, self.initial_s * self.factor ** min(attempt - 1, 64))
+        return max(at_least_s, bound * self.chance())
+
+
+def parse_retry_after_s(text: str | None, now: float) -> float:
+    """The delay in `retry-after`, a number or an HTTP date; 0 if it is missing or invalid.
+
+    `now` is Unix time in seconds.
+    """
+    if text is None:
+        return 0.0
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = _seconds_until(text, now)
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if math.isfinite(seconds) else 0.0
+
+
+def _seconds_until(date: str, now: float) -> float:
+    try:
+        return parsedate_to_datetime(date).timestamp() - now
+    except ValueError:
+        return 0.0
+
 
 # A server holds a live request for 20 s; the TypeScript client times out after 45 s.
 LIVE_READ_TIMEOUT_S: Final = 45.0

@@ -25,13 +25,12 @@ from pgshapes.http_api.disconnect import while_connected
 from pgshapes.http_api.error_responses import error_response
 from pgshapes.http_api.headers import deletion_headers, health_headers
 from pgshapes.http_api.live import HeldRequests, TailWaits
-from pgshapes.http_api.lookup import Lookup
 from pgshapes.http_api.params import parse_delete_request
 from pgshapes.http_api.parsed_queries import ParsedQueries, ParsedQuery
 from pgshapes.http_api.ports import Admission, Readiness, Shapes, Subsets
 from pgshapes.http_api.reads import Reads
 from pgshapes.http_api.response import Exchange, Receive, Response, Scope, Send
-from pgshapes.http_api.serve import ServeShape, check_authorized
+from pgshapes.http_api.serve import Lookup, ServeShape, check_authorized
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
 from pgshapes.model.shape import RawShape

@@ -8,8 +8,7 @@ from typing import Protocol
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level, ServiceStatus
 from pgshapes.model.offset import Offset
-from pgshapes.model.shape import RawShape, ResolvedShape
-from pgshapes.model.subset import Subset
+from pgshapes.model.shape import RawShape, ResolvedShape, Subset
 from pgshapes.model.tail import Tail
 
 

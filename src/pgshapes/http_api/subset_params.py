@@ -13,7 +13,7 @@ import orjson
 
 from pgshapes.errors import RequestError
 from pgshapes.http_api.params import INVALID, cast_text, cast_texts_by_key
-from pgshapes.model.subset import Subset
+from pgshapes.model.shape import Subset
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _ORDER_NEEDED: Final = "order_by is required when limit or offset is present"

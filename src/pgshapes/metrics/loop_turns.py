@@ -9,8 +9,7 @@ import asyncio
 import time
 from typing import Final
 
-from pgshapes.metrics.distribution import SECONDS, Distribution
-from pgshapes.metrics.family import Family, gauge, histogram
+from pgshapes.metrics.family import SECONDS, Distribution, Family, gauge, histogram
 
 INTERVAL_S: Final = 0.02
 """Turns that take longer than this are noticed, and underestimated by at most this."""

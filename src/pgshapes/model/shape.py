@@ -1,4 +1,6 @@
-"""A shape's definition: as the client requested it, and as it was checked against the system catalogs."""
+"""A shape's definition: what a client asks for, and what it means once it is checked against the system
+catalogs.
+"""
 
 from __future__ import annotations
 
@@ -71,3 +73,15 @@ class ResolvedShape(NamedTuple):
     """The relations of the definition, in its order."""
     schema_header: bytes
     """The value of `electric-schema`: JSON, latin-1 safe."""
+
+
+class Subset(NamedTuple):
+    """A requested subset, after the checks that need no database; `where` and `order_by` are unchecked."""
+
+    where: str | None = None
+    params: tuple[tuple[str, str], ...] = ()
+    """(key, value) of the values for `$key` in `where`, sorted by key; keys are checked when the clause is.
+    """
+    order_by: str | None = None
+    limit: int | None = None
+    offset: int | None = None

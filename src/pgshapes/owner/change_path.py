@@ -21,8 +21,8 @@ import structlog
 from pgshapes.errors import DiskFull, PgShapesError, ReplicaIdentityNotFull, StorageError
 from pgshapes.model.change import Fragment
 from pgshapes.model.lsn import Lsn
-from pgshapes.owner.cleaner import ShapeCleaner
-from pgshapes.owner.known_relations import KnownRelations
+from pgshapes.owner.removal import ShapeCleaner
+from pgshapes.owner.resolver import KnownRelations
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import RelationMessage

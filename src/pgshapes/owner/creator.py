@@ -19,8 +19,8 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.change_path import LogPublisher
-from pgshapes.owner.cleaner import ShapeCleaner
-from pgshapes.owner.known_relations import KnownRelations
+from pgshapes.owner.removal import ShapeCleaner
+from pgshapes.owner.resolver import KnownRelations
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.owner.snapshotting import SnapshotWriting, TakenSnapshot, take_snapshot
 from pgshapes.postgres.inspector import Inspector

@@ -21,12 +21,10 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.owner.catalogue import StoredShape, WriteBuffer
 from pgshapes.owner.change_path import ChangePath, LogPublisher
-from pgshapes.owner.cleaner import ShapeCleaner
 from pgshapes.owner.creations import CreationLocks, Creations
 from pgshapes.owner.creator import CreatorParts, ShapeCreator
-from pgshapes.owner.expiry import ShapeExpiry
-from pgshapes.owner.known_relations import KnownRelations
-from pgshapes.owner.resolver import ShapeResolver
+from pgshapes.owner.removal import ShapeCleaner, ShapeExpiry
+from pgshapes.owner.resolver import KnownRelations, ShapeResolver
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication

@@ -1,7 +1,11 @@
-"""Resolves a definition as the client wrote it: checks it, makes it canonical, computes its comparable.
+"""Resolves a definition as the client wrote it: checks it, makes it canonical, computes its comparable; and
+writes the table `relations`.
 
-Runs at the owner, which can query Postgres; callers cache the result until the relation's generation changes.
-The table is checked against the system catalogs, the types of the clause by Postgres itself.
+Runs at the owner, which can query Postgres; callers cache the result until the generation of a relation
+changes. The table is checked against the system catalogs, the types of the clause by Postgres itself. Code
+that finds out that a relation has changed invalidates it in `KnownRelations`, for callers and for the
+inspector's cache; the next request looks it up again. State: the rows of `relations`, owned by the
+replicator's loop.
 """
 
 from __future__ import annotations
@@ -14,11 +18,40 @@ import msgspec
 from pgshapes.errors import RequestError, SchemaChanged
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition
-from pgshapes.owner.known_relations import KnownRelations
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.routing.wire_relation import is_published
+from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_semaphore import FairSemaphore
 from pgshapes.where.clause import Clause, prepare_clause
+
+
+class InvalidatesRelations(Protocol):
+    """The inspector, as far as it is used here."""
+
+    def clean(self, oid: int | None) -> None:
+        """Drop what is cached about a relation; None stands for all relations."""
+
+
+class KnownRelations:
+    """The only writer of `relations`."""
+
+    def __init__(self, inspector: InvalidatesRelations, tables: Tables) -> None:
+        self._inspector = inspector
+        self._tables = tables
+
+    def publish(self, relation: Relation) -> None:
+        """Add a relation or replace its row."""
+        name = (relation.schema, relation.name)
+        if self._tables.relations.get(name) != relation:
+            self._tables.relations.put(name, relation)
+
+    def invalidate(self, oid: int) -> None:
+        """Remove a relation that may have changed, here and from the inspector's cache."""
+        self._inspector.clean(oid)
+        for name, relation in list(self._tables.relations.items()):
+            if relation.oid == oid:
+                self._tables.relations.remove(name)
+
 
 # First bytes of every comparable; grows when the meaning of a definition changes.
 _COMPARABLE_VERSION: Final = b"2:"

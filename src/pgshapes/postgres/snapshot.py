@@ -31,8 +31,8 @@ from pgshapes.postgres.connection import (
     PoolTimeout,
     settings_sql,
 )
-from pgshapes.postgres.copy_out import CopyOut
 from pgshapes.postgres.rendering import copy_rows
+from pgshapes.postgres.simple_query import CopyOut
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 
 _QUERY = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text"

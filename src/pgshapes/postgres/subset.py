@@ -21,8 +21,8 @@ from pgshapes.model.relation import Column, Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query, snapshot
 from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout, settings_sql
-from pgshapes.postgres.copy_out import CopyOut
 from pgshapes.postgres.rendering import copy_texts, from_item, row_json
+from pgshapes.postgres.simple_query import CopyOut
 from pgshapes.where.language.sort_order import SortTerm
 
 

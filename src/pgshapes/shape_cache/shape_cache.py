@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from pgshapes.errors import NotNow, OwnerUnavailable, PgShapesError
 from pgshapes.gates.time_limits import CREATION_TIMEOUT_S
-from pgshapes.metrics.distribution import SECONDS, TIMES, Distribution
+from pgshapes.metrics.family import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.tail import Tail
 from pgshapes.shape_cache.definitions import Definitions

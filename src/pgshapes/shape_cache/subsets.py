@@ -19,8 +19,7 @@ from pgshapes.errors import OwnerUnavailable, RequestError, SchemaChanged
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.offset import Offset
 from pgshapes.model.relation import Relation
-from pgshapes.model.shape import RawShape, ResolvedShape
-from pgshapes.model.subset import Subset
+from pgshapes.model.shape import RawShape, ResolvedShape, Subset
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals
 from pgshapes.postgres.subset import SubsetQuery, SubsetSelection, SubsetSource, SubsetVisibility

@@ -9,8 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pgshapes.metrics.distribution import Distribution
-from pgshapes.metrics.family import COUNTER, Family, counter, histogram, labelled
+from pgshapes.metrics.family import COUNTER, Distribution, Family, counter, histogram, labelled
 from pgshapes.metrics.loop_turns import LoopTurns, loop_families
 from pgshapes.server.http_server import listen
 from pgshapes.server.metrics import fetch_metrics, metrics_listener, metrics_socket

@@ -14,10 +14,8 @@ from tests.support.seams.links import eventually
 
 from pgshapes.errors import NotNow, OwnerUnavailable, RequestError, SchemaChanged
 from pgshapes.model.offset import FIRST_SNAPSHOT_CHUNK, Offset
-from pgshapes.model.shape import RawShape, ResolvedShape
-from pgshapes.model.subset import Subset
-from pgshapes.owner.known_relations import KnownRelations
-from pgshapes.owner.resolver import ShapeResolver
+from pgshapes.model.shape import RawShape, ResolvedShape, Subset
+from pgshapes.owner.resolver import KnownRelations, ShapeResolver
 from pgshapes.postgres.connection import Connection, ConnectionPool
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.subset import SubsetSource

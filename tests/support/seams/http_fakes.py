@@ -19,8 +19,7 @@ from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
-from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition
-from pgshapes.model.subset import Subset
+from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition, Subset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.store import LogSlice
 from pgshapes.waiting.notice import Notice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgshapes.client.backoff import LONGEST_RETRY_AFTER_S, Backoff, parse_retry_after_s
+from pgshapes.client.shape_stream import LONGEST_RETRY_AFTER_S, Backoff, parse_retry_after_s
 
 EPOCH_PLUS_TEN = "Thu, 01 Jan 1970 00:00:10 GMT"
 

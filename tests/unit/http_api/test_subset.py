@@ -8,8 +8,7 @@ from tests.support.seams.http_fakes import ITEMS, Client, FakeBackend, FakeSubse
 from pgshapes.errors import RequestError
 from pgshapes.gates.admission import Kind
 from pgshapes.model.offset import Offset
-from pgshapes.model.shape import RawShape, ResolvedShape
-from pgshapes.model.subset import Subset
+from pgshapes.model.shape import RawShape, ResolvedShape, Subset
 
 HANDLE = "17-4"
 

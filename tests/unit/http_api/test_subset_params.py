@@ -8,7 +8,7 @@ import pytest
 
 from pgshapes.errors import RequestError
 from pgshapes.http_api.subset_params import parse_subset
-from pgshapes.model.subset import Subset
+from pgshapes.model.shape import Subset
 
 ORDERED = {"order_by": "id ASC"}
 

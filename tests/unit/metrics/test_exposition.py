@@ -5,9 +5,8 @@ from __future__ import annotations
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from pgshapes.metrics.distribution import Distribution
 from pgshapes.metrics.exposition import exposition
-from pgshapes.metrics.family import COUNTER, Family, counter, gauge, histogram, labelled
+from pgshapes.metrics.family import COUNTER, Distribution, Family, counter, gauge, histogram, labelled
 
 
 def told(*families: Family) -> list[Family]:

@@ -18,9 +18,9 @@ from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.catalogue import Statement
 from pgshapes.owner.change_path import LogPublisher
-from pgshapes.owner.cleaner import ShapeCleaner
 from pgshapes.owner.creator import CreatorParts, ShapeCreator
-from pgshapes.owner.known_relations import KnownRelations
+from pgshapes.owner.removal import ShapeCleaner
+from pgshapes.owner.resolver import KnownRelations
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.postgres.publication import PublicationMembership
 from pgshapes.routing.delivered import DeliveredTransactions

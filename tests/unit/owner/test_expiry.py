@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from pgshapes.model.shape_state import ShapeState
-from pgshapes.owner.expiry import ShapeExpiry
+from pgshapes.owner.removal import ShapeExpiry
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
 

@@ -1,15 +1,21 @@
-"""Removes shapes, in an order that keeps a removed shape from being served again, also after a crash.
+"""Removes shapes, on request and when there are more than `max_shapes`.
 
-Order: the shape is marked as retiring in the tables → its log is durably removed → its catalogue row is
-durably deleted → every link has acknowledged → its table rows are removed and the 409s are sent. The WAL
-position that caused the removal is not acknowledged before the removal is durable.
+A removed shape is never served again, also after a crash. Order: the shape is marked as retiring in the
+tables → its log is durably removed → its catalogue row is durably deleted → every link has acknowledged → its
+table rows are removed and the 409s are sent. The WAL position that caused the removal is not acknowledged
+before the removal is durable.
+
+With `max_shapes`, the shapes that were not read for the longest time are removed. HTTP processes report which
+shapes they served (`shape_cache.use_tracking`); the times of these reports are kept in the owner's memory and
+lost when it restarts. A shape that is being created is never removed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -83,3 +89,49 @@ class ShapeCleaner:
             except StorageError as error:
                 _log.error("shape removal failed; retrying", error=error.message, shapes=len(handles))
                 await asyncio.sleep(_RETRY_S)
+
+
+EXPIRY_INTERVAL_S: Final = 60.0
+
+
+class ShapeExpiry:
+    """Removes the least recently read shapes. Owns the times at which they were read."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        cleaner: ShapeCleaner,
+        max_shapes: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tables = tables
+        self._cleaner = cleaner
+        self._max_shapes = max_shapes
+        self._clock = clock
+        self._last_used: dict[str, float] = {}
+
+    def note_use(self, handles: Iterable[str]) -> None:
+        """Record that these shapes were read now."""
+        self._last_used.update(dict.fromkeys(handles, self._clock()))
+
+    async def run(self, interval_s: float = EXPIRY_INTERVAL_S) -> None:
+        """Remove excess shapes at intervals, until cancelled."""
+        while True:
+            await asyncio.sleep(interval_s)
+            self.expire()
+
+    def expire(self) -> list[str]:
+        """Remove excess shapes now; returns their handles."""
+        live = [handle for handle, row in self._tables.shapes.items() if row.state.is_live]
+        known = set(live)
+        self._last_used = {handle: used for handle, used in self._last_used.items() if handle in known}
+        # A shape without a time was created or restored since the last run: that counts as a use.
+        for handle in live:
+            self._last_used.setdefault(handle, self._clock())
+        excess = len(live) - self._max_shapes
+        if excess <= 0:
+            return []
+        oldest = sorted(live, key=lambda handle: self._last_used[handle])[:excess]
+        self._cleaner.end(oldest, "more shapes than max_shapes")
+        return oldest

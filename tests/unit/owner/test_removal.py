@@ -10,9 +10,9 @@ import pytest
 
 from pgshapes.errors import StorageError
 from pgshapes.model.shape_state import ShapeState
-from pgshapes.owner import cleaner as cleaner_module
+from pgshapes.owner import removal as removal_module
 from pgshapes.owner.catalogue import Statement
-from pgshapes.owner.cleaner import ShapeCleaner
+from pgshapes.owner.removal import ShapeCleaner
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -99,7 +99,7 @@ async def test_no_row_is_removed_before_the_removal_is_durable() -> None:
 
 
 async def test_a_removal_that_fails_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleaner_module, "_RETRY_S", 0)
+    monkeypatch.setattr(removal_module, "_RETRY_S", 0)
     scene = Scene()
     removal = scene.cleaner.end(["1"], "truncated")
     assert removal is not None
