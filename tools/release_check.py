@@ -25,11 +25,10 @@ from typing import Final
 from urllib.request import urlopen
 
 from pgshapes import __version__
+from pgshapes.cli.dev_guide import LAST_LINE
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 REQUIREMENTS: Final = ROOT / "requirements" / "dev.txt"
-# The end of what `pgshapes dev` prints once it serves.
-LAST_LINE: Final = "Ctrl-C ends everything."
 # These only end a check that hangs.
 COMMAND_TIMEOUT_S: Final = 600.0
 SERVER_TIMEOUT_S: Final = 120.0

@@ -15,8 +15,9 @@ import psycopg
 import pytest
 from tests.conformance.node_program import DEADLINE_S
 
+from pgshapes.cli.dev_guide import LAST_LINE
+
 ROOT = Path(__file__).resolve().parents[2]
-LAST_LINE = "Press Ctrl-C to stop everything."
 
 Process = asyncio.subprocess.Process
 pytestmark = pytest.mark.xdist_group("dev")

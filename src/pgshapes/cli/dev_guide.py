@@ -19,32 +19,35 @@ from pgshapes.client import Position
 CLIENT_PACKAGE: Final = "@electric-sql/client"
 FOLLOW_SCRIPT: Final = Path("tests/conformance/node/follow.mjs")
 
-GUIDE: Final = """
-  pgshapes   {url}
-  Postgres   {database_url}
+LAST_LINE: Final = "Press Ctrl-C to stop everything."
+"""Programs that start `pgshapes dev` wait for this line."""
+
+GUIDE: Final = f"""
+  pgshapes   {{url}}
+  Postgres   {{database_url}}
              (connect with psql; the table items changes every second)
 
 Fetch the rows of items, and the offset to continue from:
 
-  curl -i {first}
+  curl -i {{first}}
 
 Fetch the changes since then, or wait for the next one:
 
-  curl -i {live}
+  curl -i {{live}}
 
 Follow the changes:
 
-  {tail}
+  {{tail}}
 
 In Python:
 
-{python_snippet}
+{{python_snippet}}
 
 With the TypeScript client:
 
-{node_snippet}
+{{node_snippet}}
 
-Press Ctrl-C to stop everything.
+{LAST_LINE}
 """
 
 PYTHON_SNIPPET: Final = """\
