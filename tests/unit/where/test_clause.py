@@ -77,6 +77,7 @@ TRUE = [
     "i4 + i8 * 2 - 5 = 20 AND -i4 < -4 AND i4 / 2 = 2 AND i4 % 3 = 2",
     "CASE WHEN i4 = 5 THEN b ELSE false END",
     "CASE i4 WHEN 1 THEN false WHEN 5 THEN true END",
+    "(i4 / 0 < NULLIF(NULL, i4)) IS NULL AND NULLIF(i4, NULL) = 5",
     "NULLIF(i4, 5) IS NULL AND GREATEST(i4, 7) = 7 AND LEAST(i4, NULL) = 5",
     "lower(t) = E'foo\\nbar' AND t || 'x' LIKE '%rx'",
     "i4::text = '5' AND i4::bool",

@@ -21,6 +21,7 @@ from pgshapes.where.language.tree import (
     Const,
     Expr,
     Logic,
+    NullIf,
     Unknown,
     map_children,
 )
@@ -50,6 +51,8 @@ class Folding:
         folded = map_children(expr, self.fold)
         if isinstance(folded, Apply | CastTo) and _is_null_call(folded):
             return Const(folded.type, folded.at, None)
+        if isinstance(folded, NullIf) and any(map(_is_null, folded.children)):
+            return folded.left  # NULL equals nothing
         if folded.children and all(isinstance(child, Const) for child in folded.children):
             return self._evaluate(folded)
         return folded
@@ -120,7 +123,11 @@ def _item_texts(expr: Expr) -> tuple[str | None, ...] | None:
 
 def _is_null_call(expr: Apply | CastTo) -> bool:
     is_strict = isinstance(expr, CastTo) or expr.is_strict
-    return is_strict and any(isinstance(arg, Const) and arg.text is None for arg in expr.children)
+    return is_strict and any(map(_is_null, expr.children))
+
+
+def _is_null(expr: Expr) -> bool:
+    return isinstance(expr, Const) and expr.text is None
 
 
 def _truth(value: bool | None, at: int) -> Const:
