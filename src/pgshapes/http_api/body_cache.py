@@ -68,7 +68,11 @@ class BodyCache:
 
     @asynccontextmanager
     async def _exclusive(self, key: Hashable) -> AsyncIterator[None]:
-        """Let one request at a time read a piece; the others wait, then find it cached or try in turn."""
+        """Let one request at a time read a piece; the others wait, then find it cached or try in turn.
+
+        Not a `SingleFlight`: that would be a task and a turn of the event loop for each change that is sent,
+        while reads of files do not suspend, so nobody has to wait here.
+        """
         while (ahead := self._reading.get(key)) is not None:
             await ahead
         done = self._reading[key] = Notice()

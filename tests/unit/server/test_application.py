@@ -24,6 +24,8 @@ class Parts:
         self.fails_at = fails_at
         self.error = error or ConfigError("cannot start")
         self.is_open = False
+        self.was_stopping = False
+        """Whether held requests had been answered when it closed."""
         self.client = FakeClient(FakeBackend())
         self.app = Application(self.open)
 
@@ -33,6 +35,7 @@ class Parts:
             raise self.error
         self.is_open = True
         yield Opened(self.client.app, self.client.stopping)
+        self.was_stopping = self.client.stopping.is_set()
         self.is_open = False
         if self.fails_at == "shutdown":
             raise PgShapesError("the database was replaced")
@@ -117,6 +120,13 @@ async def test_the_lifespan_can_be_reopened_but_not_nested() -> None:
 
 
 async def test_held_requests_are_answered_before_it_closes() -> None:
+    parts = Parts()
+    async with parts.app.lifespan():
+        assert not parts.client.stopping.is_set()
+    assert parts.was_stopping
+
+
+async def test_requests_are_held_no_longer_once_a_server_says_so() -> None:
     parts = Parts()
     async with parts.app.lifespan():
         parts.app.stop_holding()
