@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -11,6 +12,15 @@ from _pytest.nodeid import coerce_node_id
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 
 from pgshapes.embedded.server import EmbeddedPostgres
+
+
+def pytest_configure() -> None:
+    """Let servers receive SIGINT also where a shell started the tests in the background.
+
+    It ignores SIGINT for them then, and a process inherits that; a handler becomes the default in a child.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

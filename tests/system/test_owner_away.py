@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import threading
 
 import httpx
 import psycopg
 import pytest
 from tests.support.clients.materialised import Materialised
-from tests.support.servers.servers import running_server
+from tests.support.clients.pending import until
+from tests.support.servers.servers import Server, running_server
+
+from pgshapes.owner.catalogue import CATALOGUE_VERSION
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +33,7 @@ def test_a_replicator_that_waits_for_its_lock_keeps_its_shapes(database_url: str
         sql.execute("CREATE TABLE items (id int PRIMARY KEY)")
         shape = Materialised(server.shape_url, {"table": "items"})
         shape.catch_up(client)
+        until(lambda: is_durable(server), "a durable snapshot")
         lock = threading.Thread(
             target=other.execute, args=("SELECT pg_advisory_lock(hashtext(%s))", (server.slot,))
         )
@@ -37,13 +43,23 @@ def test_a_replicator_that_waits_for_its_lock_keeps_its_shapes(database_url: str
         lock.join(20)
         for _ in range(3):
             shape.request(client, live=True)
-        unknown = client.get(server.shape_url, params={"table": "items", "offset": "-1", "where": "id > 5"})
+        unasked = {"table": "items", "offset": "-1", "where": "id > 5"}
+        # The server waits for its owner for as long as httpx does by default.
+        unknown = client.get(server.shape_url, params=unasked, timeout=60)
         assert unknown.status_code == 503, unknown.text
         other.execute("SELECT pg_advisory_unlock_all()")
         server.wait_active()
         sql.execute("INSERT INTO items VALUES (1)")
         while not shape.rows:
             shape.request(client, live=True)
+
+
+def is_durable(server: Server) -> bool:
+    """Whether the one shape would survive a kill: its snapshot is complete in the catalogue."""
+    path = server.storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as catalogue:
+        row = catalogue.execute("SELECT is_snapshot_complete FROM shapes").fetchone()
+    return bool(row and row[0])
 
 
 def wait_until_queued(sql: psycopg.Connection) -> None:
