@@ -25,7 +25,7 @@ from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import RequestError
 from pgshapes.model.change import Row
 from pgshapes.model.relation import Relation
-from pgshapes.postgres.inspector import RELATION_BY_NAME, relation_from_row
+from pgshapes.postgres.relation_sql import RELATION_BY_NAME, relation_from_row
 from pgshapes.where.clause import Clause, clause_from_sql, prepare_clause
 
 SETTINGS = (

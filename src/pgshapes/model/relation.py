@@ -6,6 +6,34 @@ from functools import cached_property
 from typing import NamedTuple
 
 
+class TypeDetail(NamedTuple):
+    """A type on whose definition the text of a column's values depends, and that can be altered."""
+
+    oid: int
+    kind: str
+    """`pg_type.typtype`, or `n` for a type whose values are names of objects, such as regclass."""
+    parts: tuple[tuple[int, str], ...] = ()
+    """Enum: (oid of the label, label). Composite: (number, name and type of the attribute). Domain: the base
+    type. Names of objects: a digest of all of them.
+    """
+
+
+class Part(NamedTuple):
+    """A table that stores rows: an ordinary table itself, or a leaf of a partitioned one."""
+
+    oid: int
+    attachment: int
+    """xmin of its row in `pg_inherits`, which is another one after it was detached and attached; 0 for a table
+    that is no partition.
+    """
+    filenode: int
+    """`relfilenode`, which is another one after the table was rewritten or truncated."""
+    is_created_attached: bool = True
+    """Whether it was created as a partition, so that all its rows were inserted while it was one."""
+    replica_identity: str = "f"
+    """`relreplident`: f is FULL."""
+
+
 class Column(NamedTuple):
     """One column that is neither dropped nor a system column, in attribute order."""
 
@@ -24,7 +52,7 @@ class Column(NamedTuple):
     """`typname` of the array's element type, None when the type is not an array."""
     not_null: bool
     pk_index: int | None
-    """0-based position in the primary key."""
+    """0-based position in `Relation.primary_key`."""
     is_generated: bool
     collation: str | None = None
     """`pg_collation.collcollate`-like name of the column's collation (`C`, `en_US.UTF-8`, …), None if not
@@ -36,6 +64,14 @@ class Column(NamedTuple):
     """For a domain: oid of the type under all its domains (`getBaseType`); else 0."""
     is_virtual: bool = False
     """Computed when it is read (Postgres 18), so it is never replicated."""
+    number: int = 0
+    """`attnum`: never used again for another column of the table."""
+    version: int = 0
+    """xmin of its row in `pg_attribute`."""
+    expression: str | None = None
+    """The expression of a generated column."""
+    type_details: tuple[TypeDetail, ...] = ()
+    """The types that the text of its values depends on and that can be altered, its own included."""
 
 
 class RelationData(NamedTuple):
@@ -45,10 +81,12 @@ class RelationData(NamedTuple):
     schema: str
     name: str
     kind: str
-    """`relkind`: r ordinary table, p partitioned root."""
+    """`relkind`: r ordinary table, p partitioned table, v view, m materialized view, f foreign table."""
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
-    """Names of the key columns in key order; empty without a primary key."""
+    """Names of the columns that identify a row, in the order of their index: the primary key, else another
+    unique index that cannot contain NULL; empty if there is neither. A deferrable key identifies no row.
+    """
     generation: int
     """A digest of the other fields. Resolved definitions are cached for one generation."""
     publishes_generated: bool = False
@@ -60,6 +98,18 @@ class RelationData(NamedTuple):
     known.
     """
     database_collation_provider: str = "c"
+    stamp: str = ""
+    """The versions of all rows of the system catalogs that the other fields come from."""
+    parts: tuple[Part, ...] = ()
+    """The table itself, or the leaves of a partitioned table, by oid."""
+    persistence: str = "p"
+    """`relpersistence`: p permanent, u unlogged, t temporary."""
+    has_inheriting_tables: bool = False
+    """Whether other tables inherit from it, partitions excluded: SELECT returns their rows, too."""
+    is_row_security_active: bool = False
+    """Whether policies apply to the role of `database_url`."""
+    has_deferrable_key: bool = False
+    """Whether its primary key is deferrable: then two rows may have the same key within a transaction."""
 
 
 class Relation(RelationData):

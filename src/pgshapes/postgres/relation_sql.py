@@ -1,0 +1,328 @@
+"""The SQL that reads relations and their stamps from the system catalogs. Pure.
+
+A *stamp* has the versions (`xmin`) of all catalog rows that decide how the rows of a table are found, read,
+rendered and identified. A relation is read in one statement with its stamp; while the stamp is the same, so
+is the relation. A stamp is cheap to read: it needs no expressions and no JSON.
+
+Columns that differ between Postgres versions are read with `to_jsonb`, so that one query works on 14 to 18.
+Functions are qualified with their schema, so the search path has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pgshapes.model.relation import Column, Part, Relation
+
+_PUBLISHES_GENERATED: Final = 180000
+_FIRST_USER_OID: Final = 16384
+"""Objects with smaller oids are made by initdb and cannot be altered."""
+
+
+# --- types whose text can change without a change of the table
+
+
+def _names(catalog: str, prefix: str, signature: str = "''") -> str:
+    """A digest of the names of all objects of a catalog, temporary ones excluded."""
+    return f"""(SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws('.', s.nspname,
+                       o.{prefix}name, {signature}), o.oid::int8))
+  FROM pg_catalog.{catalog} o JOIN pg_catalog.pg_namespace s ON s.oid = o.{prefix}namespace
+ WHERE s.nspname !~ '^pg_(temp|toast)')"""
+
+
+_ROLE_NAMES: Final = """(SELECT pg_catalog.sum(pg_catalog.hashtextextended(o.rolname::text, o.oid::int8))
+  FROM pg_catalog.pg_roles o)"""
+_SCHEMA_NAMES: Final = """(SELECT pg_catalog.sum(pg_catalog.hashtextextended(o.nspname::text, o.oid::int8))
+  FROM pg_catalog.pg_namespace o WHERE o.nspname !~ '^pg_(temp|toast)')"""
+
+_NAMES: Final = {
+    24: _names("pg_proc", "pro"),
+    2202: _names("pg_proc", "pro", "o.proargtypes"),
+    2203: _names("pg_operator", "opr"),
+    2204: _names("pg_operator", "opr", "o.oprleft, o.oprright"),
+    2205: _names("pg_class", "rel"),
+    2206: _names("pg_type", "typ"),
+    3734: _names("pg_ts_config", "cfg"),
+    3769: _names("pg_ts_dict", "dict"),
+    4089: _SCHEMA_NAMES,
+    4096: _ROLE_NAMES,
+    4191: _names("pg_collation", "coll"),
+}
+"""Types whose values are shown as names of other objects, by oid (manual: Object Identifier Types)."""
+
+_NAME_ARRAYS: Final = (1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192)
+
+
+def _oids(oids: Sequence[int]) -> str:
+    return ", ".join(map(str, oids))
+
+
+_IS_ALTERABLE: Final = f"({{0}} >= {_FIRST_USER_OID} OR {{0}} IN ({_oids((*_NAMES, *_NAME_ARRAYS))}))"
+_NAMES_CASE: Final = (
+    "CASE t.oid " + " ".join(f"WHEN {oid} THEN {digest}" for oid, digest in _NAMES.items()) + " END"
+)
+
+
+def _used_types(first: str) -> str:
+    """A recursive query `used(oid)`: alterable types of `first`, and those that they consist of."""
+    return f"""WITH RECURSIVE used(oid) AS (
+  {first}
+  UNION
+  SELECT deeper.oid
+    FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid,
+         LATERAL (SELECT t.typbasetype UNION ALL SELECT t.typelem
+                  UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r
+                             WHERE r.rngtypid = t.oid OR r.rngmultitypid = t.oid
+                  UNION ALL SELECT f.atttypid FROM pg_catalog.pg_attribute f
+                             WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped
+         ) deeper(oid)
+   WHERE {_IS_ALTERABLE.format("deeper.oid")}
+)"""
+
+
+_TYPE_DETAILS: Final = f"""
+{_used_types(f"SELECT a.atttypid WHERE {_IS_ALTERABLE.format('a.atttypid')}")}
+SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(t.oid::int8,
+         CASE WHEN t.oid < {_FIRST_USER_OID} AND t.typelem = 0 THEN 'n' ELSE t.typtype::text END,
+         CASE WHEN t.typtype = 'e' THEN
+                (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(e.oid::int8, e.enumlabel)
+                                            ORDER BY e.oid)
+                   FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid)
+              WHEN t.typtype = 'c' THEN
+                (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(f.attnum,
+                          pg_catalog.concat_ws(' ', f.attname, f.atttypid, f.atttypmod)) ORDER BY f.attnum)
+                   FROM pg_catalog.pg_attribute f
+                  WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped)
+              WHEN t.typtype = 'd' THEN
+                pg_catalog.json_build_array(pg_catalog.json_build_array(0,
+                  pg_catalog.concat_ws(' ', t.typbasetype, t.typtypmod)))
+              WHEN t.oid < {_FIRST_USER_OID} AND t.typelem = 0 THEN
+                pg_catalog.json_build_array(pg_catalog.json_build_array(0, ({_NAMES_CASE})::text))
+              ELSE '[]' END) ORDER BY t.oid), '[]')
+  FROM used JOIN pg_catalog.pg_type t USING (oid)"""
+
+_TYPE_VERSIONS: Final = f"""
+{
+    _used_types(
+        "SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND "
+        + _IS_ALTERABLE.format("a.atttypid")
+    )
+}
+SELECT pg_catalog.sum(t.xmin::text::int8
+       + COALESCE((SELECT pg_catalog.sum(e.xmin::text::int8) FROM pg_catalog.pg_enum e
+                    WHERE e.enumtypid = t.oid), 0)
+       + COALESCE((SELECT pg_catalog.sum(f.xmin::text::int8) FROM pg_catalog.pg_attribute f
+                    WHERE t.typrelid <> 0 AND f.attrelid = t.typrelid AND f.attnum > 0), 0)
+       + COALESCE({_NAMES_CASE}, 0))
+  FROM used JOIN pg_catalog.pg_type t USING (oid)"""
+
+
+# --- stamps
+
+
+def _versions(catalog: str, condition: str) -> str:
+    """The number of matching rows and the sum of their versions, which each update makes larger."""
+    return f"""(SELECT pg_catalog.concat(pg_catalog.count(*), '+', pg_catalog.sum(v.xmin::text::int8))
+   FROM pg_catalog.{catalog} v WHERE {condition})"""
+
+
+_INHERITING: Final = """
+WITH RECURSIVE tree(oid, link) AS (
+  SELECT i.inhrelid, i.xmin FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid
+  UNION
+  SELECT i.inhrelid, i.xmin FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+)
+SELECT {0} FROM tree JOIN pg_catalog.pg_class m USING (oid)"""
+"""The tables that inherit from `c` at any depth, partitions included."""
+
+_STAMP: Final = f"""pg_catalog.concat_ws('.', n.xmin, c.xmin, c.relfilenode,
+  {_versions("pg_attribute", "v.attrelid = c.oid AND v.attnum > 0")},
+  {_versions("pg_index", "v.indrelid = c.oid")},
+  {_versions("pg_attrdef", "v.adrelid = c.oid")},
+  ({_TYPE_VERSIONS}),
+  CASE WHEN c.relhassubclass THEN ({
+    _INHERITING.format(
+        "pg_catalog.concat(pg_catalog.count(*), '+', pg_catalog.sum("
+        "tree.link::text::int8 + m.xmin::text::int8 + m.relfilenode::int8))"
+    )
+}) END)"""
+
+STAMPS: Final = f"""
+SELECT c.oid::int8, {_STAMP}
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY (%s::int8[]::oid[])"""
+"""Argument: oids of relations. One row (oid, stamp) for each that exists."""
+
+
+def stamp_of(oid: int) -> str:
+    """The statement that reads the stamp of one relation, without parameters; no row if it does not exist."""
+    return STAMPS.replace("= ANY (%s::int8[]::oid[])", f"= {oid:d}").replace("%%", "%")
+
+
+# --- relations
+
+_DATABASE_LOCALE: Final = """
+SELECT COALESCE(d.j ->> 'datlocprovider', 'c') AS provider,
+       COALESCE(d.j ->> 'datlocale', d.j ->> 'daticulocale', d.j ->> 'datcollate') AS locale
+  FROM (SELECT pg_catalog.to_jsonb(here) AS j FROM pg_catalog.pg_database here
+         WHERE here.datname = pg_catalog.current_database()) d"""
+
+_COLLATION: Final = """
+SELECT CASE WHEN k.collprovider = 'd' THEN db.provider ELSE k.collprovider::text END AS provider,
+       CASE WHEN k.collprovider = 'd' THEN db.locale
+            ELSE COALESCE(own.j ->> 'colllocale', own.j ->> 'colliculocale',
+                          own.j ->> 'collcollate') END AS locale,
+       k.collisdeterministic AS is_deterministic
+  FROM pg_catalog.pg_collation k, LATERAL (SELECT pg_catalog.to_jsonb(k) AS j) own
+ WHERE k.oid = a.attcollation"""
+
+_BASE_TYPE: Final = """
+WITH RECURSIVE under(oid, typtype, typbasetype) AS (
+  SELECT t.oid, t.typtype, t.typbasetype
+  UNION ALL
+  SELECT b.oid, b.typtype, b.typbasetype FROM under JOIN pg_catalog.pg_type b ON b.oid = under.typbasetype
+)
+SELECT under.oid::int8 AS oid FROM under WHERE t.typtype = 'd' AND under.typtype <> 'd'"""
+
+_COLUMNS: Final = f"""
+SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
+         a.attname, a.atttypid::int8, t.typname, t.typtype, a.atttypmod, a.attndims, e.typname, a.attnotnull,
+         pg_catalog.array_position(p.names, a.attname::text) - 1, a.attgenerated <> '',
+         collation_of.locale, COALESCE(collation_of.is_deterministic, true),
+         COALESCE(collation_of.provider, 'c'), COALESCE(base.oid, 0), a.attgenerated = 'v',
+         a.attnum, a.xmin::text::int8,
+         (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d
+           WHERE a.attgenerated <> '' AND d.adrelid = c.oid AND d.adnum = a.attnum),
+         ({_TYPE_DETAILS})
+       ) ORDER BY a.attnum), '[]')::text AS columns
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' AND t.typtype = 'b'
+  LEFT JOIN LATERAL ({_COLLATION}) collation_of ON true
+  LEFT JOIN LATERAL ({_BASE_TYPE}) base ON true
+ WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"""
+
+_KEY: Final = """
+SELECT COALESCE(
+  (SELECT pg_catalog.array_agg(ka.attname::text ORDER BY k.place)
+     FROM (SELECT i.indkey, i.indnkeyatts
+             FROM pg_catalog.pg_index i
+            WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
+              AND i.indpred IS NULL
+              AND NOT EXISTS (
+                SELECT FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
+                  LEFT JOIN pg_catalog.pg_attribute ka ON ka.attrelid = c.oid AND ka.attnum = k.attnum
+                 WHERE k.place <= i.indnkeyatts AND NOT COALESCE(ka.attnotnull AND NOT EXISTS (
+                   SELECT FROM pg_catalog.pg_constraint nn
+                    WHERE nn.conrelid = c.oid AND nn.contype = 'n' AND NOT nn.convalidated
+                      AND nn.conkey = ARRAY[ka.attnum]), false))
+            ORDER BY i.indisprimary DESC, i.indisreplident DESC, i.indnkeyatts, i.indexrelid
+            LIMIT 1) best,
+          LATERAL pg_catalog.unnest(best.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
+     JOIN pg_catalog.pg_attribute ka ON ka.attnum = k.attnum
+    WHERE k.place <= best.indnkeyatts AND ka.attrelid = c.oid), '{}') AS names"""
+"""The columns of the primary key, else of another unique index: neither deferrable nor partial, without
+expressions, and on columns that are certainly NOT NULL (since Postgres 18 the constraint may be NOT VALID).
+"""
+
+_PARTS: Final = f"""
+SELECT CASE WHEN c.relkind = 'p' THEN COALESCE(({
+    _INHERITING.format(
+        '''pg_catalog.json_agg(pg_catalog.json_build_array(m.oid::int8, tree.link::text::int8,
+             m.relfilenode::int8,
+             EXISTS (SELECT FROM pg_catalog.pg_attribute born
+                      WHERE born.attrelid = m.oid AND born.attnum < 0 AND born.xmin = tree.link
+                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute own
+                                         WHERE own.attrelid = m.oid AND own.attnum > 0
+                                           AND own.xmin = born.xmin AND NOT own.cmin = born.cmin)),
+             m.relreplident) ORDER BY m.oid)'''
+    )
+} WHERE m.relkind = 'r' AND m.relispartition), '[]')
+       ELSE pg_catalog.json_build_array(pg_catalog.json_build_array(
+              c.oid::int8, 0, c.relfilenode::int8, true, c.relreplident)) END::text AS parts"""
+"""A table that is created as a partition gets its columns and its row in `pg_inherits` in one transaction.
+ATTACH PARTITION updates the columns, so in the transaction that created the table they are newer than the
+table's system columns then.
+
+Includes a partition that is being detached concurrently: open snapshots may still see its rows in the table.
+"""
+
+_RELATION: Final = f"""
+SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, p.names, described.columns,
+       pg_catalog.current_setting('server_version_num')::int, db.locale, db.provider, {_STAMP}, stored.parts,
+       c.relpersistence::text,
+       EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid AND c.relkind <> 'p'),
+       pg_catalog.row_security_active(c.oid),
+       EXISTS (SELECT FROM pg_catalog.pg_index i
+                WHERE i.indrelid = c.oid AND i.indisprimary AND NOT i.indimmediate)
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
+       ({_DATABASE_LOCALE}) db,
+       LATERAL ({_KEY}) p,
+       LATERAL ({_COLUMNS}) described,
+       LATERAL ({_PARTS}) stored
+ WHERE c.relkind IN ('r', 'p')"""
+
+RELATION_BY_NAME: Final = _RELATION + " AND n.nspname = %s AND c.relname = %s"
+"""Arguments: schema, name. At most one row, for `relation_from_row`. Only ordinary and partitioned tables."""
+
+RELATION_BY_OID: Final = _RELATION + " AND c.oid = %s::int8::oid"
+
+
+def relation_from_row(row: Sequence[Any], generation: int) -> Relation:
+    """The relation in a row of `RELATION_BY_NAME` or `RELATION_BY_OID`."""
+    oid, schema, name, kind, key, columns, version, locale, provider, stamp, parts, *facts = row
+    persistence, has_inheriting, is_row_security_active, has_deferrable_key = facts
+    return Relation(
+        oid=oid,
+        schema=schema,
+        name=name,
+        kind=kind,
+        columns=msgspec.json.decode(columns, type=tuple[Column, ...]),
+        primary_key=tuple(key),
+        generation=generation,
+        publishes_generated=version >= _PUBLISHES_GENERATED,
+        server_version=version,
+        database_collation=locale,
+        database_collation_provider=provider,
+        stamp=stamp,
+        parts=msgspec.json.decode(parts, type=tuple[Part, ...]),
+        persistence=persistence,
+        has_inheriting_tables=has_inheriting,
+        is_row_security_active=is_row_security_active,
+        has_deferrable_key=has_deferrable_key,
+    )
+
+
+# --- partition trees
+
+LEAVES: Final = """
+WITH RECURSIVE tree(oid) AS (
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = %s::int8::oid
+  UNION
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+)
+SELECT c.oid::int8
+  FROM tree JOIN pg_catalog.pg_class c USING (oid)
+ WHERE c.relkind = 'r' AND c.relispartition
+ ORDER BY c.oid"""
+"""Argument: the oid of a partitioned table. The oids of its leaves at any depth.
+
+Includes a partition that is being detached concurrently: open snapshots may still see its rows in the table.
+"""
+
+ANCESTORS: Final = """
+WITH RECURSIVE above(oid, distance) AS (
+  SELECT i.inhparent, 1 FROM pg_catalog.pg_inherits i WHERE i.inhrelid = %s::int8::oid
+  UNION
+  SELECT i.inhparent, above.distance + 1
+    FROM pg_catalog.pg_inherits i JOIN above ON i.inhrelid = above.oid
+)
+SELECT c.oid::int8
+  FROM above JOIN pg_catalog.pg_class c USING (oid)
+ WHERE c.relkind = 'p'
+ ORDER BY above.distance"""
+"""Argument: the oid of a partition. The oids of its partitioned ancestors, nearest first."""
