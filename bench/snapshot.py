@@ -39,9 +39,9 @@ async def server_alone(connection: Connection, relation: Relation, columns: list
 async def ours(source: SnapshotSource, relation: Relation, columns: list[str]) -> tuple[float, float, int]:
     """Seconds, CPU seconds of this process, bytes."""
     begin, begin_cpu, size = time.perf_counter(), time.process_time(), 0
-    async with source.open(relation, columns, None, "full") as snapshot:
+    async with source.open(relation) as snapshot:
         await snapshot.take()
-        async for batch in snapshot.rows():
+        async for batch in snapshot.rows(copy_rows(relation, columns, None)):
             size += sum(map(len, batch))
     return time.perf_counter() - begin, time.process_time() - begin_cpu, size
 
@@ -54,7 +54,9 @@ async def measure(url: str, rows: int) -> None:
         relation = await Inspector(pool).relation("public", "items")
         columns = [column.name for column in relation.columns]
         alone = min([await server_alone(connection, relation, columns) for _ in range(REPEATS)])
-        wall, cpu, size = min([await ours(SnapshotSource(pool), relation, columns) for _ in range(REPEATS)])
+        wall, cpu, size = min(
+            [await ours(SnapshotSource(pool, publication="none"), relation, columns) for _ in range(REPEATS)]
+        )
     await pool.close()
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{rows} rows, {size / 1e6:.1f} MB of JSON (best of {REPEATS})")

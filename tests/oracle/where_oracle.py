@@ -104,7 +104,7 @@ class Oracle:
     def _relation(self) -> Relation:
         found = self.connection.execute(RELATION_BY_NAME, ("public", "things")).fetchone()
         assert found is not None
-        return relation_from_row(found, 1)
+        return relation_from_row(found)
 
     def fill(self) -> list[Row]:
         """New random rows; their texts as the output functions write them."""

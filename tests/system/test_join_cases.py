@@ -149,8 +149,8 @@ def snapshots_wait(stage: Scene) -> Iterator[None]:
     with psycopg.connect(stage.sql.info.dsn, password=stage.sql.info.password) as locker:
         locker.execute("LOCK TABLE other IN ACCESS EXCLUSIVE MODE")
         slow = stage.ask(stage.shape(table="other", replica="full"))
-        copying = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'COPY%'"
-        until_query(stage.sql, copying)
+        waiting = "wait_event_type = 'Lock' AND query LIKE '%ACCESS SHARE MODE%'"
+        until_query(stage.sql, f"SELECT FROM pg_stat_activity WHERE {waiting}")
         yield
         locker.rollback()
     slow.result()
@@ -162,7 +162,7 @@ def ask_and_register(stage: Scene, shape: Materialised) -> Future[httpx.Response
     answer = stage.ask(shape)
     until_query(
         stage.sql,
-        "SELECT FROM pg_stat_activity WHERE query LIKE '%%unnest%%wanted(oid)%%'"
+        "SELECT FROM pg_stat_activity WHERE query LIKE '%%SELECT wanted.oid%%'"
         " AND state = 'idle' AND query_start > %s AND pid <> pg_backend_pid()",
         now,
     )

@@ -62,13 +62,14 @@ def test_leaves_of_every_layout_are_their_roots_rows(
             "UPDATE parts SET id = 103 WHERE id = 1",
             "CREATE TABLE late (note text, pad text, id int NOT NULL)",
             "ALTER TABLE parts ATTACH PARTITION late FOR VALUES FROM (2000) TO (3000)",
-            "INSERT INTO late VALUES ('m', 'o', 2001)",
-            "INSERT INTO parts VALUES (2002, 'pad of 2002', 'note of 2002'), (2003, 'q', 'r')",
         ):
             stage.sql.execute(statement)
+        # Written to before it was seen, it might have had rows when it was attached.
+        until_query(stage.sql, "SELECT 1 FROM pg_class WHERE relname = 'late' AND relreplident = 'f'")
+        stage.sql.execute("INSERT INTO late VALUES ('m', 'o', 2001)")
+        stage.sql.execute("INSERT INTO parts VALUES (2002, 'pad of 2002', 'note of 2002'), (2003, 'q', 'r')")
         for shape in shapes:
             stage.follow_to_row(shape, key("parts", 2003))
-        until_query(stage.sql, "SELECT 1 FROM pg_class WHERE relname = 'late' AND relreplident = 'f'")
         stage.sql.execute("UPDATE parts SET pad = 'again' WHERE id > 100")
         stage.sql.execute("DELETE FROM late WHERE id = 2003")
         stage.check(shapes, "parts")

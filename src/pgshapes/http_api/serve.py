@@ -15,7 +15,14 @@ from collections.abc import Awaitable, Hashable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from pgshapes.errors import UNVERIFIED_TEXT, NotNow, OwnerUnavailable, RequestError, SourceError
+from pgshapes.errors import (
+    UNVERIFIED_TEXT,
+    NotNow,
+    OwnerUnavailable,
+    RequestError,
+    SchemaChanged,
+    SourceError,
+)
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.answers import Answers, ResolvedRequest
@@ -35,6 +42,9 @@ from pgshapes.model.shape import RawShape, ResolvedShape, Subset
 
 _T = TypeVar("_T")
 
+_ATTEMPTS: Final = 4
+"""How often a definition is checked while DDL on its table is under way."""
+
 
 class Lookup:
     """Finds shapes and handles for the requests of one application."""
@@ -53,6 +63,21 @@ class Lookup:
             raise
         except SourceError as error:
             raise NotNow(UNVERIFIED_TEXT, retry_after_s=1) from error
+
+    async def find(
+        self, request: ShapeRequest, permit: Permit
+    ) -> tuple[ResolvedShape, ServeHandle | MustRefetch]:
+        """The checked definition and the handle to serve; creates the shape if needed.
+
+        If the table changes meanwhile, the definition is checked again. Raises RequestError, NotNow.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                shape = await self.resolve(request.raw, permit)
+                return shape, await self.identify(request, shape, permit)
+            except SchemaChanged as error:
+                changed = error
+        raise NotNow(f"{changed.message}; please retry", retry_after_s=1) from changed
 
     async def identify(
         self, request: ShapeRequest, shape: ResolvedShape, permit: Permit
@@ -128,9 +153,11 @@ class ServeShape:
         await self._pass_readiness(permit)
         request = query.request() if parameters is None else query.request_with(parameters)
         await check_authorized(self.settings, exchange.scope, request.raw)
-        shape = await self.lookup.resolve(request.raw, permit)
-        subset = None if request.subset is None else self._check_subset(request)
-        identity = await self.lookup.identify(request, shape, permit)
+        subset = None
+        if request.subset is not None:
+            await self.lookup.resolve(request.raw, permit)  # its errors come before those of the subset
+            subset = self._check_subset(request)
+        shape, identity = await self.lookup.find(request, permit)
         permit.swap_to_existing()
         if isinstance(identity, MustRefetch):
             await exchange.answer(refetch_response(identity.handle, is_cacheable=exchange.is_cacheable))
@@ -166,6 +193,8 @@ class ServeShape:
         if resume is None:
             return await self.reads.refetch_after_removal(resolved)
         body = await self.subsets.subset(resolved.request.raw, resolved.shape, subset, resume)
+        if self.shapes.tail(resolved.handle) is None:
+            return await self.reads.refetch_after_removal(resolved)
         return self.answers.of_subset(resolved, resume, body)
 
     async def _await_body(self, exchange: Exchange) -> bytes:

@@ -23,8 +23,8 @@ class Part(NamedTuple):
 
     oid: int
     attachment: int
-    """xmin of its row in `pg_inherits`, which is another one after it was detached and attached; 0 for a table
-    that is no partition.
+    """xmin of its row in `pg_inherits`, another one after it was detached and attached; 0 for a table that is
+    no partition.
     """
     filenode: int
     """`relfilenode`, which is another one after the table was rewritten or truncated."""

@@ -26,18 +26,19 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.waiting.batch import BatchQueue
 
 # Grows with every incompatible change of what is stored, the comparable included: older files are not read.
-CATALOGUE_VERSION: Final = 2
+CATALOGUE_VERSION: Final = 3
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS shapes (
   handle TEXT PRIMARY KEY,
   comparable BLOB NOT NULL,
   definition BLOB NOT NULL,
-  relations BLOB NOT NULL,
+  relations TEXT NOT NULL,
   visibility BLOB,
   memberships BLOB,
   is_snapshot_complete INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS relations (generation INTEGER PRIMARY KEY, relation BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 
@@ -49,10 +50,10 @@ class StoredShape(NamedTuple):
     comparable: bytes
     definition: ShapeDefinition
     relations: tuple[RelationData, ...]
-    """The relations of its definition, as they were when it was created."""
+    """The relations of its definition, as they were when they were last compared with it."""
     visibility: SnapshotVisibility
-    memberships: dict[int, int]
-    """Relation oid → oid of its row in `pg_publication_rel` when the shape was created."""
+    memberships: dict[int, str]
+    """Relation oid → how it was published when the shape was created (`relation_sql.membership`)."""
 
 
 class Statement(NamedTuple):
@@ -96,6 +97,10 @@ class Catalogue:
     def shapes(self) -> list[StoredShape]:
         """All shapes with a complete snapshot."""
         with self._reading():
+            relations = {
+                generation: msgspec.json.decode(relation, type=RelationData)
+                for generation, relation in self._db.execute("SELECT generation, relation FROM relations")
+            }
             rows = self._db.execute(
                 "SELECT handle, comparable, definition, relations, visibility, memberships"
                 " FROM shapes WHERE is_snapshot_complete"
@@ -105,11 +110,11 @@ class Catalogue:
                     handle,
                     comparable,
                     msgspec.json.decode(definition, type=ShapeDefinition),
-                    msgspec.json.decode(relations, type=tuple[RelationData, ...]),
+                    tuple(relations[one] for one in msgspec.json.decode(generations, type=list[int])),
                     msgspec.json.decode(visibility, type=SnapshotVisibility),
-                    msgspec.json.decode(memberships, type=dict[int, int]),
+                    msgspec.json.decode(memberships, type=dict[int, str]),
                 )
-                for handle, comparable, definition, relations, visibility, memberships in rows
+                for handle, comparable, definition, generations, visibility, memberships in rows
             ]
 
     def fact(self, name: str) -> bytes | None:
@@ -122,7 +127,7 @@ class Catalogue:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except (sqlite3.Error, msgspec.MsgspecError, LookupError) as error:
             raise ConfigError(
                 f"cannot read the catalogue {self._path}: {error}; remove the storage directory (all shapes"
                 " are recreated) or choose another with --storage-dir"
@@ -135,17 +140,54 @@ def insert_shape(
     """The write that adds a shape whose creation has begun."""
     return Statement(
         "INSERT INTO shapes (handle, comparable, definition, relations) VALUES (?, ?, ?, ?)",
-        (handle, comparable, msgspec.json.encode(definition), msgspec.json.encode(relations)),
+        (handle, comparable, msgspec.json.encode(definition), _generations(relations)),
     )
 
 
+def keep_relation(relation: RelationData) -> Statement:
+    """The write that adds a relation, to which shapes refer by its generation."""
+    return Statement(
+        "INSERT OR IGNORE INTO relations (generation, relation) VALUES (?, ?)",
+        (relation.generation, msgspec.json.encode(relation)),
+    )
+
+
+def renew_relations(known: Sequence[RelationData], current: Sequence[RelationData]) -> Statement:
+    """The write that replaces the relations of all shapes that were last compared with `known`."""
+    return Statement(
+        "UPDATE shapes SET relations = ? WHERE relations = ?", (_generations(current), _generations(known))
+    )
+
+
+def delete_unused_relations() -> Statement:
+    """The write that deletes the relations to which no shape refers."""
+    return Statement(
+        "DELETE FROM relations WHERE generation NOT IN"
+        " (SELECT used.value FROM shapes, json_each(shapes.relations) AS used)",
+        (),
+    )
+
+
+def _generations(relations: Sequence[RelationData]) -> str:
+    return msgspec.json.encode([relation.generation for relation in relations]).decode()
+
+
 def complete_snapshot(
-    handle: str, visibility: SnapshotVisibility, memberships: Mapping[int, int]
+    handle: str,
+    visibility: SnapshotVisibility,
+    relations: Sequence[RelationData],
+    memberships: Mapping[int, str],
 ) -> Statement:
     """The write that records that a shape's snapshot is complete and synced."""
     return Statement(
-        "UPDATE shapes SET visibility = ?, memberships = ?, is_snapshot_complete = 1 WHERE handle = ?",
-        (msgspec.json.encode(visibility), msgspec.json.encode(memberships), handle),
+        "UPDATE shapes SET visibility = ?, relations = ?, memberships = ?, is_snapshot_complete = 1"
+        " WHERE handle = ?",
+        (
+            msgspec.json.encode(visibility),
+            _generations(relations),
+            msgspec.json.encode(memberships),
+            handle,
+        ),
     )
 
 

@@ -1,10 +1,11 @@
 """A change's path through the owner: stream bytes → messages → fragments → entries → readable logs.
 
 Nothing here waits for a client. The stream is paused, and received changes are buffered in order, in two
-cases only: the disk is full, or a relation message may announce a new partition, so that the system catalogs
-have to be read. Only `LogPublisher` writes the tables `tails` and `progress` while changes are processed. If
-a log cannot be written, its shape is removed and other shapes are not affected. If the disk is full,
-processing stops and unwritten changes are kept in memory until there is space.
+cases only: the disk is full, or a relation that shapes depend on is announced. The system catalogs are read
+then, because DDL or a change of the publication may have preceded the changes that follow. Only
+`LogPublisher` writes the tables `tails` and `progress` while changes are processed. If a log cannot be
+written, its shape is removed and other shapes are not affected. If the disk is full, processing stops and
+unwritten changes are kept in memory until there is space.
 
 State is owned by the replicator's loop. A `ChangePath` is kept across reconnects; its assembler is replaced.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -21,8 +22,8 @@ import structlog
 from pgshapes.errors import DiskFull, PgShapesError, ReplicaIdentityNotFull, StorageError
 from pgshapes.model.change import Fragment
 from pgshapes.model.lsn import Lsn
+from pgshapes.owner.catalog_watch import CatalogWatch
 from pgshapes.owner.removal import ShapeCleaner
-from pgshapes.owner.resolver import KnownRelations
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import RelationMessage
@@ -118,7 +119,7 @@ class ChangePath:
         boundary: FlushBoundary,
         cleaner: ShapeCleaner,
         inspector: Inspector,
-        known: KnownRelations,
+        watch: CatalogWatch,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         on_identity_lost: Callable[[int], None],
@@ -129,7 +130,7 @@ class ChangePath:
         self._boundary = boundary
         self._cleaner = cleaner
         self._inspector = inspector
-        self._known = known
+        self._watch = watch
         self._spawn = spawn
         self._on_identity_lost = on_identity_lost
         self._on_progress = on_progress
@@ -137,6 +138,8 @@ class ChangePath:
         self._stream: Pausable | None = None
         self._backlog: deque[Event] = deque()
         self._is_blocked = False
+        self._compared_ahead = 0
+        """How many of the next announcements were compared with the system catalogs already."""
         self.transactions = 0
         self.changes = 0
 
@@ -147,6 +150,7 @@ class ChangePath:
         """
         self._assembler = TransactionAssembler()
         self._backlog.clear()
+        self._compared_ahead = 0
         self._stream = stream
         if self._is_blocked:
             stream.pause()
@@ -205,13 +209,19 @@ class ChangePath:
             return
 
     def _announce(self, message: RelationMessage) -> None:
-        for oid in {message.oid, *self._router.target_tables(message.oid)}:
-            self._known.invalidate(oid)
-        if self._router.has_partitioned():
-            # Attaching and detaching a partition is not in the stream, but a relation message follows it.
-            self._block(self._find_ancestors(message))
+        """Bind the shapes to an announced relation, once it was compared with the system catalogs."""
+        if self._compared_ahead:
+            self._compared_ahead -= 1
+            self._bind(message)
+        elif self._router.has_partitioned() or self._affected_tables(message):
+            self._block(self._compare(message))
         else:
             self._bind(message)
+
+    def _affected_tables(self, message: RelationMessage) -> set[int]:
+        """The tables with shapes that the relation is, belongs to, or has taken the name of."""
+        named = self._router.tables_named(message.schema, message.name)
+        return {*self._router.target_tables(message.oid), *named}
 
     def _bind(self, message: RelationMessage) -> None:
         self._cleaner.end(self._router.announce(message), "the table's columns changed")
@@ -219,16 +229,28 @@ class ChangePath:
             for oid in self._router.target_tables(message.oid):
                 self._on_identity_lost(oid)
 
-    async def _find_ancestors(self, message: RelationMessage) -> None:
+    async def _compare(self, message: RelationMessage) -> None:
+        """Compare the announced relation with the system catalogs, and those that the backlog announces."""
+        ahead = [event.message for event in self._backlog if isinstance(event, RelationAnnounced)]
+        stream = self._stream
         while True:
             try:
-                ancestors = await self._inspector.ancestors(message.oid)
+                await self._look([message, *ahead])
                 break
             except PgShapesError as error:
                 _log.warning("system catalogs could not be read; replication paused", error=error.message)
                 await asyncio.sleep(_LOOK_UP_RETRY_S)
-        self._cleaner.end(self._router.set_ancestors(message.oid, ancestors), "a partition was detached")
-        self._bind(message)
+        if self._stream is stream:
+            self._compared_ahead = len(ahead)
+            self._bind(message)
+
+    async def _look(self, messages: Sequence[RelationMessage]) -> None:
+        if self._router.has_partitioned():
+            # Attaching and detaching a partition is not in the stream, but these messages follow it.
+            ancestors = await self._inspector.ancestors([message.oid for message in messages])
+            for oid, above in ancestors.items():
+                self._cleaner.end(self._router.set_ancestors(oid, above), "a partition was detached")
+        await self._watch.look({oid for message in messages for oid in self._affected_tables(message)})
 
     def _lose_identity(self, lost: ReplicaIdentityNotFull) -> None:
         oid = lost.relation_oid

@@ -63,9 +63,15 @@ class CreationLocks:
             self._table.remove(comparable)
 
     def fail(self, comparable: bytes, token: int, error: PgShapesError) -> None:
-        """Mark the creation as failed; the row answers every request within the next second."""
+        """Mark the creation as failed; the row answers every request within the next second.
+
+        If the table has changed, only the requests that wait get the error: they check the definition again.
+        """
         failed = CreationLock(CreationState.FAILED, token, error.message, error.code)
         self._table.put(comparable, failed)
+        if isinstance(error, SchemaChanged):
+            self.clear(comparable, token)
+            return
         asyncio.get_running_loop().call_later(FAILURE_LASTS_S, self.clear, comparable, token)
 
     def _move(self, comparable: bytes, token: int, old: CreationState, new: CreationState) -> None:

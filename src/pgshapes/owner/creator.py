@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from pgshapes.owner.change_path import LogPublisher
 from pgshapes.owner.removal import ShapeCleaner
 from pgshapes.owner.resolver import KnownRelations
 from pgshapes.owner.shape_status import ShapeStatus
-from pgshapes.owner.snapshotting import SnapshotWriting, TakenSnapshot, take_snapshot
+from pgshapes.owner.snapshotting import SnapshotBasis, SnapshotWriting, TakenSnapshot, take_snapshot
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.snapshot import SnapshotSource
@@ -78,7 +78,7 @@ def new_handle() -> str:
 
 class ShapeCreator:
     """Runs creations. By handle, `writings` has the snapshots that are still being written, and `memberships`
-    the oids of the rows of `pg_publication_rel` under which a shape was created, by relation.
+    how the relations of a shape were published when it was created (`relation_sql.membership`).
 
     A table that is locked, or whose query is slow to return its first row, uses at most half of the
     connections.
@@ -88,7 +88,7 @@ class ShapeCreator:
         self._parts = parts
         self.slots: FairSemaphore[int] = FairSemaphore(parts.snapshots.connections)
         self.writings: dict[str, asyncio.Task[None]] = {}
-        self.memberships: dict[str, dict[int, int]] = {}
+        self.memberships: dict[str, dict[int, str]] = {}
         self.counts = CreatorCounts()
         parts.cleaner.on_retired = self._stop_writing
 
@@ -119,17 +119,6 @@ class ShapeCreator:
             raise SchemaChanged("the table changed while the shape was being created")
         return relation
 
-    async def _confirm(self, handle: str, relation: Relation) -> None:
-        """Check the table again if a relation message has announced other columns. Raises SchemaChanged.
-
-        The message may be older than what the system catalogs say; then the snapshot includes the change. If
-        it is newer, later changes do not match the definition.
-        """
-        if not self._parts.router.awaits_layout(handle):
-            return
-        self._parts.inspector.clean(relation.oid)
-        await self._relation(relation.oid, relation.generation)
-
     async def _create(
         self, handle: str, shape: ResolvedShape, relations: tuple[Relation, ...], slot: ReportsTableWait
     ) -> None:
@@ -143,30 +132,46 @@ class ShapeCreator:
         self._check_alive(handle)
         self.memberships[handle] = memberships
         parts.router.add_leaves(relation.oid, await self._leaves(relation))
-        await self._confirm(handle, relation)
         async with self.slots.slot(relation.oid):
-            await self._start_snapshot(handle, shape, relation, memberships)
+            await self._start_snapshot(handle, SnapshotBasis(shape.definition, relations, memberships))
         await parts.status.committed(handle)
         self._check_alive(handle)
         parts.publisher.publish_tail(handle)
         parts.status.activate(handle)
 
-    async def _start_snapshot(
-        self, handle: str, shape: ResolvedShape, relation: Relation, memberships: Mapping[int, int]
-    ) -> None:
+    async def _start_snapshot(self, handle: str, basis: SnapshotBasis) -> None:
         """Take the snapshot and write it in the background; returns when its first row is written."""
         parts = self._parts
-        taken = await self._take(handle, shape, relation)
+        taken = await self._take(handle, basis.relations[0])
         try:
+            basis = await self._confirm(handle, basis, taken)
             parts.publisher.publish(parts.router.release(handle, taken.visibility))
         except BaseException:
             await taken.close()
             raise
-        writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, memberships)
+        writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, basis)
         self._write(handle, writing)
         await writing.started
 
-    async def _publish_table(self, shape: ResolvedShape, relation: Relation, slot: ReportsTableWait) -> int:
+    async def _confirm(self, handle: str, basis: SnapshotBasis, taken: TakenSnapshot) -> SnapshotBasis:
+        """The basis with the table as it is in the snapshot. Raises SchemaChanged if the table or its
+        publication has changed so that the definition must be checked again.
+        """
+        relation, router = basis.relations[0], self._parts.router
+        if taken.stamp.membership != basis.memberships[relation.oid]:
+            raise SchemaChanged("the publication of the table changed while the shape was being created")
+        if taken.stamp.stamp == relation.stamp:
+            return basis
+        current = await taken.read_relation()
+        self._check_alive(handle)
+        # Rows of partitions that were attached before the snapshot are in the snapshot.
+        changed = router.find_changed(current, {handle}, is_empty=lambda _: True)
+        if changed:
+            raise SchemaChanged(f"the table changed while the shape was being created: {changed[handle]}")
+        router.renew(current, {handle})
+        return basis._replace(relations=(current, *basis.relations[1:]))
+
+    async def _publish_table(self, shape: ResolvedShape, relation: Relation, slot: ReportsTableWait) -> str:
         def waiting(blockers: object) -> None:
             self.counts.lock_waits += 1
             slot.begin_table_wait()
@@ -179,7 +184,7 @@ class ShapeCreator:
             relation, on_waiting=waiting, needs_generated=needs_generated
         )
         await slot.end_table_wait()
-        return membership.row_oid
+        return membership.version
 
     async def _leaves(self, relation: Relation) -> tuple[int, ...]:
         """The partitions of a table, as the system catalogs have them now."""
@@ -188,7 +193,7 @@ class ShapeCreator:
         self._parts.inspector.forget_partitions()
         return await self._parts.inspector.leaves(relation.oid)
 
-    async def _take(self, handle: str, shape: ResolvedShape, relation: Relation) -> TakenSnapshot:
+    async def _take(self, handle: str, relation: Relation) -> TakenSnapshot:
         router = self._parts.router
 
         def prepare_check() -> Callable[[SnapshotVisibility], bool]:
@@ -205,9 +210,7 @@ class ShapeCreator:
         def note_retake() -> None:
             self.counts.retakes += 1
 
-        taken = await take_snapshot(
-            self._parts.snapshots, relation, shape.definition, prepare_check, note_retake
-        )
+        taken = await take_snapshot(self._parts.snapshots, relation, prepare_check, note_retake)
         self.counts.snapshots += 1
         return taken
 

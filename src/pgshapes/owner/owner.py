@@ -19,6 +19,7 @@ from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.gates.time_limits import READY_TIMEOUT_S
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
+from pgshapes.owner.catalog_watch import CatalogWatch
 from pgshapes.owner.catalogue import StoredShape, WriteBuffer
 from pgshapes.owner.change_path import ChangePath, LogPublisher
 from pgshapes.owner.creations import CreationLocks, Creations
@@ -88,28 +89,26 @@ class Owner:
         self.expiry = None if max_shapes is None else ShapeExpiry(tables, self.cleaner, max_shapes)
         self.publisher = LogPublisher(store, tables, self.cleaner.end)
         self.known_relations = KnownRelations(sources.inspector, tables)
-        self.creator = ShapeCreator(
-            CreatorParts(
-                sources.inspector,
-                self.known_relations,
-                sources.publication,
-                sources.snapshots,
-                router,
-                store,
-                self.status,
-                self.publisher,
-                self.cleaner,
-                self.spawn,
-            )
-        )
+        self.creator = ShapeCreator(self._creator_parts())
         self.creations = Creations(tables, CreationLocks(tables), self.creator.create)
+        self.watch = CatalogWatch(
+            sources.inspector,
+            self.known_relations,
+            router,
+            self.cleaner,
+            self.status,
+            tables,
+            publication=sources.publication.name,
+            memberships=self.creator.memberships,
+            on_identity_lost=self._restore_identity,
+        )
         self.change_path = ChangePath(
             router,
             self.publisher,
             boundary,
             self.cleaner,
             sources.inspector,
-            self.known_relations,
+            self.watch,
             spawn=self.spawn,
             on_identity_lost=self._restore_identity,
             on_progress=on_progress,
@@ -118,6 +117,20 @@ class Owner:
         # A commit record may begin at the boundary itself; it will be delivered again.
         self._start_lsn = boundary.processed
         self._resolver = ShapeResolver(sources.inspector, self.known_relations)
+
+    def _creator_parts(self) -> CreatorParts:
+        return CreatorParts(
+            self._sources.inspector,
+            self.known_relations,
+            self._sources.publication,
+            self._sources.snapshots,
+            self.router,
+            self.store,
+            self.status,
+            self.publisher,
+            self.cleaner,
+            self.spawn,
+        )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in a background task; an unexpected error in it is logged."""
@@ -136,6 +149,7 @@ class Owner:
         stored = list(shapes)
         for shape in stored:
             await self._restore(shape)
+        self.creator.memberships.update((shape.handle, shape.memberships) for shape in stored)
         with self._tables.transaction():
             self.status.restore(stored)
             for shape in stored:
@@ -175,7 +189,7 @@ class Owner:
             self.expiry.note_use(call.handles)
 
     async def _invalidate(self, call: InvalidateRelation) -> None:
-        self.known_relations.invalidate(call.oid)
+        await self.watch.look([call.oid])
 
     async def _list_unseen(self) -> Unseen:
         delivered = self.router.delivered

@@ -91,6 +91,16 @@ class ShapeCleaner:
                 await asyncio.sleep(_RETRY_S)
 
 
+TRASH_INTERVAL_S: Final = 10.0
+
+
+async def empty_trash(store: ShapeStore) -> None:
+    """Delete the files of removed shapes at intervals, until cancelled."""
+    while True:
+        await store.empty_trash()
+        await asyncio.sleep(TRASH_INTERVAL_S)
+
+
 EXPIRY_INTERVAL_S: Final = 60.0
 
 

@@ -20,10 +20,17 @@ from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, NotReady, PgShapesError, SourceError
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.lsn import Lsn, format_lsn
-from pgshapes.owner.catalogue import Catalogue, WriteBuffer, delete_all_shapes, delete_incomplete, put_fact
+from pgshapes.owner.catalogue import (
+    Catalogue,
+    WriteBuffer,
+    delete_all_shapes,
+    delete_incomplete,
+    delete_unused_relations,
+    put_fact,
+)
 from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
-from pgshapes.owner.housekeeping import Housekeeping
 from pgshapes.owner.owner import Owner, Sources
+from pgshapes.owner.removal import empty_trash
 from pgshapes.owner.session import PUBLICATION_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.storage_dir import StorageDir
 from pgshapes.postgres.connection import ConnectionPool, connect
@@ -93,14 +100,11 @@ class Replicator:
         self._snapshot_pool = ConnectionPool(
             lambda: connect(pooled_url, read_values=False), max(settings.db_pool_size - admin_size, 1)
         )
+        publication = PUBLICATION_PREFIX + settings.replication_stream_id
         self.sources = Sources(
             Inspector(self._admin_pool),
-            Publication(
-                PUBLICATION_PREFIX + settings.replication_stream_id,
-                self._publication_pool,
-                is_manual=settings.manual_table_publishing,
-            ),
-            SnapshotSource(self._snapshot_pool),
+            Publication(publication, self._publication_pool, is_manual=settings.manual_table_publishing),
+            SnapshotSource(self._snapshot_pool, publication=publication),
         )
         self._delivered = DeliveredTransactions()
         self.owner: Owner | None = None
@@ -242,6 +246,7 @@ class Replicator:
             await self._buffer.put(delete_all_shapes())
         await self._buffer.put(
             delete_incomplete(),
+            delete_unused_relations(),
             put_fact(_IDENTITY, msgspec.json.encode(start.identity)),
             recorded_fact(recorded),
         )
@@ -263,7 +268,8 @@ class Replicator:
         owner.spawn(durability.run())
         if owner.expiry is not None:
             owner.spawn(owner.expiry.run())
-        owner.spawn(Housekeeping(owner, self.sources, self._tables, kept).run())
+        owner.spawn(owner.watch.run())
+        owner.spawn(empty_trash(self._store))
 
     def _build(self, recorded: Recorded) -> tuple[Owner, Durability]:
         boundary = FlushBoundary(recorded.lsn)

@@ -45,12 +45,27 @@ class KnownRelations:
         if self._tables.relations.get(name) != relation:
             self._tables.relations.put(name, relation)
 
+    def oids(self) -> set[int]:
+        """The relations that callers know."""
+        return {relation.oid for _, relation in self._tables.relations.items()}
+
     def invalidate(self, oid: int) -> None:
         """Remove a relation that may have changed, here and from the inspector's cache."""
-        self._inspector.clean(oid)
-        for name, relation in list(self._tables.relations.items()):
-            if relation.oid == oid:
-                self._tables.relations.remove(name)
+        self.withdraw_other(oid, None)
+
+    def withdraw_other(self, oid: int, stamp: str | None) -> None:
+        """Remove a relation that was read with another stamp than this one, here and from the inspector's
+        cache.
+        """
+        other = [
+            name
+            for name, relation in self._tables.relations.items()
+            if relation.oid == oid and relation.stamp != stamp
+        ]
+        if other or stamp is None:
+            self._inspector.clean(oid)
+        for name in other:
+            self._tables.relations.remove(name)
 
 
 # First bytes of every comparable; grows when the meaning of a definition changes.
@@ -69,6 +84,9 @@ class Inspects(Protocol):
     async def relation(self, schema: str, name: str) -> Relation:
         """The table, or RequestError about `table`."""
 
+    async def is_current(self, relation: Relation) -> bool:
+        """Whether the table is still as it was read."""
+
     async def describe(self, sql: str) -> tuple[int, ...]:
         """Result types of a statement, as Postgres describes it; RequestError about `where`."""
 
@@ -85,8 +103,21 @@ class ShapeResolver:
         self._slots: FairSemaphore[int] = FairSemaphore(inspector.connections)
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
-        """The resolved shape. Raises RequestError, NotNow without a database."""
+        """The resolved shape. Raises RequestError, SchemaChanged, NotNow without a database.
+
+        A definition is refused only if its table is still as it was read: a migration may have added what is
+        missing.
+        """
         relation = await self._inspector.relation(raw.schema, raw.table)
+        try:
+            return await self._check(raw, relation)
+        except (RequestError, SchemaChanged):
+            if await self._inspector.is_current(relation):
+                raise
+        self._known.invalidate(relation.oid)
+        return await self._check(raw, await self._inspector.relation(raw.schema, raw.table))
+
+    async def _check(self, raw: RawShape, relation: Relation) -> ResolvedShape:
         self._known.publish(relation)
         queryable = _queryable(raw, relation)
         columns = _selected(raw, relation, queryable)

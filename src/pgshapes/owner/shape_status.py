@@ -46,7 +46,8 @@ class ShapeStatus:
             self._tables.shapes.put(handle, row)
             self._tables.handles.put(shape.comparable, handle)
         self._committed[handle] = self._buffer.put(
-            catalogue.insert_shape(handle, shape.comparable, shape.definition, relations)
+            *map(catalogue.keep_relation, relations),
+            catalogue.insert_shape(handle, shape.comparable, shape.definition, relations),
         )
 
     def restore(self, stored: Iterable[StoredShape]) -> None:
@@ -71,10 +72,23 @@ class ShapeStatus:
         self._move(handle, ShapeMove.ACTIVATE)
 
     def complete_snapshot(
-        self, handle: str, visibility: SnapshotVisibility, memberships: Mapping[int, int]
+        self,
+        handle: str,
+        visibility: SnapshotVisibility,
+        relations: Sequence[RelationData],
+        memberships: Mapping[int, str],
     ) -> asyncio.Future[None]:
         """Record that the snapshot is complete and synced; done when that is durable."""
-        return self._buffer.put(catalogue.complete_snapshot(handle, visibility, memberships))
+        return self._buffer.put(
+            *map(catalogue.keep_relation, relations),
+            catalogue.complete_snapshot(handle, visibility, relations, memberships),
+        )
+
+    def renew_relations(self, known: Sequence[RelationData], current: Sequence[RelationData]) -> None:
+        """Record that shapes on `known` were compared with `current` and continue."""
+        self._buffer.put(
+            *map(catalogue.keep_relation, current), catalogue.renew_relations(known, current)
+        ).add_done_callback(_retrieve)
 
     def retire(self, handles: Iterable[str]) -> list[str]:
         """Begin the removal of shapes; returns those whose removal had not begun before.
@@ -114,3 +128,9 @@ class ShapeStatus:
     def _after(self, handle: str, move: ShapeMove) -> ShapeState:
         row = self._tables.shapes.get(handle)
         return state_after(ShapeState.ABSENT if row is None else row.state, move)
+
+
+def _retrieve(written: asyncio.Future[None]) -> None:
+    """Mark the error as retrieved: without the write, the next start compares with the older relations."""
+    if not written.cancelled():
+        written.exception()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -23,6 +23,8 @@ from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.change_path import LogPublisher
 from pgshapes.owner.shape_status import ShapeStatus
+from pgshapes.postgres.relation_sql import RelationStamp
+from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.waiting.retake import retake
@@ -41,9 +43,21 @@ class TakenSnapshot:
         self._stack = stack
         self.visibility = visibility
 
-    def rows(self) -> AsyncIterator[list[bytes]]:
-        """The rows as JSON texts, in batches; to be read once."""
-        return self._snapshot.rows()
+    @property
+    def stamp(self) -> RelationStamp:
+        """The version of the table in the snapshot."""
+        assert self._snapshot.stamp is not None
+        return self._snapshot.stamp
+
+    async def read_relation(self) -> Relation:
+        """The table as it is in the snapshot. Raises NotNow, SchemaChanged, SourceError."""
+        return await self._snapshot.read_relation()
+
+    def rows(self, relation: Relation, definition: ShapeDefinition) -> AsyncIterator[list[bytes]]:
+        """The rows as JSON texts, in batches; to be read once. `relation` is the table in the snapshot."""
+        if definition.log == "changes_only":
+            return self._snapshot.rows(None)
+        return self._snapshot.rows(copy_rows(relation, definition.columns, definition.where))
 
     async def close(self) -> None:
         """Return the connection; a running query is cancelled."""
@@ -53,7 +67,6 @@ class TakenSnapshot:
 async def take_snapshot(
     source: SnapshotSource,
     relation: Relation,
-    definition: ShapeDefinition,
     prepare_check: Callable[[], Callable[[SnapshotVisibility], bool]],
     on_retake: Callable[[], None],
 ) -> TakenSnapshot:
@@ -62,9 +75,7 @@ async def take_snapshot(
     Raises CreationFailed when no snapshot was accepted in time, NotNow, SourceError.
     """
     async with AsyncExitStack() as stack:
-        snapshot = await stack.enter_async_context(
-            source.open(relation, definition.columns, definition.where, definition.log)
-        )
+        snapshot = await stack.enter_async_context(source.open(relation))
 
         async def take() -> SnapshotVisibility | None:
             is_complete = prepare_check()
@@ -80,6 +91,16 @@ async def take_snapshot(
         return TakenSnapshot(snapshot, visibility, stack.pop_all())
 
 
+class SnapshotBasis(NamedTuple):
+    """What a snapshot is of, and what it was found to be compatible with."""
+
+    definition: ShapeDefinition
+    relations: tuple[Relation, ...]
+    """The relations of the definition as they are in the snapshot."""
+    memberships: Mapping[int, str]
+    """How they are published, by oid."""
+
+
 class SnapshotWriting:
     """Writes one snapshot. `started` is done when the first row is written, or at the end of an empty
     snapshot; it fails if the query fails before that.
@@ -92,14 +113,14 @@ class SnapshotWriting:
         store: ShapeStore,
         status: ShapeStatus,
         publisher: LogPublisher,
-        memberships: Mapping[int, int],
+        basis: SnapshotBasis,
     ) -> None:
         self._handle = handle
         self._taken = taken
         self._store = store
         self._status = status
         self._publisher = publisher
-        self._memberships = memberships
+        self._basis = basis
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.has_started = False
         self.has_begun = False
@@ -130,7 +151,7 @@ class SnapshotWriting:
             raise CreationFailed(_TERMINATED)
         writer = log.start_snapshot()
         chunks = 0
-        async for rows in self._taken.rows():
+        async for rows in self._taken.rows(self._basis.relations[0], self._basis.definition):
             writer.add_rows(rows)
             self._start()
             if log.tail.snapshot_chunks != chunks:
@@ -140,7 +161,9 @@ class SnapshotWriting:
         self._start()
         self._publisher.publish_tail(self._handle)
         await self._store.sync_shape(self._handle)
-        await self._status.complete_snapshot(self._handle, self._taken.visibility, self._memberships)
+        await self._status.complete_snapshot(
+            self._handle, self._taken.visibility, self._basis.relations, self._basis.memberships
+        )
 
     def _start(self) -> None:
         if not self.has_started:

@@ -1,18 +1,16 @@
 """Looks up tables and result types in the system catalogs, once for concurrent requests.
 
-Not here: how requests share a look-up (`waiting`), the SQL (`relation_sql`), whether a clause is allowed (`where`). Invariant: a cached result was read after the
-last `clean` that concerned it. State: the inspector, in the owner, owns the cached results; it borrows
-connections from the given pool.
+Not here: how requests share a look-up (`waiting`), the SQL (`relation_sql`), whether a clause is allowed
+(`where`). Invariant: a cached result was read after the last `clean` that concerned it. State: the inspector,
+in the owner, owns the cached results; it borrows connections from the given pool.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, TypeVar
 
-import msgspec
 import psycopg
 
 from pgshapes.errors import UNVERIFIED_TEXT, NotNow, PgShapesError, RequestError, SourceError
@@ -25,9 +23,13 @@ from pgshapes.postgres.relation_sql import (
     LEAVES,
     RELATION_BY_NAME,
     RELATION_BY_OID,
+    TABLE_SIZE,
+    RelationStamp,
     relation_from_row,
+    stamps,
 )
 from pgshapes.postgres.sqlstate import from_sqlstate
+from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.single_flight import SharedLookUps
 
 R = TypeVar("R")
@@ -39,6 +41,9 @@ _CLIENT_FAULTS: Final = ("0A", "22", "2F", "38", "42", "54")
 """SQLSTATE classes of errors that a clause can cause: not supported, data, routines, syntax and access,
 limits.
 """
+
+
+_SIZE_LOCK_TIMEOUT_MS: Final = 200
 
 
 class Inspector:
@@ -56,7 +61,7 @@ class Inspector:
         self._by_name = SharedLookUps(self._look_up_name, failure_ttl_s=failure_ttl_s)
         self._by_oid = SharedLookUps(self._look_up_oid, failure_ttl_s=failure_ttl_s)
         self._leaves = SharedLookUps(self._look_up_leaves, failure_ttl_s=failure_ttl_s)
-        self._ancestors = SharedLookUps(self._look_up_ancestors, failure_ttl_s=failure_ttl_s)
+        self._current = BatchQueue(self._read_stamps)
         self._described = SharedLookUps(self._describe, keep=False, failure_ttl_s=failure_ttl_s)
 
     @property
@@ -82,13 +87,29 @@ class Inspector:
         """The table with this oid or None. Raises NotNow if the database is unavailable."""
         return await self._by_oid.get(oid)
 
+    async def stamps(self, oids: Collection[int], publication: str) -> dict[int, RelationStamp]:
+        """The current stamps of the relations that exist; never cached. Raises NotNow, SourceError."""
+        return await self._ask(lambda db: _stamps(db, oids, publication))
+
+    async def is_current(self, relation: Relation) -> bool:
+        """Whether a relation is still as it was read; concurrent requests share a query. Raises NotNow,
+        SourceError.
+        """
+        return await self._current.request(relation.oid) == relation.stamp
+
+    async def has_rows(self, oid: int) -> bool:
+        """Whether a table has, or had, any rows; True if that is not certain. Raises NotNow, SourceError."""
+        return await self._ask(lambda db: _has_rows(db, oid))
+
     async def leaves(self, root_oid: int) -> tuple[int, ...]:
         """Oids of the leaves of a partitioned table, at any depth; empty for other tables."""
         return await self._leaves.get(root_oid)
 
-    async def ancestors(self, oid: int) -> tuple[int, ...]:
-        """Oids of the partitioned ancestors of a partition, nearest first; empty for other tables."""
-        return await self._ancestors.get(oid)
+    async def ancestors(self, oids: Collection[int]) -> dict[int, tuple[int, ...]]:
+        """The partitioned ancestors of each of these relations, as they are now; empty for tables that are no
+        partitions. Raises NotNow, SourceError.
+        """
+        return await self._ask(lambda db: _ancestors(db, oids))
 
     async def describe(self, sql: str) -> tuple[int, ...]:
         """Type oids of the result columns of `sql`, which is parsed and never executed.
@@ -107,7 +128,6 @@ class Inspector:
     def forget_partitions(self) -> None:
         """Remove partition trees from the cache: attaching and detaching send no notification."""
         self._leaves.forget()
-        self._ancestors.forget()
 
     async def close(self) -> None:
         """Cancel running look-ups. Does not close the pool."""
@@ -116,26 +136,26 @@ class Inspector:
 
     @property
     def _kinds(self) -> tuple[SharedLookUps, ...]:  # type: ignore[type-arg]
-        return (self._by_name, self._by_oid, self._leaves, self._ancestors, self._described)
+        return (self._by_name, self._by_oid, self._leaves, self._described)
 
     async def _look_up_name(self, name: tuple[str, str]) -> Relation:
         found = await self._ask(lambda db: _one_relation(db, RELATION_BY_NAME, name))
         if found is None:
             raise RequestError.field("table", _no_such_table(*name))
-        return with_generation(found)
+        return found
 
     async def _look_up_oid(self, oid: int) -> Relation | None:
-        found = await self._ask(lambda db: _one_relation(db, RELATION_BY_OID, (oid,)))
-        return None if found is None else with_generation(found)
+        return await self._ask(lambda db: _one_relation(db, RELATION_BY_OID, (oid,)))
 
     async def _look_up_leaves(self, root_oid: int) -> tuple[int, ...]:
         return await self._ask(lambda db: _oids(db, LEAVES, root_oid))
 
-    async def _look_up_ancestors(self, oid: int) -> tuple[int, ...]:
-        return await self._ask(lambda db: _oids(db, ANCESTORS, oid))
-
     async def _describe(self, sql: str) -> tuple[int, ...]:
         return await self._ask(lambda db: _result_types(db, sql))
+
+    async def _read_stamps(self, oids: tuple[int, ...]) -> dict[int, str]:
+        stamps = await self.stamps(oids, "")
+        return {oid: one.stamp for oid, one in stamps.items()}
 
     async def _ask(self, question: Callable[[Connection], Awaitable[R]]) -> R:
         try:
@@ -149,20 +169,31 @@ class Inspector:
             raise _refusal(error) from error
 
 
-def with_generation(found: Relation) -> Relation:
-    """`found` with the generation that is a digest of its content, so that the next owner computes the same
-    one.
-
-    Callers cache by generation, and after a restart of the owner they send it with their requests.
-    """
-    content = msgspec.msgpack.encode(found._replace(generation=0))
-    digest = hashlib.blake2b(content, digest_size=8).digest()
-    return found._replace(generation=int.from_bytes(digest, "big") >> 1)
-
-
 async def _one_relation(db: Connection, sql: str, arguments: tuple[object, ...]) -> Relation | None:
     row = await (await db.execute(sql.encode(), arguments)).fetchone()
-    return None if row is None else relation_from_row(row, generation=0)
+    return None if row is None else relation_from_row(row)
+
+
+async def _ancestors(db: Connection, oids: Collection[int]) -> dict[int, tuple[int, ...]]:
+    rows = await (await db.execute(ANCESTORS.encode(), (list(oids),))).fetchall()
+    return {oid: tuple(above or ()) for oid, above in rows}
+
+
+async def _stamps(db: Connection, oids: Collection[int], publication: str) -> dict[int, RelationStamp]:
+    sql = stamps(db.info.server_version).encode()
+    rows = await (await db.execute(sql, (publication, list(oids)))).fetchall()
+    return {oid: RelationStamp(stamp, membership) for oid, stamp, membership in rows}
+
+
+async def _has_rows(db: Connection, oid: int) -> bool:
+    """A table without a file page has never had a row since it was created or truncated."""
+    try:
+        async with db.transaction():
+            await db.execute(f"SET LOCAL lock_timeout = {_SIZE_LOCK_TIMEOUT_MS}".encode())
+            row = await (await db.execute(TABLE_SIZE.encode(), (oid,))).fetchone()
+    except psycopg.errors.LockNotAvailable:
+        return True
+    return row is None or row[0] != 0
 
 
 async def _oids(db: Connection, sql: str, oid: int) -> tuple[int, ...]:

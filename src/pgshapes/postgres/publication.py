@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
@@ -45,10 +45,11 @@ after a concurrent change of the publication."""
 
 
 class PublicationMembership(NamedTuple):
-    """A table's row in the publication; a different `row_oid` means that changes were missed."""
+    """How a table is published; a different `version` means that changes may have been missed."""
 
     relation_oid: int
-    row_oid: int
+    version: str
+    """As `relation_sql.membership` returns it."""
 
 
 class Blocker(NamedTuple):
@@ -144,7 +145,7 @@ class Publication:
             may_alter = state.is_publication_ours and not self._is_manual
             if is_wanted() or not may_alter:
                 return False
-            if state.row_oid is None or state.schema is None:
+            if state.membership is None or state.schema is None:
                 return True
             transaction = publication_sql.drop_from_publication(state, self.name, LOCK_TIMEOUT_MS)
             return await self._attempt(transaction, _transaction_timeout_s(LOCK_TIMEOUT_MS, 1))
@@ -153,19 +154,14 @@ class Publication:
         """Cancel running alterations."""
         await self._alterations.close()
 
-    async def membership_row_oids(self, relation_oids: Iterable[int]) -> dict[int, int]:
-        """The oids of the membership rows of those tables that are published. Raises NotNow, SourceError."""
-        states = await self._read_states(tuple(relation_oids))
-        return {oid: state.row_oid for oid, state in states.items() if state.row_oid is not None}
-
     async def _ensure_table(self, relation: Relation, needs_generated: bool) -> PublicationMembership:
         while True:
             await self._wait_for_drop(relation.oid)
             state = await self._state(relation.oid)
             publication_sql.check_table(state, relation)
             publication_sql.check_publication(state, self.name, needs_generated=needs_generated)
-            if state.row_oid is not None and state.is_ready:
-                return PublicationMembership(relation.oid, state.row_oid)
+            if state.membership is not None and state.is_ready:
+                return PublicationMembership(relation.oid, state.membership)
             refused = publication_sql.alteration_refusal(state, self.name, is_manual=self._is_manual)
             if refused is not None:
                 raise refused
@@ -229,7 +225,7 @@ class Publication:
 
     async def _read_states(self, oids: tuple[int, ...]) -> dict[int, TableState]:
         async with self._connection() as db:
-            sql = publication_sql.TABLE_STATES.encode()
+            sql = publication_sql.table_states(db.info.server_version).encode()
             rows = await (await db.execute(sql, (list(oids), self.name))).fetchall()
         return {row[0]: publication_sql.state_from_row(row) for row in rows}
 

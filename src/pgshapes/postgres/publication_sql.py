@@ -16,6 +16,7 @@ from pgshapes.errors import NotNow, PgShapesError, SchemaChanged
 from pgshapes.model.quoting import display_name, qualified_name, quote_identifier
 from pgshapes.model.relation import Relation
 from pgshapes.postgres.refusals import known_refusal
+from pgshapes.postgres.relation_sql import membership
 
 
 class Part(NamedTuple):
@@ -39,8 +40,8 @@ class TableState(NamedTuple):
     is_publication_ours: bool
     publishes_all_operations: bool
     publishes_generated: bool
-    row_oid: int | None
-    """`pg_publication_rel.oid`; the publication's oid if it is FOR ALL TABLES."""
+    membership: str | None
+    """How it is published (`relation_sql.membership`); None if it is not."""
     publishes_parts_only: bool
     """Whether the membership has a row filter or a column list."""
     not_full: tuple[Part, ...]
@@ -48,7 +49,7 @@ class TableState(NamedTuple):
     @property
     def is_ready(self) -> bool:
         """Whether the table is published and all identities are FULL."""
-        return self.row_oid is not None and not self.not_full
+        return self.membership is not None and not self.not_full
 
 
 _NOT_FULL: Final = """
@@ -66,14 +67,17 @@ SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
   JOIN pg_catalog.pg_namespace pn ON pn.oid = part.relnamespace
  WHERE part.relreplident <> 'f' AND (part.relkind = 'r' OR part.oid = c.oid)"""
 
-TABLE_STATES: Final = f"""
+
+def table_states(server_version: int) -> str:
+    """Arguments: relation oids, name of the publication. One row per oid, for `state_from_row`."""
+    return f"""
 SELECT wanted.oid, n.nspname::text, c.relname::text, c.relkind::text,
        COALESCE(pg_catalog.pg_has_role(c.relowner, 'USAGE'), false),
        p.oid IS NOT NULL,
        COALESCE(pg_catalog.pg_has_role(p.pubowner, 'USAGE'), false),
        COALESCE(p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, false),
        COALESCE(pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's', false),
-       CASE WHEN p.puballtables THEN p.oid ELSE m.oid END::int8,
+       {membership(server_version)},
        COALESCE(pg_catalog.to_jsonb(m) ->> 'prqual', pg_catalog.to_jsonb(m) ->> 'prattrs') IS NOT NULL,
        not_full.parts
   FROM pg_catalog.unnest(%s::int8[]) wanted(oid)
@@ -82,7 +86,7 @@ SELECT wanted.oid, n.nspname::text, c.relname::text, c.relkind::text,
   LEFT JOIN pg_catalog.pg_publication p ON p.pubname = %s
   LEFT JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid AND m.prrelid = c.oid,
        LATERAL ({_NOT_FULL}) not_full"""
-"""Arguments: relation oids, name of the publication. One row per oid, for `state_from_row`."""
+
 
 BLOCKERS: Final = """
 SELECT l.pid::int8,
@@ -115,7 +119,7 @@ DEADLOCK_TIMEOUT_MS: Final = "SELECT setting::int FROM pg_catalog.pg_settings WH
 
 
 def state_from_row(row: Sequence[Any]) -> TableState:
-    """The state in a row of `TABLE_STATES`."""
+    """The state in a row of `table_states`."""
     *fields, parts = row
     return TableState._make([*fields, tuple(Part(*part) for part in parts)])
 
@@ -135,11 +139,11 @@ def make_ready(state: TableState, publication: str, lock_timeout_ms: int) -> str
     steps = ["BEGIN", f"SET LOCAL lock_timeout = {lock_timeout_ms}"]
     table = qualified_name(state.schema or "", state.name or "")
     target = table if state.kind == "p" else f"ONLY {table}"
-    if state.row_oid is None:
+    if state.membership is None:
         steps.append(f"LOCK TABLE {target} IN SHARE MODE")
     parts = [qualified_name(part.schema, part.name) for part in state.not_full]
     steps += [f"ALTER TABLE ONLY {part} REPLICA IDENTITY FULL" for part in parts]
-    if state.row_oid is None:
+    if state.membership is None:
         steps.append(f"ALTER PUBLICATION {quote_identifier(publication)} ADD TABLE {target}")
     return "; ".join([*steps, "COMMIT"])
 
@@ -188,12 +192,12 @@ def check_publication(state: TableState, publication: str, *, needs_generated: b
 def alteration_refusal(state: TableState, publication: str, *, is_manual: bool) -> PgShapesError | None:
     """The error for the client if our role may not make the table ready; else None."""
     shown = display_name(state.schema or "", state.name or "")
-    if state.row_oid is None and (is_manual or not state.is_publication_ours):
+    if state.membership is None and (is_manual or not state.is_publication_ours):
         return _missing(shown, publication, is_manual=is_manual)
     if state.not_full and (is_manual or not state.is_publication_ours):
         return known_refusal(f'Database table "{shown}" does not have its replica identity set to FULL')
     foreign = [part.name for part in state.not_full if not part.is_ours]
-    if state.row_oid is None and not state.is_ours:
+    if state.membership is None and not state.is_ours:
         foreign.insert(0, state.name or "")
     if foreign:
         return known_refusal(f"Unable to create initial snapshot: must be owner of table {foreign[0]}")

@@ -10,14 +10,17 @@ Functions are qualified with their schema, so the search path has no effect.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pgshapes.model.quoting import quote_literal
 from pgshapes.model.relation import Column, Part, Relation
 
 _PUBLISHES_GENERATED: Final = 180000
+_PUBLISHES_SCHEMAS: Final = 150000
 _FIRST_USER_OID: Final = 16384
 """Objects with smaller oids are made by initdb and cannot be altered."""
 
@@ -123,6 +126,13 @@ SELECT pg_catalog.sum(t.xmin::text::int8
 # --- stamps
 
 
+class RelationStamp(NamedTuple):
+    """The version of a relation, and of the way in which it is published (None if it is not)."""
+
+    stamp: str
+    membership: str | None
+
+
 def _versions(catalog: str, condition: str) -> str:
     """The number of matching rows and the sum of their versions, which each update makes larger."""
     return f"""(SELECT pg_catalog.concat(pg_catalog.count(*), '+', pg_catalog.sum(v.xmin::text::int8))
@@ -150,16 +160,45 @@ _STAMP: Final = f"""pg_catalog.concat_ws('.', n.xmin, c.xmin, c.relfilenode,
     )
 }) END)"""
 
-STAMPS: Final = f"""
-SELECT c.oid::int8, {_STAMP}
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+
+def membership(server_version: int) -> str:
+    """An expression for how the relation `c` is a member of the publication `p`, itself or with its schema.
+
+    It is another one after the table was removed and added, or the publication was altered; NULL for a table
+    that is not published.
+    """
+    schema = "NULL::text"
+    if server_version >= _PUBLISHES_SCHEMAS:
+        schema = """(SELECT pg_catalog.concat_ws('.', s.oid, s.xmin)
+   FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)"""
+    table = """(SELECT pg_catalog.concat_ws('.', r.oid, r.xmin) FROM pg_catalog.pg_publication_rel r
+   WHERE r.prpubid = p.oid AND r.prrelid = c.oid)"""
+    return f"""(SELECT pg_catalog.concat_ws('.', p.oid, p.xmin, own.entry, own.schema_entry)
+  FROM (SELECT {table} AS entry, {schema} AS schema_entry) own
+ WHERE p.puballtables OR own.entry IS NOT NULL OR own.schema_entry IS NOT NULL)"""
+
+
+def stamps(server_version: int) -> str:
+    """The statement that reads the stamps and memberships of relations.
+
+    Arguments: name of the publication, oids. One row (oid, stamp, membership) for each that exists.
+    """
+    return f"""
+SELECT c.oid::int8, {_STAMP}, {membership(server_version)}
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_publication p ON p.pubname = %s
  WHERE c.oid = ANY (%s::int8[]::oid[])"""
-"""Argument: oids of relations. One row (oid, stamp) for each that exists."""
 
 
-def stamp_of(oid: int) -> str:
-    """The statement that reads the stamp of one relation, without parameters; no row if it does not exist."""
-    return STAMPS.replace("= ANY (%s::int8[]::oid[])", f"= {oid:d}").replace("%%", "%")
+def stamp_of(oid: int, publication: str, server_version: int) -> str:
+    """The statement, without parameters, for the (stamp, membership) of one relation."""
+    return f"""
+SELECT {_STAMP}, {membership(server_version)}
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_publication p ON p.pubname = {quote_literal(publication)}
+ WHERE c.oid = {oid:d}"""
 
 
 # --- relations
@@ -272,18 +311,18 @@ RELATION_BY_NAME: Final = _RELATION + " AND n.nspname = %s AND c.relname = %s"
 RELATION_BY_OID: Final = _RELATION + " AND c.oid = %s::int8::oid"
 
 
-def relation_from_row(row: Sequence[Any], generation: int) -> Relation:
+def relation_from_row(row: Sequence[Any]) -> Relation:
     """The relation in a row of `RELATION_BY_NAME` or `RELATION_BY_OID`."""
     oid, schema, name, kind, key, columns, version, locale, provider, stamp, parts, *facts = row
     persistence, has_inheriting, is_row_security_active, has_deferrable_key = facts
-    return Relation(
+    found = Relation(
         oid=oid,
         schema=schema,
         name=name,
         kind=kind,
         columns=msgspec.json.decode(columns, type=tuple[Column, ...]),
         primary_key=tuple(key),
-        generation=generation,
+        generation=0,
         publishes_generated=version >= _PUBLISHES_GENERATED,
         server_version=version,
         database_collation=locale,
@@ -295,6 +334,18 @@ def relation_from_row(row: Sequence[Any], generation: int) -> Relation:
         is_row_security_active=is_row_security_active,
         has_deferrable_key=has_deferrable_key,
     )
+    return with_generation(found)
+
+
+def with_generation(found: Relation) -> Relation:
+    """`found` with the generation that is a digest of its content, so that the next owner computes the same
+    one.
+
+    Callers cache by generation, and after a restart of the owner they send it with their requests.
+    """
+    content = msgspec.msgpack.encode(found._replace(generation=0))
+    digest = hashlib.blake2b(content, digest_size=8).digest()
+    return found._replace(generation=int.from_bytes(digest, "big") >> 1)
 
 
 # --- partition trees
@@ -315,14 +366,16 @@ Includes a partition that is being detached concurrently: open snapshots may sti
 """
 
 ANCESTORS: Final = """
-WITH RECURSIVE above(oid, distance) AS (
-  SELECT i.inhparent, 1 FROM pg_catalog.pg_inherits i WHERE i.inhrelid = %s::int8::oid
+WITH RECURSIVE above(start, oid) AS (
+  SELECT wanted.oid, wanted.oid FROM pg_catalog.unnest(%s::int8[]::oid[]) wanted(oid)
   UNION
-  SELECT i.inhparent, above.distance + 1
-    FROM pg_catalog.pg_inherits i JOIN above ON i.inhrelid = above.oid
+  SELECT above.start, i.inhparent FROM pg_catalog.pg_inherits i JOIN above ON i.inhrelid = above.oid
 )
-SELECT c.oid::int8
-  FROM above JOIN pg_catalog.pg_class c USING (oid)
- WHERE c.relkind = 'p'
- ORDER BY above.distance"""
-"""Argument: the oid of a partition. The oids of its partitioned ancestors, nearest first."""
+SELECT above.start::int8,
+       pg_catalog.array_agg(c.oid::int8) FILTER (WHERE c.relkind = 'p' AND c.oid <> above.start)
+  FROM above LEFT JOIN pg_catalog.pg_class c USING (oid)
+ GROUP BY above.start"""
+"""Argument: oids of relations. One row for each: its oid, and those of its partitioned ancestors or NULL."""
+
+TABLE_SIZE: Final = "SELECT pg_catalog.pg_relation_size(%s::int8::oid)"
+"""Argument: the oid of a table. Its size in bytes, NULL if it does not exist; waits for DDL on the table."""

@@ -5,6 +5,9 @@ Replication Message Formats). A cast to text can differ (bool, bpchar, inet, nam
 their own cast). `concat()` calls the output function of each argument. It also builds the row in one buffer,
 whereas a chain of `||` copies it once per operator.
 
+Invariant: no value becomes part of the JSON structure, whatever type its column has. A value that is not
+escaped is cast to the type that needs no escapes, so that any other type raises an error.
+
 Not here: the clause (the caller's), and the key in Python (`model.key`).
 """
 
@@ -25,26 +28,35 @@ _MAX_ARGUMENTS: Final = 96
 _TEXT_OIDS: Final = frozenset({25, 1043})
 """text and varchar: `to_json` can be applied to the value directly."""
 
-PLAIN_OIDS: Final = frozenset(
-    {
-        *(
-            16,
-            20,
-            21,
-            23,
-            26,
-            28,
-            29,
-            700,
-            701,
-            1700,
-            2950,
-        ),  # bool, integers, oid, xid, cid, floats, numeric, uuid
-        *(1082, 1083, 1114, 1184, 1186, 1266),  # date, time, timestamp, timestamptz, interval, timetz
-        *(1000, 1005, 1007, 1016, 1021, 1022, 1028, 1231, 2951),  # arrays of bool, numbers, oid, uuid
-    }
-)
-"""Types whose text contains no character that JSON escapes, and no `/` (with VALUE_SETTINGS)."""
+PLAIN_TYPES: Final = {
+    16: "bool",
+    20: "int8",
+    21: "int2",
+    23: "int4",
+    26: "oid",
+    28: "xid",
+    29: "cid",
+    700: "float4",
+    701: "float8",
+    1700: "numeric",
+    2950: "uuid",
+    1082: "date",
+    1083: "time",
+    1114: "timestamp",
+    1184: "timestamptz",
+    1186: "interval",
+    1266: "timetz",
+    1000: "bool[]",
+    1005: "int2[]",
+    1007: "int4[]",
+    1016: "int8[]",
+    1021: "float4[]",
+    1022: "float8[]",
+    1028: "oid[]",
+    1231: "numeric[]",
+    2951: "uuid[]",
+}
+"""Types whose text contains no character that JSON escapes, and no `/` (with VALUE_SETTINGS), by oid."""
 
 
 def copy_rows(relation: Relation, columns: Iterable[str], where_sql: str | None) -> str:
@@ -162,7 +174,7 @@ def _add_quoted(pieces: _Pieces, column: Column, text: str, *, quote: str, absen
 
 def _is_plain(column: Column) -> bool:
     """Whether no text of the column's type needs escapes; for a domain its base type decides."""
-    return (column.base_type_oid or column.type_oid) in PLAIN_OIDS
+    return (column.base_type_oid or column.type_oid) in PLAIN_TYPES
 
 
 def _not_null_sql(column: Column) -> str:
@@ -172,8 +184,10 @@ def _not_null_sql(column: Column) -> str:
 
 def _text(column: Column) -> str:
     """An expression for the output text, as an argument of `concat()` or of a function on text."""
-    name = quote_identifier(column.name)
-    return name if _is_plain(column) or column.type_oid in _TEXT_OIDS else f"pg_catalog.concat({name})"
+    name, oid = quote_identifier(column.name), column.base_type_oid or column.type_oid
+    if oid in PLAIN_TYPES:
+        return f"{name}::pg_catalog.{PLAIN_TYPES[oid]}"
+    return f"{name}::pg_catalog.text" if column.type_oid in _TEXT_OIDS else f"pg_catalog.concat({name})"
 
 
 def _escaped_key_text(column: Column) -> str:

@@ -1,15 +1,16 @@
 """Reads the rows of a shape in one snapshot, as JSON texts.
 
-Not here: which transactions a snapshot sees (`model.visibility`), when it must be retaken (the caller),
-storing the rows. Invariants: `take` gets the snapshot first and the WAL position after it, and all rows are
-read with this snapshot on the primary. Settings are made with SET LOCAL, because the connection may go
+Not here: which transactions a snapshot sees (`model.visibility`), when it must be retaken and what its table
+must be like (the caller), storing the rows. Invariants: `take` locks the table against DDL first, then gets
+the snapshot, then the WAL position and the version of the table; all rows are read with this snapshot on the
+primary. Settings are made with SET LOCAL, because the connection may go
 through a transaction pooler. State: an open snapshot owns its connection until the `async with` ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -18,7 +19,7 @@ from psycopg import pq
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
-from pgshapes.errors import SourceError
+from pgshapes.errors import SchemaChanged, SourceError
 from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
@@ -31,7 +32,8 @@ from pgshapes.postgres.connection import (
     PoolTimeout,
     settings_sql,
 )
-from pgshapes.postgres.rendering import copy_rows
+from pgshapes.postgres.relation_sql import RELATION_BY_OID, RelationStamp, relation_from_row, stamp_of
+from pgshapes.postgres.rendering import from_item
 from pgshapes.postgres.simple_query import CopyOut
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 
@@ -115,38 +117,72 @@ FIRST_ROW_TIMEOUT_S: Final = 30.0
 QUEUE_TIMEOUT_S: Final = 10.0
 """Less than the 30 s that a caller waits for a creation."""
 
-_TAKE: Final = f"{BEGIN}; {VISIBILITY_QUERY}"
-"""One round trip."""
+LOCK_TIMEOUT_S: Final = 30
+"""How long a snapshot waits while DDL holds a lock on its table."""
+
+
+def lock_table(relation: Relation) -> str:
+    """The statement that excludes DDL on the table until the transaction ends; it does not block writers.
+
+    Must precede the snapshot, to which the table would look empty after a later TRUNCATE or a rewriting ALTER
+    (manual: Caveats of MVCC).
+    """
+    return f"LOCK TABLE {from_item(relation)} IN ACCESS SHARE MODE"
 
 
 class Snapshot:
     """A transaction with a snapshot: `take` it, then read its `rows`, or `discard` it and take another."""
 
-    def __init__(self, connection: Connection, copy_sql: str | None, first_row_timeout_s: float) -> None:
+    def __init__(
+        self, connection: Connection, relation: Relation, publication: str, first_row_timeout_s: float
+    ) -> None:
         self._connection = connection
-        self._copy_sql = copy_sql
+        self._relation = relation
+        self._publication = publication
         self._first_row_timeout_s = first_row_timeout_s
+        self.stamp: RelationStamp | None = None
+        """The version of the table in the snapshot, once it was taken."""
 
     async def take(self) -> SnapshotVisibility:
         """Begin; return what the snapshot sees. Raises NotNow, SchemaChanged, SourceError."""
+        oid, server_version = self._relation.oid, self._connection.info.server_version
+        statements = (
+            BEGIN,
+            settings_sql([("lock_timeout", f"{LOCK_TIMEOUT_S}s")], local=True),
+            lock_table(self._relation),
+            VISIBILITY_QUERY,
+            stamp_of(oid, self._publication, server_version),
+        )
+        *_, seen, stamp = await self._run("; ".join(statements))
+        if stamp.ntuples == 0:
+            raise SchemaChanged("the table was dropped")
+        self.stamp = RelationStamp(_text(stamp, 0) or "", _text(stamp, 1))
+        return visibility(seen)
+
+    async def read_relation(self) -> Relation:
+        """The table as it is in the snapshot. Raises NotNow, SchemaChanged, SourceError."""
         try:
-            *_, result = await simple_query.run(self._connection, _TAKE)
+            arguments = (self._relation.oid,)
+            row = await (await self._connection.execute(RELATION_BY_OID.encode(), arguments)).fetchone()
         except psycopg.Error as error:
             raise refusals.refuse_snapshot(error) from error
-        return visibility(result)
+        if row is None:
+            raise SchemaChanged("the table was dropped")
+        return relation_from_row(row)
 
     async def discard(self) -> None:
         """End the transaction without a query."""
         await self._end("ROLLBACK")
 
-    async def rows(self) -> AsyncIterator[list[bytes]]:
-        """The rows' JSON texts in non-empty batches, as they arrive. Call it once, after `take`.
+    async def rows(self, copy_sql: str | None) -> AsyncIterator[list[bytes]]:
+        """The rows' JSON texts in non-empty batches, as they arrive; none without a statement.
 
-        Raises NotNow, SchemaChanged, SourceError. Other tasks run between two batches.
+        Call it once, after `take`. Raises NotNow, SchemaChanged, SourceError. Other tasks run between two
+        batches.
         """
-        if self._copy_sql is not None:
+        if copy_sql is not None:
             try:
-                batch, copy = await self._first_batch(self._copy_sql)
+                batch, copy = await self._first_batch(copy_sql)
                 while batch:
                     yield batch
                     batch = await copy.next_batch()
@@ -167,8 +203,11 @@ class Snapshot:
             raise refusals.too_slow(self._first_row_timeout_s) from None
 
     async def _end(self, how: str) -> None:
+        await self._run(how)
+
+    async def _run(self, sql: str) -> list[PGresult]:
         try:
-            await simple_query.run(self._connection, how)
+            return await simple_query.run(self._connection, sql)
         except psycopg.Error as error:
             raise refusals.refuse_snapshot(error) from error
 
@@ -180,10 +219,12 @@ class SnapshotSource:
         self,
         pool: ConnectionPool,
         *,
+        publication: str,
         first_row_timeout_s: float = FIRST_ROW_TIMEOUT_S,
         queue_timeout_s: float = QUEUE_TIMEOUT_S,
     ) -> None:
         self._pool = pool
+        self._publication = publication
         self._first_row_timeout_s = first_row_timeout_s
         self._queue_timeout_s = queue_timeout_s
 
@@ -193,18 +234,14 @@ class SnapshotSource:
         return self._pool.size
 
     @asynccontextmanager
-    async def open(
-        self, relation: Relation, columns: Iterable[str], where_sql: str | None, log_mode: str
-    ) -> AsyncIterator[Snapshot]:
-        """A snapshot for these rows; without rows if `log_mode` is `changes_only`. `where_sql` is rebuilt
-        SQL.
+    async def open(self, relation: Relation) -> AsyncIterator[Snapshot]:
+        """A snapshot of a table.
 
         Raises NotNow if no connection is available. Cancelling the task cancels the query on the server.
         """
-        copy_sql = None if log_mode == "changes_only" else copy_rows(relation, columns, where_sql)
         async with AsyncExitStack() as borrowed:
             connection = await self._borrow(borrowed)
-            snapshot = Snapshot(connection, copy_sql, self._first_row_timeout_s)
+            snapshot = Snapshot(connection, relation, self._publication, self._first_row_timeout_s)
             borrowed.push_async_callback(snapshot.reset)
             yield snapshot
 
@@ -215,3 +252,8 @@ class SnapshotSource:
             raise refusals.queue_too_long() from None
         except SourceError as error:
             raise refusals.refuse_snapshot(error) from error
+
+
+def _text(result: PGresult, column: int) -> str | None:
+    value = result.get_value(0, column)
+    return None if value is None else value.decode()

@@ -13,14 +13,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
 import psycopg
-from psycopg.pq.abc import PGresult
 
 from pgshapes.errors import SchemaChanged, SourceError
 from pgshapes.model.quoting import qualified_name, quote_identifier
-from pgshapes.model.relation import Column, Relation
+from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query, snapshot
 from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout, settings_sql
+from pgshapes.postgres.relation_sql import stamp_of
 from pgshapes.postgres.rendering import copy_texts, from_item, row_json
 from pgshapes.postgres.simple_query import CopyOut
 from pgshapes.where.language.sort_order import SortTerm
@@ -36,21 +36,6 @@ class SubsetSelection(NamedTuple):
     order: tuple[SortTerm, ...] = ()
     limit: int | None = None
     offset: int | None = None
-
-
-def lock_table(relation: Relation) -> str:
-    """The statement that excludes DDL on the table until the transaction ends; it does not block writers.
-
-    Must precede the snapshot, to which the table would look empty after a later TRUNCATE or a rewriting ALTER
-    (manual: Caveats of MVCC).
-    """
-    return f"LOCK TABLE {from_item(relation)} IN ACCESS SHARE MODE"
-
-
-def select_columns(relation: Relation, columns: tuple[str, ...]) -> str:
-    """A statement to be described, whose result columns have the current types of the table's columns."""
-    names = ", ".join(map(quote_identifier, columns))
-    return f"SELECT {names} FROM {from_item(relation)}"
 
 
 def copy_subset(selection: SubsetSelection, snapshot_mark: int) -> str:
@@ -124,7 +109,7 @@ class SubsetVisibility(NamedTuple):
 
 
 class SubsetQuery:
-    """One transaction: `take` it, `confirm` it, read its `rows`."""
+    """One transaction: `take` it, then read its `rows`."""
 
     def __init__(self, connection: Connection, relation: Relation, max_bytes: int) -> None:
         self._connection = connection
@@ -132,24 +117,21 @@ class SubsetQuery:
         self._max_bytes = max_bytes
 
     async def take(self) -> SubsetVisibility:
-        """Begin, lock the table, return the visibility. Raises NotNow, SchemaChanged, SourceError."""
+        """Begin, lock the table, return the visibility. Raises NotNow, SourceError, and SchemaChanged unless
+        the table is as in the look-up of the relation.
+        """
+        relation, server_version = self._relation, self._connection.info.server_version
         timeout = settings_sql([("statement_timeout", str(STATEMENT_TIMEOUT_MS))], local=True)
-        statements = (snapshot.BEGIN, timeout, lock_table(self._relation), _VISIBILITY_QUERY)
+        stamp_sql = stamp_of(relation.oid, "", server_version)
+        statements = (snapshot.BEGIN, timeout, snapshot.lock_table(relation), _VISIBILITY_QUERY, stamp_sql)
         try:
-            *_, result = await simple_query.run(self._connection, "; ".join(statements))
+            *_, result, stamp = await simple_query.run(self._connection, "; ".join(statements))
         except psycopg.Error as error:
             raise refusals.refuse_subset(error) from error
+        if stamp.ntuples == 0 or stamp.get_value(0, 0) != relation.stamp.encode():
+            raise SchemaChanged(f'table "{relation.schema}"."{relation.name}" was changed')
         visibility = snapshot.visibility(result)
         return SubsetVisibility(visibility, int(result.get_value(0, 2) or b"0"))
-
-    async def confirm_table(self, columns: tuple[str, ...]) -> None:
-        """Raise SchemaChanged unless the table and these columns are as in the look-up of the relation."""
-        try:
-            now = await simple_query.describe(self._connection, select_columns(self._relation, columns))
-        except psycopg.Error as error:
-            raise refusals.refuse_subset(error) from error
-        if not all(_is_as_known(now, index, name, self._relation) for index, name in enumerate(columns)):
-            raise SchemaChanged(f'table "{self._relation.schema}"."{self._relation.name}" was changed')
 
     async def describe(self, authority_sql: str) -> tuple[int, ...]:
         """Type oids of a statement's result columns. The statement is parsed, not executed.
@@ -224,9 +206,3 @@ class SubsetSource:
             raise refusals.too_many() from None
         except SourceError as error:
             raise refusals.refuse_subset(error) from error
-
-
-def _is_as_known(now: PGresult, index: int, name: str, relation: Relation) -> bool:
-    known: Column = relation.columns[relation.column_index[name]]
-    # For a domain, Describe returns the base type.
-    return now.ftable(index) == relation.oid and now.ftype(index) == (known.base_type_oid or known.type_oid)

@@ -53,7 +53,7 @@ class RelationShapes:
         """Add a shape; the caller sets `skip_until`."""
         own = published_relation(relation)
         projection = Projection(own, definition.columns, definition.key_columns, definition.replica)
-        shape = RoutedShape(handle, definition, clause, own, projection, 0)
+        shape = RoutedShape(handle, definition, clause, own, relation, projection, 0)
         self.members[handle] = shape
         self._add_to_index(shape)
         return shape

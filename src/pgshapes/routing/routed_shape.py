@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Final
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.routing.projection import Projection, RenderedMessage
+from pgshapes.routing.relation_change import find_change
 
 if TYPE_CHECKING:
-    from pgshapes.model.relation import Relation
+    from collections.abc import Callable
+
+    from pgshapes.model.relation import Part, Relation
     from pgshapes.model.shape import ShapeDefinition
     from pgshapes.where.clause import Clause
 
@@ -59,6 +62,8 @@ class RoutedShape:
     clause: Clause | None
     relation: Relation
     """The relation for which the shape was created; an announced layout may have additional columns."""
+    known: Relation
+    """The table as it was last compared with the shape, columns that are not published included."""
     projection: Projection
     skip_until: Lsn
     """Transactions committed at or before this LSN are skipped: they were delivered before the shape was
@@ -75,6 +80,16 @@ class RoutedShape:
         """The columns that its clause, its key and its messages need."""
         of_clause = self.clause.columns if self.clause else frozenset[str]()
         return of_clause.union(self.definition.columns, self.definition.key_columns)
+
+    def find_change(self, current: Relation, is_empty: Callable[[Part], bool]) -> str | None:
+        """Why the shape ends on the table as it is now; None if it continues."""
+        return find_change(
+            self.known,
+            current,
+            self.needed_columns,
+            selects_all_columns=self.definition.selects_all_columns,
+            is_empty=is_empty,
+        )
 
     def decide(self, xid: int, commit_lsn: Lsn) -> Decision:
         """What to do with a transaction. Moves the shape from filtering to live."""

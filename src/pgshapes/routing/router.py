@@ -9,12 +9,13 @@ table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from pgshapes.model.change import Change, Fragment, Operation
 from pgshapes.model.lsn import Lsn
-from pgshapes.model.relation import Relation
+from pgshapes.model.relation import Part, Relation
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.pgoutput_messages import RelationMessage
@@ -22,7 +23,6 @@ from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.projection import Origin, RenderedMessage
 from pgshapes.routing.relation_shapes import Collected, RelationShapes
 from pgshapes.routing.routed_shape import Decision, RoutedShape
-from pgshapes.routing.wire_relation import published_relation
 from pgshapes.shape_log.store import Entry
 from pgshapes.where.clause import Clause
 
@@ -53,6 +53,7 @@ class Router:
         self._relations: dict[int, RelationShapes] = {}
         self._roots: dict[int, set[int]] = {}
         self._targets: dict[int, tuple[RelationShapes, ...]] = {}
+        self._named: dict[tuple[str, str], set[int]] = {}
         self._announced: dict[int, RelationMessage] = {}
         self._shapes: dict[str, RoutedShape] = {}
         self._open: dict[str, RoutedShape] = {}
@@ -146,6 +147,7 @@ class Router:
         if members is None:
             members = self._relations[relation.oid] = RelationShapes(relation)
             self._targets.clear()
+            self._named.setdefault((relation.schema, relation.name), set()).add(relation.oid)
             self._bind_previous(relation.oid, members)
         self.add_leaves(relation.oid, leaves)
         shape = members.add(handle, relation, definition, clause)
@@ -196,10 +198,16 @@ class Router:
         members = self._relations[oid]
         members.remove(handle)
         if not members.members:
-            del self._relations[oid]
-            self._targets.clear()
-            for leaf in self.leaves_of(oid):
-                self._roots[leaf].discard(oid)
+            self._forget_table(oid)
+
+    def _forget_table(self, oid: int) -> None:
+        relation = self._relations.pop(oid).relation
+        self._targets.clear()
+        self._set_leaves(oid, set())
+        named = self._named[relation.schema, relation.name]
+        named.discard(oid)
+        if not named:
+            del self._named[relation.schema, relation.name]
 
     def announce(self, message: RelationMessage) -> list[str]:
         """Bind the shapes of a relation to a RELATION message.
@@ -214,17 +222,54 @@ class Router:
             members.bind(message, is_leaf=is_leaf)
         return ended
 
-    def outdated_by(self, current: Relation) -> list[str]:
-        """The shapes whose table now has another key or other columns than when they were created."""
+    def find_changed(
+        self, current: Relation, handles: AbstractSet[str], is_empty: Callable[[Part], bool]
+    ) -> dict[str, str]:
+        """Those of these shapes that end on the table as it is now, each with the reason."""
+        members = self._relations.get(current.oid)
+        found: dict[str, str] = {}
+        reasons: dict[object, str | None] = {}
+        for handle in handles & (members.members.keys() if members else set()):
+            shape = self._shapes[handle]
+            kind = (shape.known.generation, shape.needed_columns, shape.definition.selects_all_columns)
+            if kind not in reasons:
+                reasons[kind] = shape.find_change(current, is_empty)
+            reason = reasons[kind]
+            if reason is not None:
+                found[handle] = reason
+        return found
+
+    def renew(self, current: Relation, handles: AbstractSet[str]) -> list[Relation]:
+        """Note that these shapes continue on the table as it is now; returns what they were on before."""
+        members = self._relations.get(current.oid)
+        before: dict[int, Relation] = {}
+        for handle in handles & (members.members.keys() if members else set()):
+            shape = self._shapes[handle]
+            if shape.known.generation != current.generation:
+                before[shape.known.generation] = shape.known
+                shape.known = current
+        self._set_leaves(current.oid, {part.oid for part in current.parts} - {current.oid})
+        return list(before.values())
+
+    def _set_leaves(self, root_oid: int, leaves: set[int]) -> None:
+        """Route changes of exactly these leaves to the shapes of their root."""
+        for leaf in self.leaves_of(root_oid) - leaves:
+            self._roots[leaf].discard(root_oid)
+            self._targets.pop(leaf, None)
+        self.add_leaves(root_oid, leaves)
+
+    def attached_parts(self, current: Relation) -> list[Part]:
+        """The parts that were attached to a table since a shape was created on it, and may have had rows."""
         members = self._relations.get(current.oid)
         if members is None:
             return []
-        other = {
-            handle
-            for handle, one in members.members.items()
-            if one.relation.primary_key != current.primary_key
-        }
-        return [*other.union(members.ended_by(published_relation(current)))]
+        known = {one.known.generation: one.known.parts for one in members.members.values()}
+        common = set.intersection(*({part.oid for part in parts} for parts in known.values()))
+        return [part for part in current.parts if part.oid not in common and not part.is_created_attached]
+
+    def tables_named(self, schema: str, name: str) -> list[int]:
+        """The oids of tables with shapes that had this name when they were last compared."""
+        return list(self._named.get((schema, name), ()))
 
     def end_relation(self, wire_oid: int) -> list[str]:
         """End every shape that depends on rows of a relation; returns their handles."""

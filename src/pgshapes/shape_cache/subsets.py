@@ -36,6 +36,8 @@ RETAKE_TIMEOUT_S: Final = 10.0
 # The same time as a request for the log waits for a restarted owner to catch up with its offset.
 CATCH_UP_TIMEOUT_S: Final = 10.0
 _CATCH_UP_POLL_S: Final = 0.1
+_ATTEMPTS: Final = 3
+"""How often a subset is tried while its table is being changed."""
 OWNER_TIMEOUT_S: Final = 5.0
 _MARKS: Final = 2**31
 
@@ -68,31 +70,43 @@ class SubsetSnapshots:
 
         Raises RequestError with its errors under `subset`, SchemaChanged, NotNow, SourceError.
         """
-        relation = await self._relation(raw, shape)
-        try:
-            return await self._answer(_plan(raw, shape, relation, subset), resume.tx)
-        except RequestError as refusal:
-            raise RequestError(errors={"subset": refusal.errors}) from refusal
-        except SchemaChanged:
-            await self._invalidations.request(relation.oid)
-            raise
+        attempts_left = _ATTEMPTS
+        while True:
+            relation = await self._relation(raw, shape)
+            attempts_left -= 1
+            try:
+                return await self._answer(_plan(raw, shape, relation, subset), resume.tx)
+            except RequestError as refusal:
+                # The table may have changed since it was read, and then have what is missing.
+                if not attempts_left or not await self._has_changed(relation):
+                    raise RequestError(errors={"subset": refusal.errors}) from refusal
+            except SchemaChanged:
+                if not attempts_left:
+                    raise
+                await self._invalidations.request(relation.oid)
 
     async def close(self) -> None:
         """Close the connections to the database."""
         await self._source.close()
 
     async def _relation(self, raw: RawShape, shape: ResolvedShape) -> Relation:
-        """The table of a shape. A relation is withdrawn from the tables whenever the stream announces it,
-        also if nothing about it has changed; then its definition is checked again. Raises SchemaChanged.
+        """The table of a shape. If it has changed, the definition is checked again: the change may be one
+        that does not matter. Raises SchemaChanged if the shape has another definition now.
         """
         relations = self._link.tables.relations
         changed = find_changed(shape, relations)
-        if changed is not None and (changed.schema, changed.name) not in relations:
-            await self._resolve(raw)
-            changed = find_changed(shape, relations)
         if changed is not None:
-            raise SchemaChanged(f'table "{changed.schema}"."{changed.name}" was changed')
-        return relations[shape.definition.schema, shape.definition.table]
+            now = await self._resolve(raw)
+            if now.comparable != shape.comparable:
+                raise SchemaChanged(f'table "{changed.schema}"."{changed.name}" was changed')
+        relation = relations.get((shape.definition.schema, shape.definition.table))
+        if relation is None:
+            raise SchemaChanged(f'table "{shape.definition.table}" was changed')
+        return relation
+
+    async def _has_changed(self, relation: Relation) -> bool:
+        await self._invalidations.request(relation.oid)
+        return self._link.tables.relations.get((relation.schema, relation.name)) != relation
 
     async def _answer(self, plan: _Plan, until: Lsn) -> bytes:
         # Listed before the snapshot is taken: transactions not listed are visible to an earlier snapshot.
@@ -166,7 +180,6 @@ def _plan(raw: RawShape, shape: ResolvedShape, relation: Relation, subset: Subse
 
 async def _read(query: SubsetQuery, plan: _Plan, taken: SubsetVisibility) -> bytes:
     selection, clause = plan
-    await query.confirm_table(selection.columns)
     if clause is not None:
         confirmed = clause.confirm(await query.describe(clause.authority_sql))
         selection = selection._replace(subset_where=confirmed.sql)

@@ -128,8 +128,14 @@ async def test_a_partitioned_table_knows_its_leaves(db: Connection, inspector: I
     root, middle, leaf, other = [await oid_of(db, name) for name in ("root", "middle", "leaf", "other")]
     assert (await inspector.relation("public", "root")).kind == "p"
     assert set(await inspector.leaves(root)) == {leaf, other}
-    assert await inspector.ancestors(leaf) == (middle, root)
-    assert await inspector.leaves(leaf) == await inspector.ancestors(root) == ()
+    above = await inspector.ancestors([leaf, root, other, 1])
+    assert {oid: set(oids) for oid, oids in above.items()} == {
+        leaf: {middle, root},
+        root: set(),
+        other: {root},
+        1: set(),
+    }
+    assert await inspector.leaves(leaf) == ()
 
 
 async def test_a_new_partition_is_seen_after_clean(db: Connection, inspector: Inspector) -> None:

@@ -20,6 +20,7 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.connection import Connection, ConnectionPool
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
+from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.snapshot import SnapshotSource
 
 LAST = "999"
@@ -58,9 +59,9 @@ async def finish_prepared(session: Connection, table: str) -> Finish:
 
 
 async def snapshot_of(source: SnapshotSource, relation: Relation) -> tuple[SnapshotVisibility, list[str]]:
-    async with source.open(relation, ["id"], None, "full") as snapshot:
+    async with source.open(relation) as snapshot:
         seen = await snapshot.take()
-        texts = [text async for batch in snapshot.rows() for text in batch]
+        texts = [text async for batch in snapshot.rows(copy_rows(relation, ["id"], None)) for text in batch]
     return seen, [orjson.loads(text)["value"]["id"] for text in texts]
 
 
@@ -93,7 +94,7 @@ async def test_an_old_writer_s_rows_are_not_lost(
     publication = Publication(name, make_pool(2))
     await publication.prepare()
     relation = await inspector.relation("public", wanted)
-    source = SnapshotSource(make_pool(1))
+    source = SnapshotSource(make_pool(1), publication="none")
     async with walsender(database_url, name) as sender, open_writer(database_url, written) as session:
         if was_member:
             await db.execute(f"ALTER PUBLICATION {name} ADD TABLE {wanted}".encode())

@@ -17,7 +17,7 @@ from pgshapes.model.quoting import quote_identifier, quote_literal
 from pgshapes.model.relation import Relation
 from pgshapes.postgres.connection import Connection, ConnectionPool
 from pgshapes.postgres.inspector import Inspector
-from pgshapes.postgres.rendering import PLAIN_OIDS
+from pgshapes.postgres.rendering import PLAIN_TYPES, copy_rows
 from pgshapes.postgres.snapshot import SnapshotSource
 
 STOCK_TYPES = """
@@ -61,9 +61,11 @@ async def render(
             values = ", ".join(_value(column, row, nullable=not key) for column in columns)
             await db.execute(f"INSERT INTO rendered VALUES ({values})".encode())
         relation = await inspector.relation("public", "rendered")
-        async with source.open(relation, names, None, "full") as snapshot:
+        async with source.open(relation) as snapshot:
             await snapshot.take()
-            texts = [text async for batch in snapshot.rows() for text in batch]
+            texts = [
+                text async for batch in snapshot.rows(copy_rows(relation, names, None)) for text in batch
+            ]
         return Rendered(relation, texts, await sender.inserts(len(texts)))
 
 
@@ -89,7 +91,7 @@ def assert_same(rendered: Rendered) -> None:
 
 @pytest.fixture
 def source(make_pool: Callable[[int], ConnectionPool]) -> SnapshotSource:
-    return SnapshotSource(make_pool(1))
+    return SnapshotSource(make_pool(1), publication="none")
 
 
 async def stock_types(db: Connection) -> list[str]:
@@ -182,11 +184,11 @@ async def test_every_plain_type_as_a_key(
 ) -> None:
     rows = await (
         await db.execute(
-            "SELECT typname::text FROM pg_type WHERE oid = ANY(%s::int8[]::oid[])", (list(PLAIN_OIDS),)
+            "SELECT typname::text FROM pg_type WHERE oid = ANY(%s::int8[]::oid[])", (list(PLAIN_TYPES),)
         )
     ).fetchall()
     names = sorted(row[0] for row in rows)
-    assert len(names) == len(PLAIN_OIDS)
+    assert len(names) == len(PLAIN_TYPES)
     for name in names:
         scalar = name.removeprefix("_")
         column = Column(f"pg_catalog.{quote_identifier(scalar)}", SAMPLES[scalar])
@@ -223,9 +225,10 @@ async def test_a_row_of_nulls_and_a_table_without_columns(
     assert json.loads(rendered.snapshot[1])["key"] == '"public"."rendered"/_/"b"'
     assert_same(rendered)
     await db.execute("CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES")
-    async with source.open(await inspector.relation("public", "nothing"), [], None, "full") as snapshot:
+    relation = await inspector.relation("public", "nothing")
+    async with source.open(relation) as snapshot:
         await snapshot.take()
-        ((text,),) = [batch async for batch in snapshot.rows()]
+        ((text,),) = [batch async for batch in snapshot.rows(copy_rows(relation, [], None))]
     assert text == (
         b'{"key":"\\"public\\".\\"nothing\\"","value":{},'
         b'"headers":{"operation":"insert","relation":["public","nothing"]}}'
@@ -238,9 +241,11 @@ async def test_names_that_need_escapes(db: Connection, source: SnapshotSource, i
     )
     await db.execute(b'INSERT INTO "s/""1\\"."t\'\n%s" VALUES (1)')
     relation = await inspector.relation('s/"1\\', "t'\n%s")
-    async with source.open(relation, relation.column_index, None, "full") as snapshot:
+    async with source.open(relation) as snapshot:
         await snapshot.take()
-        ((text,),) = [batch async for batch in snapshot.rows()]
+        ((text,),) = [
+            batch async for batch in snapshot.rows(copy_rows(relation, relation.column_index, None))
+        ]
     assert json.loads(text) == {
         "key": row_key(key_prefix('s/"1\\', "t'\n%s"), ["1"]),
         "value": {"c\"\t'é%s": "1"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,6 +42,20 @@ async def identity(db: Connection, table: str) -> object:
     return await one(db, f"SELECT relreplident::text FROM pg_class WHERE oid = '{table}'::regclass")
 
 
+MEMBERSHIP = (
+    "SELECT concat_ws('.', p.oid, p.xmin, r.oid, r.xmin)"
+    " FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid"
+)
+
+
+async def memberships(
+    inspector: Inspector, publication: Publication, oids: Iterable[int]
+) -> dict[int, str | None]:
+    """How those tables are published that are."""
+    stamps = await inspector.stamps(tuple(oids), publication.name)
+    return {oid: one.membership for oid, one in stamps.items() if one.membership is not None}
+
+
 async def is_published(db: Connection, table: str) -> bool:
     return bool(await one(db, f"SELECT count(*) FROM pg_publication_rel WHERE prrelid = '{table}'::regclass"))
 
@@ -71,7 +85,7 @@ async def test_a_table_is_published_with_its_whole_old_rows(
     membership = await publication.ensure_table(items)
     assert await identity(db, "items") == "f"
     assert membership.relation_oid == items.oid
-    assert membership.row_oid == await one(db, "SELECT oid::int8 FROM pg_publication_rel")
+    assert membership.version == await one(db, MEMBERSHIP)
     assert await publication.ensure_table(items) == membership
     assert publication.attempts == 1
 
@@ -91,7 +105,7 @@ async def test_many_tables_at_once(db: Connection, publication: Publication, ins
     tables = await asyncio.gather(*(inspector.relation("public", f"t{number}") for number in range(20)))
     members = await asyncio.gather(*(publication.ensure_table(table) for table in tables))
     oids = [table.oid for table in tables]
-    assert await publication.membership_row_oids(oids) == dict(members)
+    assert await memberships(inspector, publication, oids) == dict(members)
     assert await one(db, "SELECT count(*) FROM pg_publication_rel") == 20
 
 
@@ -251,15 +265,15 @@ async def test_cancelling_one_request_does_not_cancel_the_others(
 
 
 async def test_a_table_dropped_and_added_again_has_another_row(
-    db: Connection, publication: Publication, items: Relation
+    db: Connection, publication: Publication, items: Relation, inspector: Inspector
 ) -> None:
     before = await publication.ensure_table(items)
     await db.execute('ALTER PUBLICATION "the publication" DROP TABLE items')
-    assert await publication.membership_row_oids([items.oid]) == {}
+    assert await memberships(inspector, publication, [items.oid]) == {}
     await db.execute('ALTER PUBLICATION "the publication" ADD TABLE items')
     after = await publication.ensure_table(items)
-    assert after.row_oid != before.row_oid
-    assert await publication.membership_row_oids([items.oid, 1]) == {items.oid: after.row_oid}
+    assert after.version != before.version
+    assert await memberships(inspector, publication, [items.oid, 1]) == dict([after])
 
 
 async def test_an_unwanted_table_is_dropped(
@@ -312,17 +326,17 @@ async def test_in_manual_mode_nothing_is_altered(
     )
     assert not await manual.drop_table(items)
     await db.execute("ALTER TABLE items REPLICA IDENTITY FULL")
-    assert (await manual.ensure_table(items)).row_oid == await one(
-        db, "SELECT oid::int8 FROM pg_publication_rel"
-    )
+    assert (await manual.ensure_table(items)).version == await one(db, MEMBERSHIP)
 
 
-async def test_a_publication_for_all_tables(db: Connection, make_pool: MakePool, items: Relation) -> None:
+async def test_a_publication_for_all_tables(
+    db: Connection, make_pool: MakePool, items: Relation, inspector: Inspector
+) -> None:
     await db.execute("CREATE PUBLICATION p FOR ALL TABLES; ALTER TABLE items REPLICA IDENTITY FULL")
     manual = Publication("p", make_pool(1), is_manual=True)
     membership = await manual.ensure_table(items)
-    assert membership.row_oid == await one(db, "SELECT oid::int8 FROM pg_publication")
-    assert await manual.membership_row_oids([items.oid]) == dict([membership])
+    assert membership.version == await one(db, "SELECT concat_ws('.', oid, xmin) FROM pg_publication")
+    assert await memberships(inspector, manual, [items.oid]) == dict([membership])
 
 
 async def test_an_incomplete_publication_is_refused(
@@ -383,7 +397,7 @@ async def test_without_rights(
 
 
 async def test_a_request_during_a_drop_waits_and_adds_the_table_again(
-    db: Connection, database_url: str, publication: Publication, items: Relation
+    db: Connection, database_url: str, publication: Publication, items: Relation, inspector: Inspector
 ) -> None:
     before = await publication.ensure_table(items)
     async with writer(database_url, "LOCK TABLE items IN SHARE UPDATE EXCLUSIVE MODE") as session:
@@ -396,4 +410,4 @@ async def test_a_request_during_a_drop_waits_and_adds_the_table_again(
         await session.execute("COMMIT")
     has_left, after = await leaving, await coming
     assert (after == before) is not has_left
-    assert await publication.membership_row_oids([items.oid]) == dict([after])
+    assert await memberships(inspector, publication, [items.oid]) == dict([after])

@@ -14,16 +14,17 @@ import pytest
 from pgshapes.errors import NotNow, PgShapesError, SchemaChanged, SourceError
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
+from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
 
 
 @pytest.fixture
 def source(make_pool: Callable[[int], ConnectionPool]) -> SnapshotSource:
-    return SnapshotSource(make_pool(2))
+    return SnapshotSource(make_pool(2), publication="none")
 
 
-async def read(snapshot: Snapshot) -> list[Any]:
-    return [json.loads(text) async for batch in snapshot.rows() for text in batch]
+async def read(snapshot: Snapshot, copy_sql: str | None) -> list[Any]:
+    return [json.loads(text) async for batch in snapshot.rows(copy_sql) for text in batch]
 
 
 async def read_table(
@@ -31,9 +32,9 @@ async def read_table(
 ) -> list[Any]:
     relation = await inspector.relation("public", table)
     columns = [column.name for column in relation.columns]
-    async with source.open(relation, columns, where, log) as snapshot:
+    async with source.open(relation) as snapshot:
         await snapshot.take()
-        return await read(snapshot)
+        return await read(snapshot, None if log == "changes_only" else copy_rows(relation, columns, where))
 
 
 @asynccontextmanager
@@ -60,9 +61,13 @@ async def test_rows_are_ready_messages(db: Connection, source: SnapshotSource, i
         "INSERT INTO items VALUES (1, 'a \"b\" \\ /', true), (2, NULL, NULL), (3, E'x\\ny', false)"
     )
     relation = await inspector.relation("public", "items")
-    async with source.open(relation, ["value", "id", "done"], "id < 3", "full") as snapshot:
+    async with source.open(relation) as snapshot:
         await snapshot.take()
-        texts = [text async for batch in snapshot.rows() for text in batch]
+        texts = [
+            text
+            async for batch in snapshot.rows(copy_rows(relation, ["value", "id", "done"], "id < 3"))
+            for text in batch
+        ]
     assert texts == [
         rb'{"key":"\"public\".\"items\"/\"1\"","value":{"done":"t","id":"1","value":"a \"b\" \\ /"},'
         rb'"headers":{"operation":"insert","relation":["public","items"]}}',
@@ -78,9 +83,9 @@ async def test_many_rows_come_in_batches(
     await db.execute("INSERT INTO items SELECT n, repeat('x', n % 2000) FROM generate_series(1, 5000) n")
     await db.execute("INSERT INTO items VALUES (5001, repeat('y', 3000000))")
     relation = await inspector.relation("public", "items")
-    async with source.open(relation, ["id", "value"], None, "full") as snapshot:
+    async with source.open(relation) as snapshot:
         await snapshot.take()
-        batches = [batch async for batch in snapshot.rows()]
+        batches = [batch async for batch in snapshot.rows(copy_rows(relation, ["id", "value"], None))]
     assert len(batches) > 50
     assert all(batches)
     rows = [json.loads(text)["value"] for batch in batches for text in batch]
@@ -128,11 +133,12 @@ async def test_visibility_is_that_of_the_rows(
         await running.execute("BEGIN")
         open_xid = await insert(running, 2)
         finished = await insert(db, 3)
-        async with source.open(relation, ["id"], None, "full") as snapshot:
+        async with source.open(relation) as snapshot:
             seen = await snapshot.take()
             await running.execute("COMMIT")
             late = await insert(db, 4)
-            assert [row["value"]["id"] for row in await read(snapshot)] == ["1", "3"]
+            rows = await read(snapshot, copy_rows(relation, ["id"], None))
+            assert [row["value"]["id"] for row in rows] == ["1", "3"]
     assert [seen.sees_xid(xid) for xid in (committed, open_xid, finished, late)] == [True, False, True, False]
     row = await (await db.execute("SELECT (pg_current_wal_insert_lsn() - '0/0')::int8")).fetchone()
     assert row is not None
@@ -144,26 +150,26 @@ async def test_a_snapshot_can_be_discarded_and_retaken(
 ) -> None:
     await db.execute("CREATE TABLE items (id int)")
     relation = await inspector.relation("public", "items")
-    async with source.open(relation, ["id"], None, "full") as snapshot:
+    async with source.open(relation) as snapshot:
         first = await snapshot.take()
         await db.execute("INSERT INTO items VALUES (1)")
         await snapshot.discard()
         second = await snapshot.take()
         assert second.insert_lsn > first.insert_lsn
-        assert len(await read(snapshot)) == 1
+        assert len(await read(snapshot, copy_rows(relation, ["id"], None))) == 1
 
 
 async def test_a_connection_is_reused_after_an_abandoned_snapshot(
     db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int); INSERT INTO items SELECT generate_series(1, 100000)")
-    source = SnapshotSource(make_pool(1))
+    source = SnapshotSource(make_pool(1), publication="none")
     relation = await inspector.relation("public", "items")
-    async with source.open(relation, ["id"], None, "full") as snapshot:
+    async with source.open(relation) as snapshot:
         await snapshot.take()
-    async with source.open(relation, ["id"], None, "full") as snapshot:
+    async with source.open(relation) as snapshot:
         await snapshot.take()
-        async for _ in snapshot.rows():
+        async for _ in snapshot.rows(copy_rows(relation, ["id"], None)):
             break
     with pytest.raises(SchemaChanged):
         await read_table(source, inspector, "items", "nope > 1")
@@ -189,7 +195,7 @@ async def test_the_first_row_times_out(
     db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int); INSERT INTO items VALUES (1)")
-    source = SnapshotSource(make_pool(1), first_row_timeout_s=0.1)
+    source = SnapshotSource(make_pool(1), publication="none", first_row_timeout_s=0.1)
     with pytest.raises(NotNow) as refused:
         await read_table(source, inspector, "items", "pg_sleep(60 + id) IS NOT NULL")
     assert refused.value.message == (
@@ -205,9 +211,9 @@ async def test_waiting_for_a_connection_times_out(
     db: Connection, make_pool: Callable[[int], ConnectionPool], inspector: Inspector
 ) -> None:
     await db.execute("CREATE TABLE items (id int)")
-    source = SnapshotSource(make_pool(1), queue_timeout_s=0.05)
+    source = SnapshotSource(make_pool(1), publication="none", queue_timeout_s=0.05)
     relation = await inspector.relation("public", "items")
-    async with source.open(relation, ["id"], None, "full"):
+    async with source.open(relation):
         with pytest.raises(
             NotNow, match="Snapshot creation failed because of a connection pool queue timeout"
         ):
@@ -249,12 +255,12 @@ async def test_without_the_right_to_read(db: Connection, database_url: str, insp
 
     pool = ConnectionPool(connect_as_reader, 1)
     try:
-        failure = await failure_of(SnapshotSource(pool), inspector)
+        failure = await failure_of(SnapshotSource(pool, publication="none"), inspector)
         assert failure.message == "Unable to create initial snapshot: permission denied for table items"
         await db.execute(
             f"GRANT SELECT ON items TO {name}; ALTER TABLE items ENABLE ROW LEVEL SECURITY".encode()
         )
-        failure = await failure_of(SnapshotSource(pool), inspector)
+        failure = await failure_of(SnapshotSource(pool, publication="none"), inspector)
         assert "row-level security" in failure.message
     finally:
         await pool.close()
@@ -264,7 +270,7 @@ async def test_without_the_right_to_read(db: Connection, database_url: str, insp
 async def test_no_database(db: Connection, inspector: Inspector) -> None:
     await db.execute("CREATE TABLE items (id int)")
     pool = ConnectionPool(lambda: connect("postgresql://nobody@127.0.0.1:1/none"), 1)
-    failure = await failure_of(SnapshotSource(pool), inspector)
+    failure = await failure_of(SnapshotSource(pool, publication="none"), inspector)
     assert isinstance(failure, NotNow)
     assert failure.message == "Database connection not available"
 
@@ -274,10 +280,10 @@ async def test_a_connection_that_is_lost_in_the_middle(
 ) -> None:
     await db.execute("CREATE TABLE items (id int); INSERT INTO items SELECT generate_series(1, 300000)")
     relation = await inspector.relation("public", "items")
-    async with source.open(relation, ["id"], None, "full") as snapshot:
+    async with source.open(relation) as snapshot:
         await snapshot.take()
         with pytest.raises(NotNow, match="Database connection not available"):
-            async for _ in snapshot.rows():
+            async for _ in snapshot.rows(copy_rows(relation, ["id"], None)):
                 await db.execute(
                     "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE query LIKE 'COPY%'"
                     " AND datname = current_database()"

@@ -35,6 +35,7 @@ class Harness:
     """Subset snapshots and a scripted owner."""
 
     tables: Tables
+    known: KnownRelations
     resolver: ShapeResolver
     unseen: Unseen = field(default_factory=lambda: Unseen(0, ()))
     error: OwnerUnavailable | None = None
@@ -46,6 +47,7 @@ class Harness:
     async def answer(self, call: Call, context: CallContext) -> Reply:
         if isinstance(call, InvalidateRelation):
             self.invalidated.append(call.oid)
+            self.known.invalidate(call.oid)
             return None
         assert isinstance(call, ListUnseen)
         self.asked += 1
@@ -79,7 +81,8 @@ async def harness(
 ) -> AsyncIterator[Harness]:
     await db.execute(TABLE.encode())
     tables = Tables()
-    harness = Harness(tables, ShapeResolver(inspector, KnownRelations(inspector, tables)))
+    known = KnownRelations(inspector, tables)
+    harness = Harness(tables, known, ShapeResolver(inspector, known))
     link = InProcessLink(tables, harness.answer)
     harness.subsets = SubsetSnapshots(link, SubsetSource(make_pool(2)), harness.resolver.resolve)
     yield harness
@@ -323,22 +326,32 @@ async def resolved(harness: Harness) -> ResolvedShape:
     return await harness.resolver.resolve(ITEMS)
 
 
-async def test_a_table_that_is_known_to_have_changed(harness: Harness) -> None:
-    shape = await resolved(harness)
-    (items,) = shape.relations
-    for change in (items.generation + 1, items.generation - 1):
-        moved = shape._replace(relations=(items._replace(generation=change),))
-        with pytest.raises(SchemaChanged):
-            await harness.subsets.subset(ITEMS, moved, Subset(), FIRST_SNAPSHOT_CHUNK)
-
-
-async def test_a_table_that_was_announced_and_has_not_changed(db: Connection, harness: Harness) -> None:
-    """The announcement of a table withdraws its relation; a subset of an older look-up is answered."""
+async def test_a_change_that_does_not_matter(db: Connection, harness: Harness) -> None:
+    """The definition is checked again, and is the same."""
     await fill(db, 1)
     shape = await resolved(harness)
+    (items,) = shape.relations
+    moved = shape._replace(relations=(items._replace(generation=items.generation + 1),))
     harness.tables.relations.remove(("public", "items"))
+    for asked in (shape, moved):
+        body = await harness.subsets.subset(ITEMS, asked, Subset(), FIRST_SNAPSHOT_CHUNK)
+        assert len(json.loads(body)["data"]) == 1
+    await db.execute("VACUUM FULL items")
     body = await harness.subsets.subset(ITEMS, shape, Subset(), FIRST_SNAPSHOT_CHUNK)
     assert len(json.loads(body)["data"]) == 1
+    assert harness.invalidated == [shape.definition.table_oid]
+
+
+async def test_a_clause_on_a_column_that_was_just_added(db: Connection, harness: Harness) -> None:
+    """A refusal rests on the table as it is, not as it was looked up."""
+    await fill(db, 1)
+    raw = RawShape("public", "items", columns=("id",))
+    shape = await harness.resolver.resolve(raw)
+    await db.execute("ALTER TABLE items ADD more int DEFAULT 5")
+    body = await harness.subsets.subset(raw, shape, Subset(where="more = 5"), FIRST_SNAPSHOT_CHUNK)
+    assert len(json.loads(body)["data"]) == 1
+    with pytest.raises(RequestError):
+        await harness.subsets.subset(raw, shape, Subset(where="nothing = 5"), FIRST_SNAPSHOT_CHUNK)
 
 
 async def test_a_table_that_was_announced_and_has_changed(

@@ -1,4 +1,4 @@
-"""The server in one process, which checks the system catalogs every 0.2 s.
+"""The server in one process, which looks at the system catalogs every 0.2 s.
 
 Run as `python -m tests.support.servers.frequent_checks_server`, settings from the environment.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 
 from pgshapes.config import Settings
-from pgshapes.owner import housekeeping
+from pgshapes.owner import catalog_watch
 from pgshapes.wiring import serve_in_one_process
 
 
 def main() -> int:
     """Serve until stopped."""
-    housekeeping.CHECK_INTERVAL_S = 0.2  # type: ignore[misc]  # a minute is long for a test
+    catalog_watch.WATCH_INTERVAL_S = 0.2  # type: ignore[misc]  # shorter waits in tests
     return serve_in_one_process(Settings.load(os.environ))
 
 

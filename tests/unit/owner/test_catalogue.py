@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from tests.unit.shape_cache.definitions_of import shape_of
@@ -14,8 +15,11 @@ from pgshapes.owner.catalogue import (
     StoredShape,
     complete_snapshot,
     delete_all_shapes,
+    delete_unused_relations,
     insert_shape,
+    keep_relation,
     put_fact,
+    renew_relations,
 )
 
 ID = Column("id", 23, "int4", "b", -1, 0, None, True, 0, False)
@@ -26,14 +30,20 @@ SHAPE = shape_of()
 
 
 def stored(catalogue: Catalogue) -> list[StoredShape]:
-    insertion = insert_shape("h", SHAPE.comparable, SHAPE.definition, [ITEMS, MEMBERS])
-    catalogue.commit([insertion, complete_snapshot("h", VISIBILITY, {1: 70, 2: 80})])
+    relations = [ITEMS, MEMBERS]
+    catalogue.commit(
+        [
+            *map(keep_relation, relations),
+            insert_shape("h", SHAPE.comparable, SHAPE.definition, relations),
+            complete_snapshot("h", VISIBILITY, relations, {1: "7.1", 2: "8.1"}),
+        ]
+    )
     return catalogue.shapes()
 
 
 def test_a_shape_has_all_its_relations_and_memberships(tmp_path: Path) -> None:
     expected = StoredShape(
-        "h", SHAPE.comparable, SHAPE.definition, (ITEMS, MEMBERS), VISIBILITY, {1: 70, 2: 80}
+        "h", SHAPE.comparable, SHAPE.definition, (ITEMS, MEMBERS), VISIBILITY, {1: "7.1", 2: "8.1"}
     )
     assert stored(Catalogue(tmp_path)) == [expected]
     assert Catalogue(tmp_path).shapes() == [expected]
@@ -51,3 +61,17 @@ def test_deleting_all_shapes_keeps_the_facts(tmp_path: Path) -> None:
     catalogue.commit([put_fact("lsn", b"1"), put_fact("lsn", b"2"), delete_all_shapes()])
     assert catalogue.shapes() == []
     assert (catalogue.fact("lsn"), catalogue.fact("other")) == (b"2", None)
+
+
+def test_shapes_continue_on_other_relations(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    stored(catalogue)
+    wider = ITEMS._replace(columns=(ID, ID._replace(name="b")), generation=6)
+    catalogue.commit([keep_relation(wider), renew_relations([ITEMS, MEMBERS], [wider, MEMBERS])])
+    catalogue.commit([renew_relations([MEMBERS], [ITEMS])])
+    catalogue.commit([delete_unused_relations()])
+    assert catalogue.shapes()[0].relations == (wider, MEMBERS)
+    kept = sqlite3.connect(next(tmp_path.glob("catalogue.*.sqlite"))).execute(
+        "SELECT generation FROM relations ORDER BY 1"
+    )
+    assert kept.fetchall() == [(-5,), (6,)]

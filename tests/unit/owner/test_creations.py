@@ -86,7 +86,6 @@ async def test_calls_that_find_the_lock_set_attach() -> None:
     ("raised", "seen"),
     [
         (SourceError("permission denied"), CreationFailed),
-        (SchemaChanged("changed"), SchemaChanged),
         (CreationFailed("too slow"), CreationFailed),
         (ZeroDivisionError("a defect"), CreationFailed),
     ],
@@ -111,6 +110,22 @@ async def test_a_failure_answers_every_call_for_a_second(
     assert type(row.error()) is seen
     await owner.tables.creation_locks.changed(shape_of().comparable)
     assert owner.lock("items") is None
+    owner.gates["items"] = asyncio.get_running_loop().create_future()
+    owner.gate("items").set_result(None)
+    assert await owner.call("items")[0] == "items-2"
+
+
+async def test_a_change_of_the_table_answers_only_those_who_wait() -> None:
+    """They check the definition again and ask for its shape at once."""
+    owner, seen = Owner(), list[CreationState | None]()
+    comparable = shape_of().comparable
+    owner.tables.creation_locks.watch(comparable, lambda row: seen.append(row and row.state))
+    calls = [owner.call("items")[0] for _ in range(3)]
+    await turns()
+    owner.gate("items").set_exception(SchemaChanged("changed"))
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(result) for result in results} == {SchemaChanged}
+    assert seen == [CreationState.IN_PROGRESS, CreationState.FAILED, None]
     owner.gates["items"] = asyncio.get_running_loop().create_future()
     owner.gate("items").set_result(None)
     assert await owner.call("items")[0] == "items-2"

@@ -11,7 +11,7 @@ import pytest
 from tests.support.seams.routing_samples import ITEMS, OLD_SNAPSHOT, definition, inserted, transaction
 from tests.support.storage.memory_store import MemoryShapeLog, MemoryShapeStore
 
-from pgshapes.errors import CreationFailed, DiskFull, StorageError
+from pgshapes.errors import CreationFailed, DiskFull, SchemaChanged, StorageError
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RelationVersion, ResolvedShape
 from pgshapes.model.shape_state import ShapeState
@@ -23,6 +23,7 @@ from pgshapes.owner.removal import ShapeCleaner
 from pgshapes.owner.resolver import KnownRelations
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.postgres.publication import PublicationMembership
+from pgshapes.postgres.relation_sql import RelationStamp
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
@@ -30,6 +31,7 @@ from pgshapes.shape_log.store import Entry
 from pgshapes.tables.tables import Tables
 
 VERSION = RelationVersion(ITEMS.oid, ITEMS.schema, ITEMS.name, ITEMS.generation)
+MEMBERSHIP = "1.2.3.4"
 SHAPE = ResolvedShape(definition(), b"2:items", (VERSION,), b"{}")
 
 
@@ -39,7 +41,10 @@ class Database:
     connections = 4
 
     def __init__(self, while_taking: Callable[[], None]) -> None:
+        self.stamp = RelationStamp(ITEMS.stamp, MEMBERSHIP)
+        self.current = ITEMS
         self.open_snapshots = 0
+        self.copies: list[str] = []
         self._while_taking = while_taking
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
@@ -51,7 +56,7 @@ class Database:
 
     async def ensure_table(self, relation: Relation, **_: object) -> PublicationMembership:
         """As the publication does."""
-        return PublicationMembership(relation.oid, 1)
+        return PublicationMembership(relation.oid, MEMBERSHIP)
 
     @asynccontextmanager
     async def open(self, *_: object) -> AsyncIterator[Database]:
@@ -67,8 +72,13 @@ class Database:
         self._while_taking()
         return OLD_SNAPSHOT
 
-    async def rows(self) -> AsyncIterator[list[bytes]]:
+    async def read_relation(self) -> Relation:
         """As a snapshot does."""
+        return self.current
+
+    async def rows(self, copy_sql: str | None) -> AsyncIterator[list[bytes]]:
+        """As a snapshot does."""
+        self.copies.append(copy_sql or "")
         yield [b"{}"]
 
 
@@ -175,7 +185,7 @@ async def test_a_shape_is_created_with_what_its_snapshot_does_not_see(scene: Sce
     await scene.settle()
     assert scene.tables.shapes[handle].state is ShapeState.LIVE
     assert scene.tables.tails[handle].latest.tx == 200
-    assert scene.creator.memberships == {handle: {ITEMS.oid: 1}}
+    assert scene.creator.memberships == {handle: {ITEMS.oid: MEMBERSHIP}}
     assert scene.database.open_snapshots == 0
 
 
@@ -211,3 +221,39 @@ async def test_a_shape_that_ends_before_its_writing_has_begun_fails_with_a_reaso
     await scene.settle()
     assert scene.database.open_snapshots == 0
     assert scene.creator.slots.in_use == 0
+
+
+async def test_the_rows_are_rendered_by_the_table_as_it_is_in_the_snapshot(scene: Scene) -> None:
+    """Setting the replica identity has changed the version of the table since it was looked up."""
+    scene.database.stamp = RelationStamp("a later one", MEMBERSHIP)
+    other = ITEMS.columns[0]._replace(type_oid=ITEMS.columns[0].type_oid, not_null=False)
+    scene.database.current = Relation(*ITEMS._replace(columns=(other, *ITEMS.columns[1:]), generation=77))
+    handle = await scene.create()
+    await scene.settle()
+    assert scene.router._shapes[handle].known is scene.database.current
+    assert len(scene.database.copies) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "other"}, {"columns": ITEMS.columns[:1]}, {"columns": (ITEMS.columns[0]._replace(number=9),)}],
+    ids=["renamed", "dropped column", "other column of the name"],
+)
+async def test_a_table_that_changed_since_it_was_looked_up_is_looked_up_again(
+    scene: Scene, change: dict[str, Any]
+) -> None:
+    scene.database.stamp = RelationStamp("a later one", MEMBERSHIP)
+    scene.database.current = Relation(*ITEMS._replace(generation=77, **change))
+    with pytest.raises(SchemaChanged, match="changed while the shape was being created"):
+        await scene.create()
+    await scene.settle()
+    assert scene.database.copies == []
+    assert scene.database.open_snapshots == 0
+    assert len(scene.tables.shapes) == 0
+
+
+async def test_a_table_that_left_the_publication_before_the_snapshot_has_no_shape(scene: Scene) -> None:
+    scene.database.stamp = RelationStamp(ITEMS.stamp, "1.2.5.6")
+    with pytest.raises(SchemaChanged, match="publication"):
+        await scene.create()
+    assert scene.database.copies == []

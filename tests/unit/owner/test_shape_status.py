@@ -22,7 +22,7 @@ from pgshapes.tables.tables import Tables
 SHAPE = shape_of()
 RELATION = RelationData(1, "public", "items", "r", (), ("id",), 1)
 STORED = StoredShape(
-    "h", SHAPE.comparable, SHAPE.definition, (RELATION,), SnapshotVisibility(1, 1, (), Lsn(1)), {1: 7}
+    "h", SHAPE.comparable, SHAPE.definition, (RELATION,), SnapshotVisibility(1, 1, (), Lsn(1)), {1: "7.1"}
 )
 
 

@@ -26,11 +26,11 @@ NEW = TableState(
     is_publication_ours=True,
     publishes_all_operations=True,
     publishes_generated=False,
-    row_oid=None,
+    membership=None,
     publishes_parts_only=False,
     not_full=(Part("public", "my items", True),),
 )
-READY = NEW._replace(row_oid=7, not_full=())
+READY = NEW._replace(membership="7", not_full=())
 
 
 def test_the_lock_comes_before_everything_that_it_guards() -> None:
@@ -63,7 +63,7 @@ def test_readiness() -> None:
     assert READY.is_ready
     assert not NEW.is_ready
     assert not READY._replace(not_full=NEW.not_full).is_ready
-    assert not READY._replace(row_oid=None).is_ready
+    assert not READY._replace(membership=None).is_ready
 
 
 def test_dropping_a_table() -> None:

@@ -188,16 +188,6 @@ def test_the_end_of_a_leaf_ends_its_roots_shapes(router: Router) -> None:
     assert not router.has_partitioned()
 
 
-def test_shapes_are_outdated_by_columns_and_key(router: Router) -> None:
-    live(router, "all")
-    live(router, "id", columns=("id",))
-    assert router.outdated_by(ITEMS) == []
-    assert router.outdated_by(relation(*WIDER)) == ["all"]
-    other_key = relation(ID._replace(pk_index=None), TITLE, GRADE._replace(pk_index=0))
-    assert sorted(router.outdated_by(other_key)) == ["all", "id"]
-    assert router.outdated_by(relation(ID, oid=99)) == []
-
-
 def test_a_shape_with_another_layout_waits_for_the_next_announcement(
     router: Router,
 ) -> None:

@@ -1,0 +1,167 @@
+"""Compares the tables in use with the system catalogs, and ends the shapes that a change of them alters.
+
+The stream does not report most DDL: it announces a table again with the first change after any DDL on it or
+on the publication, and reports nothing while nobody writes. So the catalogs are read at every announcement,
+before any change that follows it is routed, and at intervals. One query reads the stamps of all tables; only
+a table whose stamp has changed is read whole and compared.
+
+Invariant: a reading is compared only with shapes that were registered before it began, and readings do not
+overlap, so no shape is compared with an older state than one that it was found to continue on. State: the
+last stamp of each table, in the replicator's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Final, Protocol
+
+import structlog
+
+from pgshapes.errors import PgShapesError
+from pgshapes.model.relation import Part, Relation
+from pgshapes.owner.removal import ShapeCleaner
+from pgshapes.owner.resolver import KnownRelations
+from pgshapes.owner.shape_status import ShapeStatus
+from pgshapes.postgres.relation_sql import RelationStamp
+from pgshapes.routing.router import Router
+from pgshapes.tables.tables import Tables
+
+_log = structlog.get_logger(__name__)
+
+WATCH_INTERVAL_S: Final = 2.0
+_FULL: Final = "f"
+
+
+class ReadsRelations(Protocol):
+    """The inspector, as far as it is used here."""
+
+    async def stamps(self, oids: Collection[int], publication: str) -> dict[int, RelationStamp]:
+        """The current stamps of the relations that exist."""
+
+    async def relation_by_oid(self, oid: int) -> Relation | None:
+        """The relation, or None if it does not exist."""
+
+    async def has_rows(self, oid: int) -> bool:
+        """Whether a table has rows, as far as that can be known without waiting."""
+
+    def clean(self, oid: int | None) -> None:
+        """Drop what is cached about a relation."""
+
+
+class CatalogWatch:
+    """The comparisons. `memberships` has, by handle, how the relations of a shape were published when it was
+    created. `on_identity_lost` is called with tables that are not, or not in all parts, REPLICA IDENTITY
+    FULL.
+    """
+
+    def __init__(
+        self,
+        inspector: ReadsRelations,
+        known: KnownRelations,
+        router: Router,
+        cleaner: ShapeCleaner,
+        status: ShapeStatus,
+        tables: Tables,
+        *,
+        publication: str,
+        memberships: Mapping[str, Mapping[int, str]],
+        on_identity_lost: Callable[[int], None],
+    ) -> None:
+        self._inspector = inspector
+        self._publication = publication
+        self._known = known
+        self._router = router
+        self._cleaner = cleaner
+        self._status = status
+        self._tables = tables
+        self._memberships = memberships
+        self._on_identity_lost = on_identity_lost
+        self._seen: dict[int, RelationStamp] = {}
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Look at all tables in use at intervals, until cancelled."""
+        is_failing = False
+        while True:
+            try:
+                await self.look()
+                is_failing = False
+            except PgShapesError as error:
+                if not is_failing:
+                    _log.warning("system catalogs could not be read; retrying", error=error.message)
+                is_failing = True
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def look(self, oids: Iterable[int] | None = None) -> None:
+        """Compare these tables, by default all that are in use, with the system catalogs as they are now.
+
+        When it returns, shapes that the changes alter are retired. Raises NotNow, SourceError.
+        """
+        async with self._turn:
+            handles = self._registered_handles()
+            used = set(handles).union(self._known.oids()) if oids is None else set(oids)
+            if not used:
+                return
+            stamps = await self._inspector.stamps(used, self._publication)
+            for oid in used:
+                await self._compare(oid, handles.get(oid, set()), stamps.get(oid))
+            if oids is None:
+                self._seen = {oid: seen for oid, seen in self._seen.items() if oid in used}
+
+    def _registered_handles(self) -> dict[int, set[str]]:
+        handles: defaultdict[int, set[str]] = defaultdict(set)
+        for handle, row in self._tables.shapes.items():
+            if row.state.is_in_use and handle in self._router:
+                for oid in row.relation_oids:
+                    handles[oid].add(handle)
+        return handles
+
+    async def _compare(self, oid: int, handles: set[str], now: RelationStamp | None) -> None:
+        if now is not None and now == self._seen.get(oid):
+            return
+        self._known.withdraw_other(oid, None if now is None else now.stamp)
+        if now is None:
+            self._seen.pop(oid, None)
+            self._end(handles, "the table was dropped")
+            return
+        if handles:
+            await self._compare_shapes(oid, handles, now.membership)
+        self._seen[oid] = now
+
+    async def _compare_shapes(self, oid: int, handles: set[str], membership: str | None) -> None:
+        self._end(self._without_membership(oid, handles, membership), "the publication of the table changed")
+        self._inspector.clean(oid)
+        current = await self._inspector.relation_by_oid(oid)
+        if current is None:
+            self._end(handles, "the table was dropped")
+            return
+        empty = [part.oid for part in await self._empty_parts(current)]
+        changed = self._router.find_changed(current, handles, is_empty=lambda part: part.oid in empty)
+        by_reason: defaultdict[str, list[str]] = defaultdict(list)
+        for handle, reason in changed.items():
+            by_reason[reason].append(handle)
+        for reason, ended in by_reason.items():
+            self._end(ended, reason)
+        self._continue(current, handles.difference(changed))
+
+    def _without_membership(self, oid: int, handles: AbstractSet[str], current: str | None) -> list[str]:
+        """The shapes that were created while the table was published otherwise."""
+        known = ((handle, self._memberships.get(handle, {}).get(oid)) for handle in handles)
+        return [handle for handle, membership in known if membership not in (None, current)]
+
+    async def _empty_parts(self, current: Relation) -> list[Part]:
+        attached = self._router.attached_parts(current)
+        return [part for part in attached if not await self._inspector.has_rows(part.oid)]
+
+    def _continue(self, current: Relation, handles: AbstractSet[str]) -> None:
+        for before in self._router.renew(current, handles):
+            self._status.renew_relations([before], [current])
+        if handles and any(part.replica_identity != _FULL for part in current.parts):
+            self._on_identity_lost(current.oid)
+
+    def _end(self, handles: Collection[str], reason: str) -> None:
+        if handles:
+            self._cleaner.end(handles, reason)

@@ -1,0 +1,243 @@
+"""What a look at the system catalogs reads, ends, and leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from tests.support.seams.routing_samples import GRADE, ITEMS, registered
+
+from pgshapes.errors import NotNow
+from pgshapes.model.relation import Part, Relation
+from pgshapes.model.shape_state import ShapeState
+from pgshapes.owner.catalog_watch import CatalogWatch
+from pgshapes.owner.resolver import KnownRelations
+from pgshapes.postgres.relation_sql import RelationStamp
+from pgshapes.routing.delivered import DeliveredTransactions
+from pgshapes.routing.router import Router
+from pgshapes.tables.rows import ShapeRow
+from pgshapes.tables.tables import Tables
+
+TABLE = Relation(*ITEMS._replace(stamp="1", parts=(Part(ITEMS.oid, 0, 100),)))
+WIDER = Relation(
+    *TABLE._replace(columns=(*TABLE.columns, GRADE._replace(name="more")), stamp="2", generation=2)
+)
+
+
+class Database:
+    """The system catalogs, with one table. `reads` are the queries."""
+
+    def __init__(self) -> None:
+        self.table: Relation | None = TABLE
+        self.membership: str | None = "7.1"
+        self.filled: set[int] = set()
+        self.reads: list[str] = []
+        self.failures = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def stamps(self, oids: Collection[int], publication: str) -> dict[int, RelationStamp]:
+        self.reads.append(f"stamps {sorted(oids)}")
+        await self.may_answer.wait()
+        if self.failures:
+            self.failures -= 1
+            raise NotNow("not reachable")
+        table = self.table
+        if table is None or table.oid not in oids:
+            return {}
+        return {table.oid: RelationStamp(table.stamp, self.membership)}
+
+    async def relation_by_oid(self, oid: int) -> Relation | None:
+        self.reads.append(f"relation {oid}")
+        return self.table
+
+    async def has_rows(self, oid: int) -> bool:
+        self.reads.append(f"size {oid}")
+        return oid in self.filled
+
+    def clean(self, oid: int | None) -> None:
+        """Nothing is cached here."""
+
+
+class Scene:
+    """A watch, with the shapes `all` (all columns) and `id` (one column) on a table."""
+
+    def __init__(self) -> None:
+        self.tables, self.router, self.database = Tables(), Router(DeliveredTransactions()), Database()
+        self.ended: dict[str, str] = {}
+        self.renewed: list[tuple[int, int]] = []
+        self.lost: list[int] = []
+        self.memberships: dict[str, dict[int, str]] = {}
+        self.known = KnownRelations(self.database, self.tables)
+        itself: Any = self
+        self.watch = CatalogWatch(
+            self.database,
+            self.known,
+            self.router,
+            itself,
+            itself,
+            self.tables,
+            publication="pub",
+            memberships=self.memberships,
+            on_identity_lost=self.lost.append,
+        )
+
+    def add(self, handle: str, table: Relation = TABLE, *, columns: tuple[str, ...] | None = None) -> None:
+        """A live shape."""
+        self.tables.shapes.put(handle, ShapeRow(handle.encode(), (table.oid,), ShapeState.LIVE))
+        registered(self.router, handle, table, columns=columns)
+        self.memberships[handle] = {table.oid: "7.1"}
+
+    def end(self, handles: Collection[str], reason: str) -> None:
+        """As the cleaner does."""
+        for handle in handles:
+            if handle in self.router:
+                self.ended[handle] = reason
+                self.router.unregister(handle)
+                self.tables.shapes.remove(handle)
+
+    def renew_relations(self, known: list[Relation], current: list[Relation]) -> None:
+        """As the shape status does."""
+        self.renewed.append((known[0].generation, current[0].generation))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    made = Scene()
+    made.add("all")
+    made.add("id", columns=("id",))
+    return made
+
+
+async def test_an_unchanged_table_costs_one_query_for_all_tables(scene: Scene) -> None:
+    await scene.watch.look()
+    scene.database.reads.clear()
+    for _ in range(3):
+        await scene.watch.look()
+    assert scene.database.reads == [f"stamps [{TABLE.oid}]"] * 3
+    assert scene.ended == {}
+
+
+async def test_only_the_shapes_that_a_change_alters_are_ended(scene: Scene) -> None:
+    scene.known.publish(TABLE)
+    scene.database.table = WIDER
+    await scene.watch.look()
+    assert scene.ended == {"all": "columns of the table were added or dropped"}
+    assert scene.renewed == [(1, 2)]
+    assert dict(scene.tables.relations.items()) == {}
+
+
+async def test_a_dropped_table_ends_its_shapes(scene: Scene) -> None:
+    scene.known.publish(TABLE)
+    scene.database.table = None
+    await scene.watch.look()
+    assert scene.ended == dict.fromkeys(("all", "id"), "the table was dropped")
+    assert scene.known.oids() == set()
+
+
+@pytest.mark.parametrize("membership", [None, "7.2"], ids=["removed", "removed and added"])
+async def test_a_table_that_left_the_publication_ends_its_shapes(
+    scene: Scene, membership: str | None
+) -> None:
+    await scene.watch.look()
+    scene.database.membership = membership
+    await scene.watch.look()
+    assert scene.ended == dict.fromkeys(("all", "id"), "the publication of the table changed")
+
+
+async def test_a_shape_without_a_membership_yet_is_left_to_its_creation(scene: Scene) -> None:
+    del scene.memberships["id"]
+    scene.database.membership = "7.2"
+    await scene.watch.look()
+    assert set(scene.ended) == {"all"}
+
+
+async def test_a_shape_that_is_not_registered_yet_is_left_to_its_creation(scene: Scene) -> None:
+    """If it were removed before it is registered, it would be registered afterwards and never leave the
+    router.
+    """
+    scene.tables.shapes.put("new", ShapeRow(b"new", (TABLE.oid,), ShapeState.CREATING))
+    scene.database.table = None
+    await scene.watch.look()
+    assert "new" not in scene.ended
+
+
+async def test_a_shape_that_is_registered_while_the_catalogs_are_read_is_left_alone(scene: Scene) -> None:
+    """Its creation may have seen a later state than this reading."""
+    scene.database.table = WIDER
+    scene.database.may_answer.clear()
+    looking = asyncio.create_task(scene.watch.look())
+    await asyncio.sleep(0)
+    scene.add("new", TABLE)
+    scene.database.may_answer.set()
+    await looking
+    assert set(scene.ended) == {"all"}
+    assert scene.router._shapes["new"].known is TABLE
+
+
+async def test_readings_do_not_overlap(scene: Scene) -> None:
+    scene.database.may_answer.clear()
+    looks = [asyncio.create_task(scene.watch.look()) for _ in range(2)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(scene.database.reads) == 1
+    scene.database.may_answer.set()
+    await asyncio.gather(*looks)
+
+
+async def test_a_table_without_shapes_is_looked_up_again_only_when_it_changed(scene: Scene) -> None:
+    scene.end(["all", "id"], "test")
+    scene.known.publish(TABLE)
+    await scene.watch.look()
+    assert scene.known.oids() == {TABLE.oid}
+    scene.database.table = WIDER
+    await scene.watch.look()
+    assert scene.known.oids() == set()
+    assert not [read for read in scene.database.reads if read.startswith("relation")]
+
+
+async def test_nothing_in_use_is_no_query(scene: Scene) -> None:
+    scene.end(["all", "id"], "test")
+    await scene.watch.look()
+    assert scene.database.reads == []
+
+
+@pytest.mark.parametrize("is_filled", [True, False])
+async def test_an_attached_partition_ends_the_shapes_if_it_may_have_rows(
+    scene: Scene, is_filled: bool
+) -> None:
+    root = Relation(*TABLE._replace(kind="p", oid=20, parts=(Part(21, 5, 101),)))
+    scene.add("root", root)
+    attached = Part(22, 6, 102, is_created_attached=False)
+    scene.database.table = Relation(*root._replace(parts=(*root.parts, attached), stamp="2", generation=2))
+    if is_filled:
+        scene.database.filled.add(22)
+    await scene.watch.look([20])
+    assert ("root" in scene.ended) is is_filled
+    if not is_filled:
+        assert scene.router.leaves_of(20) == {21, 22}
+        scene.database.filled.add(22)
+        scene.database.table = Relation(*scene.database.table._replace(stamp="3", generation=3))
+        await scene.watch.look([20])
+        assert "root" not in scene.ended
+
+
+async def test_a_part_without_full_identity_is_repaired(scene: Scene) -> None:
+    part = Part(TABLE.oid, 0, 100, replica_identity="d")
+    scene.database.table = Relation(*TABLE._replace(parts=(part,), stamp="2", generation=2))
+    await scene.watch.look()
+    assert scene.lost == [TABLE.oid]
+    assert scene.ended == {}
+
+
+async def test_a_failed_reading_is_repeated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgshapes.owner.catalog_watch.WATCH_INTERVAL_S", 0.001)
+    scene.database.failures = 3
+    scene.database.table = None
+    running = asyncio.create_task(scene.watch.run())
+    while not scene.ended:
+        await asyncio.sleep(0)
+    running.cancel()
+    assert len(scene.database.reads) >= 4
