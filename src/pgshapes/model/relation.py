@@ -14,7 +14,8 @@ class TypeDetail(NamedTuple):
     """`pg_type.typtype`, or `n` for a type whose values are names of objects, such as regclass."""
     parts: tuple[tuple[int, str], ...] = ()
     """Enum: (oid of the label, label). Composite: (number, name and type of the attribute). Domain: the base
-    type. Names of objects: a digest of all of them.
+    type. Names of objects: a digest of all of them. Labels and attributes end with the xmin of their row: a
+    change that was taken back may have left rows with another text.
     """
 
 
@@ -69,7 +70,7 @@ class Column(NamedTuple):
     version: int = 0
     """xmin of its row in `pg_attribute`."""
     expression: str | None = None
-    """The expression of a generated column."""
+    """The expression of a generated column, and the oid of its row in `pg_attrdef`."""
     type_details: tuple[TypeDetail, ...] = ()
     """The types that the text of its values depends on and that can be altered, its own included."""
 

@@ -32,7 +32,10 @@ from pgshapes.tables.tables import Tables
 _log = structlog.get_logger(__name__)
 
 WATCH_INTERVAL_S: Final = 2.0
+_SHARE: Final = 20
+"""With very many tables the interval is this many times as long as a look takes."""
 _FULL: Final = "f"
+_KNOWS_PARTITIONS: Final = 150000
 
 
 class ReadsRelations(Protocol):
@@ -68,6 +71,7 @@ class CatalogWatch:
         *,
         publication: str,
         memberships: Mapping[str, Mapping[int, str]],
+        reconnect: Callable[[str], None],
         on_identity_lost: Callable[[int], None],
     ) -> None:
         self._inspector = inspector
@@ -78,14 +82,18 @@ class CatalogWatch:
         self._status = status
         self._tables = tables
         self._memberships = memberships
+        self._reconnect = reconnect
         self._on_identity_lost = on_identity_lost
         self._seen: dict[int, RelationStamp] = {}
+        self._stale_roots: set[int] = set()
+        """Partitioned tables of whose partitions the stream may send too little or too much."""
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Look at all tables in use at intervals, until cancelled."""
-        is_failing = False
+        is_failing, loop = False, asyncio.get_running_loop()
         while True:
+            began_s = loop.time()
             try:
                 await self.look()
                 is_failing = False
@@ -93,7 +101,7 @@ class CatalogWatch:
                 if not is_failing:
                     _log.warning("system catalogs could not be read; retrying", error=error.message)
                 is_failing = True
-            await asyncio.sleep(WATCH_INTERVAL_S)
+            await asyncio.sleep(max(WATCH_INTERVAL_S, _SHARE * (loop.time() - began_s)))
 
     async def look(self, oids: Iterable[int] | None = None) -> None:
         """Compare these tables, by default all that are in use, with the system catalogs as they are now.
@@ -106,6 +114,8 @@ class CatalogWatch:
             if not used:
                 return
             stamps = await self._inspector.stamps(used, self._publication)
+            if stamps and not any(one.has_publication for one in stamps.values()):
+                self._reconnect(f'publication "{self._publication}" was dropped')
             for oid in used:
                 await self._compare(oid, handles.get(oid, set()), stamps.get(oid))
             if oids is None:
@@ -128,15 +138,23 @@ class CatalogWatch:
             self._end(handles, "the table was dropped")
             return
         if handles:
-            await self._compare_shapes(oid, handles, now.membership)
+            self._end(
+                self._without_membership(oid, handles, now.membership), "the publication of the table changed"
+            )
+            if self._router.known_stamps(oid) != {now.stamp}:
+                await self._compare_shapes(oid, handles)
         self._seen[oid] = now
 
-    async def _compare_shapes(self, oid: int, handles: set[str], membership: str | None) -> None:
-        self._end(self._without_membership(oid, handles, membership), "the publication of the table changed")
+    async def _compare_shapes(self, oid: int, handles: set[str]) -> None:
         self._inspector.clean(oid)
         current = await self._inspector.relation_by_oid(oid)
         if current is None:
             self._end(handles, "the table was dropped")
+            return
+        if self._has_stale_partitions(current):
+            self._stale_roots.add(oid)
+            self._end(handles, "a partition was attached or detached")
+            self._reconnect("Postgres 14 does not apply changes of partitions to a running stream")
             return
         empty = [part.oid for part in await self._empty_parts(current)]
         changed = self._router.find_changed(current, handles, is_empty=lambda part: part.oid in empty)
@@ -151,6 +169,20 @@ class CatalogWatch:
         """The shapes that were created while the table was published otherwise."""
         known = ((handle, self._memberships.get(handle, {}).get(oid)) for handle in handles)
         return [handle for handle, membership in known if membership not in (None, current)]
+
+    def stream_began(self) -> None:
+        """A new stream sends the changes of partitions as they are now; shapes that were created while the
+        previous one did not have to end.
+        """
+        for oid in self._stale_roots:
+            self._end(self._router.handles_of(oid), "a partition was attached or detached")
+        self._stale_roots.clear()
+
+    def _has_stale_partitions(self, current: Relation) -> bool:
+        """Whether the stream may go by partitions as they were: before Postgres 15 a walsender looks up once
+        whether a table is published, and ATTACH and DETACH do not make it look again.
+        """
+        return current.server_version < _KNOWS_PARTITIONS and self._router.has_moved_parts(current)
 
     async def _empty_parts(self, current: Relation) -> list[Part]:
         attached = self._router.attached_parts(current)

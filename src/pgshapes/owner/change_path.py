@@ -124,6 +124,7 @@ class ChangePath:
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         on_identity_lost: Callable[[int], None],
         on_progress: Callable[[], None],
+        reconnect: Callable[[str], None],
     ) -> None:
         self._router = router
         self._publisher = publisher
@@ -134,6 +135,7 @@ class ChangePath:
         self._spawn = spawn
         self._on_identity_lost = on_identity_lost
         self._on_progress = on_progress
+        self._reconnect = reconnect
         self._assembler = TransactionAssembler()
         self._stream: Pausable | None = None
         self._backlog: deque[Event] = deque()
@@ -152,6 +154,7 @@ class ChangePath:
         self._backlog.clear()
         self._compared_ahead = 0
         self._stream = stream
+        self._watch.stream_began()
         if self._is_blocked:
             stream.pause()
 
@@ -268,8 +271,15 @@ class ChangePath:
         self._spawn(self._unblock(until))
 
     async def _unblock(self, until: Coroutine[Any, Any, None]) -> None:
-        await until
-        self._is_blocked = False
-        self._work()
+        try:
+            await until
+            self._is_blocked = False
+            self._work()
+        except Exception as error:
+            # The changes are sent again; without this, all shapes would wait for them without a sign.
+            _log.exception("changes could not be processed")
+            self._is_blocked = False
+            self._reconnect(f"changes could not be processed: {error!r}")
+            return
         if not self._is_blocked and self._stream is not None:
             self._stream.resume()

@@ -73,6 +73,7 @@ class Owner:
         boundary: FlushBoundary,
         *,
         on_progress: Callable[[], None],
+        reconnect: Callable[[str], None],
         max_shapes: int | None = None,
     ) -> None:
         self._tables = tables
@@ -100,6 +101,7 @@ class Owner:
             tables,
             publication=sources.publication.name,
             memberships=self.creator.memberships,
+            reconnect=reconnect,
             on_identity_lost=self._restore_identity,
         )
         self.change_path = ChangePath(
@@ -112,6 +114,7 @@ class Owner:
             spawn=self.spawn,
             on_identity_lost=self._restore_identity,
             on_progress=on_progress,
+            reconnect=reconnect,
         )
         self._on_progress = on_progress
         # A commit record may begin at the boundary itself; it will be delivered again.

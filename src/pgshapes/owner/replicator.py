@@ -62,12 +62,6 @@ _IDENTITY: Final = "identity"
 _ALTERATIONS: Final = 4
 
 
-class RestartRequired(PgShapesError):
-    """The shapes in memory do not belong to this database: the process must be restarted."""
-
-    code = "restart_required"
-
-
 class Replicator:
     """The owner of an instance: `run` runs it until `stop`; `handle` answers calls at any time."""
 
@@ -110,8 +104,11 @@ class Replicator:
         self.owner: Owner | None = None
         self.durability: Durability | None = None
         self._stopping = asyncio.Event()
+        self._unusable: asyncio.Future[str] = asyncio.Future()
+        """Has the reason once the stream of this session cannot be used."""
         self._catch_up_lsn: Lsn = 2**64
         self._has_caught_up = False
+        self._has_loaded = False
         self.on_loaded: Callable[[], Awaitable[None]] = _ignore_loaded
         """Awaited when the tables contain the shapes. Until then callers must not read the tables."""
 
@@ -126,9 +123,7 @@ class Replicator:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Stream until stopped, and reconnect when the connection is lost. Raises ConfigError,
-        RestartRequired.
-        """
+        """Stream until stopped, and reconnect when the connection is lost. Raises ConfigError."""
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
         pause = _RECONNECT_FIRST_S
         try:
@@ -166,10 +161,10 @@ class Replicator:
     async def _follow(self) -> None:
         async with Session(self._settings, self.sources.publication, self._conditions) as session:
             start = await session.prepare(self._stored_source)
+            if start.purge_reason is not None and self.owner is not None:
+                await self._discard(self.owner, start.purge_reason)
             if self.owner is None:
                 await self._load(start)
-            elif start.purge_reason is not None:
-                raise RestartRequired(f"all shapes are recreated: {start.purge_reason}")
             assert self.owner is not None and self.durability is not None
             stream = await session.stream(self.durability.recorded_lsn)
             self._is_retry_enabled = True
@@ -206,16 +201,25 @@ class Replicator:
             stream.run(lambda payload, _: path.on_message(payload), path.on_keepalive)
         )
         lost = asyncio.ensure_future(session.lock.wait_until_lost())
+        self._unusable = asyncio.get_running_loop().create_future()
         try:
-            done, _ = await asyncio.wait((running, lost), return_when=asyncio.FIRST_COMPLETED)
+            waits = (running, lost, self._unusable)
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if running in done:
                 running.result()
+            if self._unusable in done:
+                raise SourceError(self._unusable.result())
             raise SourceError("the lock on the database was lost")
         finally:
             for task in (running, lost):
                 task.cancel()
                 with suppress(asyncio.CancelledError, PgShapesError):
                     await task
+
+    def _reconnect(self, reason: str) -> None:
+        """End the session, because its stream cannot be used any longer."""
+        if not self._unusable.done():
+            self._unusable.set_result(reason)
 
     async def _end_session(self) -> None:
         """Make durable and acknowledge what was received, while the stream can still confirm it."""
@@ -264,12 +268,27 @@ class Replicator:
             await (owner.status.delete_rows(lost) or asyncio.sleep(0))
         await owner.restore(kept)
         self.owner, self.durability = owner, durability
-        await self.on_loaded()
+        if not self._has_loaded:
+            self._has_loaded = True
+            await self.on_loaded()
         owner.spawn(durability.run())
         if owner.expiry is not None:
             owner.spawn(owner.expiry.run())
         owner.spawn(owner.watch.run())
         owner.spawn(empty_trash(self._store))
+
+    async def _discard(self, owner: Owner, reason: str) -> None:
+        """Remove all shapes, which do not belong to this database or slot, and the owner with its state."""
+        _log.warning("all shapes are recreated", reason=reason)
+        handles = [handle for handle, _ in self._tables.shapes.items()]
+        owner.cleaner.end(handles, reason)
+        for handle in handles:
+            while handle in self._tables.shapes:
+                await self._tables.shapes.changed(handle)
+        owner.known_relations.invalidate_all()
+        self.owner = self.durability = None
+        self._has_caught_up = False
+        await owner.close()
 
     def _build(self, recorded: Recorded) -> tuple[Owner, Durability]:
         boundary = FlushBoundary(recorded.lsn)
@@ -288,6 +307,7 @@ class Replicator:
             Router(self._delivered),
             boundary,
             on_progress=self._note_progress,
+            reconnect=self._reconnect,
             max_shapes=self._settings.max_shapes,
         )
         durability.on_sync_failed = lambda handles: owner.cleaner.end(handles, "the log could not be synced")

@@ -53,6 +53,12 @@ class KnownRelations:
         """Remove a relation that may have changed, here and from the inspector's cache."""
         self.withdraw_other(oid, None)
 
+    def invalidate_all(self) -> None:
+        """Remove all relations."""
+        self._inspector.clean(None)
+        for name, _ in list(self._tables.relations.items()):
+            self._tables.relations.remove(name)
+
     def withdraw_other(self, oid: int, stamp: str | None) -> None:
         """Remove a relation that was read with another stamp than this one, here and from the inspector's
         cache.

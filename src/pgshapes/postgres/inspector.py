@@ -182,7 +182,7 @@ async def _ancestors(db: Connection, oids: Collection[int]) -> dict[int, tuple[i
 async def _stamps(db: Connection, oids: Collection[int], publication: str) -> dict[int, RelationStamp]:
     sql = stamps(db.info.server_version).encode()
     rows = await (await db.execute(sql, (publication, list(oids)))).fetchall()
-    return {oid: RelationStamp(stamp, membership) for oid, stamp, membership in rows}
+    return {oid: RelationStamp(*stamp) for oid, *stamp in rows}
 
 
 async def _has_rows(db: Connection, oid: int) -> bool:

@@ -91,12 +91,13 @@ _TYPE_DETAILS: Final = f"""
 SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(t.oid::int8,
          CASE WHEN t.oid < {_FIRST_USER_OID} AND t.typelem = 0 THEN 'n' ELSE t.typtype::text END,
          CASE WHEN t.typtype = 'e' THEN
-                (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(e.oid::int8, e.enumlabel)
-                                            ORDER BY e.oid)
+                (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(e.oid::int8,
+                          pg_catalog.concat_ws(' ', e.enumlabel, e.xmin)) ORDER BY e.oid)
                    FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid)
               WHEN t.typtype = 'c' THEN
                 (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(f.attnum,
-                          pg_catalog.concat_ws(' ', f.attname, f.atttypid, f.atttypmod)) ORDER BY f.attnum)
+                          pg_catalog.concat_ws(' ', f.attname, f.atttypid, f.atttypmod, f.xmin))
+                          ORDER BY f.attnum)
                    FROM pg_catalog.pg_attribute f
                   WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped)
               WHEN t.typtype = 'd' THEN
@@ -131,6 +132,7 @@ class RelationStamp(NamedTuple):
 
     stamp: str
     membership: str | None
+    has_publication: bool = True
 
 
 def _versions(catalog: str, condition: str) -> str:
@@ -181,10 +183,11 @@ def membership(server_version: int) -> str:
 def stamps(server_version: int) -> str:
     """The statement that reads the stamps and memberships of relations.
 
-    Arguments: name of the publication, oids. One row (oid, stamp, membership) for each that exists.
+    Arguments: name of the publication, oids. One row (oid, stamp, membership, whether there is the
+    publication) for each that exists.
     """
     return f"""
-SELECT c.oid::int8, {_STAMP}, {membership(server_version)}
+SELECT c.oid::int8, {_STAMP}, {membership(server_version)}, p.oid IS NOT NULL
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_publication p ON p.pubname = %s
@@ -233,7 +236,8 @@ SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
          collation_of.locale, COALESCE(collation_of.is_deterministic, true),
          COALESCE(collation_of.provider, 'c'), COALESCE(base.oid, 0), a.attgenerated = 'v',
          a.attnum, a.xmin::text::int8,
-         (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d
+         (SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(d.adbin, d.adrelid), d.oid)
+            FROM pg_catalog.pg_attrdef d
            WHERE a.attgenerated <> '' AND d.adrelid = c.oid AND d.adnum = a.attnum),
          ({_TYPE_DETAILS})
        ) ORDER BY a.attnum), '[]')::text AS columns

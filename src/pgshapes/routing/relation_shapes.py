@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from pgshapes.errors import RequestError
 from pgshapes.model.change import Change, Operation, Row
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ShapeDefinition
@@ -18,6 +19,7 @@ from pgshapes.routing.wire_relation import (
     fits,
     has_same_columns,
     is_same_layout,
+    moved_columns,
     published_relation,
     rebound_relation,
     row_order,
@@ -50,12 +52,18 @@ class RelationShapes:
     def add(
         self, handle: str, relation: Relation, definition: ShapeDefinition, clause: Clause | None
     ) -> RoutedShape:
-        """Add a shape; the caller sets `skip_until`."""
+        """Add a shape; the caller sets `skip_until`. Raises RequestError if its clause cannot be evaluated on
+        the announced columns.
+        """
         own = published_relation(relation)
         projection = Projection(own, definition.columns, definition.key_columns, definition.replica)
         shape = RoutedShape(handle, definition, clause, own, relation, projection, 0)
+        try:
+            self._add_to_index(shape)
+        except RequestError:
+            self._waiting.discard(handle)
+            raise
         self.members[handle] = shape
-        self._add_to_index(shape)
         return shape
 
     def remove(self, handle: str) -> None:
@@ -78,9 +86,29 @@ class RelationShapes:
             return []
         return [handle for handle, shape in self.members.items() if not _survives(shape, layout)]
 
-    def bind(self, message: RelationMessage, *, is_leaf: bool = False) -> None:
-        """Read rows as announced. The caller has removed the shapes that cannot continue."""
+    def ended_by_exchange(self, message: RelationMessage, previous: RelationMessage | None) -> list[str]:
+        """The handles of the shapes that need columns that have exchanged their names.
+
+        The columns of a leaf may have another order than those of its root: it is compared with the
+        announcement before.
+        """
+        is_leaf = message.oid != self.relation.oid
+        if is_leaf and previous is None:
+            return []
+        ended = []
+        for handle, shape in self.members.items():
+            before = shape.known.columns if previous is None else previous.columns
+            if shape.needed_columns & moved_columns(before, message.columns):
+                ended.append(handle)
+        return ended
+
+    def bind(self, message: RelationMessage, *, is_leaf: bool = False) -> list[str]:
+        """Read rows as announced. The caller has removed the shapes that cannot continue.
+
+        Returns the handles of shapes whose clause cannot be evaluated on the announced columns.
+        """
         is_known = has_same_columns if is_leaf else is_same_layout
+        failed = []
         if not is_known(self.relation, message):
             self.relation = rebound_relation(self.relation, message)
             self._orders.clear()
@@ -88,8 +116,12 @@ class RelationShapes:
             self._waiting.clear()
             self._index = ShapeIndex()
             for shape in self.members.values():
-                self._add_to_index(shape)
+                try:
+                    self._add_to_index(shape)
+                except RequestError:
+                    failed.append(shape.handle)
         self._note_order(message)
+        return failed
 
     def bind_previous(self, message: RelationMessage) -> None:
         """Read rows as announced before the first shape was added.
@@ -110,11 +142,15 @@ class RelationShapes:
             self._orders[message.oid] = order
 
     def _add_to_index(self, shape: RoutedShape) -> None:
-        if not fits(shape.relation, shape.needed_columns, self.relation):
-            self._waiting.add(shape.handle)
-            return
-        shape.projection = self._projection(shape.definition)
-        self._index.add(shape, shape.clause.compile(self._layout_for(shape)) if shape.clause else None)
+        """Add the shape, or note that it waits. Raises RequestError if its clause cannot be compiled; it
+        waits then, too, so that it can be removed.
+        """
+        self._waiting.add(shape.handle)
+        if fits(shape.relation, shape.needed_columns, self.relation):
+            shape.projection = self._projection(shape.definition)
+            predicate = shape.clause.compile(self._layout_for(shape)) if shape.clause else None
+            self._index.add(shape, predicate)
+            self._waiting.discard(shape.handle)
 
     def _layout_for(self, shape: RoutedShape) -> Relation:
         """The shape's relation with the column order of the stream."""

@@ -150,7 +150,11 @@ class Router:
             self._named.setdefault((relation.schema, relation.name), set()).add(relation.oid)
             self._bind_previous(relation.oid, members)
         self.add_leaves(relation.oid, leaves)
-        shape = members.add(handle, relation, definition, clause)
+        try:
+            shape = members.add(handle, relation, definition, clause)
+        finally:
+            if not members.members:
+                self._forget_table(relation.oid)
         self._shapes[handle] = shape
         return shape
 
@@ -214,12 +218,13 @@ class Router:
 
         Returns the handles of the shapes that were ended because they cannot continue with its columns.
         """
-        self._announced[message.oid] = message
+        previous, self._announced[message.oid] = self._announced.get(message.oid), message
         ended: list[str] = []
         for members in self._targets_of(message.oid):
             is_leaf = message.oid != members.relation.oid
+            ended += self._end(members.ended_by_exchange(message, previous if is_leaf else None))
             ended += self._end(members.ended_by(message, is_leaf=is_leaf))
-            members.bind(message, is_leaf=is_leaf)
+            ended += self._end(members.bind(message, is_leaf=is_leaf))
         return ended
 
     def find_changed(
@@ -257,6 +262,20 @@ class Router:
             self._roots[leaf].discard(root_oid)
             self._targets.pop(leaf, None)
         self.add_leaves(root_oid, leaves)
+
+    def known_stamps(self, relation_oid: int) -> set[str]:
+        """The stamps of a table with which its shapes were last compared."""
+        members = self._relations.get(relation_oid)
+        return {shape.known.stamp for shape in members.members.values()} if members else set()
+
+    def has_moved_parts(self, current: Relation) -> bool:
+        """Whether a part was attached or detached since a shape was created; not if it was only created."""
+        members = self._relations.get(current.oid)
+        now = {(part.oid, part.attachment) for part in current.parts}
+        known = {one.known.generation: one.known.parts for one in members.members.values()} if members else {}
+        return bool(self.attached_parts(current)) or any(
+            (part.oid, part.attachment) not in now for parts in known.values() for part in parts
+        )
 
     def attached_parts(self, current: Relation) -> list[Part]:
         """The parts that were attached to a table since a shape was created on it, and may have had rows."""

@@ -91,3 +91,14 @@ def row_order(root: Relation, names: Sequence[str]) -> tuple[int, ...] | None:
         return None
     place = {name: index for index, name in enumerate(names)}
     return tuple(place[column.name] for column in root.columns)
+
+
+def moved_columns(before: Sequence[LayoutColumn], after: Sequence[LayoutColumn]) -> frozenset[str]:
+    """The names that stand in another order than before.
+
+    A column keeps its place for life, so these are names that columns have exchanged.
+    """
+    names_before, names_after = ([column.name for column in columns] for columns in (before, after))
+    kept_before = [name for name in names_before if name in names_after]
+    kept_after = [name for name in names_after if name in names_before]
+    return frozenset(one for one, other in zip(kept_before, kept_after, strict=True) if one != other)

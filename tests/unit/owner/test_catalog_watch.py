@@ -32,6 +32,7 @@ class Database:
     def __init__(self) -> None:
         self.table: Relation | None = TABLE
         self.membership: str | None = "7.1"
+        self.has_publication = True
         self.filled: set[int] = set()
         self.reads: list[str] = []
         self.failures = 0
@@ -47,7 +48,7 @@ class Database:
         table = self.table
         if table is None or table.oid not in oids:
             return {}
-        return {table.oid: RelationStamp(table.stamp, self.membership)}
+        return {table.oid: RelationStamp(table.stamp, self.membership, self.has_publication)}
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
         self.reads.append(f"relation {oid}")
@@ -69,6 +70,7 @@ class Scene:
         self.ended: dict[str, str] = {}
         self.renewed: list[tuple[int, int]] = []
         self.lost: list[int] = []
+        self.reconnects: list[str] = []
         self.memberships: dict[str, dict[int, str]] = {}
         self.known = KnownRelations(self.database, self.tables)
         itself: Any = self
@@ -81,6 +83,7 @@ class Scene:
             self.tables,
             publication="pub",
             memberships=self.memberships,
+            reconnect=self.reconnects.append,
             on_identity_lost=self.lost.append,
         )
 
@@ -230,6 +233,47 @@ async def test_a_part_without_full_identity_is_repaired(scene: Scene) -> None:
     await scene.watch.look()
     assert scene.lost == [TABLE.oid]
     assert scene.ended == {}
+
+
+async def test_a_table_with_the_stamp_that_its_shapes_know_is_not_read(scene: Scene) -> None:
+    """After a restart all tables are compared, and most have not changed."""
+    await scene.watch.look()
+    assert scene.database.reads == [f"stamps [{TABLE.oid}]"]
+
+
+async def test_a_dropped_publication_ends_the_session(scene: Scene) -> None:
+    scene.database.membership, scene.database.has_publication = None, False
+    await scene.watch.look()
+    assert scene.reconnects == ['publication "pub" was dropped']
+    assert set(scene.ended) == {"all", "id"}
+
+
+@pytest.mark.parametrize(
+    ("version", "parts", "ends"),
+    [
+        (140000, (Part(21, 5, 101), Part(22, 6, 102, is_created_attached=False)), True),
+        (140000, (), True),
+        (140000, (Part(21, 7, 101),), True),
+        (140000, (Part(21, 5, 101), Part(22, 6, 102)), False),
+        (150000, (Part(21, 5, 101), Part(22, 6, 102, is_created_attached=False)), False),
+    ],
+    ids=["attached", "detached", "attached again", "created", "newer server"],
+)
+async def test_before_postgres_15_the_stream_begins_again_when_partitions_move(
+    scene: Scene, version: int, parts: tuple[Part, ...], ends: bool
+) -> None:
+    root = Relation(*TABLE._replace(kind="p", oid=20, parts=(Part(21, 5, 101),), server_version=version))
+    scene.add("root", root)
+    scene.database.table = Relation(*root._replace(parts=parts, stamp="2", generation=2))
+    await scene.watch.look([20])
+    assert ("root" in scene.ended) is ends
+    assert bool(scene.reconnects) is ends
+    scene.add("meanwhile", scene.database.table)
+    scene.watch.stream_began()
+    assert ("meanwhile" in scene.ended) is ends
+    scene.add("afterwards", scene.database.table)
+    scene.watch.stream_began()
+    assert "afterwards" not in scene.ended
 
 
 async def test_a_failed_reading_is_repeated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

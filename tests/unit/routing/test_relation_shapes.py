@@ -26,8 +26,10 @@ from tests.support.seams.routing_samples import (
     updated,
 )
 
+from pgshapes.errors import RequestError
 from pgshapes.model.relation import Column
 from pgshapes.routing.router import Router
+from pgshapes.where.clause import Clause
 
 HIGH = "grade > 10"
 WIDER = (ID, TITLE, GRADE, column("more"))
@@ -46,7 +48,7 @@ def router() -> Router:
     ("columns", "ended"),
     [
         ((ID, TITLE, GRADE), set()),
-        (TURNED, set()),
+        (TURNED, {"all", "id", "grade", "clause"}),
         (WIDER, {"all"}),
         (NARROWER, {"all", "grade", "clause"}),
         (RETYPED, {"all", "grade", "clause"}),
@@ -80,7 +82,7 @@ def test_an_announcement_of_an_unknown_relation_ends_nothing(router: Router) -> 
 @pytest.mark.parametrize(
     ("columns", "row"),
     [
-        (TURNED, ("30", "a", "1")),
+        ((ID, GRADE), ("1", "30")),
         ((column("more"), ID, GRADE), ("9", "1", "30")),
     ],
 )
@@ -204,3 +206,54 @@ def test_a_shape_with_the_announced_layout_does_not_wait(router: Router) -> None
     live(router, "all")
     assert not router.awaits_layout("all")
     assert not router.awaits_layout("unknown")
+
+
+def test_columns_that_exchanged_their_names_end_the_shapes_that_need_them(router: Router) -> None:
+    """The system catalogs may be newer than the announcement, and have the names as they were before."""
+    one, two = GRADE, GRADE._replace(name="more")
+    table = relation(ID, one, two)
+    live(router, "all", table)
+    live(router, "id", table, columns=("id",))
+    assert router.announce(announcement(table)) == []
+    assert router.announce(announcement(relation(ID, two, one))) == ["all"]
+    live(router, "after", relation(ID, two, one))
+    assert router.announce(announcement(relation(ID, two, one))) == []
+
+
+def test_a_column_that_was_added_or_dropped_exchanges_no_names(router: Router) -> None:
+    live(router, "listed", ITEMS, columns=("id", "grade"))
+    assert router.announce(announcement(relation(*WIDER))) == []
+    assert router.announce(announcement(relation(ID, GRADE))) == []
+
+
+def test_names_exchanged_in_a_leaf_end_the_shapes_of_the_root(router: Router) -> None:
+    one, two = GRADE, GRADE._replace(name="more")
+    root, leaf = relation(ID, one, two, kind="p"), relation(two, ID, one, oid=11, name="leaf")
+    live(router, "all", root, leaves=(11,))
+    live(router, "id", root, columns=("id",), leaves=(11,))
+    assert router.announce(announcement(leaf)) == []
+    assert router.announce(announcement(leaf)) == []
+    assert router.announce(announcement(relation(one, ID, two, oid=11, name="leaf"))) == ["all"]
+
+
+def test_a_clause_that_cannot_be_compiled_ends_its_shape_only(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error there would stop the stream for all shapes."""
+    live(router, "plain", columns=("id",))
+    live(router, "clause", columns=("id",), where=HIGH)
+
+    def refuse(*_: object) -> None:
+        raise RequestError("no such operator")
+
+    monkeypatch.setattr(Clause, "compile", refuse)
+    assert router.announce(announcement(relation(*WIDER))) == ["clause"]
+    assert "clause" not in router
+    with pytest.raises(RequestError):
+        live(router, "new", columns=("id",), where=HIGH)
+    assert "new" not in router
+    router.unregister("plain")
+    assert not router.has_relation(ITEMS.oid)
+    with pytest.raises(RequestError):
+        live(router, "new", columns=("id",), where=HIGH)
+    assert not router.has_relation(ITEMS.oid)
