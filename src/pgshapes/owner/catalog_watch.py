@@ -27,7 +27,6 @@ from pgshapes.owner.resolver import KnownRelations
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.postgres.relation_sql import RelationStamp
 from pgshapes.routing.router import Router
-from pgshapes.tables.tables import Tables
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +66,6 @@ class CatalogWatch:
         router: Router,
         cleaner: ShapeCleaner,
         status: ShapeStatus,
-        tables: Tables,
         *,
         publication: str,
         memberships: Mapping[str, Mapping[int, str]],
@@ -80,7 +78,6 @@ class CatalogWatch:
         self._router = router
         self._cleaner = cleaner
         self._status = status
-        self._tables = tables
         self._memberships = memberships
         self._reconnect = reconnect
         self._on_identity_lost = on_identity_lost
@@ -109,29 +106,23 @@ class CatalogWatch:
         When it returns, shapes that the changes alter are retired. Raises NotNow, SourceError.
         """
         async with self._turn:
-            handles = self._registered_handles()
-            used = set(handles).union(self._known.oids()) if oids is None else set(oids)
+            last_number = self._router.last_number
+            used = self._router.table_oids() | self._known.oids() if oids is None else set(oids)
             if not used:
                 return
             stamps = await self._inspector.stamps(used, self._publication)
             if stamps and not any(one.has_publication for one in stamps.values()):
                 self._reconnect(f'publication "{self._publication}" was dropped')
             for oid in used:
-                await self._compare(oid, handles.get(oid, set()), stamps.get(oid))
+                await self._compare(oid, last_number, stamps.get(oid))
             if oids is None:
                 self._seen = {oid: seen for oid, seen in self._seen.items() if oid in used}
 
-    def _registered_handles(self) -> dict[int, set[str]]:
-        handles: defaultdict[int, set[str]] = defaultdict(set)
-        for handle, row in self._tables.shapes.items():
-            if row.state.is_in_use and handle in self._router:
-                for oid in row.relation_oids:
-                    handles[oid].add(handle)
-        return handles
-
-    async def _compare(self, oid: int, handles: set[str], now: RelationStamp | None) -> None:
+    async def _compare(self, oid: int, last_number: int, now: RelationStamp | None) -> None:
+        """Compare a table with its shapes up to this number."""
         if now is not None and now == self._seen.get(oid):
             return
+        handles = self._router.handles_up_to(oid, last_number)
         self._known.withdraw_other(oid, None if now is None else now.stamp)
         if now is None:
             self._seen.pop(oid, None)

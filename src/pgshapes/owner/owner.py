@@ -98,7 +98,6 @@ class Owner:
             router,
             self.cleaner,
             self.status,
-            tables,
             publication=sources.publication.name,
             memberships=self.creator.memberships,
             reconnect=reconnect,

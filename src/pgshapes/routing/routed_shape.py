@@ -68,6 +68,8 @@ class RoutedShape:
     skip_until: Lsn
     """Transactions committed at or before this LSN are skipped: they were delivered before the shape was
     registered, or are in its log already."""
+    number: int = 0
+    """Shapes that are registered later have larger numbers."""
     phase: Phase = Phase.BUFFERING
     visibility: SnapshotVisibility | None = None
     buffer: list[BufferedTransaction] = field(default_factory=list)

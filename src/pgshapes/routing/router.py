@@ -58,6 +58,8 @@ class Router:
         self._shapes: dict[str, RoutedShape] = {}
         self._open: dict[str, RoutedShape] = {}
         self._progress: tuple[Lsn, int, bool] = (0, -1, True)
+        self.last_number = 0
+        """`RoutedShape.number` of the shape that was registered last."""
 
     def __contains__(self, handle: str) -> bool:
         return handle in self._shapes
@@ -103,6 +105,17 @@ class Router:
         """The shapes on a root relation."""
         relation = self._relations.get(relation_oid)
         return tuple(relation.members) if relation else ()
+
+    def table_oids(self) -> set[int]:
+        """The tables with shapes."""
+        return set(self._relations)
+
+    def handles_up_to(self, relation_oid: int, number: int) -> set[str]:
+        """The shapes on a table with this number or a smaller one."""
+        members = self._relations.get(relation_oid)
+        if members is None:
+            return set()
+        return {handle for handle, shape in members.members.items() if shape.number <= number}
 
     def register(
         self,
@@ -156,6 +169,8 @@ class Router:
             if not members.members:
                 self._forget_table(relation.oid)
         self._shapes[handle] = shape
+        self.last_number += 1
+        shape.number = self.last_number
         return shape
 
     def _bind_previous(self, wire_oid: int, members: RelationShapes) -> None:

@@ -1,4 +1,4 @@
-"""The server in one process, which looks at the system catalogs every 0.2 s.
+"""The server in one process, which looks at the system catalogs every 0.2 s, or every WATCH_INTERVAL_S.
 
 Run as `python -m tests.support.servers.frequent_checks_server`, settings from the environment.
 """
@@ -14,7 +14,8 @@ from pgshapes.wiring import serve_in_one_process
 
 def main() -> int:
     """Serve until stopped."""
-    catalog_watch.WATCH_INTERVAL_S = 0.2  # type: ignore[misc]  # shorter waits in tests
+    interval_s = float(os.environ.get("WATCH_INTERVAL_S", "0.2"))
+    catalog_watch.WATCH_INTERVAL_S = interval_s  # type: ignore[misc]  # shorter waits in tests
     return serve_in_one_process(Settings.load(os.environ))
 
 

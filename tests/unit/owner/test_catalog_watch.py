@@ -80,7 +80,6 @@ class Scene:
             self.router,
             itself,
             itself,
-            self.tables,
             publication="pub",
             memberships=self.memberships,
             reconnect=self.reconnects.append,
