@@ -71,6 +71,7 @@ TRUE = [
     "'a' = ANY (ta)",
     "ta[1] = 'a'",
     "mood = 'happy' AND mood IN ('happy', 'sad') AND mood::text LIKE 'h%'",
+    "mood = ANY (ARRAY[mood, 'sad']) AND mood IN ('sad', mood)",
     "age = 7 AND age > 6",
     "w IS NULL AND i2 IS NOT NULL AND i2 IS DISTINCT FROM NULL AND i2 IS NOT DISTINCT FROM 1",
     "COALESCE(w COLLATE \"C\", 'x') = v",

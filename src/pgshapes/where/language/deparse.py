@@ -67,7 +67,7 @@ def _deparse_more(expr: Expr) -> str:
             word = "ANY" if expr.is_any else "ALL"
             return f"({deparse(expr.left)} {operator} {word} ({deparse(expr.array)}))"
         case ArrayOf():
-            return f"ARRAY[{_list(expr.items)}]::{type_name(expr.type)}"
+            return _array(expr)
         case Subscript():
             return f"({deparse(expr.array)})" + "".join(_subscripts(expr))
         case Coalesce():
@@ -88,6 +88,13 @@ def type_name(kind: PgType) -> str:
     if kind.element is not None:
         return type_name(kind.element) + "[]"
     return kind.name
+
+
+def _array(expr: ArrayOf) -> str:
+    """An array; one of enums has its type from its items, one of which is a column (`all_constant`)."""
+    items = f"ARRAY[{_list(expr.items)}]"
+    is_enum = expr.type.element is not None and expr.type.element.kind == "e"
+    return items if is_enum else f"{items}::{type_name(expr.type)}"
 
 
 def _constant(expr: Const) -> str:
