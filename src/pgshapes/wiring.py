@@ -32,7 +32,7 @@ from pgshapes.metrics.family import Family
 from pgshapes.metrics.loop_turns import LoopTurns, loop_families
 from pgshapes.owner.metrics import owner_families
 from pgshapes.owner.replicator import Replicator
-from pgshapes.postgres.connection import ConnectionPool, connect
+from pgshapes.postgres.connection import ConnectionPool, connect_shared
 from pgshapes.postgres.subset import SubsetSource
 from pgshapes.server.application import Application, Opened
 from pgshapes.server.child import PERMITS, ChildTask, read_task, stop_with_supervisor
@@ -235,7 +235,7 @@ def subset_snapshots(settings: Settings, link: OwnerLink, shapes: ShapeCache) ->
     """The subset queries of a process that is linked to the owner by `link`; opens no connection yet."""
     url = settings.pooled_database_url or settings.database_url
     size = min(max(settings.db_pool_size // (4 * max(settings.workers, 1)), 1), _SUBSET_CONNECTIONS)
-    pool = ConnectionPool(lambda: connect(url, application_name="pgshapes subsets", read_values=False), size)
+    pool = ConnectionPool(lambda: connect_shared(url, application_name="pgshapes subsets"), size)
     return SubsetSnapshots(link, SubsetSource(pool), shapes.resolve)
 
 

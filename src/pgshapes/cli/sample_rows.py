@@ -34,7 +34,7 @@ NAMES: Final = ("apple", "bread", "cheese", "dates", "eggs", "figs", "grapes", "
 
 async def create_sample_table(database_url: str) -> None:
     """Create the table if it does not exist, and insert rows until there are `FEWEST_ROWS`."""
-    connection = await connect(database_url, application_name="pgshapes dev")
+    connection = await connect(database_url, application_name="pgshapes dev", read_values=False)
     async with connection:
         await connection.execute(CREATE_TABLE)
         while await _count(connection) < FEWEST_ROWS:
@@ -43,7 +43,7 @@ async def create_sample_table(database_url: str) -> None:
 
 async def change_rows(database_url: str, period_s: float = 1.0) -> None:
     """Insert, update or delete one row in each period, until cancelled."""
-    connection = await connect(database_url, application_name="pgshapes dev")
+    connection = await connect(database_url, application_name="pgshapes dev", read_values=False)
     async with connection:
         while True:
             await change_one_row(connection)

@@ -33,7 +33,7 @@ from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.removal import empty_trash
 from pgshapes.owner.session import PUBLICATION_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.storage_dir import StorageDir
-from pgshapes.postgres.connection import ConnectionPool, connect
+from pgshapes.postgres.connection import ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.replication import ReplicationStream
@@ -89,10 +89,13 @@ class Replicator:
         admin_size = min(max(settings.db_pool_size // 4, 1), 4)
         self._admin_pool = ConnectionPool(lambda: connect(settings.database_url), admin_size)
         # A separate pool: alterations wait for locks, and look-ups must not wait for alterations.
-        self._publication_pool = ConnectionPool(lambda: connect(settings.database_url), _ALTERATIONS)
+        # Event triggers of the owner run on it, and may need the search path of the role.
+        self._publication_pool = ConnectionPool(
+            lambda: connect(settings.database_url, read_values=False), _ALTERATIONS
+        )
         pooled_url = settings.pooled_database_url or settings.database_url
         self._snapshot_pool = ConnectionPool(
-            lambda: connect(pooled_url, read_values=False), max(settings.db_pool_size - admin_size, 1)
+            lambda: connect_shared(pooled_url), max(settings.db_pool_size - admin_size, 1)
         )
         publication = PUBLICATION_PREFIX + settings.replication_stream_id
         self.sources = Sources(

@@ -1,4 +1,9 @@
-"""Opens and pools connections to the database, with settings that fix the text format of values.
+"""Opens and pools connections to the database: sessions of our own, and shared ones.
+
+A *session of our own* reaches the server itself, which `pooler.require_direct` has checked; it gets its
+settings with SET when it is opened. A *shared session* may go through a transaction pooler, whose server
+connections are the application's, too: nothing but whole transactions is sent there, and their settings are
+made with SET LOCAL (`snapshot.BEGIN`). No statement is prepared under a name there.
 
 Not here: retries, and the requirements on the server (`system_identity`). The code that opens a connection
 owns it. A pool is a bounded set of connections to one database, opened on demand. Invariant: a borrowed
@@ -10,9 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import conninfo, pq
@@ -20,34 +25,12 @@ from psycopg.abc import ConnParam
 from psycopg.rows import TupleRow
 
 from pgshapes.errors import ConfigError
+from pgshapes.postgres.session_settings import VALUE_SETTINGS, Setting, long_life_settings, settings_sql
 from pgshapes.postgres.sqlstate import from_sqlstate
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
 OLDEST_SERVER: Final = 140000
-
-VALUE_SETTINGS: Final = (
-    ("bytea_output", "hex"),
-    ("DateStyle", "ISO, DMY"),
-    ("TimeZone", "UTC"),
-    ("extra_float_digits", "1"),
-    ("IntervalStyle", "iso_8601"),
-)
-"""Settings for the text of values (docs/semantics.md). Snapshot and log must use the same ones."""
-
-LONG_LIFE_SETTINGS: Final = (
-    ("statement_timeout", "0"),
-    ("lock_timeout", "0"),
-    ("idle_in_transaction_session_timeout", "0"),
-    ("idle_session_timeout", "0"),
-    ("synchronous_commit", "local"),
-)
-"""Overrides timeouts of the role or the database, which would end connections that wait on purpose.
-
-With `synchronous_commit = local`, commits that alter the publication or a replica identity do not wait for a
-standby while they hold locks. If a standby without such a commit is promoted, the timeline changes and all
-shapes are recreated.
-"""
 
 _CONNECT_TIMEOUT_S: Final = 10
 _DEFAULTS: Final[dict[str, ConnParam]] = {
@@ -73,36 +56,72 @@ def connection_string(url: str, **parameters: str) -> str:
         ) from None
 
 
-def settings_sql(settings: Iterable[tuple[str, str]], *, local: bool = False) -> str:
-    """SET statements; with `local` for the current transaction only, which a transaction pooler allows."""
-    verb = "SET LOCAL" if local else "SET"
-    return "; ".join(f"{verb} {name} = '{value}'" for name, value in settings)
+class SharedSession(Connection):
+    """A connection that may go through a transaction pooler: outside a transaction it takes only the message
+    that begins one (`simple_query.run`). psycopg never prepares a statement under a name on it.
+    """
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """A cursor of psycopg, inside a transaction only."""
+        if self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            raise TypeError("a shared session takes nothing outside a transaction")
+        return super().cursor(*args, **kwargs)
 
 
 async def connect(url: str, *, application_name: str = "pgshapes", read_values: bool = True) -> Connection:
-    """A new connection in autocommit mode.
+    """A new session of our own, in autocommit mode; with `read_values` it has VALUE_SETTINGS.
 
-    Raises SourceError, and ConfigError for an invalid URL or a server that is too old.
+    Without, its search path is the role's, which event triggers may need. Raises SourceError, and ConfigError
+    for an invalid URL or a server that is too old.
     """
-    return await _open(connection_string(url, application_name=application_name), read_values)
+    text = connection_string(url, application_name=application_name)
+    return await _set_up(await _open(Connection, text), VALUE_SETTINGS if read_values else ())
 
 
 async def connect_for_replication(url: str, *, application_name: str = "pgshapes") -> Connection:
-    """A walsender connection: for replication commands, and SQL without parameters."""
+    """A walsender connection: for replication commands, and SQL without parameters. Raises as `connect`."""
+    walsender = await connect_bare_walsender(url, application_name=application_name)
+    return await _set_up(walsender, VALUE_SETTINGS)
+
+
+async def connect_shared(url: str, *, application_name: str = "pgshapes") -> SharedSession:
+    """A new shared session, on which nothing has been sent. Raises as `connect`."""
+    session = await _open(SharedSession, connection_string(url, application_name=application_name))
+    session.prepare_threshold = None
+    return session
+
+
+async def connect_bare_walsender(url: str, *, application_name: str = "pgshapes") -> Connection:
+    """A walsender connection, if the server makes it one, on which nothing has been sent. Raises as
+    `connect`.
+    """
     parameters = {"application_name": application_name, "replication": "database"}
-    return await _open(connection_string(url, **parameters), read_values=True)
+    return await _open(Connection, connection_string(url, **parameters))
 
 
-async def _open(text: str, read_values: bool) -> Connection:
-    settings = LONG_LIFE_SETTINGS + (VALUE_SETTINGS if read_values else ())
-    connection: Connection | None = None
+C = TypeVar("C", bound=Connection)
+
+
+async def _open(kind: type[C], text: str) -> C:
     try:
-        connection = await psycopg.AsyncConnection.connect(text, autocommit=True)
+        connection = await kind.connect(text, autocommit=True)
+    except psycopg.Error as error:
+        raise from_sqlstate(error) from error
+    try:
         _check_version(connection.info.server_version)
+    except ConfigError:
+        await connection.close()
+        raise
+    return connection
+
+
+async def _set_up(connection: Connection, values: tuple[Setting, ...]) -> Connection:
+    """Make the settings of a session of our own; close it if that fails or is cancelled."""
+    settings = values + long_life_settings(connection.info.server_version)
+    try:
         await connection.execute(settings_sql(settings).encode())
     except BaseException as error:
-        if connection is not None:
-            await connection.close()
+        await connection.close()
         if isinstance(error, psycopg.Error):
             raise from_sqlstate(error) from error
         raise

@@ -67,9 +67,23 @@ def copy_rows(relation: Relation, columns: Iterable[str], where_sql: str | None)
     return copy_texts(select_rows(relation, columns, where_sql))
 
 
+_COPY: Final = "COPY ("
+_TO_STDOUT: Final = ") TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
+
+
 def copy_texts(query: str) -> str:
     """The COPY statement for a query with one column of JSON texts."""
-    return f"COPY ({query}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
+    return f"{_COPY}{query}{_TO_STDOUT}"
+
+
+def copy_after_pin(copy_sql: str, search_path: str) -> str:
+    """A statement of `copy_texts` whose query is planned with the present search path and run with this one.
+
+    The condition reads no row, so it is a one-time filter, which is evaluated before the first row is read.
+    """
+    query = copy_sql.removeprefix(_COPY).removesuffix(_TO_STDOUT)
+    pin = f"SELECT pg_catalog.set_config('search_path', {quote_literal(search_path)}, true)"
+    return copy_texts(f"SELECT * FROM ({query}) rows WHERE ({pin}) IS NOT NULL")
 
 
 def select_rows(relation: Relation, columns: Iterable[str], where_sql: str | None) -> str:

@@ -24,16 +24,10 @@ from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query
-from pgshapes.postgres.connection import (
-    LONG_LIFE_SETTINGS,
-    VALUE_SETTINGS,
-    Connection,
-    ConnectionPool,
-    PoolTimeout,
-    settings_sql,
-)
+from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
 from pgshapes.postgres.relation_sql import RELATION_BY_OID, RelationStamp, relation_from_row, stamp_of
-from pgshapes.postgres.rendering import from_item
+from pgshapes.postgres.rendering import copy_after_pin, from_item
+from pgshapes.postgres.session_settings import SEARCH_PATH, VALUE_SETTINGS, long_life_settings, settings_sql
 from pgshapes.postgres.simple_query import CopyOut
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 
@@ -75,14 +69,16 @@ def parse_visibility(snapshot: str, insert_lsn: str) -> SnapshotVisibility:
 _CLEAN_UP_TIMEOUT_S: Final = 5.0
 
 _QUERY_SETTINGS: Final = (
-    *LONG_LIFE_SETTINGS,
     ("row_security", "off"),  # the stream ignores policies, so raise an error rather than filter rows
     ("jit", "off"),  # no benefit for output functions, and compiling delays the first row
 )
 
-BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + settings_sql(
-    VALUE_SETTINGS + _QUERY_SETTINGS, local=True
-)
+
+def begin_sql(server_version: int) -> str:
+    """The statements that begin the transaction; none takes its snapshot."""
+    settings = VALUE_SETTINGS + long_life_settings(server_version) + _QUERY_SETTINGS
+    return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + settings_sql(settings, local=True)
+
 
 VISIBILITY_QUERY: Final = (
     "SELECT pg_catalog.pg_current_snapshot()::text,"
@@ -97,6 +93,32 @@ def visibility(result: PGresult) -> SnapshotVisibility:
     if snapshot is None or insert_lsn is None:
         raise SourceError("snapshots need the primary: this server is a standby", action=OPERATOR)
     return parse_visibility(snapshot.decode(), insert_lsn.decode())
+
+
+_UNDEFINED: Final = frozenset({"42883", "42P01", "42704", "42703", "3F000"})
+"""Undefined function, table, object, column, schema."""
+
+_TAKE_OWN_PATH: Final = (
+    "SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', 'pg_catalog', s.reset_val), true)"
+    " FROM pg_catalog.pg_settings s WHERE s.name = 'search_path' AND s.reset_val <> ''"
+)
+"""The search path of the role, after pg_catalog."""
+
+
+async def begin_copy(connection: Connection, copy_sql: str) -> CopyOut:
+    """Begin a COPY of `copy_texts` in a transaction of `begin_sql`. Raises psycopg.Error.
+
+    Planning inlines SQL functions of the table's indexes, statistics and partition keys, and an owner's
+    functions may need the role's search path (before Postgres 17, which builds indexes without it). Then the
+    query is planned with that path; its values are as VALUE_SETTINGS say all the same.
+    """
+    try:
+        return await CopyOut.begin(connection, f"SAVEPOINT unplanned; {copy_sql}")
+    except psycopg.Error as error:
+        if error.sqlstate not in _UNDEFINED:
+            raise
+    again = copy_after_pin(copy_sql, SEARCH_PATH)
+    return await CopyOut.begin(connection, f"ROLLBACK TO SAVEPOINT unplanned; {_TAKE_OWN_PATH}; {again}")
 
 
 async def reset(connection: Connection) -> None:
@@ -147,7 +169,7 @@ class Snapshot:
         """Begin; return what the snapshot sees. Raises NotNow, SchemaChanged, SourceError."""
         oid, server_version = self._relation.oid, self._connection.info.server_version
         statements = (
-            BEGIN,
+            begin_sql(server_version),
             settings_sql([("lock_timeout", f"{LOCK_TIMEOUT_S}s")], local=True),
             lock_table(self._relation),
             VISIBILITY_QUERY,
@@ -197,7 +219,7 @@ class Snapshot:
     async def _first_batch(self, copy_sql: str) -> tuple[list[bytes], CopyOut]:
         try:
             async with asyncio.timeout(self._first_row_timeout_s):
-                copy = await CopyOut.begin(self._connection, copy_sql)
+                copy = await begin_copy(self._connection, copy_sql)
                 return await copy.next_batch(), copy
         except TimeoutError:
             raise refusals.too_slow(self._first_row_timeout_s) from None

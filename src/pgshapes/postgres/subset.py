@@ -19,10 +19,10 @@ from pgshapes.model.quoting import qualified_name, quote_identifier
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query, snapshot
-from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout, settings_sql
+from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
 from pgshapes.postgres.relation_sql import stamp_of
 from pgshapes.postgres.rendering import copy_texts, from_item, row_json
-from pgshapes.postgres.simple_query import CopyOut
+from pgshapes.postgres.session_settings import settings_sql
 from pgshapes.where.language.sort_order import SortTerm
 
 
@@ -122,8 +122,9 @@ class SubsetQuery:
         """
         relation, server_version = self._relation, self._connection.info.server_version
         timeout = settings_sql([("statement_timeout", str(STATEMENT_TIMEOUT_MS))], local=True)
+        begin = snapshot.begin_sql(server_version)
         stamp_sql = stamp_of(relation.oid, "", server_version)
-        statements = (snapshot.BEGIN, timeout, snapshot.lock_table(relation), _VISIBILITY_QUERY, stamp_sql)
+        statements = (begin, timeout, snapshot.lock_table(relation), _VISIBILITY_QUERY, stamp_sql)
         try:
             *_, result, stamp = await simple_query.run(self._connection, "; ".join(statements))
         except psycopg.Error as error:
@@ -158,7 +159,7 @@ class SubsetQuery:
             ) from error
 
     async def _read(self, copy_sql: str) -> bytes:
-        copy = await CopyOut.begin(self._connection, copy_sql)
+        copy = await snapshot.begin_copy(self._connection, copy_sql)
         pieces: list[bytes] = []
         room = self._max_bytes
         while batch := await copy.next_batch():

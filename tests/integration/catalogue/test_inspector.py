@@ -177,7 +177,7 @@ async def test_concurrent_requests_share_a_look_up(
 async def test_describe_gives_types_and_executes_nothing(db: Connection, inspector: Inspector) -> None:
     await db.execute("CREATE TABLE t (a int, b text)")
     await db.execute("CREATE SEQUENCE numbers")
-    assert await inspector.describe("SELECT a, b, a > 1, nextval('numbers')::int FROM t") == (
+    assert await inspector.describe("SELECT a, b, a > 1, nextval('public.numbers')::int FROM public.t") == (
         INT4,
         TEXT,
         BOOL,
@@ -190,9 +190,9 @@ async def test_describe_gives_types_and_executes_nothing(db: Connection, inspect
 @pytest.mark.parametrize(
     ("sql", "text", "position"),
     [
-        ("SELECT nope FROM t", 'column "nope" does not exist', 8),
-        ("SELECT 'x'::int FROM t", 'invalid input syntax for type integer: "x"', 8),
-        ("SELECT a = b FROM t", "operator does not exist: integer = text", 10),
+        ("SELECT nope FROM public.t", 'column "nope" does not exist', 8),
+        ("SELECT 'x'::int FROM public.t", 'invalid input syntax for type integer: "x"', 8),
+        ("SELECT a = b FROM public.t", "operator does not exist: integer = text", 10),
         ("SELECT 1; SELECT 2", "cannot insert multiple commands into a prepared statement", None),
     ],
 )
@@ -204,7 +204,7 @@ async def test_an_invalid_clause_has_the_message_of_the_server(
         await inspector.describe(sql)
     assert refused.value.errors == {"where": [text]}
     assert refused.value.details["position"] == position
-    assert await inspector.describe("SELECT a FROM t") == (INT4,)
+    assert await inspector.describe("SELECT a FROM public.t") == (INT4,)
 
 
 async def test_an_unreachable_database_is_not_now() -> None:

@@ -285,7 +285,7 @@ async def test_a_connection_that_is_lost_in_the_middle(
         with pytest.raises(NotNow, match="Database connection not available"):
             async for _ in snapshot.rows(copy_rows(relation, ["id"], None)):
                 await db.execute(
-                    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE query LIKE 'COPY%'"
-                    " AND datname = current_database()"
+                    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE query LIKE '%COPY%'"
+                    " AND datname = current_database() AND pid <> pg_backend_pid()"
                 )
     assert len(await read_table(source, inspector, "items", "id < 3")) == 2

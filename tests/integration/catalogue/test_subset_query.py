@@ -155,8 +155,8 @@ async def test_a_value_that_is_none_of_the_enums(
     async with source.open(await inspector.relation("public", "items")) as query:
         await query.take()
         with pytest.raises(RequestError) as refused:
-            await query.describe("SELECT (m = 'sad') FROM items")
-    assert refused.value.errors == {"where": 'invalid input value for enum mood: "sad"'}
+            await query.describe("SELECT (m = 'sad') FROM public.items")
+    assert refused.value.errors == {"where": 'invalid input value for enum public.mood: "sad"'}
 
 
 async def test_errors_of_the_query(db: Connection, source: SubsetSource, inspector: Inspector) -> None:

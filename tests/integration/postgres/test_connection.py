@@ -12,13 +12,8 @@ from tests.support.servers.ports import free_port
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import ConfigError, SourceError
-from pgshapes.postgres.connection import (
-    VALUE_SETTINGS,
-    connect,
-    connect_for_replication,
-    connection_string,
-    settings_sql,
-)
+from pgshapes.postgres.connection import connect, connect_for_replication, connection_string
+from pgshapes.postgres.session_settings import VALUE_SETTINGS, settings_sql
 
 SAMPLE = (
     "SELECT '\\x01ff'::bytea, timestamptz '2024-01-31 12:00:00.5+02', interval '1 year 2 days 3 hours',"

@@ -39,7 +39,8 @@ RESOLVE = "resolve_shape"
 WAIT_S = 60.0
 
 _COPY = re.compile(
-    r'^([0-9.]+) (\S*) LOG:  statement: COPY .*?FROM (?:ONLY )?"public"\."(\w+)"', re.MULTILINE
+    r'^([0-9.]+) (\S*) LOG:  statement: SAVEPOINT unplanned; COPY .*?FROM (?:ONLY )?"public"\."(\w+)"',
+    re.MULTILINE,
 )
 _numbers = itertools.count(1)
 
