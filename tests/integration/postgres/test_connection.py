@@ -12,7 +12,13 @@ from tests.support.servers.ports import free_port
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import ConfigError, SourceError
-from pgshapes.postgres.connection import connect, connect_for_replication, connection_string
+from pgshapes.postgres import simple_query
+from pgshapes.postgres.connection import (
+    connect,
+    connect_for_replication,
+    connect_shared,
+    connection_string,
+)
 from pgshapes.postgres.session_settings import VALUE_SETTINGS, settings_sql
 
 SAMPLE = (
@@ -53,6 +59,25 @@ async def test_the_settings_can_be_those_of_one_transaction(database_url: str) -
             await connection.execute(settings_sql(VALUE_SETTINGS, local=True).encode())
             assert await texts(connection) == RENDERED
         assert (await texts(connection))[1] == "2024-01-31 19:00:00.5+09"
+
+
+async def test_a_shared_session_takes_whole_transactions_only(database_url: str) -> None:
+    async with await connect_shared(database_url) as session:
+        for statement in ("SET TimeZone = 'Asia/Tokyo'", "SELECT 1", "LISTEN something"):
+            with pytest.raises(TypeError, match="outside a transaction"):
+                await session.execute(statement.encode())
+            with pytest.raises(TypeError, match="outside a transaction"):
+                await simple_query.run(session, statement)
+        with pytest.raises(TypeError, match="outside a transaction"):
+            await simple_query.describe(session, "SELECT 1")
+        await simple_query.run(session, "BEGIN")
+        for _ in range(10):
+            await session.execute(b"SELECT %s::int", (1,))
+        cursor = await session.execute(b"SELECT name FROM pg_prepared_statements")
+        assert await cursor.fetchall() == []
+        cursor = await session.execute(b"SELECT name FROM pg_settings WHERE source = 'session'")
+        assert await cursor.fetchall() == []
+        await simple_query.run(session, "COMMIT")
 
 
 async def test_a_password_may_have_any_character(sql: psycopg.Connection, database_url: str) -> None:
