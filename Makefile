@@ -31,10 +31,16 @@ $(NODE_READY): tests/conformance/node/package-lock.json | $(READY)
 	@$(BIN)/python -m tests.conformance.node_program
 	@touch $(NODE_READY)
 
+POOLER_READY := tests/support/pooler/installed/.ready
+$(POOLER_READY): tests/support/pooler/installation.py | $(READY)
+	@echo "setting up PgBouncer (once)"
+	@$(BIN)/python -m tests.support.pooler.installation
+	@touch $(POOLER_READY)
+
 dev: $(READY) $(NODE_READY)
 	@$(BIN)/pgshapes dev
 
-test: gate $(NODE_READY)
+test: gate $(NODE_READY) $(POOLER_READY)
 	@$(PYTEST) $(ARGS)
 
 check: gate
@@ -42,7 +48,7 @@ check: gate
 
 # `make test-pg PG=18`: the versions are those that the embedded Postgres has, 16 and 18.
 PG ?= 18
-test-pg: $(READY) $(NODE_READY)
+test-pg: $(READY) $(NODE_READY) $(POOLER_READY)
 	@PGSHAPES_TEST_PG=$(PG) $(PYTEST) $(ARGS)
 
 # `make test-python PYTHON=python3.13`: in an environment of its own.
@@ -108,4 +114,4 @@ pg-catalog: $(READY)
 	@$(BIN)/python -m tools.update_pg_catalog
 
 clean:
-	rm -rf $(VENV) .venv-* tests/conformance/node/node_modules
+	rm -rf $(VENV) .venv-* tests/conformance/node/node_modules $(dir $(POOLER_READY))

@@ -18,6 +18,7 @@ from pgshapes.model.lsn import Lsn
 from pgshapes.model.quoting import quote_identifier
 from pgshapes.postgres.connection import Connection, connect, connect_for_replication
 from pgshapes.postgres.lock import AdvisoryLock
+from pgshapes.postgres.pooler import require_direct
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.publication_sql import create_publication
 from pgshapes.postgres.replication import ReplicationStream
@@ -65,10 +66,11 @@ class Session:
         await self._stack.aclose()
 
     async def prepare(self, stored: Callable[[], StoredSource]) -> StartPoint:
-        """Check the server, acquire the lock, ensure publication and slot. Raises ConfigError,
-        SourceError.
+        """Check the connection and the server, acquire the lock, ensure publication and slot. Raises
+        ConfigError, SourceError.
         """
         url = self._settings.database_url
+        await require_direct(url)
         admin = await self._close_at_end(await connect(url, application_name="pgshapes admin"))
         await check_source(admin)
         self._stack.push_async_callback(self.lock.release)

@@ -85,7 +85,7 @@ class Server:
                 stderr=log,
                 cwd=Path(__file__).parents[3],
                 start_new_session=True,
-                preexec_fn=_end_with_tests,  # noqa: PLW1509 - it calls one C function
+                preexec_fn=end_with_tests,  # noqa: PLW1509 - it calls one C function
             )
 
     def start(self) -> None:
@@ -138,7 +138,7 @@ class Server:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-20:])
 
 
-def _end_with_tests() -> None:
+def end_with_tests() -> None:
     """Have the kernel kill the server when the tests are killed; its children end by themselves."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
