@@ -57,6 +57,8 @@ class Session:
         self._stack = AsyncExitStack()
         self._slot = SLOT_PREFIX + settings.replication_stream_id
         self._walsender: Connection | None = None
+        self.server_version = ""
+        """As the server shows it, once it is connected."""
         self.lock = AdvisoryLock(settings.database_url, self._slot)
 
     async def __aenter__(self) -> Session:
@@ -77,6 +79,7 @@ class Session:
         await self.lock.acquire(self._note_waiting)
         self._conditions.meet(Condition.LOCK_ACQUIRED)
         self._walsender = await self._close_at_end(await connect_for_replication(url))
+        self.server_version = self._walsender.info.parameter_status("server_version") or ""
         identity = await identify_system(self._walsender)
         slot, is_new = await self._ensure_slot(admin, self._walsender)
         return self._start_point(stored(), identity, slot, is_new)
@@ -101,14 +104,18 @@ class Session:
         """
         slot = await find_slot(admin, self._slot)
         is_new_publication = await self._ensure_publication(admin)
-        if slot is not None and slot.is_lost:
-            _log.error("replication slot was invalidated; all shapes are recreated", slot=self._slot)
+        if slot is not None and slot.unusable is not None:
+            _log.error(
+                "replication slot cannot be used; all shapes are recreated",
+                slot=self._slot,
+                reason=slot.unusable,
+            )
         elif slot is not None and not is_new_publication:
             return slot, False
         await drop_slot(admin, self._slot)
         temporary = self._settings.cleanup_replication_slots_on_shutdown
         start = await create_slot(walsender, admin, self._slot, temporary=temporary)
-        return Slot(self._slot, start, None, False, temporary), True
+        return Slot(self._slot, start, None), True
 
     async def _ensure_publication(self, admin: Connection) -> bool:
         try:

@@ -210,7 +210,8 @@ class ReplicationStream:
         publication = quote_literal(quote_identifier(self._publication))
         cursor = await self._connection.execute(
             f"START_REPLICATION SLOT {quote_identifier(self._slot)} LOGICAL {format_lsn(self._acknowledged)}"
-            f" (proto_version '1', publication_names {publication})".encode()
+            f" (proto_version '1', binary 'false', messages 'false', streaming 'false',"
+            f" publication_names {publication})".encode()
         )
         result = cursor.pgresult
         if result is None or result.status != pq.ExecStatus.COPY_BOTH:

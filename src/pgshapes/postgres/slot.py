@@ -1,8 +1,9 @@
 """Finds, creates and drops the replication slot (manual: Logical Decoding Concepts).
 
-Not here: streaming (`replication`), and the consequences of a new or lost slot for shapes. Only
+Not here: streaming (`replication`), and the consequences of a new or unusable slot for shapes. Only
 acknowledgements move a slot's position. Slot names are unique in the cluster, so a slot of another database
-can have our name.
+can have our name. Every property of a found slot is looked at: it is another's (an error), unusable (to be
+recreated), or it does not matter to us (`_FIND`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,17 @@ from pgshapes.postgres.sqlstate import OPERATOR, WAIT, from_sqlstate
 _log = structlog.get_logger(__name__)
 
 _FIND: Final = """
-SELECT database, plugin, temporary, active_pid, wal_status, confirmed_flush_lsn::text,
-       database IS NOT DISTINCT FROM pg_catalog.current_database() AND plugin = 'pgoutput'
-FROM pg_catalog.pg_replication_slots WHERE slot_name = %s
+SELECT s.database, s.plugin, s.temporary, s.active_pid, s.wal_status, s.confirmed_flush_lsn::text,
+       s.two_phase,
+       COALESCE(pg_catalog.to_jsonb(s) ->> 'invalidation_reason',
+                CASE WHEN pg_catalog.to_jsonb(s) ->> 'conflicting' = 'true' THEN 'conflict' END),
+       s.database IS NOT DISTINCT FROM pg_catalog.current_database() AND s.plugin = 'pgoutput'
+FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %s
 """
+"""What it leaves out. `failover`: changes are sent once the standbys have them, as its owner wants. `synced`:
+remains true on a promoted standby, where the slot can be used. `inactive_since`, `xmin`, `catalog_xmin`,
+`restart_lsn`, `safe_wal_size`: follow from its use."""
+_PREPARED: Final = "SELECT gid FROM pg_catalog.pg_prepared_xacts ORDER BY prepared LIMIT 10"
 _LOG_STANDBY_SNAPSHOT: Final = "SELECT pg_catalog.pg_log_standby_snapshot()"
 _FIRST_PAUSE_S: Final = 1.0
 _PAUSE_S: Final = 10.0
@@ -42,9 +50,8 @@ class Slot(NamedTuple):
     """Everything before it has been acknowledged."""
     active_pid: int | None
     """The walsender that streams from it."""
-    is_lost: bool
-    """Whether the server has removed WAL that it needs; it can only be dropped."""
-    is_temporary: bool
+    unusable: str | None = None
+    """Why nothing can be streamed from it, so that it has to be recreated; None if it can be used."""
 
 
 async def find_slot(connection: Connection, name: str) -> Slot | None:
@@ -56,14 +63,20 @@ async def find_slot(connection: Connection, name: str) -> Slot | None:
         raise from_sqlstate(error) from error
     if row is None:
         return None
-    database, plugin, is_temporary, active_pid, wal_status, confirmed, is_ours = row
+    database, plugin, temporary, active_pid, wal_status, confirmed, two_phase, reason, is_ours = row
     if not is_ours:
+        owner = f"to {plugin} in database {database}" if plugin else "to a physical standby"
         raise SourceError(
-            f'replication slot "{name}" belongs to {plugin} in database {database}: set another stream id',
-            action=OPERATOR,
+            f'replication slot "{name}" belongs {owner}: set another stream id', action=OPERATOR
         )
-    is_lost = wal_status == "lost" or confirmed is None
-    return Slot(name, parse_lsn(confirmed) if confirmed else 0, active_pid, is_lost, is_temporary)
+    unusable = None
+    if wal_status == "lost" or confirmed is None or reason is not None:
+        unusable = f"it was invalidated ({reason or 'its WAL was removed'})"
+    elif two_phase:
+        unusable = "it is two_phase: it sends transactions when they are prepared, and some are rolled back"
+    elif temporary:
+        unusable = "it is temporary: it ends with the session that created it"
+    return Slot(name, parse_lsn(confirmed) if confirmed else 0, active_pid, unusable)
 
 
 async def create_slot(
@@ -71,8 +84,8 @@ async def create_slot(
 ) -> Lsn:
     """Create the slot on a walsender connection; return the position from which it has every change.
 
-    Postgres waits for all open transactions; `admin` is used to shorten that. A temporary slot is dropped
-    with the walsender connection. Raises SourceError.
+    Postgres waits for all open transactions, also prepared ones; `admin` is used to shorten that. A temporary
+    slot is dropped with the walsender connection. Raises SourceError.
     """
     kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
     sql = f"CREATE_REPLICATION_SLOT {quote_identifier(name)} {kind} pgoutput NOEXPORT_SNAPSHOT"
@@ -116,7 +129,10 @@ async def _log_standby_snapshots(admin: Connection, slot: str) -> None:
         while True:
             await asyncio.sleep(pause_s)
             pause_s = _PAUSE_S
-            _log.info("slot creation waits for open transactions", slot=slot)
+            prepared = await (await admin.execute(_PREPARED)).fetchall()
+            _log.info(
+                "slot creation waits for open transactions", slot=slot, prepared=[g for (g,) in prepared]
+            )
             try:
                 await admin.execute(_LOG_STANDBY_SNAPSHOT)
             except psycopg.errors.InsufficientPrivilege:

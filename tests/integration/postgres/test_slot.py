@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 
 import psycopg
 import pytest
@@ -11,6 +13,7 @@ from tests.support.postgres.replicated import prepare, replicated
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import SourceError
+from pgshapes.postgres import slot as slot_module
 from pgshapes.postgres.connection import connect, connect_for_replication
 from pgshapes.postgres.slot import create_slot, drop_slot, find_slot
 
@@ -26,12 +29,7 @@ async def test_a_slot_is_made_found_and_dropped(database_url: str, name: str) ->
         begins = await create_slot(walsender, admin, name)
         slot = await find_slot(admin, name)
         assert slot is not None
-        assert (slot.confirmed_flush_lsn, slot.active_pid, slot.is_lost, slot.is_temporary) == (
-            begins,
-            None,
-            False,
-            False,
-        )
+        assert slot == (name, begins, None, None)
         await drop_slot(admin, name)
         assert await find_slot(admin, name) is None
         await drop_slot(admin, name)
@@ -42,7 +40,7 @@ async def test_a_temporary_slot_goes_with_its_connection(database_url: str, name
         async with await connect_for_replication(database_url) as walsender:
             await create_slot(walsender, admin, name, temporary=True)
             slot = await find_slot(admin, name)
-            assert slot is not None and slot.is_temporary
+            assert slot is not None and "it is temporary" in str(slot.unusable)
         async with asyncio.timeout(10):
             while await find_slot(admin, name) is not None:
                 await asyncio.sleep(0.01)
@@ -95,11 +93,46 @@ async def test_a_slot_of_another_database_is_refused(
     assert raised.value.action == "operator"
 
 
-def test_a_slot_whose_wal_was_removed_is_lost() -> None:
+async def test_a_physical_slot_is_refused(sql: psycopg.Connection, database_url: str, name: str) -> None:
+    sql.execute("SELECT pg_create_physical_replication_slot(%s)", (name,))
+    try:
+        async with await connect(database_url) as admin:
+            with pytest.raises(SourceError, match="belongs to a physical standby") as raised:
+                await find_slot(admin, name)
+    finally:
+        sql.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+    assert raised.value.action == "operator"
+
+
+async def test_a_two_phase_slot_is_unusable(sql: psycopg.Connection, database_url: str, name: str) -> None:
+    sql.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput', false, true)", (name,))
+    async with await connect(database_url) as admin:
+        slot = await find_slot(admin, name)
+    assert slot is not None and "it is two_phase" in str(slot.unusable)
+
+
+async def test_a_failover_slot_is_used(sql: psycopg.Connection, database_url: str, name: str) -> None:
+    if sql.info.server_version < 170000:
+        pytest.skip("failover slots are new in Postgres 17")
+    sql.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput', failover => true)", (name,))
+    async with await connect(database_url) as admin:
+        slot = await find_slot(admin, name)
+    assert slot is not None and slot.unusable is None
+
+
+def test_no_property_of_a_slot_is_overlooked(sql: psycopg.Connection) -> None:
+    """A new one fails this test until `slot.py` says what it means."""
+    columns = {row.name for row in sql.execute("SELECT * FROM pg_replication_slots").description or ()}
+    text = inspect.getsource(slot_module)
+    ignored = {"slot_name", "slot_type", "datoid", "active", "two_phase_at"}
+    assert {column for column in columns - ignored if not re.search(rf"\b{column}\b", text)} == set()
+
+
+def test_a_slot_whose_wal_was_removed_is_unusable() -> None:
     async def look(url: str) -> bool:
         async with await connect(url) as admin:
             slot = await find_slot(admin, "old")
-            return slot is not None and slot.is_lost
+            return slot is not None and "it was invalidated" in str(slot.unusable)
 
     settings = {"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "32MB"}
     with EmbeddedPostgres(settings=settings) as server, psycopg.connect(server.url(), autocommit=True) as sql:
