@@ -16,8 +16,9 @@ from typing import Final
 import msgspec
 import structlog
 
+from pgshapes import __version__
 from pgshapes.config import Settings
-from pgshapes.errors import ConfigError, NotReady, PgShapesError, SourceError
+from pgshapes.errors import ConfigError, NotReady, PgShapesError, SourceError, WireError
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.owner.catalogue import (
@@ -60,6 +61,14 @@ _CONNECTION_CONDITIONS: Final = (
 )
 _IDENTITY: Final = "identity"
 _ALTERATIONS: Final = 4
+
+
+class UnreadableStream(ConfigError):
+    """Postgres sent a message that cannot be read. It would send it again after every reconnect and restart,
+    so the program ends until an operator has acted.
+    """
+
+    code = "unreadable_stream"
 
 
 class Replicator:
@@ -126,7 +135,9 @@ class Replicator:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Stream until stopped, and reconnect when the connection is lost. Raises ConfigError."""
+        """Stream until stopped, and reconnect when the connection is lost. Raises ConfigError,
+        UnreadableStream.
+        """
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
         pause = _RECONNECT_FIRST_S
         try:
@@ -134,6 +145,8 @@ class Replicator:
                 try:
                     await self._until_stopped(self._follow())
                     pause = _RECONNECT_FIRST_S
+                except UnreadableStream:
+                    raise
                 except (SourceError, ConfigError) as error:
                     self._note_failure(error)
                     await self._until_stopped(asyncio.sleep(pause * random.uniform(0.75, 1.25)))
@@ -213,6 +226,8 @@ class Replicator:
             if self._unusable in done:
                 raise SourceError(self._unusable.result())
             raise SourceError("the lock on the database was lost")
+        except WireError as error:
+            raise _unreadable(error, stream, session) from error
         finally:
             for task in (running, lost):
                 task.cancel()
@@ -327,6 +342,16 @@ class Replicator:
         await self._buffer.close()
         self._catalogue.close()
         self._storage.release()
+
+
+def _unreadable(error: WireError, stream: ReplicationStream, session: Session) -> UnreadableStream:
+    lsn = format_lsn(stream.received_lsn)
+    drop = f"SELECT pg_drop_replication_slot('{session.slot_name}')"
+    _log.error("replication stream cannot be read", error=error.message, lsn=lsn, action=drop)
+    return UnreadableStream(
+        f"pgoutput of Postgres {session.server_version} sent at {lsn} what pgshapes {__version__} cannot read"
+        f" ({error.message}): install a newer pgshapes, or run {drop}, after which all shapes are recreated"
+    )
 
 
 async def _ignore_loaded() -> None:

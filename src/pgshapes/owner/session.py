@@ -55,7 +55,7 @@ class Session:
         self._publication = publication
         self._conditions = conditions
         self._stack = AsyncExitStack()
-        self._slot = SLOT_PREFIX + settings.replication_stream_id
+        self.slot_name = self._slot = SLOT_PREFIX + settings.replication_stream_id
         self._walsender: Connection | None = None
         self.server_version = ""
         """As the server shows it, once it is connected."""

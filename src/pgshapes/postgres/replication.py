@@ -73,6 +73,10 @@ OnMessage = Callable[[bytes, Lsn], None]
 OnKeepalive = Callable[[Lsn], None]
 """Called with the server's position: everything before it has been sent."""
 
+_OPTIONS: Final = "proto_version '1', binary 'false', messages 'false', streaming 'false'"
+"""Of pgoutput: whole transactions after their commit, values as text. They are named because defaults change;
+14 to 18 know these. Whether prepared transactions are sent is a property of the slot (`slot.find_slot`)."""
+
 _TURN_S: Final = 0.002
 """How long one turn may block the loop; enough for hundreds of messages."""
 _STATUS_INTERVAL_S: Final = 10.0
@@ -210,8 +214,7 @@ class ReplicationStream:
         publication = quote_literal(quote_identifier(self._publication))
         cursor = await self._connection.execute(
             f"START_REPLICATION SLOT {quote_identifier(self._slot)} LOGICAL {format_lsn(self._acknowledged)}"
-            f" (proto_version '1', binary 'false', messages 'false', streaming 'false',"
-            f" publication_names {publication})".encode()
+            f" ({_OPTIONS}, publication_names {publication})".encode()
         )
         result = cursor.pgresult
         if result is None or result.status != pq.ExecStatus.COPY_BOTH:

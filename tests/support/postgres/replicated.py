@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import psycopg
@@ -40,11 +41,13 @@ class Replicated:
         self.stream = stream
         self.pieces: list[Assembled] = []
         self.keepalives: list[Lsn] = []
+        self.kinds: Counter[str] = Counter()
         self.acknowledges = True
         self._assembler = TransactionAssembler()
         self._news = asyncio.Event()
 
     def take(self, payload: bytes, wal_end: Lsn) -> None:
+        self.kinds[payload[:1].decode()] += 1
         for piece in self._assembler.feed(decode_message(payload)):
             self.pieces.append(piece)
             if self.acknowledges and isinstance(piece, Fragment) and piece.is_last:
