@@ -22,7 +22,9 @@ class PgShapesError(Exception):
 
 
 class ConfigError(PgShapesError):
-    """The settings, or the things they refer to, cannot be used. At start-up only: one line, exit code 2."""
+    """The settings, or the things they refer to, cannot be used: one line, exit code 2. At start-up, except
+    `UnreadableStream`.
+    """
 
     code = "config"
 
