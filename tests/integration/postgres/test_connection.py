@@ -20,6 +20,7 @@ from pgshapes.postgres.connection import (
     connection_string,
 )
 from pgshapes.postgres.session_settings import VALUE_SETTINGS, settings_sql
+from pgshapes.postgres.snapshot import begin_sql
 
 SAMPLE = (
     "SELECT '\\x01ff'::bytea, timestamptz '2024-01-31 12:00:00.5+02', interval '1 year 2 days 3 hours',"
@@ -45,11 +46,31 @@ async def test_values_do_not_depend_on_database_settings(
         ("IntervalStyle", "sql_standard"),
         ("extra_float_digits", "0"),
         ("statement_timeout", "5s"),
+        *since_17(sql),
     ):
         sql.execute(f"ALTER DATABASE {sql.info.dbname} SET {name} = '{value}'")
     async with await open_it(database_url) as connection:
         assert await texts(connection) == RENDERED
-        assert connection.pgconn.exec_(b"SHOW statement_timeout").get_value(0, 0) == b"0"
+        for timeout, _ in (("statement_timeout", "5s"), *since_17(sql)):
+            assert connection.pgconn.exec_(f"SHOW {timeout}".encode()).get_value(0, 0) == b"0"
+
+
+def since_17(sql: psycopg.Connection) -> tuple[tuple[str, str], ...]:
+    """A timeout that older servers do not know."""
+    return (("transaction_timeout", "5s"),) if sql.info.server_version >= 170000 else ()
+
+
+async def test_a_snapshot_has_no_timeouts(sql: psycopg.Connection, database_url: str) -> None:
+    timeouts = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
+    timeouts += [name for name, _ in since_17(sql)]
+    for name in timeouts:
+        sql.execute(f"ALTER DATABASE {sql.info.dbname} SET {name} = '5s'")
+    async with await connect_shared(database_url) as session:
+        await simple_query.run(session, begin_sql(session.info.server_version))
+        for name in timeouts:
+            (shown,) = await simple_query.run(session, f"SHOW {name}")
+            assert shown.get_value(0, 0) == b"0"
+        await simple_query.run(session, "ROLLBACK")
 
 
 async def test_the_settings_can_be_those_of_one_transaction(database_url: str) -> None:
