@@ -137,7 +137,8 @@ async def test_a_schema_in_the_publication_is_a_membership(
 async def test_the_types_below_a_column(db: Connection, inspector: Inspector, items: Relation) -> None:
     below = {
         column.name: {
-            (detail.kind, tuple(text for _, text in detail.parts)) for detail in column.type_details
+            (detail.kind, tuple(text.split()[0] for _, text in detail.parts))
+            for detail in column.type_details
         }
         for column in items.columns
     }

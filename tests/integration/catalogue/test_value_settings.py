@@ -21,6 +21,7 @@ from pgshapes.model.quoting import quote_identifier, quote_literal
 from pgshapes.model.relation import Relation
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
+from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.session_settings import VALUE_SETTINGS
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.postgres.subset import SubsetSelection, SubsetSource
@@ -151,14 +152,17 @@ class Readers(NamedTuple):
     async def snapshot(
         self, relation: Relation, names: tuple[str, ...], where: str | None = None
     ) -> list[Row]:
-        async with self.snapshots.open(relation, names, where, "full") as snapshot:
+        async with self.snapshots.open(relation) as snapshot:
             await snapshot.take()
-            return [_values(text) async for batch in snapshot.rows() for text in batch]
+            return [
+                _values(text)
+                async for batch in snapshot.rows(copy_rows(relation, names, where))
+                for text in batch
+            ]
 
     async def subset(self, relation: Relation, names: tuple[str, ...], where: str | None = None) -> list[Row]:
         async with self.subsets.open(relation) as query:
             await query.take()
-            await query.confirm_table(names)
             rows = await query.rows(SubsetSelection(relation, names, where), 7)
         return [tuple(row["value"][name] for name in names) for row in json.loads(b"[%b]" % rows)]
 
@@ -176,7 +180,7 @@ async def readers(url: str, publication: str) -> AsyncIterator[Readers]:
         async with pool.connection():
             """Now it is open."""
         log = await stack.enter_async_context(walsender(url, publication))
-        yield Readers(SnapshotSource(pool), SubsetSource(pool), log)
+        yield Readers(SnapshotSource(pool, publication=publication), SubsetSource(pool), log)
 
 
 async def look_up(url: str) -> Relation:
