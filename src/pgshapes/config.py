@@ -19,16 +19,16 @@ from pgshapes.config_values import (
     parse_boolean,
     parse_concurrency_limits,
     parse_count,
-    parse_database_url,
     parse_duration_ms,
     parse_log_level,
     parse_port,
     parse_positive,
+    parse_readable_file,
     parse_size_bytes,
     parse_stream_id,
     parse_text,
-    redact_url,
 )
+from pgshapes.database_url import parse_database_url, redact_url, secrets_of, ssl_mode_of
 from pgshapes.errors import ConfigError
 
 
@@ -41,6 +41,8 @@ class Setting(NamedTuple):
     also: tuple[str, ...]
     """Further environment variables, tried in order after `PGSHAPES_<NAME>`."""
     shown_default: str
+    is_secret: bool
+    """Whether no part of the value may be shown, as it is or contains a password."""
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -65,9 +67,16 @@ def _setting(
     *,
     also: tuple[str, ...] = (),
     shown: str | None = None,
+    is_secret: bool = False,
 ) -> Any:
     shown_default = shown or ("required" if default is MISSING else str(default))
-    metadata = {"about": about, "parse": parse, "also": also, "shown_default": shown_default}
+    metadata = {
+        "about": about,
+        "parse": parse,
+        "also": also,
+        "shown_default": shown_default,
+        "is_secret": is_secret,
+    }
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -93,9 +102,12 @@ class Settings:
 
     database_url: str = _setting(
         "Connection URI of the database, `postgresql://user:password@host:5432/database`. Its user needs the"
-        " REPLICATION attribute. Used for replication and administration.",
+        " REPLICATION attribute. Used for replication and administration. All parameters of libpq work;"
+        " parameters of drivers and ORMs are translated or, with a warning, ignored. Special characters in"
+        " user name and password must be percent-encoded.",
         parse_database_url,
         also=("DATABASE_URL",),
+        is_secret=True,
     )
     pooled_database_url: str | None = _setting(
         "Connection URI for snapshot queries, for example of a transaction pooler in front of the same"
@@ -104,6 +116,16 @@ class Settings:
         None,
         also=("ELECTRIC_POOLED_DATABASE_URL", "ELECTRIC_QUERY_DATABASE_URL"),
         shown="`database_url`",
+        is_secret=True,
+    )
+    database_ca_certificate_file: Path | None = _setting(  # noqa: RUF009 - it makes a field
+        "File with the trusted root certificates, in PEM form. If it is set, all connections to the database"
+        " use TLS, and the server's certificate and host name are verified (`sslmode=verify-full`; a"
+        " `verify-ca` in the URL stays).",
+        parse_readable_file,
+        None,
+        also=("ELECTRIC_DATABASE_CA_CERTIFICATE_FILE",),
+        shown="none",
     )
     db_pool_size: int = _setting(
         "Number of connections for administration and snapshot queries together. The replication connection"
@@ -119,6 +141,7 @@ class Settings:
         None,
         also=("ELECTRIC_SECRET",),
         shown="none",
+        is_secret=True,
     )
     insecure: bool = _setting(
         "Serve without a secret: any client that can reach the port can read every table.",
@@ -239,6 +262,15 @@ class Settings:
             )
         if self.secret is not None and self.insecure:
             raise ConfigError("both secret and insecure are set: keep one of them")
+        if self.database_ca_certificate_file is not None:
+            self._check_that_tls_is_on()
+
+    def _check_that_tls_is_on(self) -> None:
+        for name in ("database_url", "pooled_database_url"):
+            if ssl_mode_of(getattr(self, name) or "") == "disable":
+                raise ConfigError(
+                    f"database_ca_certificate_file is set, but {name} has sslmode=disable: remove one of them"
+                )
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.redacted().items())
@@ -251,6 +283,13 @@ class Settings:
         for name in ("database_url", "pooled_database_url"):
             values[name] = values[name] and redact_url(values[name])
         return values
+
+    def secrets(self) -> set[str]:
+        """The values that must not appear in any text: the secret, and the passwords in the URLs."""
+        found = {self.secret} if self.secret else set()
+        for url in (self.database_url, self.pooled_database_url):
+            found.update(secrets_of(url or ""))
+        return found
 
     @classmethod
     def load(cls, env: Mapping[str, str], flags: Mapping[str, str | bool | None] | None = None) -> Settings:

@@ -1,4 +1,4 @@
-"""Parsers for the values of settings. Pure.
+"""Parsers for the values of settings. Pure, except that a file has to be readable.
 
 Every parser returns the value, or raises ValueError with a text that follows the setting's name and says what
 is allowed. The text never contains the value, which may be secret. `config.py` assigns parsers to settings.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 
 class ConcurrencyLimits(NamedTuple):
@@ -79,6 +79,16 @@ _BYTES_PER_UNIT: Final = {
 }
 
 
+def parse_readable_file(text: str) -> Path:
+    """The path of a file that exists and can be read; absolute, so that it does not depend on the process."""
+    path = Path(text).absolute()
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
+
+
 def parse_duration_ms(text: str) -> int:
     """Milliseconds from a number with `ms`, `msec`, `s`, `sec`, `m` or `min`; the default unit is `ms`."""
     return _scale(text, _MS_PER_UNIT, "must be a duration such as 20000, 20s or 1min")
@@ -140,34 +150,3 @@ def parse_log_level(text: str) -> str:
     if level is None:
         raise ValueError("must be debug, info, warning, error or critical")
     return level
-
-
-_SSL_MODES: Final = ("disable", "allow", "prefer", "require")
-
-
-def parse_database_url(text: str) -> str:
-    """A connection URI (Postgres manual: libpq, Connection URIs) with a user name and a supported sslmode."""
-    try:
-        url = urlsplit(text.strip())
-        options = dict(parse_qsl(url.query, keep_blank_values=True))
-    except ValueError:
-        raise ValueError("must look like postgresql://user:password@host:5432/database") from None
-    if url.scheme not in ("postgresql", "postgres"):
-        raise ValueError("must look like postgresql://user:password@host:5432/database")
-    if not url.username and "user" not in options:
-        raise ValueError("has no user name: postgresql://USER:password@host:5432/database")
-    if "replication" in options:
-        raise ValueError("must not set replication: pgshapes opens its replication connection itself")
-    if options.get("sslmode", "prefer") not in _SSL_MODES:
-        raise ValueError(f"has an sslmode that is not supported: use one of {', '.join(_SSL_MODES)}")
-    return text.strip()
-
-
-def redact_url(url: str) -> str:
-    """The URL without its password."""
-    parts = urlsplit(url)
-    query = re.sub(r"(?<![^&])password=[^&]*", "password=***", parts.query)
-    if parts.password is not None:
-        user, _, host = parts.netloc.rpartition("@")
-        parts = parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}")
-    return SplitResult(parts.scheme, parts.netloc, parts.path, query, parts.fragment).geturl()

@@ -33,6 +33,7 @@ from pgshapes.metrics.loop_turns import LoopTurns, loop_families
 from pgshapes.owner.metrics import owner_families
 from pgshapes.owner.replicator import Replicator
 from pgshapes.postgres.connection import ConnectionPool, connect_shared
+from pgshapes.postgres.database_url import connectable
 from pgshapes.postgres.subset import SubsetSource
 from pgshapes.server.application import Application, Opened
 from pgshapes.server.child import PERMITS, ChildTask, read_task, stop_with_supervisor
@@ -84,6 +85,8 @@ REAL: Final = Seams()
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. Raises ConfigError before anything is served."""
+    configure_logs(settings.log_level)
+    settings = connectable(settings)
     return run_with_workers(settings) if settings.workers else serve_in_one_process(settings)
 
 
@@ -132,6 +135,7 @@ async def _open_single_process(
     authorize: Authorize | None,
     on_failure: Callable[[BaseException], None],
 ) -> AsyncIterator[Opened]:
+    settings = connectable(settings)
     async with AsyncExitStack() as stack:
         metrics = listen_for_metrics(settings)
         if metrics is not None:

@@ -7,7 +7,7 @@ from typing import Final
 # A part sees the layers below its own and the parts that are listed for it, nothing else.
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("model", "errors", "redaction"),
-    ("waiting", "where", "config", "config_values", "metrics"),
+    ("waiting", "where", "config", "config_values", "database_url", "metrics"),
     ("tables", "postgres", "embedded", "shape_log", "gates"),
     ("routing",),
     ("owner", "shape_cache"),
@@ -20,6 +20,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
 # Parts of one layer that see each other all the same, and why.
 SIBLINGS: Final[dict[tuple[str, str], str]] = {
     ("config", "config_values"): "the settings' parsers are a file of their own",
+    ("config", "database_url"): "the form of URLs is a file of its own",
     ("gates", "tables"): "readiness is a row of the table `status`, which every process reads",
 }
 

@@ -8,12 +8,8 @@ from typing import Any
 import pytest
 
 from pgshapes.config import Settings, settings
-from pgshapes.config_values import (
-    ConcurrencyLimits,
-    parse_duration_ms,
-    parse_size_bytes,
-    redact_url,
-)
+from pgshapes.config_values import ConcurrencyLimits, parse_duration_ms, parse_size_bytes
+from pgshapes.database_url import redact_url
 from pgshapes.errors import ConfigError
 
 URL = "postgresql://me:hush@db:5432/app"
@@ -125,15 +121,51 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("ELECTRIC_LOG_LEVEL", "loud", "must be debug"),
         ("DATABASE_URL", "mysql://me@db/app", "postgresql://"),
         ("DATABASE_URL", "postgresql://db/app", "no user name"),
-        ("DATABASE_URL", "postgresql://me@db/app?sslmode=verify-full", "sslmode"),
+        ("DATABASE_URL", "postgresql://me@db/app?sslmode=strict", "sslmode"),
+        (
+            "ELECTRIC_DATABASE_CA_CERTIFICATE_FILE",
+            "/not/there.pem",
+            "names a file that cannot be read: No such",
+        ),
+        ("ELECTRIC_DATABASE_CA_CERTIFICATE_FILE", "/", "names a file that cannot be read"),
         ("DATABASE_URL", "postgresql://me@db/app?replication=database", "replication"),
-        ("DATABASE_URL", "postgresql://me:p@[db/app", "postgresql://"),
+        ("DATABASE_URL", "postgresql://me:p@[db/app", "brackets"),
     ],
 )
 def test_invalid_values(variable: str, text: str, words: str) -> None:
     message = complaint({**ENOUGH, variable: text})
     assert message.startswith(variable)
     assert words in message
+
+
+@pytest.fixture
+def root_certificate(tmp_path: Path) -> Path:
+    file = tmp_path / "root.pem"
+    file.write_text("certificates")
+    return file
+
+
+@pytest.mark.parametrize("name", ["database_url", "pooled_database_url"])
+@pytest.mark.parametrize("off", ["sslmode=disable", "ssl=false"])
+def test_a_ca_certificate_contradicts_a_connection_without_tls(
+    root_certificate: Path, name: str, off: str
+) -> None:
+    message = complaint(
+        {
+            **ENOUGH,
+            f"PGSHAPES_{name.upper()}": f"{URL}?{off}",
+            "ELECTRIC_DATABASE_CA_CERTIFICATE_FILE": str(root_certificate),
+        }
+    )
+    assert message.startswith(f"database_ca_certificate_file is set, but {name} has sslmode=disable")
+
+
+def test_the_path_of_a_certificate_is_absolute(
+    root_certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root_certificate.parent)
+    loaded = load(PGSHAPES_DATABASE_CA_CERTIFICATE_FILE="root.pem")
+    assert loaded.database_ca_certificate_file == root_certificate
 
 
 def test_no_database() -> None:
@@ -201,10 +233,23 @@ def test_repr_shows_no_secret() -> None:
         ("postgres://me:a%40b@[::1]:5/x?sslmode=allow", "postgres://me:***@[::1]:5/x?sslmode=allow"),
         ("postgres://db/x?user=me&password=p", "postgres://db/x?user=me&password=***"),
         ("postgresql://me@/app?host=/run/pg", "postgresql://me@/app?host=/run/pg"),
+        ("postgresql://me@db/app?options=-c%20a=b&x=y", "postgresql://me@db/app?options=***&x=***"),
+        ("postgresql://me:hu@sh@db/app", "***"),
+        ("host=db user=me password=hush", "***"),
     ],
 )
 def test_redaction(url: str, redacted: str) -> None:
     assert redact_url(url) == redacted
+
+
+def test_the_secrets_are_known_in_every_form() -> None:
+    loaded = load(
+        PGSHAPES_DATABASE_URL="postgresql://me:a%40b@db/app?sslpassword=key-pass",
+        PGSHAPES_POOLED_DATABASE_URL="user=me password='with space' host=db",
+    )
+    assert loaded.secrets() == {"a%40b", "a@b", "key-pass", "with space"}
+    # What is shown as a name is not treated as a secret.
+    assert load(PGSHAPES_DATABASE_URL="postgresql://postgres:postgres@db/app").secrets() == set()
 
 
 def test_settings_are_frozen_and_documented() -> None:

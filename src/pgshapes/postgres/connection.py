@@ -25,6 +25,7 @@ from psycopg.abc import ConnParam
 from psycopg.rows import TupleRow
 
 from pgshapes.errors import ConfigError
+from pgshapes.postgres.database_url import failure_to_connect, libpq_parameters
 from pgshapes.postgres.session_settings import VALUE_SETTINGS, Setting, long_life_settings, settings_sql
 from pgshapes.postgres.sqlstate import from_sqlstate
 
@@ -44,16 +45,8 @@ _DEFAULTS: Final[dict[str, ConnParam]] = {
 
 def connection_string(url: str, **parameters: str) -> str:
     """The URL with these parameters, as a libpq connection string. Raises ConfigError, without the URL."""
-    try:
-        given = conninfo.conninfo_to_dict(url)
-        wanted = {**_DEFAULTS, **given, "client_encoding": "UTF8", **parameters}
-        return conninfo.make_conninfo("", **wanted)
-    except psycopg.Error:
-        # The message of libpq quotes the invalid part, which may be the password.
-        raise ConfigError(
-            "DATABASE_URL cannot be read: percent-encode special characters in user and password, as in"
-            " postgresql://user:p%40ssword@host:5432/database"
-        ) from None
+    wanted = {**_DEFAULTS, **libpq_parameters(url), "client_encoding": "UTF8", **parameters}
+    return conninfo.make_conninfo("", **wanted)
 
 
 class SharedSession(Connection):
@@ -106,7 +99,8 @@ async def _open(kind: type[C], text: str) -> C:
     try:
         connection = await kind.connect(text, autocommit=True)
     except psycopg.Error as error:
-        raise from_sqlstate(error) from error
+        # Not chained: the text of libpq may quote parameters, and a traceback shows the whole chain.
+        raise failure_to_connect(error, text) from None
     try:
         _check_version(connection.info.server_version)
     except ConfigError:

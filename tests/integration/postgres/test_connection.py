@@ -129,7 +129,15 @@ async def test_url_parameters_override_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://u:se cret@h/d", "postgresql://u:secret@h/d?nonsense=1", "u:secret@h"]
+    "url",
+    [
+        "postgresql://u:se cret@h/d",
+        "postgresql://u:p@secret@h/d",
+        "postgresql://u:p/secret@h/d",
+        "u:secret@h",
+        "user=u password=secret nonsense=1",
+        "user=u password='secret",
+    ],
 )
 def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     with pytest.raises(ConfigError) as raised:
