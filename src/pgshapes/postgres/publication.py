@@ -101,7 +101,7 @@ class Publication:
         try:
             async with self._pool.connection() as db:
                 sql = publication_sql.create_publication(self.name, db.info.server_version)
-                await db.execute(sql.encode())
+                await db.execute(publication_sql.in_transaction(sql).encode())
         except psycopg.errors.DuplicateObject:
             return False
         except psycopg.Error as error:

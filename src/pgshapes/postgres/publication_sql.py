@@ -124,6 +124,15 @@ def state_from_row(row: Sequence[Any]) -> TableState:
     return TableState._make([*fields, tuple(Part(*part) for part in parts)])
 
 
+_BEGIN: Final = "BEGIN READ WRITE"
+"""Providers set `default_transaction_read_only` when a disk is nearly full; it is a default only."""
+
+
+def in_transaction(statement: str) -> str:
+    """The statement in a transaction that may write."""
+    return f"{_BEGIN}; {statement}; COMMIT"
+
+
 def create_publication(name: str, server_version: int) -> str:
     """The statement that creates an empty publication."""
     generated = " WITH (publish_generated_columns = stored)" if server_version >= 180000 else ""
@@ -136,7 +145,7 @@ def make_ready(state: TableState, publication: str, lock_timeout_ms: int) -> str
     An ordinary table is altered with ONLY: tables that inherit from it are relations of their own in the
     stream.
     """
-    steps = ["BEGIN", f"SET LOCAL lock_timeout = {lock_timeout_ms}"]
+    steps = [_BEGIN, f"SET LOCAL lock_timeout = {lock_timeout_ms}"]
     table = qualified_name(state.schema or "", state.name or "")
     target = table if state.kind == "p" else f"ONLY {table}"
     if state.membership is None:
@@ -153,7 +162,7 @@ def drop_from_publication(state: TableState, publication: str, lock_timeout_ms: 
     table = qualified_name(state.schema or "", state.name or "")
     target = table if state.kind == "p" else f"ONLY {table}"
     return (
-        f"BEGIN; SET LOCAL lock_timeout = {lock_timeout_ms};"
+        f"{_BEGIN}; SET LOCAL lock_timeout = {lock_timeout_ms};"
         f" ALTER PUBLICATION {quote_identifier(publication)} DROP TABLE {target}; COMMIT"
     )
 
