@@ -35,9 +35,10 @@ from pgshapes.owner.replicator import Replicator
 from pgshapes.postgres.connection import ConnectionPool, connect_shared
 from pgshapes.postgres.database_url import connectable
 from pgshapes.postgres.subset import SubsetSource
+from pgshapes.redaction import redaction
 from pgshapes.server.application import Application, Opened
 from pgshapes.server.child import PERMITS, ChildTask, read_task, stop_with_supervisor
-from pgshapes.server.environment import configure_logs, raise_nofile_limit, tune_gc
+from pgshapes.server.environment import configure_logs, hide_secrets, raise_nofile_limit, tune_gc
 from pgshapes.server.http_server import HttpServer, listen
 from pgshapes.server.metrics import (
     CallerParts,
@@ -85,6 +86,7 @@ REAL: Final = Seams()
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. Raises ConfigError before anything is served."""
+    hide_secrets(settings)
     configure_logs(settings.log_level)
     settings = connectable(settings)
     return run_with_workers(settings) if settings.workers else serve_in_one_process(settings)
@@ -92,6 +94,7 @@ def run(settings: Settings) -> int:
 
 def serve_in_one_process(settings: Settings, seams: Seams = REAL) -> int:
     """Serve with owner and callers in this process; return the exit status. Raises ConfigError."""
+    hide_secrets(settings)
     configure_logs(settings.log_level)
     raise_nofile_limit()
     tune_gc()
@@ -135,6 +138,7 @@ async def _open_single_process(
     authorize: Authorize | None,
     on_failure: Callable[[BaseException], None],
 ) -> AsyncIterator[Opened]:
+    hide_secrets(settings)
     settings = connectable(settings)
     async with AsyncExitStack() as stack:
         metrics = listen_for_metrics(settings)
@@ -309,6 +313,7 @@ def store_maker(settings: Settings, make_files: MakeFiles | None) -> Callable[[]
 def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = None) -> int:
     """Run a child process; return its exit status: 2 after ConfigError, 1 after another PgShapesError."""
     task = read_task()
+    hide_secrets(task.settings)
     configure_logs(task.settings.log_level)
     raise_nofile_limit()
     tune_gc()
@@ -316,7 +321,7 @@ def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = N
     try:
         uvloop.run(work(task))
     except PgShapesError as error:
-        print(f"pgshapes: {error.message}", file=sys.stderr)
+        print(redaction.redact(f"pgshapes: {error.message}"), file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0
 

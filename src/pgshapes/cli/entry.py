@@ -6,14 +6,19 @@ as one line on standard error; a traceback is a bug.
 
 from __future__ import annotations
 
+import io
+import sys
+
 import click
 
 from pgshapes import __version__
 from pgshapes.cli.dev import dev
 from pgshapes.cli.docs import docs
+from pgshapes.cli.secret_arguments import hide_secret_arguments
 from pgshapes.cli.serve import serve
 from pgshapes.cli.tail import tail
 from pgshapes.errors import ConfigError, PgShapesError
+from pgshapes.redaction import redaction
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -32,12 +37,13 @@ for _command in (serve, dev, tail, docs):
 
 def main() -> None:
     """Run the command given on the command line, and exit."""
+    hide_secret_arguments(sys.argv[1:])
     try:
         status = commands.main(prog_name="pgshapes", standalone_mode=False)
     except click.Abort:
         raise SystemExit(EXIT_INTERRUPTED) from None
     except click.ClickException as error:
-        error.show()
+        _show(error)
         raise SystemExit(error.exit_code) from None
     except PgShapesError as error:
         click.echo(f"pgshapes: {_one_line(error)}", err=True)
@@ -45,10 +51,16 @@ def main() -> None:
     raise SystemExit(status)
 
 
+def _show(error: click.ClickException) -> None:
+    text = io.StringIO()
+    error.show(text)
+    click.echo(redaction.redact(text.getvalue()), nl=False, err=True)
+
+
 def _one_line(error: PgShapesError) -> str:
     fields = error.details.get("errors")
     text = f"{error.message}: {_flatten(fields)}" if fields else error.message
-    return " ".join(text.split())
+    return redaction.redact(" ".join(text.split()))
 
 
 def _flatten(fields: object) -> str:

@@ -33,13 +33,28 @@ def _default(setting: Setting) -> str:
     return shown if shown == "required" else f"default: {shown}"
 
 
-@click.command()
+class _Serve(click.Command):
+    """A command whose messages about its usage quote no argument, which may be a secret."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line. Raises UsageError."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if type(error) is not click.UsageError:
+                raise
+            text = "Got an argument that belongs to no option: give each setting as --name value"
+            raise click.UsageError(text, ctx) from None
+
+
+@click.command(cls=_Serve)
 @setting_options
 def serve(**flags: str | bool | None) -> int:
     """Serve the shapes of a database.
 
     Each option can also be set by the environment variable PGSHAPES_ and its name, or by the variable that
-    Electric deployments use. The option takes precedence.
+    Electric deployments use. The option takes precedence. Set secrets by variables: a command line is visible
+    to other users, on Linux until the server hides them at its start.
     """
     return run_server(Settings.load(os.environ, flags))
 

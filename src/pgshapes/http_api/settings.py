@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pgshapes.gates.time_limits import CREATION_TIMEOUT_S, READY_TIMEOUT_S
@@ -21,7 +21,7 @@ The definition is None for a DELETE by handle alone.
 class HttpSettings:
     """The settings of one ASGI application."""
 
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     """The value that requests to `/v1/shape` must send as `secret`; None allows all requests."""
     authorize: Authorize | None = None
     """Authorizes each request to `/v1/shape`; if it is set, the secret is not checked."""

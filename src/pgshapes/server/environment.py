@@ -1,18 +1,30 @@
-"""Sets up a process of the server: logging, the limit of open files, and the garbage collector."""
+"""Sets up a process of the server: logging, secrets, the limit of open files, and the garbage collector."""
 
 from __future__ import annotations
 
 import gc
 import logging
+import os
 import resource
 import sys
-from typing import Final
+import traceback
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
 
 import structlog
 
+from pgshapes.config import Settings
+from pgshapes.redaction import MASK, redaction
+
 
 def configure_logs(level: str) -> None:
-    """Configure the level and the format of this process's log lines."""
+    """Configure the level and the format of this process's log lines; no line contains a hidden secret.
+
+    That includes the lines of libraries and the traceback of an error that ends the process.
+    """
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     structlog.configure(
         processors=[
@@ -20,11 +32,66 @@ def configure_logs(level: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"], sort_keys=False),
+            _redact,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(_RedactingFormatter())
+    logging.basicConfig(handlers=[handler])
+    sys.excepthook = _print_redacted
+
+
+def _redact(_: Any, __: str, line: Any) -> Any:
+    return redaction.redact(line)
+
+
+class _RedactingFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redaction.redact(super().format(record))
+
+
+def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(redaction.redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
+def hide_secrets(settings: Settings) -> None:
+    """Keep the secrets of these settings out of the texts that this process writes."""
+    redaction.hide({*settings.secrets(), os.environ.get("PGPASSWORD", "")})
+
+
+_ARGUMENTS: Final = slice(45, 47)
+"""`arg_start` and `arg_end` among the fields that follow the program's name in /proc/self/stat (proc(5))."""
+
+
+def hide_arguments(values: Iterable[str]) -> None:
+    """Overwrite these values in the command line of this process, which other users can see.
+
+    On Linux only: other systems keep the command line where a process cannot write.
+    """
+    hidden = {os.fsencode(value) for value in values if value}
+    with suppress(OSError, ValueError):
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        start, end = map(int, fields[_ARGUMENTS])
+        with Path("/proc/self/mem").open("r+b", buffering=0) as memory:
+            memory.seek(start)
+            arguments = memory.read(end - start).split(b"\0")
+            memory.seek(start)
+            memory.write(b"\0".join(_masked(argument, hidden) for argument in arguments))
+
+
+def _masked(argument: bytes, hidden: set[bytes]) -> bytes:
+    """The argument, of the same length, without a hidden value: `VALUE` or `--option=VALUE`."""
+    option, equals, value = argument.partition(b"=")
+    if argument in hidden:
+        option, equals, value = b"", b"", argument
+    elif not equals or value not in hidden:
+        return argument
+    return option + equals + MASK.encode()[: len(value)].ljust(len(value))
 
 
 def raise_nofile_limit() -> int:

@@ -23,6 +23,7 @@ from typing import Final
 
 import structlog
 
+from pgshapes import config
 from pgshapes.config import Settings
 from pgshapes.gates.admission import SharedCounts
 from pgshapes.metrics.family import Family
@@ -64,7 +65,9 @@ class Child:
         """Start the process and send it its task; the pipe stays open until the supervisor ends."""
         self._started_at = time.monotonic()
         with _no_interrupts():
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, pass_fds=self._pass_fds)
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, pass_fds=self._pass_fds, env=_environment_of_children()
+            )
         assert self._process.stdin is not None
         data = pickle.dumps(self.task)
         self._process.stdin.write(len(data).to_bytes(4, "big") + data)
@@ -172,6 +175,14 @@ def run_with_workers(settings: Settings, *, child_command: Sequence[str] = CHILD
                 return await Supervisor(replicator, workers).run()
 
         return asyncio.run(supervise())
+
+
+def _environment_of_children() -> dict[str, str]:
+    """Our environment without the secrets: children get their settings through a pipe."""
+    hidden = {
+        variable for setting in config.settings() if setting.is_secret for variable in setting.variables
+    }
+    return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
 @contextmanager

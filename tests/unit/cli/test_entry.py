@@ -11,9 +11,11 @@ from click.testing import CliRunner
 from pgshapes import __version__
 from pgshapes.cli import main
 from pgshapes.cli.entry import commands
+from pgshapes.cli.secret_arguments import secret_arguments
 from pgshapes.cli.serve import serve
 from pgshapes.config import Settings, settings
 from pgshapes.errors import ConfigError, NotNow, PgShapesError, RequestError
+from pgshapes.redaction import Redaction
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -22,6 +24,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         main()
     assert isinstance(end.value.code, int)
     return end.value.code
+
+
+@pytest.fixture(autouse=True)
+def _own_redaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests hide is not hidden from the other tests of the process."""
+    own = Redaction()
+    for module in ("entry", "secret_arguments"):
+        monkeypatch.setattr(f"pgshapes.cli.{module}.redaction", own)
 
 
 @pytest.fixture
@@ -74,6 +84,34 @@ def test_errors_are_one_line(
     monkeypatch.setattr("pgshapes.cli.serve.run_server", fail)
     assert run(monkeypatch, "serve", "--insecure", "--database-url", "postgresql://a@b/c") == status
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "postgresql://me:zebra-zoo@db/app"],
+        ["serve", "--insecure", "zebra-zoo"],
+        ["serve", "--secrt", "zebra-zoo"],
+        ["serve", "--secrt=zebra-zoo"],
+        ["serve", "--insecure=zebra-zoo"],
+        ["serve", "--database-url", "postgresql://me:x@zebra-zoo@db/app"],
+        ["serve", "--database-url=zebra-zoo"],
+        ["serve", "--pooled-database-url=zebra-zoo", "--database-url=postgresql://a@b/c", "--insecure"],
+        ["postgresql://me:zebra-zoo@db/app"],
+        ["tail", "postgresql://me:zebra-zoo@db/app", "x", "y"],
+    ],
+)
+def test_messages_about_usage_contain_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    assert "zebra" not in "".join(capsys.readouterr())
+
+
+def test_secrets_are_found_on_the_command_line() -> None:
+    arguments = ["serve", "--secret", "a", "--port", "1", "--database-url=b=c", "--host=d", "e://f@g", "h"]
+    assert secret_arguments(arguments) == ["a", "b=c", "e://f@g"]
+    assert secret_arguments([]) == []
 
 
 def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
