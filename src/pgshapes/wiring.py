@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-import uvloop
 
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, PgShapesError
@@ -39,6 +38,7 @@ from pgshapes.redaction import redaction
 from pgshapes.server.application import Application, Opened
 from pgshapes.server.child import PERMITS, ChildTask, read_task, stop_with_supervisor
 from pgshapes.server.environment import configure_logs, hide_secrets, raise_nofile_limit, tune_gc
+from pgshapes.server.event_loop import run_in_loop
 from pgshapes.server.http_server import HttpServer, listen
 from pgshapes.server.metrics import (
     CallerParts,
@@ -98,7 +98,7 @@ def serve_in_one_process(settings: Settings, seams: Seams = REAL) -> int:
     configure_logs(settings.log_level)
     raise_nofile_limit()
     tune_gc()
-    uvloop.run(serve_in_one_loop(settings, seams))
+    run_in_loop(serve_in_one_loop(settings, seams))
     return 0
 
 
@@ -319,7 +319,7 @@ def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = N
     tune_gc()
     work = entry or (run_replicator if task.name == "replicator" else run_http_process)
     try:
-        uvloop.run(work(task))
+        run_in_loop(work(task))
     except PgShapesError as error:
         print(redaction.redact(f"pgshapes: {error.message}"), file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
