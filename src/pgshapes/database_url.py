@@ -204,10 +204,10 @@ def _wrong_scheme(text: str) -> str:
 def _check(url: str) -> None:
     parts = split_url(url)
     # Spaces in parameters are unambiguous, as in `options=-c work_mem=64MB`.
-    if re.search(r"[\x00-\x1f\x7f]", url) or re.search(r"\s", _address(parts)):
+    if re.search(r"[\x00-\x1f\x7f]|%00", url) or re.search(r"\s", _address(parts)):
         raise ValueError(f"contains a space or a control character: {_ENCODE}")
-    if re.search(r"%(?![0-9A-Fa-f]{2})|%00", url):
-        raise ValueError(f"contains a raw % or a zero byte: {_ENCODE}")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", url):
+        raise ValueError(f"contains a raw %: {_ENCODE}")
     _check_for_raw_at(parts)
     _check_hosts(parts)
     parameters = parameters_of(parts.query)

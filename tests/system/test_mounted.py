@@ -122,14 +122,34 @@ async def test_a_second_one_on_the_same_storage_does_not_start(settings: Setting
                 pass
 
 
-async def test_an_unreachable_database_is_an_error_of_the_lifespan(settings: Settings) -> None:
-    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+async def test_an_unknown_database_is_an_error_of_the_lifespan(settings: Settings) -> None:
+    nowhere = settings.database_url + "_unknown"
     app = create_app(Settings(database_url=nowhere, storage_dir=settings.storage_dir, insecure=True))
     ended = asyncio.Event()
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="create it or correct the name"):
         async with app.lifespan():
             app.on_end(ended.set)
             await ended.wait()
+
+
+async def test_an_unreadable_url_is_an_error_of_the_lifespan(settings: Settings) -> None:
+    url = "postgresql://me:p@word@db/app"
+    app = create_app(Settings(database_url=url, storage_dir=settings.storage_dir, insecure=True))
+    with pytest.raises(ConfigError, match="contains a raw @"):
+        async with app.lifespan():
+            raise AssertionError("it must not start")
+
+
+async def test_an_unreachable_database_is_waited_for(settings: Settings) -> None:
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    app = create_app(Settings(database_url=nowhere, storage_dir=settings.storage_dir, insecure=True))
+    async with (
+        app.lifespan(),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
+    ):
+        answer = await client.get("/v1/shape", params=ITEMS)
+        assert answer.status_code == 503
+        assert (await client.get("/v1/health")).json() == {"status": "starting"}
 
 
 async def test_under_an_asgi_server(settings: Settings) -> None:

@@ -29,6 +29,7 @@ from pgshapes.owner.catalogue import (
     delete_unused_relations,
     put_fact,
 )
+from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
 from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.removal import empty_trash
@@ -39,7 +40,7 @@ from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.replication import ReplicationStream
 from pgshapes.postgres.snapshot import SnapshotSource, current_snapshot, flushed_lsn
-from pgshapes.postgres.sqlstate import config_error
+from pgshapes.postgres.sqlstate import config_error, may_pass
 from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -54,6 +55,8 @@ _log = structlog.get_logger(__name__)
 
 _RECONNECT_FIRST_S: Final = 0.5
 _RECONNECT_CAP_S: Final = 10.0
+_START_CAP_S: Final = 2.0
+"""The longest pause at the first start, when nothing else is served that attempts could disturb."""
 _CONNECTION_CONDITIONS: Final = (
     Condition.LOCK_ACQUIRED,
     Condition.REPLICATION_CLIENT_READY,
@@ -85,7 +88,7 @@ class Replicator:
         self._settings = settings
         self._tables = tables
         self._is_retry_enabled = is_restart
-        """Whether a failed connection is retried; False until the first one has succeeded."""
+        """Whether every failure is retried; False until the first start has succeeded."""
         self._storage = StorageDir(settings.storage_dir)
         try:
             self._catalogue = Catalogue(settings.storage_dir)
@@ -118,6 +121,7 @@ class Replicator:
         self._stopping = asyncio.Event()
         self._unusable: asyncio.Future[str] = asyncio.Future()
         """Has the reason once the stream of this session cannot be used."""
+        self._wait = DatabaseWait()
         self._catch_up_lsn: Lsn = 2**64
         self._has_caught_up = False
         self._has_loaded = False
@@ -150,7 +154,8 @@ class Replicator:
                 except (SourceError, ConfigError) as error:
                     self._note_failure(error)
                     await self._until_stopped(asyncio.sleep(pause * random.uniform(0.75, 1.25)))
-                    pause = min(pause * 2, _RECONNECT_CAP_S)
+                    cap = _RECONNECT_CAP_S if self._is_retry_enabled else _START_CAP_S
+                    pause = min(pause * 2, cap)
         finally:
             await self._close()
 
@@ -165,12 +170,17 @@ class Replicator:
                 await task
 
     def _note_failure(self, error: SourceError | ConfigError) -> None:
-        """Raise at the first start, so that the operator sees the error; later log it and let `run` retry."""
-        if not self._is_retry_enabled:
-            raise error if isinstance(error, ConfigError) else config_error(error) from error
+        """Log it and let `run` retry. Raises ConfigError at the first start if waiting does not help."""
         for condition in _CONNECTION_CONDITIONS:
             self._conditions.unmeet(condition, error.message)
-        _log.warning("database connection lost; reconnecting", error=error.message)
+        if self._is_retry_enabled:
+            _log.warning("database connection lost; reconnecting", error=error.message)
+        elif isinstance(error, ConfigError):
+            raise error
+        elif not may_pass(error):
+            raise config_error(error) from error
+        else:
+            self._wait.note(error.message)
 
     # --- one session
 
@@ -183,10 +193,11 @@ class Replicator:
                 await self._load(start)
             assert self.owner is not None and self.durability is not None
             stream = await session.stream(self.durability.recorded_lsn)
-            self._is_retry_enabled = True
             self.owner.change_path.connected(stream)
             self.durability.acknowledge = stream.acknowledge
             self._catch_up_lsn = await flushed_lsn(self._admin_pool)
+            self._is_retry_enabled = True
+            await self._wait.end()
             for condition in Condition:
                 if condition is not Condition.LOG_COLLECTOR_READY:
                     self._conditions.meet(condition)
@@ -332,6 +343,7 @@ class Replicator:
         return owner, durability
 
     async def _close(self) -> None:
+        await self._wait.end()
         if self.owner is not None:
             await self.owner.close()
         await self.sources.inspector.close()

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from pgshapes.config import Settings
-from pgshapes.errors import ConfigError, SourceError
+from pgshapes.errors import ConfigError, NotNow, SourceError
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.quoting import quote_identifier
@@ -120,6 +120,8 @@ class Session:
     async def _ensure_publication(self, admin: Connection) -> bool:
         try:
             return await self._publication.prepare()
+        except NotNow as error:
+            raise _source_error(error) from error
         except SourceError as error:
             if error.action != OPERATOR:
                 raise
@@ -147,3 +149,9 @@ class Session:
     async def _close_at_end(self, connection: Connection) -> Connection:
         self._stack.push_async_callback(connection.close)
         return connection
+
+
+def _source_error(error: NotNow) -> SourceError:
+    """Why a pool could not connect; the text of a NotNow is for clients."""
+    cause = error.__cause__
+    return cause if isinstance(cause, SourceError) else SourceError(error.message)
