@@ -24,6 +24,7 @@ import pytest
 from tests.support.clients.pending import until
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 from tests.support.servers.ports import free_port
+from tests.support.servers.processes import session_members
 from tests.support.servers.servers import Server, running_server
 
 from pgshapes.embedded.binaries import server_account
@@ -52,17 +53,6 @@ def refusal(server: Server, status: int = 2) -> str:
     assert len(lines) == 1, server.log_end()
     assert lines[0].startswith("pgshapes: ")
     return lines[0]
-
-
-def session_members(session: int) -> list[int]:
-    """The processes of a session that still run."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
 
 
 def with_user(url: str, user: str, password: str = "secret") -> str:

@@ -39,6 +39,8 @@ class Server:
         self.log_path = storage_dir.with_name(storage_dir.name + ".log")
         self._module = module
         self._settings = settings
+        self.arguments: list[str] = []
+        """What follows `serve` on the command line."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -76,9 +78,10 @@ class Server:
 
     def launch(self) -> None:
         """Start the processes, ready or not."""
+        command = ["serve", *self.arguments] if self._module == "pgshapes.cli" else []
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self._module, *(["serve"] if self._module == "pgshapes.cli" else [])],
+                [sys.executable, "-m", self._module, *command],
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
