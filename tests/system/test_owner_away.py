@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import sqlite3
 import threading
 
 import httpx
@@ -13,9 +11,8 @@ import psycopg
 import pytest
 from tests.support.clients.materialised import Materialised
 from tests.support.clients.pending import until
-from tests.support.servers.servers import Server, running_server
-
-from pgshapes.owner.catalogue import CATALOGUE_VERSION
+from tests.support.servers.servers import running_server
+from tests.support.storage.catalogue import is_durable
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +30,7 @@ def test_a_replicator_that_waits_for_its_lock_keeps_its_shapes(database_url: str
         sql.execute("CREATE TABLE items (id int PRIMARY KEY)")
         shape = Materialised(server.shape_url, {"table": "items"})
         shape.catch_up(client)
-        until(lambda: is_durable(server), "a durable snapshot")
+        until(lambda: is_durable(server.storage_dir), "a durable snapshot")
         lock = threading.Thread(
             target=other.execute, args=("SELECT pg_advisory_lock(hashtext(%s))", (server.slot,))
         )
@@ -52,14 +49,6 @@ def test_a_replicator_that_waits_for_its_lock_keeps_its_shapes(database_url: str
         sql.execute("INSERT INTO items VALUES (1)")
         while not shape.rows:
             shape.request(client, live=True)
-
-
-def is_durable(server: Server) -> bool:
-    """Whether the one shape would survive a kill: its snapshot is complete in the catalogue."""
-    path = server.storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as catalogue:
-        row = catalogue.execute("SELECT is_snapshot_complete FROM shapes").fetchone()
-    return bool(row and row[0])
 
 
 def wait_until_queued(sql: psycopg.Connection) -> None:

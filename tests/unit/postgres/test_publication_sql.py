@@ -35,7 +35,7 @@ READY = NEW._replace(membership="7", not_full=())
 
 def test_the_lock_comes_before_everything_that_it_guards() -> None:
     assert make_ready(NEW, "p", 200).split("; ") == [
-        "BEGIN",
+        "BEGIN READ WRITE",
         "SET LOCAL lock_timeout = 200",
         'LOCK TABLE ONLY "public"."my items" IN SHARE MODE',
         'ALTER TABLE ONLY "public"."my items" REPLICA IDENTITY FULL',
@@ -68,7 +68,7 @@ def test_readiness() -> None:
 
 def test_dropping_a_table() -> None:
     assert drop_from_publication(READY, "p", 200).split("; ") == [
-        "BEGIN",
+        "BEGIN READ WRITE",
         "SET LOCAL lock_timeout = 200",
         'ALTER PUBLICATION "p" DROP TABLE ONLY "public"."my items"',
         "COMMIT",
