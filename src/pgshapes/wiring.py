@@ -31,6 +31,7 @@ from pgshapes.metrics.family import Family
 from pgshapes.metrics.loop_turns import LoopTurns, loop_families
 from pgshapes.owner.metrics import owner_families
 from pgshapes.owner.replicator import Replicator
+from pgshapes.owner.start_report import run_reported
 from pgshapes.postgres.connection import ConnectionPool, connect_shared
 from pgshapes.postgres.database_url import connectable
 from pgshapes.postgres.subset import SubsetSource
@@ -157,7 +158,7 @@ async def _open_single_process(
             owned = owner_families(replicator, link.mailbox, tables)
             return {"single": [*owned, *caller_families(parts), *loop_families(turns)]}
 
-        owning = asyncio.ensure_future(replicator.run())
+        owning = asyncio.ensure_future(run_reported(replicator, settings))
         owning.add_done_callback(partial(_mark_not_ready, tables, on_failure))
         stack.push_async_callback(_stop_owner, replicator, owning, link, subsets)
         if metrics is not None:
@@ -200,7 +201,7 @@ async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
         # Until then the HTTP processes keep serving from the tables of the previous owner.
         replicator.on_loaded = owner.start
         await report_metrics(stack, task, lambda: owner_families(replicator, owner.mailbox, tables))
-        await replicator.run()
+        await run_reported(replicator, task.settings, is_restart=task.is_restart)
 
 
 async def run_http_process(task: ChildTask, seams: Seams = REAL) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 # A part sees the layers below its own and the parts that are listed for it, nothing else.
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("model", "errors", "redaction"),
-    ("waiting", "where", "config", "config_values", "database_url", "metrics"),
+    ("waiting", "where", "config", "config_values", "database_url", "metrics", "doctor"),
     ("tables", "postgres", "embedded", "shape_log", "gates"),
     ("routing",),
     ("owner", "shape_cache"),
@@ -38,7 +38,7 @@ FORBIDDEN: Final[frozenset[tuple[str, str]]] = frozenset(
 )
 
 # Parts that compute and do nothing else: no clock, file, socket, task, or log line.
-PURE: Final = frozenset({"model", "where", "routing"})
+PURE: Final = frozenset({"model", "where", "routing", "doctor"})
 IMPURE_MODULES: Final = frozenset(
     {"asyncio", "httpx", "logging", "os", "psycopg", "selectors", "shutil", "signal", "socket", "sqlite3"}
     | {"structlog", "subprocess", "tempfile", "threading", "time", "uvicorn", "uvloop"}

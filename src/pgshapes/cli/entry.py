@@ -14,6 +14,7 @@ import click
 from pgshapes import __version__
 from pgshapes.cli.dev import dev
 from pgshapes.cli.docs import docs
+from pgshapes.cli.doctor import doctor
 from pgshapes.cli.secret_arguments import hide_secret_arguments
 from pgshapes.cli.serve import serve
 from pgshapes.cli.tail import tail
@@ -31,7 +32,7 @@ def commands() -> None:
     """A Postgres sync engine: live subsets of tables over plain, cacheable HTTP."""
 
 
-for _command in (serve, dev, tail, docs):
+for _command in (serve, dev, doctor, tail, docs):
     commands.add_command(_command)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import click
@@ -13,11 +13,15 @@ from pgshapes.config import Setting, Settings, settings
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def setting_options(command: Command) -> Command:
-    """Add an option for each setting to the command; values are text, True, False, or None if not given."""
-    for setting in reversed(list(settings())):
-        command = _option(setting)(command)
-    return command
+def setting_options(names: Collection[str]) -> Callable[[Command], Command]:
+    """Add an option for each of these settings; values are text, True, False, or None if not given."""
+
+    def add(command: Command) -> Command:
+        for setting in reversed([each for each in settings() if each.name in names]):
+            command = _option(setting)(command)
+        return command
+
+    return add
 
 
 def _option(setting: Setting) -> Callable[[Command], Command]:
@@ -33,7 +37,7 @@ def _default(setting: Setting) -> str:
     return shown if shown == "required" else f"default: {shown}"
 
 
-class _Serve(click.Command):
+class SettingsCommand(click.Command):
     """A command whose messages about its usage quote no argument, which may be a secret."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -47,8 +51,8 @@ class _Serve(click.Command):
             raise click.UsageError(text, ctx) from None
 
 
-@click.command(cls=_Serve)
-@setting_options
+@click.command(cls=SettingsCommand)
+@setting_options([setting.name for setting in settings()])
 def serve(**flags: str | bool | None) -> int:
     """Serve the shapes of a database.
 

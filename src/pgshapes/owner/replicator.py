@@ -63,7 +63,8 @@ _CONNECTION_CONDITIONS: Final = (
     Condition.INTEGRITY_CHECKS_PASSED,
 )
 _IDENTITY: Final = "identity"
-_ALTERATIONS: Final = 4
+ALTERATIONS: Final = 4
+"""Maximum number of connections that alter the publication."""
 
 
 class UnreadableStream(ConfigError):
@@ -103,7 +104,7 @@ class Replicator:
         # A separate pool: alterations wait for locks, and look-ups must not wait for alterations.
         # Event triggers of the owner run on it, and may need the search path of the role.
         self._publication_pool = ConnectionPool(
-            lambda: connect(settings.database_url, read_values=False), _ALTERATIONS
+            lambda: connect(settings.database_url, read_values=False), ALTERATIONS
         )
         pooled_url = settings.pooled_database_url or settings.database_url
         self._snapshot_pool = ConnectionPool(
@@ -127,6 +128,8 @@ class Replicator:
         self._has_loaded = False
         self.on_loaded: Callable[[], Awaitable[None]] = _ignore_loaded
         """Awaited when the tables contain the shapes. Until then callers must not read the tables."""
+        self.started = asyncio.Event()
+        """Set once the first stream has started."""
 
     def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
         """Answer a caller. Raises NotReady before the shapes are loaded."""
@@ -203,6 +206,7 @@ class Replicator:
                     self._conditions.meet(condition)
             self._note_progress()
             _log.info("replication started", lsn=format_lsn(self.durability.recorded_lsn))
+            self.started.set()
             try:
                 await self._run_stream(stream, session)
             finally:

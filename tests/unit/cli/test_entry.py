@@ -144,5 +144,5 @@ def test_every_setting_is_an_option() -> None:
 def test_help_and_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--version") == 0
     assert __version__ in capsys.readouterr().out
-    for command in ("serve", "dev", "tail", "docs"):
+    for command in ("serve", "dev", "doctor", "tail", "docs"):
         assert CliRunner().invoke(commands, [command, "--help"]).exit_code == 0

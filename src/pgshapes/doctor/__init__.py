@@ -1,0 +1,1 @@
+"""The checks of a database: from facts about it to findings."""

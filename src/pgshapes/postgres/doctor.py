@@ -1,0 +1,196 @@
+"""Examines a database: opens its own connections, reads facts, and returns what the checks find.
+
+Changes nothing, in the database or on a connection that a pooler may give to others. A part that cannot be
+read becomes a finding; the other parts are checked all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final, TypeVar
+
+import psycopg
+
+from pgshapes.doctor.checks import check_database
+from pgshapes.doctor.connections import DIRECT, POOLED, check_connections
+from pgshapes.doctor.facts import ConnectionFacts, Needs, Pooling
+from pgshapes.doctor.finding import Finding, fails, warns
+from pgshapes.doctor.tables import check_tables
+from pgshapes.postgres.connection import Connection, connection_string
+from pgshapes.postgres.doctor_facts import read_facts
+from pgshapes.postgres.doctor_tables import read_tables
+from pgshapes.postgres.sqlstate import from_sqlstate
+
+READ_TIMEOUT_S: Final = 30.0
+_POOLER_TIMEOUT_S: Final = 5.0
+"""A pooler with one server connection lets a second client wait until the first one's transaction ends."""
+_APPLICATION: Final = "pgshapes doctor"
+_CHECKED_MODES: Final = ("verify-ca", "verify-full")
+
+_BEGIN: Final = """
+SET TRANSACTION READ ONLY; SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = '30s'"""
+_DATABASE: Final = """
+SELECT pg_catalog.pg_postmaster_start_time()::text,
+       (SELECT d.oid::int8 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
+       pg_catalog.pg_is_in_recovery()"""
+_PID: Final = "SELECT pg_catalog.pg_backend_pid()"
+
+_CHECKED_ELSEWHERE: Final = re.compile(r"start WAL sender|replication role|exceeds max_wal_senders")
+
+R = TypeVar("R")
+
+
+async def examine(url: str, pooled_url: str | None, needs: Needs) -> list[Finding]:
+    """Everything that can be found out about the database and the connections to it.
+
+    Raises ConfigError if a URL cannot be read.
+    """
+    for each in filter(None, (url, pooled_url)):
+        connection_string(each)
+    async with AsyncExitStack() as stack:
+        try:
+            db = await stack.enter_async_context(await _connect(url))
+        except psycopg.Error as error:
+            return [fails(DIRECT, f"cannot be used: {from_sqlstate(error).message}")]
+        found = await _connections(url, pooled_url)
+        return found + await _contents(db, needs)
+
+
+async def examine_database(url: str, needs: Needs) -> list[Finding]:
+    """As `examine`, without probing what kinds of connections are possible. Raises SourceError."""
+    try:
+        db = await _connect(url)
+    except psycopg.Error as error:
+        # Not chained: the text of libpq may quote parameters, and a traceback shows the whole chain.
+        raise failure_to_connect(error, text) from None
+    async with db:
+        return await _contents(db, needs)
+
+
+async def _contents(db: Connection, needs: Needs) -> list[Finding]:
+    try:
+        facts = await _in_transaction(db, lambda: read_facts(db, needs))
+    except (psycopg.Error, TimeoutError) as error:
+        return [fails("database", f"its system catalogs cannot be read: {_said(error)}")]
+    found = check_database(facts, needs)
+    try:
+        tables = await _in_transaction(db, lambda: read_tables(db, needs))
+    except (psycopg.Error, TimeoutError) as error:
+        return [*found, fails("tables", f"the system catalogs cannot be read: {_said(error)}")]
+    return [*found, *check_tables(tables, facts, needs)]
+
+
+async def _connections(url: str, pooled_url: str | None) -> list[Finding]:
+    try:
+        direct = await _examine_url(url, replicates=True)
+    except (psycopg.Error, TimeoutError) as error:
+        return [warns(DIRECT, f"could not be examined: {_said(error)}")]
+    if pooled_url is None:
+        return list(check_connections(direct, None))
+    try:
+        pooled = await _examine_url(pooled_url, replicates=False)
+    except (psycopg.Error, TimeoutError) as error:
+        found = list(check_connections(direct, None))
+        return [*found, fails(POOLED, f"cannot be used: {_said(error)}")]
+    return list(check_connections(direct, pooled))
+
+
+async def _examine_url(url: str, *, replicates: bool) -> ConnectionFacts:
+    async with await _connect(url) as first, await _connect(url) as second:
+        started_at, database_oid, is_standby = await _database(first)
+        pooling = await _pooling(first, second)
+        refusal = await _replication_refusal(url) if replicates else None
+        host = first.info.host
+        mode, has_root = _ssl_options(first)
+        is_encrypted = bool(first.pgconn.ssl_in_use)
+        return ConnectionFacts(
+            host=f"{host}:{first.info.port}",
+            is_local=_is_local(host),
+            is_encrypted=is_encrypted,
+            is_verified=is_encrypted and (mode in _CHECKED_MODES or has_root),
+            pooling=pooling,
+            replication_refusal=refusal,
+            database=(started_at, database_oid),
+            is_standby=is_standby,
+        )
+
+
+async def _database(db: Connection) -> tuple[str, int, bool]:
+    row = await (await db.execute(_DATABASE.encode())).fetchone()
+    return ("", 0, False) if row is None else (row[0], row[1], row[2])
+
+
+async def _pooling(first: Connection, second: Connection) -> Pooling:
+    """What is in between, by whose server processes the two connections use.
+
+    A proxy announces a process id of its own at the start of a connection. A pooler in transaction mode gives
+    the process of the first connection to the second, or another one to the first.
+    """
+    announced = first.info.backend_pid
+    try:
+        async with asyncio.timeout(_POOLER_TIMEOUT_S):
+            before = await _pid(first)
+            async with second.transaction():
+                other = await _pid(second)
+                after = await _pid(first)
+    except TimeoutError:
+        return Pooling.TRANSACTION
+    if before != after or other in (before, after):
+        return Pooling.TRANSACTION
+    return Pooling.NONE if announced == before else Pooling.SESSION
+
+
+async def _pid(db: Connection) -> int:
+    row = await (await db.execute(_PID.encode())).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+async def _replication_refusal(url: str) -> str | None:
+    """Why a connection for replication is refused; None if it is not.
+
+    None also for a role without the right and for a server without a free walsender: both are checked
+    elsewhere. A connection failure has no SQLSTATE.
+    """
+    try:
+        async with await _connect(url, replication="database") as walsender:
+            await walsender.execute(b"IDENTIFY_SYSTEM")
+    except psycopg.Error as error:
+        return None if _CHECKED_ELSEWHERE.search(str(error)) else _said(error)
+    return None
+
+
+async def _connect(url: str, **parameters: str) -> Connection:
+    """A connection without any setting of ours, which would stay on a pooler's server connections."""
+    text = connection_string(url, application_name=_APPLICATION, **parameters)
+    return await psycopg.AsyncConnection.connect(text, autocommit=True, prepare_threshold=None)
+
+
+async def _in_transaction(db: Connection, read: Callable[[], Awaitable[R]]) -> R:
+    async with asyncio.timeout(READ_TIMEOUT_S), db.transaction():
+        await db.execute(_BEGIN.encode())
+        return await read()
+
+
+def _ssl_options(db: Connection) -> tuple[str, bool]:
+    """The sslmode in use, and whether a file of root certificates was named."""
+    options = {option.keyword: option.val for option in db.pgconn.info}
+    return (options.get(b"sslmode") or b"").decode(), bool(options.get(b"sslrootcert"))
+
+
+def _is_local(host: str) -> bool:
+    if not host or host.startswith(("/", "@")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _said(error: psycopg.Error | TimeoutError) -> str:
+    if isinstance(error, psycopg.Error):
+        return from_sqlstate(error).message
+    return f"no answer within {READ_TIMEOUT_S:g} s"
