@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pgshapes.embedded.binaries import programs_for, server_account
 from pgshapes.embedded.server import EmbeddedPostgres
 
 
 @contextlib.contextmanager
-def streaming_standby(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
-    """A standby that follows the primary; its superuser has the same password."""
+def streaming_standby(
+    primary: EmbeddedPostgres, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[EmbeddedPostgres]:
+    """A standby that follows the primary; it has the same password, and needs the same limits in
+    `settings`.
+    """
     account = server_account()
     with tempfile.TemporaryDirectory(prefix="pgshapes-standby-") as name:
         directory = Path(name)
@@ -24,5 +29,5 @@ def streaming_standby(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
         done = account.run([*command, "-c", "fast", "-d", primary.url()])
         if done.returncode != 0:
             raise RuntimeError(f"pg_basebackup failed: {done.stderr}")
-        with EmbeddedPostgres(data, version=primary.version) as standby:
+        with EmbeddedPostgres(data, version=primary.version, settings=settings) as standby:
             yield standby

@@ -27,7 +27,7 @@ def marks(facts: Facts, needs: Needs = NEEDS) -> set[Mark]:
         {"may_replicate": False, "is_rds_replication": True},
     ],
 )
-def test_rights_that_suffice(rights: dict[str, bool]) -> None:
+def test_rights_that_suffice(rights: dict[str, Any]) -> None:
     assert marks(FACTS._replace(role=ROLE._replace(**rights))) == {Mark.WORKS}
 
 

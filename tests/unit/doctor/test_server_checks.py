@@ -103,15 +103,17 @@ def test_a_sender_timeout(timeout_s: float) -> None:
 # --- slots
 
 
-def of_slots(*slots: SlotFacts, **server: int) -> Finding:
-    return only(check_database(FACTS._replace(slots=slots, server=SERVER._replace(**server)), NEEDS))
+def of_slots(*slots: SlotFacts, server: ServerFacts = SERVER) -> Finding:
+    return only(check_database(FACTS._replace(slots=slots, server=server), NEEDS))
 
 
 OTHER = SLOT._replace(name="other", active_pid=7)
 
 
 def test_no_slot_is_left() -> None:
-    finding = of_slots(OTHER, OTHER._replace(name="idle", active_pid=None), used_slots=10)
+    finding = of_slots(
+        OTHER, OTHER._replace(name="idle", active_pid=None), server=SERVER._replace(used_slots=10)
+    )
     assert (finding.mark, finding.subject) == (Mark.FAILS, "slots")
     assert finding.sql == ("ALTER SYSTEM SET max_replication_slots = 15;",)
     assert "not in use now: idle" in finding.text
@@ -123,7 +125,7 @@ def test_a_full_server_that_has_our_slot() -> None:
 
 
 def test_no_walsender_is_left() -> None:
-    finding = of_slots(SLOT, used_senders=10)
+    finding = of_slots(SLOT, server=SERVER._replace(used_senders=10))
     assert finding.sql == ("ALTER SYSTEM SET max_wal_senders = 15;",)
 
 
