@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from tests.support.clients.pending import until
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.postgres.pgbouncer import pgbouncer_program, running_pgbouncer
 from tests.support.postgres.roles import as_role, role
 from tests.support.postgres.standby import streaming_standby
 from tests.support.servers.doctor import Report, run_doctor
@@ -255,7 +256,7 @@ def test_a_standby(postgres_server: EmbeddedPostgres) -> None:
     with EmbeddedPostgres(version=postgres_server.version) as primary, streaming_standby(primary) as standby:
         report = run_doctor(standby.url())
         (line,) = report.failing()
-        assert "is a standby: use the address of the primary at 127.0.0.1" in line.text
+        assert f"is a standby: use the address of the primary at 127.0.0.1:{primary.port}" in line.text
         pooled = run_doctor(primary.url(), "--pooled-database-url", standby.url())
         assert "leads to a standby" in pooled.failing()[0].text
 
@@ -264,6 +265,33 @@ def test_a_pooled_url_of_another_database(postgres_server: EmbeddedPostgres, dat
     assert run_doctor(database_url, "--pooled-database-url", database_url).status == 0
     report = run_doctor(database_url, "--pooled-database-url", postgres_server.url())
     assert "another database" in report.failing()[0].text
+
+
+needs_pgbouncer = pytest.mark.skipif(
+    pgbouncer_program() is None, reason="pgbouncer is not installed; Debian has it as a package"
+)
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("pool_size", [1, 3])
+def test_a_transaction_pooler(sql: psycopg.Connection, database_url: str, pool_size: int) -> None:
+    sql.execute("ALTER ROLE CURRENT_USER IN DATABASE " + sql.info.dbname + " SET statement_timeout = '7s'")
+    with running_pgbouncer(database_url, pool_size=pool_size) as pooled:
+        (line,) = run_doctor(pooled).failing()
+        assert "pooler in transaction mode (unsupported startup parameter: replication)" in line.text
+        report = run_doctor(database_url, "--pooled-database-url", pooled)
+        assert report.status == 0
+        assert "good for snapshots" in report.about("is a pooler in transaction mode").text
+        with psycopg.connect(pooled, autocommit=True) as application:
+            assert application.execute("SHOW statement_timeout").fetchone() == ("7s",)
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("pool_size", [2, 5])
+def test_a_session_pooler(database_url: str, pool_size: int) -> None:
+    """Also one whose connections are all in use."""
+    with running_pgbouncer(database_url, mode="session", pool_size=pool_size) as pooled:
+        assert "is a proxy that cannot replicate" in run_doctor(pooled).failing()[0].text
 
 
 def test_a_database_that_cannot_be_reached(database_url: str) -> None:

@@ -58,8 +58,8 @@ class ServerFacts(NamedTuple):
     version: str
     wal_level: str
     is_standby: bool
-    primary_host: str | None
-    """For a standby: the server that it follows, if the role may know it."""
+    primary_address: str | None
+    """For a standby: host and port of the server that it follows, if the role may know it."""
     encoding: str
     provider: str | None
     """The managed service that it runs in, by the roles that it has; None if none is known."""

@@ -52,7 +52,7 @@ def _version(server: ServerFacts) -> Finding:
 def _primary(server: ServerFacts) -> Finding:
     if not server.is_standby:
         return works("primary", "this server is a primary")
-    where = f" at {server.primary_host}" if server.primary_host else ""
+    where = f" at {server.primary_address}" if server.primary_address else ""
     return fails("primary", f"this server is a standby: use the address of the primary{where}")
 
 

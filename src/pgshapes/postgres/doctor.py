@@ -20,14 +20,16 @@ from pgshapes.doctor.connections import DIRECT, POOLED, check_connections
 from pgshapes.doctor.facts import ConnectionFacts, Needs, Pooling
 from pgshapes.doctor.finding import Finding, fails, warns
 from pgshapes.doctor.tables import check_tables
+from pgshapes.errors import SourceError
 from pgshapes.postgres.connection import Connection, connection_string
+from pgshapes.postgres.database_url import failure_to_connect
 from pgshapes.postgres.doctor_facts import read_facts
 from pgshapes.postgres.doctor_tables import read_tables
 from pgshapes.postgres.sqlstate import from_sqlstate
 
 READ_TIMEOUT_S: Final = 30.0
-_POOLER_TIMEOUT_S: Final = 5.0
-"""A pooler with one server connection lets a second client wait until the first one's transaction ends."""
+_POOLER_TIMEOUT_S: Final = 3.0
+"""After this a query that the server itself answers at once is waiting for a connection of a pooler."""
 _APPLICATION: Final = "pgshapes doctor"
 _CHECKED_MODES: Final = ("verify-ca", "verify-full")
 
@@ -54,20 +56,15 @@ async def examine(url: str, pooled_url: str | None, needs: Needs) -> list[Findin
     async with AsyncExitStack() as stack:
         try:
             db = await stack.enter_async_context(await _connect(url))
-        except psycopg.Error as error:
-            return [fails(DIRECT, f"cannot be used: {from_sqlstate(error).message}")]
+        except SourceError as error:
+            return [fails(DIRECT, f"cannot be used: {error.message}")]
         found = await _connections(url, pooled_url)
         return found + await _contents(db, needs)
 
 
 async def examine_database(url: str, needs: Needs) -> list[Finding]:
     """As `examine`, without probing what kinds of connections are possible. Raises SourceError."""
-    try:
-        db = await _connect(url)
-    except psycopg.Error as error:
-        # Not chained: the text of libpq may quote parameters, and a traceback shows the whole chain.
-        raise failure_to_connect(error, text) from None
-    async with db:
+    async with await _connect(url) as db:
         return await _contents(db, needs)
 
 
@@ -87,36 +84,46 @@ async def _contents(db: Connection, needs: Needs) -> list[Finding]:
 async def _connections(url: str, pooled_url: str | None) -> list[Finding]:
     try:
         direct = await _examine_url(url, replicates=True)
-    except (psycopg.Error, TimeoutError) as error:
+    except (psycopg.Error, SourceError, TimeoutError) as error:
         return [warns(DIRECT, f"could not be examined: {_said(error)}")]
     if pooled_url is None:
         return list(check_connections(direct, None))
     try:
         pooled = await _examine_url(pooled_url, replicates=False)
-    except (psycopg.Error, TimeoutError) as error:
+    except (psycopg.Error, SourceError, TimeoutError) as error:
         found = list(check_connections(direct, None))
         return [*found, fails(POOLED, f"cannot be used: {_said(error)}")]
     return list(check_connections(direct, pooled))
 
 
 async def _examine_url(url: str, *, replicates: bool) -> ConnectionFacts:
-    async with await _connect(url) as first, await _connect(url) as second:
+    async with (
+        asyncio.timeout(READ_TIMEOUT_S),
+        await _connect(url) as first,
+        await _connect(url) as second,
+    ):
+        facts = _link_facts(first)
         started_at, database_oid, is_standby = await _database(first)
-        pooling = await _pooling(first, second)
         refusal = await _replication_refusal(url) if replicates else None
-        host = first.info.host
-        mode, has_root = _ssl_options(first)
-        is_encrypted = bool(first.pgconn.ssl_in_use)
-        return ConnectionFacts(
-            host=f"{host}:{first.info.port}",
-            is_local=_is_local(host),
-            is_encrypted=is_encrypted,
-            is_verified=is_encrypted and (mode in _CHECKED_MODES or has_root),
-            pooling=pooling,
-            replication_refusal=refusal,
+        return facts._replace(
             database=(started_at, database_oid),
             is_standby=is_standby,
+            replication_refusal=refusal,
+            pooling=await _pooling(first, second),
         )
+
+
+def _link_facts(db: Connection) -> ConnectionFacts:
+    """Whether the connection can be read by others."""
+    host = db.info.host
+    mode, has_root = _ssl_options(db)
+    is_encrypted = bool(db.pgconn.ssl_in_use)
+    return ConnectionFacts(
+        host=f"{host}:{db.info.port}",
+        is_local=_is_local(host),
+        is_encrypted=is_encrypted,
+        is_verified=is_encrypted and (mode in _CHECKED_MODES or has_root),
+    )
 
 
 async def _database(db: Connection) -> tuple[str, int, bool]:
@@ -125,23 +132,35 @@ async def _database(db: Connection) -> tuple[str, int, bool]:
 
 
 async def _pooling(first: Connection, second: Connection) -> Pooling:
-    """What is in between, by whose server processes the two connections use.
+    """What is in between, by whose server processes the two connections use; may close the first.
 
     A proxy announces a process id of its own at the start of a connection. A pooler in transaction mode gives
-    the process of the first connection to the second, or another one to the first.
+    the process of the first connection to the second, or another one to the first. One with a single server
+    connection lets one of them wait. No query is cancelled: that would end the connection.
     """
-    announced = first.info.backend_pid
-    try:
-        async with asyncio.timeout(_POOLER_TIMEOUT_S):
-            before = await _pid(first)
-            async with second.transaction():
-                other = await _pid(second)
-                after = await _pid(first)
-    except TimeoutError:
+    before = await _pid(first)
+    beginning = asyncio.ensure_future(_begin(second))
+    if not await _ends_in_time(beginning):
+        await first.close()
+        await beginning
+        return Pooling.SESSION
+    other = beginning.result()
+    asking = asyncio.ensure_future(_pid(first))
+    has_session = await _ends_in_time(asking)
+    await second.execute(b"ROLLBACK")
+    after = await asking
+    if not has_session or before != after or other in (before, after):
         return Pooling.TRANSACTION
-    if before != after or other in (before, after):
-        return Pooling.TRANSACTION
-    return Pooling.NONE if announced == before else Pooling.SESSION
+    return Pooling.NONE if first.info.backend_pid == before else Pooling.SESSION
+
+
+async def _begin(db: Connection) -> int:
+    await db.execute(b"BEGIN")
+    return await _pid(db)
+
+
+async def _ends_in_time(task: asyncio.Future[int]) -> bool:
+    return bool((await asyncio.wait((task,), timeout=_POOLER_TIMEOUT_S))[0])
 
 
 async def _pid(db: Connection) -> int:
@@ -158,15 +177,23 @@ async def _replication_refusal(url: str) -> str | None:
     try:
         async with await _connect(url, replication="database") as walsender:
             await walsender.execute(b"IDENTIFY_SYSTEM")
-    except psycopg.Error as error:
-        return None if _CHECKED_ELSEWHERE.search(str(error)) else _said(error)
+    except (psycopg.Error, SourceError) as error:
+        said = _said(error)
+        return None if _CHECKED_ELSEWHERE.search(said) else said.rpartition("FATAL:  ")[2]
     return None
 
 
 async def _connect(url: str, **parameters: str) -> Connection:
-    """A connection without any setting of ours, which would stay on a pooler's server connections."""
+    """A connection without any setting of ours, which would stay on a pooler's server connections.
+
+    Raises SourceError.
+    """
     text = connection_string(url, application_name=_APPLICATION, **parameters)
-    return await psycopg.AsyncConnection.connect(text, autocommit=True, prepare_threshold=None)
+    try:
+        return await psycopg.AsyncConnection.connect(text, autocommit=True, prepare_threshold=None)
+    except psycopg.Error as error:
+        # Not chained: the text of libpq may quote parameters, and a traceback shows the whole chain.
+        raise failure_to_connect(error, text) from None
 
 
 async def _in_transaction(db: Connection, read: Callable[[], Awaitable[R]]) -> R:
@@ -190,7 +217,7 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def _said(error: psycopg.Error | TimeoutError) -> str:
+def _said(error: psycopg.Error | SourceError | TimeoutError) -> str:
     if isinstance(error, psycopg.Error):
         return from_sqlstate(error).message
-    return f"no answer within {READ_TIMEOUT_S:g} s"
+    return error.message if isinstance(error, SourceError) else f"no answer within {READ_TIMEOUT_S:g} s"

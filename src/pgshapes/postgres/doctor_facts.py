@@ -34,7 +34,7 @@ SELECT pg_catalog.jsonb_object_agg(s.name, pg_catalog.jsonb_build_array(s.settin
 
 _COUNTS: Final = """
 SELECT pg_catalog.pg_is_in_recovery(),
-       (SELECT pg_catalog.to_jsonb(w) ->> 'sender_host' FROM pg_catalog.pg_stat_wal_receiver w LIMIT 1),
+       (SELECT w.sender_host || ':' || w.sender_port FROM pg_catalog.pg_stat_wal_receiver w LIMIT 1),
        (SELECT r.rolname::text FROM pg_catalog.pg_roles r
          WHERE r.rolname IN ('rds_superuser', 'cloudsqlsuperuser', 'azure_pg_admin', 'neon_superuser')
          LIMIT 1),
@@ -118,7 +118,7 @@ def _server(settings: dict[str, list[str]], counts: Sequence[Any], used_slots: i
     def number(name: str) -> int:
         return int(settings[name][0]) if name in settings else 0
 
-    is_standby, primary_host, provider, used_senders, backends = counts
+    is_standby, primary_address, provider, used_senders, backends = counts
     reserved = number("superuser_reserved_connections") + number("reserved_connections")
     keep_mb = number("max_slot_wal_keep_size")
     return ServerFacts(
@@ -126,7 +126,7 @@ def _server(settings: dict[str, list[str]], counts: Sequence[Any], used_slots: i
         version=settings["server_version"][0],
         wal_level=settings["wal_level"][0],
         is_standby=is_standby,
-        primary_host=primary_host,
+        primary_address=primary_address,
         encoding=settings["server_encoding"][0],
         provider=provider,
         max_slots=number("max_replication_slots"),

@@ -48,7 +48,7 @@ def test_a_wal_level_where_alter_system_is_not_allowed(provider: str, setting: s
 
 
 def test_a_standby_names_its_primary() -> None:
-    finding = of_server(SERVER._replace(is_standby=True, primary_host="10.0.0.7"))
+    finding = of_server(SERVER._replace(is_standby=True, primary_address="10.0.0.7:5432"))
     assert finding.mark is Mark.FAILS and "primary at 10.0.0.7" in finding.text
 
 
