@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 from tests.support.clients.pending import until
-from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.postgres.databases import fresh_database
 from tests.support.postgres.pgbouncer import pgbouncer_program, running_pgbouncer
 from tests.support.postgres.roles import as_role, role
 from tests.support.postgres.standby import streaming_standby
@@ -212,23 +209,15 @@ def test_a_long_open_transaction(sql: psycopg.Connection, database_url: str) -> 
         assert report.about(f"process {pid} of").sql == (f"SELECT pg_terminate_backend({pid});",)
 
 
-@contextlib.contextmanager
-def own_server(postgres_server: EmbeddedPostgres, **settings: str) -> Iterator[EmbeddedPostgres]:
-    """A server of the same version with other settings."""
-    server = EmbeddedPostgres(version=postgres_server.version, settings=SERVER_SETTINGS | settings)
-    with server:
-        yield server
-
-
-def test_a_server_without_logical_wal(postgres_server: EmbeddedPostgres) -> None:
-    with own_server(postgres_server, wal_level="replica") as server:
+def test_a_server_without_logical_wal() -> None:
+    with EmbeddedPostgres(settings={"wal_level": "replica"}) as server:
         (line,) = run_doctor(server.url()).failing()
         assert "is replica, must be logical" in line.text
         assert line.sql == ("ALTER SYSTEM SET wal_level = 'logical';",)
 
 
-def test_a_server_without_a_slot_or_walsender(postgres_server: EmbeddedPostgres) -> None:
-    with own_server(postgres_server, max_replication_slots="1", max_wal_senders="0") as server:
+def test_a_server_without_a_slot_or_walsender() -> None:
+    with EmbeddedPostgres(settings={"max_replication_slots": "1", "max_wal_senders": "0"}) as server:
         with psycopg.connect(server.url(), autocommit=True) as sql:
             sql.execute("SELECT pg_create_logical_replication_slot('other', 'pgoutput')")
         report = run_doctor(server.url())
@@ -252,8 +241,8 @@ def test_slots_of_our_name(
     assert report.about("two_phase").mark == "!"
 
 
-def test_a_standby(postgres_server: EmbeddedPostgres) -> None:
-    with EmbeddedPostgres(version=postgres_server.version) as primary, streaming_standby(primary) as standby:
+def test_a_standby() -> None:
+    with EmbeddedPostgres() as primary, streaming_standby(primary) as standby:
         report = run_doctor(standby.url())
         (line,) = report.failing()
         assert f"is a standby: use the address of the primary at 127.0.0.1:{primary.port}" in line.text

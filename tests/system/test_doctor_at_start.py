@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.support.clients.pending import until
-from tests.support.postgres.databases import SERVER_SETTINGS
 from tests.support.postgres.roles import as_role, role
 from tests.support.servers.servers import Server, running_server
 
@@ -52,9 +51,8 @@ def test_all_reasons_precede_the_error(
     assert "swordfish" not in "".join(lines)
 
 
-def test_a_server_without_logical_wal(tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
-    settings = SERVER_SETTINGS | {"wal_level": "replica"}
-    with EmbeddedPostgres(version=postgres_server.version, settings=settings) as postgres:
+def test_a_server_without_logical_wal(tmp_path: Path) -> None:
+    with EmbeddedPostgres(settings={"wal_level": "replica"}) as postgres:
         lines = failed_start(Server(postgres.url(), tmp_path / "storage"))
     (check,) = [line for line in lines if EVENT in line]
     assert "ALTER SYSTEM SET wal_level" in check

@@ -1,33 +1,34 @@
-"""A streaming standby of an embedded server, made with `pg_basebackup`."""
+"""A streaming standby of an embedded server."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 
-from pgshapes.embedded.binaries import programs_for, server_account
+from pgshapes.embedded.binaries import server_account
 from pgshapes.embedded.server import EmbeddedPostgres
 
 
 @contextlib.contextmanager
-def streaming_standby(
-    primary: EmbeddedPostgres, settings: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[EmbeddedPostgres]:
-    """A standby that follows the primary; it has the same password, and needs the same limits in
-    `settings`.
+def streaming_standby(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """A standby that follows the primary, with the same password.
+
+    It begins as a copy of the files of the primary, which is stopped for that and gets another port. The
+    embedded servers have the same limits, as a standby needs.
     """
     account = server_account()
     with tempfile.TemporaryDirectory(prefix="pgshapes-standby-") as name:
-        directory = Path(name)
-        account.chown(directory)
-        programs = programs_for(primary.version, account, directory)
-        data = directory / "data"
-        command = [str(programs / "pg_basebackup"), "-D", str(data), "-R", "-X", "stream", "--no-sync"]
-        done = account.run([*command, "-c", "fast", "-d", primary.url()])
-        if done.returncode != 0:
-            raise RuntimeError(f"pg_basebackup failed: {done.stderr}")
-        with EmbeddedPostgres(data, version=primary.version, settings=settings) as standby:
+        data = Path(name) / "data"
+        primary.stop()
+        shutil.copytree(primary.data_dir, data)
+        primary.start()
+        (data / "standby.signal").touch()
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = '{primary.url()}'\n")
+        for path in (data.parent, data, *data.rglob("*")):
+            account.chown(path)
+        with EmbeddedPostgres(data, version=primary.version) as standby:
             yield standby
