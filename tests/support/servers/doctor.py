@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import NamedTuple
+from unittest.mock import patch
 
-RUN_TIMEOUT_S = 60.0
+from pgshapes.cli import main
+
+RUN_TIMEOUT_S = 120.0
 MARKS = "✓!✗"
 
 
@@ -38,20 +44,43 @@ class Report(NamedTuple):
 
 
 def run_doctor(url: str, *arguments: str, **variables: str) -> Report:
-    """Run it on a database; `variables` are environment variables."""
-    outside = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PGSHAPES_", "ELECTRIC_", "DATABASE_"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "pgshapes.cli", "doctor", "--database-url", url, *arguments],
-        env=outside | variables,
+    """Run it on a database, in this process; `variables` are environment variables."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    command = ["pgshapes", "doctor", "--database-url", url, *arguments]
+    with (
+        patch.object(sys, "argv", command),
+        patch.dict(os.environ, environment(variables), clear=True),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+    output.seek(0)
+    text = output.read()
+    assert isinstance(status, int)
+    return Report(status, text, tuple(_lines(text)))
+
+
+def run_program(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """Run it on a database as a program of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pgshapes.cli", "doctor", *arguments],
+        env=environment({"DATABASE_URL": url} | variables),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
         timeout=RUN_TIMEOUT_S,
     )
-    output = (done.stdout + done.stderr).decode()
-    return Report(done.returncode, output, tuple(_lines(done.stdout.decode())))
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the tests without settings of a server, and these variables."""
+    outside = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PGSHAPES_", "ELECTRIC_", "DATABASE_"))
+    }
+    return outside | dict(variables)
 
 
 def _lines(output: str) -> list[Line]:
