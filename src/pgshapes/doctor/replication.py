@@ -65,7 +65,7 @@ def _our_slot(slot: SlotFacts, needs: Needs) -> Finding:
         text = "has lost its WAL: it is dropped and created again at the next start, with all shapes"
         return warns("slot", f"{slot.name} {text}", drop)
     if slot.is_two_phase:
-        text = "was created with two_phase, which pgshapes does not use: stop the server and drop the slot"
+        text = "was created with two_phase: it is created again at the next start, with all shapes"
         return warns("slot", f"{slot.name} {text}", drop)
     state = "not in use" if slot.active_pid is None else f"in use by walsender {slot.active_pid}"
     text = f"{slot.name} is {state}, retains {shown_size(slot.retained)} of WAL"

@@ -82,7 +82,7 @@ def _writable(server: ServerFacts, role: RoleFacts) -> Finding:
     text = "default_transaction_read_only is on (managed services set it when a disk is full)"
     if server.read_only_source == "client":
         text = "default_transaction_read_only is on: remove it from the URL's options or from PGOPTIONS"
-    return fails("read-only", text, *_make_writable(server.read_only_source, role))
+    return warns("read-only", text, *_make_writable(server.read_only_source, role))
 
 
 def _make_writable(source: str, role: RoleFacts) -> tuple[str, ...]:

@@ -179,7 +179,8 @@ async def _replication_refusal(url: str) -> str | None:
             await walsender.execute(b"IDENTIFY_SYSTEM")
     except (psycopg.Error, SourceError) as error:
         said = _said(error)
-        return None if _CHECKED_ELSEWHERE.search(said) else said.rpartition("FATAL:  ")[2]
+        # Without libpq's words before it and our advice after it: the finding has its own.
+        return None if _CHECKED_ELSEWHERE.search(said) else said.rpartition("FATAL:  ")[2].partition(";")[0]
     return None
 
 

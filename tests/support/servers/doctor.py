@@ -12,6 +12,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 from pgshapes.cli import main
+from pgshapes.redaction import redaction
 
 RUN_TIMEOUT_S = 120.0
 MARKS = "✓!✗"
@@ -50,6 +51,7 @@ def run_doctor(url: str, *arguments: str, **variables: str) -> Report:
     with (
         patch.object(sys, "argv", command),
         patch.dict(os.environ, environment(variables), clear=True),
+        patch.multiple(redaction, _hidden=set(), _pattern=None),
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(output),
     ):
