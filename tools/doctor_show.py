@@ -1,7 +1,7 @@
 """Print what `pgshapes doctor` says about five databases: `python -m tools.doctor_show`.
 
 A fresh one, one whose role owns nothing, one behind a transaction pooler, a standby, and one without logical
-decoding. The pooler is pgbouncer, which Debian has as a package; without it that part is left out.
+decoding. The pooler is the PgBouncer of the tests; where that cannot be had, its part is left out.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import psycopg
-from tests.support.postgres.pgbouncer import pgbouncer_program, running_pgbouncer
+from tests.support.pooler.installation import FOLDER, REASON
+from tests.support.pooler.pgbouncer import pgbouncer
 from tests.support.postgres.roles import as_role
 from tests.support.postgres.standby import streaming_standby
 
@@ -52,10 +54,14 @@ def main() -> None:
 
 def show_pooler(postgres: EmbeddedPostgres) -> None:
     """Through a pooler as the only URL, and as the one for snapshots."""
-    if pgbouncer_program() is None:
-        print("== a transaction pooler: left out, as pgbouncer is not installed\n")
+    if REASON.exists() or not FOLDER.exists():
+        print("== a transaction pooler: left out, run python -m tests.support.pooler.installation\n")
         return
-    with running_pgbouncer(postgres.url()) as pooled:
+    parts = urlsplit(postgres.url())
+    with pgbouncer(postgres.port, {"postgres": parts.password or ""}) as port:
+        pooled = as_role(
+            parts._replace(netloc=f"127.0.0.1:{port}").geturl(), "postgres", parts.password or ""
+        )
         show("a transaction pooler as database_url", pooled, "--table", "orders")
         arguments = ("--pooled-database-url", pooled, "--table", "orders")
         show("a transaction pooler as pooled_database_url", postgres.url(), *arguments)

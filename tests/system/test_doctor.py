@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
 import psycopg
 import pytest
 from tests.support.clients.pending import until
+from tests.support.pooler.pgbouncer import pgbouncer
 from tests.support.postgres.databases import fresh_database
-from tests.support.postgres.pgbouncer import pgbouncer_program, running_pgbouncer
 from tests.support.postgres.roles import as_role, role
 from tests.support.postgres.standby import streaming_standby
 from tests.support.servers.doctor import Report, run_doctor, run_program
@@ -257,16 +262,19 @@ def test_a_pooled_url_of_another_database(postgres_server: EmbeddedPostgres, dat
     assert "another database" in report.failing()[0].text
 
 
-needs_pgbouncer = pytest.mark.skipif(
-    pgbouncer_program() is None, reason="pgbouncer is not installed; Debian has it as a package"
-)
+@contextlib.contextmanager
+def pooled_url(url: str, **how: Any) -> Iterator[str]:
+    """The URL of the database through a pooler."""
+    parts = urlsplit(url)
+    assert parts.port is not None
+    with pgbouncer(parts.port, {"postgres": parts.password or ""}, **how) as port:
+        yield parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}").geturl()
 
 
-@needs_pgbouncer
 @pytest.mark.parametrize("pool_size", [1, 3])
 def test_a_transaction_pooler(sql: psycopg.Connection, database_url: str, pool_size: int) -> None:
     sql.execute("ALTER ROLE CURRENT_USER IN DATABASE " + sql.info.dbname + " SET statement_timeout = '7s'")
-    with running_pgbouncer(database_url, pool_size=pool_size) as pooled:
+    with pooled_url(database_url, size=pool_size) as pooled:
         (line,) = run_doctor(pooled).failing()
         assert "pooler in transaction mode (unsupported startup parameter: replication)" in line.text
         report = run_doctor(database_url, "--pooled-database-url", pooled)
@@ -276,11 +284,10 @@ def test_a_transaction_pooler(sql: psycopg.Connection, database_url: str, pool_s
             assert application.execute("SHOW statement_timeout").fetchone() == ("7s",)
 
 
-@needs_pgbouncer
 @pytest.mark.parametrize("pool_size", [2, 5])
 def test_a_session_pooler(database_url: str, pool_size: int) -> None:
     """Also one whose connections are all in use."""
-    with running_pgbouncer(database_url, mode="session", pool_size=pool_size) as pooled:
+    with pooled_url(database_url, mode="session", size=pool_size) as pooled:
         assert "is a proxy that cannot replicate" in run_doctor(pooled).failing()[0].text
 
 
