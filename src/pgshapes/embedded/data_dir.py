@@ -15,6 +15,8 @@ from pgshapes.errors import ConfigError
 
 SUPERUSER: Final = "postgres"
 _PASSWORD_FILE: Final = "superuser_password"
+_HAS_SCRAM_ITERATIONS: Final = 16
+"""The version from which on the setting exists, and `initdb -c`."""
 
 
 class DataDirectory:
@@ -64,8 +66,9 @@ class DataDirectory:
         self._write_secret(password, secrets.token_hex(16))
         command = [initdb, "-D", str(self.path), "-U", SUPERUSER, f"--pwfile={password}"]
         command += ["--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
-        # The password has 128 random bits; more iterations would only make connections slower.
-        command += ["-c", "scram_iterations=1"]
+        if self._version >= _HAS_SCRAM_ITERATIONS:
+            # The password has 128 random bits; more iterations would only make connections slower.
+            command += ["-c", "scram_iterations=1"]
         done = self._account.run(command if is_synced else [*command, "--no-sync"])
         if done.returncode != 0:
             raise ConfigError(

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from pgshapes.embedded.binaries import Account, programs_for, server_account
+from pgshapes.embedded.binaries import Account, find_programs, programs_for, server_account
 from pgshapes.embedded.data_dir import SUPERUSER, DataDirectory, error_line
 from pgshapes.embedded.process import ServerProcess
 from pgshapes.errors import ConfigError
@@ -51,6 +51,7 @@ _THROWAWAY_SETTINGS: Final = {"fsync": "off", "full_page_writes": "off"}
 class EmbeddedPostgres:
     """One server. Without a data directory its data is removed when it is closed.
 
+    `installed` is the `bin` directory of an installation of that version, by default the optional package's.
     Raises ConfigError, also from `start`, with one line that says what to do.
     """
 
@@ -60,6 +61,7 @@ class EmbeddedPostgres:
         version: int = 16,
         settings: Mapping[str, str] = MappingProxyType({}),
         port: int | None = None,
+        installed: Path | None = None,
     ) -> None:
         self.version = version
         self.port = port or 0
@@ -70,6 +72,7 @@ class EmbeddedPostgres:
         self.data_dir = self._run_dir / "data" if data_dir is None else data_dir.absolute()
         self._data = DataDirectory(self.data_dir, version, self._account)
         self._settings = {**_SETTINGS, **(_THROWAWAY_SETTINGS if data_dir is None else {}), **settings}
+        self._installed = installed
         self._programs: Path | None = None
         self._process: ServerProcess | None = None
 
@@ -140,7 +143,8 @@ class EmbeddedPostgres:
 
     def _program(self, name: str) -> str:
         if self._programs is None:
-            self._programs = programs_for(self.version, self._account, self._run_dir)
+            installed = self._installed or find_programs(self.version)
+            self._programs = programs_for(self._account, installed, self._run_dir)
         return str(self._programs / name)
 
     def _launch(self) -> str | None:

@@ -197,15 +197,14 @@ def test_root_runs_it_as_another_user_and_changes_no_directory_above(data_dir: P
 
 
 @as_root
-def test_programs_that_the_user_cannot_execute_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_that_the_user_cannot_execute_are_copied() -> None:
     package = embedded_binaries.find_programs(16).parents[1]
     with tempfile.TemporaryDirectory() as hidden:
         for folder in (package / "pginstall", package.with_name(f"{package.name}.libs")):
             target = Path(hidden) / folder.relative_to(package.parent)
             shutil.copytree(folder, target, symlinks=True)
         programs = Path(hidden) / package.name / "pginstall" / "bin"
-        monkeypatch.setattr(embedded_binaries, "find_programs", lambda version: programs)
-        with EmbeddedPostgres() as server:
+        with EmbeddedPostgres(installed=programs) as server:
             assert Path(f"/proc/{server.pid}/exe").readlink().is_relative_to(server.socket_dir)
 
 
