@@ -37,18 +37,26 @@ $(POOLER_READY): tests/support/pooler/installation.py | $(READY)
 	@$(BIN)/python -m tests.support.pooler.installation
 	@touch $(POOLER_READY)
 
+# Postgres 14, 15 and 17 for the tests; 16 and 18 are in $(VENV).
+POSTGRES := tests/support/postgres/versions
+INSTALLED = $(addsuffix /node_modules/.ready,$(wildcard $(POSTGRES)/$(1)))
+$(call INSTALLED,*): $(POSTGRES)/%/node_modules/.ready: $(POSTGRES)/%/package-lock.json | $(READY)
+	@echo "setting up Postgres $* (once)"
+	@$(BIN)/python -m tests.support.postgres.installations $*
+	@touch $@
+
 dev: $(READY) $(NODE_READY)
 	@$(BIN)/pgshapes dev
 
-test: gate $(NODE_READY) $(POOLER_READY)
+test: gate $(NODE_READY) $(POOLER_READY) $(call INSTALLED,*)
 	@$(PYTEST) $(ARGS)
 
 check: gate
 	@$(PYTEST) tests/unit tests/architecture $(ARGS)
 
-# `make test-pg PG=18`: the versions are those that the embedded Postgres has, 16 and 18.
+# `make test-pg PG=14`: all tests on one version, 14 to 18.
 PG ?= 18
-test-pg: $(READY) $(NODE_READY) $(POOLER_READY)
+test-pg: $(READY) $(NODE_READY) $(POOLER_READY) $(call INSTALLED,$(PG))
 	@PGSHAPES_TEST_PG=$(PG) $(PYTEST) $(ARGS)
 
 # `make test-python PYTHON=python3.13`: in an environment of its own.
@@ -114,4 +122,4 @@ pg-catalog: $(READY)
 	@$(BIN)/python -m tools.update_pg_catalog
 
 clean:
-	rm -rf $(VENV) .venv-* tests/conformance/node/node_modules $(dir $(POOLER_READY))
+	rm -rf $(VENV) .venv-* tests/conformance/node/node_modules $(dir $(POOLER_READY)) $(POSTGRES)/*/node_modules

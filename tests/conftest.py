@@ -1,26 +1,68 @@
-"""A real Postgres for the tests that need one: one server per test process, one database per test."""
+"""A real Postgres for the tests that need one: one server per test process, one database per test.
+
+A test with the mark `each_postgres` runs on the default version and on all others that are installed, unless
+`PGSHAPES_TEST_PG` chooses one version for all tests.
+"""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import functools
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 from _pytest.nodeid import coerce_node_id
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.postgres.installations import DEFAULT, chosen_version, postgres_of, versions_at_hand
 
 from pgshapes.embedded.server import EmbeddedPostgres
+from pgshapes.errors import ConfigError
+
+Servers = Callable[[int], EmbeddedPostgres]
 
 
 def pytest_configure() -> None:
-    """Let servers receive SIGINT also where a shell started the tests in the background.
+    """Refuse a version that is not installed, and let servers receive SIGINT.
 
-    It ignores SIGINT for them then, and a process inherits that; a handler becomes the default in a child.
+    A shell that starts the tests in the background ignores SIGINT for them, and a process inherits that; a
+    handler becomes the default in a child.
     """
+    try:
+        missing = versions_at_hand()[chosen_version() or DEFAULT]
+    except ConfigError as error:
+        missing = error.message
+    if missing:
+        raise pytest.UsageError(missing)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> list[str]:
+    """The versions of Postgres, and a line for each that is missing."""
+    if version := chosen_version():
+        return [f"postgres: {version}"]
+    reasons = versions_at_hand()
+    at_hand = ", ".join(str(version) for version, reason in reasons.items() if not reason)
+    header = f"postgres: {DEFAULT}; tests of each version: {at_hand}"
+    return [header, *(f"postgres: {reason}" for reason in reasons.values() if reason)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat a test with the mark `each_postgres` for each version, one test process for each."""
+    is_marked = metafunc.definition.get_closest_marker("each_postgres") is not None
+    if is_marked and "postgres_server" in metafunc.fixturenames and chosen_version() is None:
+        versions = [_parameter(version, reason) for version, reason in versions_at_hand().items()]
+        metafunc.parametrize("postgres_server", versions, indirect=True, scope="session")
+
+
+def _parameter(version: int, reason: str) -> object:
+    """The default version may be tested in any process; a version that is missing is a skipped test."""
+    marks = [] if version == DEFAULT else [pytest.mark.xdist_group(f"postgres {version}")]
+    if reason:
+        marks = [pytest.mark.skip(reason=reason)]
+    return pytest.param(version, id=f"pg{version}", marks=marks)
 
 
 @pytest.hookimpl(trylast=True)
@@ -45,11 +87,21 @@ def _name_group(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[EmbeddedPostgres]:
-    """The server that all tests of this process share; `PGSHAPES_TEST_PG` chooses its version (16 or 18)."""
-    version = int(os.environ.get("PGSHAPES_TEST_PG", "16"))
-    with EmbeddedPostgres(version=version, settings=SERVER_SETTINGS) as server:
-        yield server
+def postgres_servers() -> Iterator[Servers]:
+    """The servers of this process by version, each started when it is first needed."""
+    with contextlib.ExitStack() as running:
+
+        @functools.cache
+        def server_of(version: int) -> EmbeddedPostgres:
+            return running.enter_context(postgres_of(version, settings=SERVER_SETTINGS))
+
+        yield server_of
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest, postgres_servers: Servers) -> EmbeddedPostgres:
+    """The server that all tests of this process share, or all that run on the same version."""
+    return postgres_servers(getattr(request, "param", None) or chosen_version() or DEFAULT)
 
 
 @pytest.fixture

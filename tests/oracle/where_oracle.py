@@ -20,8 +20,8 @@ import psycopg
 from psycopg import pq
 from tests.oracle.where_clauses import COLUMNS, ClauseWriter, GeneratedClause
 from tests.oracle.where_values import MOODS, random_value
+from tests.support.postgres.installations import postgres_of
 
-from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import RequestError
 from pgshapes.model.change import Row
 from pgshapes.model.relation import Relation
@@ -273,7 +273,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--version", type=int, default=16, help="embedded Postgres, 16 or 18")
+    parser.add_argument("--version", type=int, default=16, help="Postgres, 14 to 18")
     parser.add_argument("--url", help="a server to ask instead of the embedded one; a table `things` is made")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}")
@@ -281,7 +281,7 @@ def main() -> int:
     if chosen.url:
         totals = _run(chosen.url, chosen.seed, chosen.pairs)
     else:
-        with EmbeddedPostgres(version=chosen.version) as server:
+        with postgres_of(chosen.version) as server:
             totals = _run(server.url(), chosen.seed, chosen.pairs)
     print(totals.report())
     print(f"{time.monotonic() - started:.0f} s")

@@ -16,6 +16,7 @@ import pytest
 from tests.support.clients.materialised import Materialised
 from tests.support.clients.pending import until, until_query
 from tests.support.postgres.databases import fresh_database
+from tests.support.postgres.installations import postgres_of
 from tests.support.postgres.unconfirmed import UNCONFIRMED_SETTINGS, WAITING, patient_url, unconfirmed
 from tests.support.servers.scene import (
     LEFT_PUBLICATION,
@@ -38,7 +39,7 @@ from pgshapes.embedded.server import EmbeddedPostgres
 @pytest.fixture(scope="module")
 def unconfirmed_server() -> Iterator[EmbeddedPostgres]:
     """A Postgres on which commits wait for a synchronous standby that does not exist."""
-    with EmbeddedPostgres(settings=UNCONFIRMED_SETTINGS) as server:
+    with postgres_of(settings=UNCONFIRMED_SETTINGS) as server:
         yield server
 
 

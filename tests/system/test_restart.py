@@ -24,11 +24,11 @@ from tests.support.clients.pending import end_mark, until, until_query
 from tests.support.postgres import writers
 from tests.support.postgres.bursts import bursts
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.postgres.installations import postgres_of
 from tests.support.postgres.selected import select_rows
 from tests.support.servers.ports import free_port
 from tests.support.servers.servers import Server, running_server
 
-from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.owner.durability import Recorded
 
 pytestmark = pytest.mark.slow
@@ -202,7 +202,7 @@ def test_an_http_process_is_replaced_alone(database_url: str, how: signal.Signal
 def test_clients_continue_after_a_restart_of_postgres(workers: int, chunk_bytes: int, how: str) -> None:
     """Stopped or crashed, with a transaction open: clients wait and then continue."""
     with (
-        EmbeddedPostgres(settings=SERVER_SETTINGS, port=free_port()) as postgres,
+        postgres_of(settings=SERVER_SETTINGS, port=free_port()) as postgres,
         fresh_database(postgres) as url,
         server_on(url, workers, chunk_bytes) as server,
         followed(url, server) as (shapes, followers),

@@ -23,6 +23,7 @@ import psycopg
 import pytest
 from tests.support.clients.pending import until
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.postgres.installations import postgres_of, programs_of
 from tests.support.servers.ports import free_port
 from tests.support.servers.processes import session_members
 from tests.support.servers.servers import Server, running_server
@@ -133,21 +134,21 @@ def test_a_publication_that_must_be_there_is_not(database_url: str, storage_dir:
 
 
 def test_a_server_without_logical_wal(storage_dir: Path) -> None:
-    with EmbeddedPostgres(settings={"wal_level": "replica"}) as postgres:
+    with postgres_of(settings={"wal_level": "replica"}) as postgres:
         line = refusal(Server(postgres.url(), storage_dir))
     assert "run ALTER SYSTEM SET wal_level = 'logical' and restart it" in line
 
 
 def test_a_standby(storage_dir: Path) -> None:
     account = server_account()
-    with EmbeddedPostgres() as primary:
+    with postgres_of() as primary:
         primary.stop()
         data = primary.data_dir.with_name("standby")
         shutil.copytree(primary.data_dir, data)
         (data / "standby.signal").touch()
         for path in (data, *data.rglob("*")):
             account.chown(path)
-        with EmbeddedPostgres(data) as standby:
+        with EmbeddedPostgres(data, primary.version, installed=programs_of(primary.version)) as standby:
             line = refusal(Server(standby.url(), storage_dir))
     assert "let DATABASE_URL point to the primary" in line
 
@@ -217,7 +218,7 @@ def test_neither_secret_nor_insecure(database_url: str, storage_dir: Path, worke
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A Postgres of these tests' own, at a port that stays, which asks no password."""
-    with EmbeddedPostgres(settings=SERVER_SETTINGS, port=free_port()) as postgres:
+    with postgres_of(settings=SERVER_SETTINGS, port=free_port()) as postgres:
         rules = postgres.data_dir / "pg_hba.conf"
         rules.write_text("host all all 127.0.0.1/32 trust\nlocal all all trust\n" + rules.read_text())
         postgres.stop()

@@ -19,6 +19,7 @@ from tests.support.clients.pending import until, until_query
 from tests.support.clients.subset_client import SubsetClient
 from tests.support.postgres import writers
 from tests.support.postgres.databases import fresh_database
+from tests.support.postgres.installations import postgres_of
 from tests.support.postgres.selected import select_rows
 from tests.support.postgres.unconfirmed import UNCONFIRMED_SETTINGS, patient_url, unconfirmed
 from tests.support.servers.servers import Server, running_server
@@ -90,7 +91,7 @@ def test_subsets_and_changes_make_the_table(database_url: str, workers: int, chu
 @pytest.fixture(scope="module")
 def unconfirmed_server() -> Iterator[EmbeddedPostgres]:
     """A Postgres on which commits wait for a synchronous standby that does not exist."""
-    with EmbeddedPostgres(settings=UNCONFIRMED_SETTINGS) as server:
+    with postgres_of(settings=UNCONFIRMED_SETTINGS) as server:
         yield server
 
 

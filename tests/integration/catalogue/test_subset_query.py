@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.postgres.installations import postgres_of
 
-from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaChanged, SourceError
 from pgshapes.model.relation import Relation
 from pgshapes.postgres import subset
@@ -346,7 +346,7 @@ async def test_no_database(db: Connection, inspector: Inspector) -> None:
 
 async def test_a_standby_is_refused() -> None:
     """Its snapshots do not list running transactions of the primary."""
-    with EmbeddedPostgres() as server:
+    with postgres_of() as server:
         async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as db:
             await db.execute("CREATE TABLE items (id int PRIMARY KEY)")
         pool = ConnectionPool(lambda: connect(server.url()), 1)

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.postgres.installations import VERSIONS, postgres_of, versions_at_hand
 from tests.support.servers.ports import free_port
 
 from pgshapes.embedded import binaries as embedded_binaries
@@ -60,9 +61,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("version", [16, 18])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_it_replicates_logically_over_tcp_with_a_password(version: int) -> None:
-    with EmbeddedPostgres(version=version) as server:
+    if missing := versions_at_hand()[version]:
+        pytest.skip(missing)
+    with postgres_of(version) as server:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             assert connection.info.server_version // 10000 == version
             connection.execute("SELECT pg_create_logical_replication_slot('s', 'pgoutput')")

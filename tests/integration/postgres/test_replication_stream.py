@@ -8,6 +8,7 @@ import itertools
 import psycopg
 import pytest
 import uvloop
+from tests.support.postgres.installations import postgres_of
 from tests.support.postgres.replicated import PUBLICATION, prepare, replicated
 
 from pgshapes.embedded.server import EmbeddedPostgres
@@ -205,7 +206,7 @@ async def test_a_paused_stream_sends_its_position_when_closed(
 
 
 async def test_postgres_18_is_followed_too() -> None:
-    with EmbeddedPostgres(version=18) as server, psycopg.connect(server.url(), autocommit=True) as sql:
+    with postgres_of(18) as server, psycopg.connect(server.url(), autocommit=True) as sql:
         sql.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
         slot = prepare(sql, "t")
         async with replicated(server.url(), slot) as got:
@@ -232,7 +233,7 @@ def test_a_server_that_stops_ends_the_stream() -> None:
                 await running
             return raised.value
 
-    with EmbeddedPostgres() as server:
+    with postgres_of() as server:
         assert asyncio.run(follow(server)).action == "retry"
 
 

@@ -9,6 +9,7 @@ import re
 import psycopg
 import pytest
 from tests.support.postgres.databases import fresh_database
+from tests.support.postgres.installations import postgres_of
 from tests.support.postgres.replicated import prepare, replicated
 
 from pgshapes.embedded.server import EmbeddedPostgres
@@ -135,7 +136,7 @@ def test_a_slot_whose_wal_was_removed_is_unusable() -> None:
             return slot is not None and "it was invalidated" in str(slot.unusable)
 
     settings = {"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "32MB"}
-    with EmbeddedPostgres(settings=settings) as server, psycopg.connect(server.url(), autocommit=True) as sql:
+    with postgres_of(settings=settings) as server, psycopg.connect(server.url(), autocommit=True) as sql:
         sql.execute("SELECT pg_create_logical_replication_slot('old', 'pgoutput')")
         sql.execute("CREATE TABLE t (id int)")
         for _ in range(3):

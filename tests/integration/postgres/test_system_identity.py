@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from tests.support.postgres.installations import postgres_of
 
-from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import ConfigError
 from pgshapes.postgres.connection import connect, connect_for_replication
 from pgshapes.postgres.system_identity import check_source, identify_system
@@ -50,7 +50,7 @@ async def test_a_database_in_another_encoding_is_refused(sql: psycopg.Connection
 
 
 async def test_without_logical_wal_it_says_what_to_set() -> None:
-    with EmbeddedPostgres(settings={"wal_level": "replica"}) as server:
+    with postgres_of(settings={"wal_level": "replica"}) as server:
         async with await connect(server.url()) as connection:
             with pytest.raises(ConfigError, match="ALTER SYSTEM SET wal_level = 'logical'"):
                 await check_source(connection)

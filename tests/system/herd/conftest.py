@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.clients.herd import LOGGING_SETTINGS, Stage, stage
+from tests.support.postgres.installations import postgres_of
 
 from pgshapes.embedded.server import EmbeddedPostgres
 
@@ -18,7 +19,7 @@ MODES = [
 @pytest.fixture(scope="session")
 def logging_postgres() -> Iterator[EmbeddedPostgres]:
     """A Postgres that logs every statement before it runs it."""
-    with EmbeddedPostgres(settings=LOGGING_SETTINGS) as postgres:
+    with postgres_of(settings=LOGGING_SETTINGS) as postgres:
         yield postgres
 
 
