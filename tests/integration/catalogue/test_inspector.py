@@ -13,6 +13,8 @@ from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.electric_schema import schema_header
 from pgshapes.postgres.inspector import Inspector
 
+pytestmark = pytest.mark.each_postgres
+
 INT4, TEXT, BOOL = 23, 25, 16
 
 

@@ -23,6 +23,8 @@ from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.snapshot import SnapshotSource
 
+pytestmark = pytest.mark.each_postgres
+
 LAST = "999"
 
 TABLES = """

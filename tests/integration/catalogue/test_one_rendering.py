@@ -20,6 +20,8 @@ from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.rendering import PLAIN_TYPES, copy_rows
 from pgshapes.postgres.snapshot import SnapshotSource
 
+pytestmark = pytest.mark.each_postgres
+
 STOCK_TYPES = """
 SELECT typname::text FROM pg_type
  WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype IN ('b', 'r', 'm')

@@ -16,6 +16,8 @@ from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Blocker, Publication
 
+pytestmark = pytest.mark.each_postgres
+
 MakePool = Callable[[int], ConnectionPool]
 
 

@@ -17,6 +17,8 @@ from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
 
+pytestmark = pytest.mark.each_postgres
+
 
 @pytest.fixture
 def source(make_pool: Callable[[int], ConnectionPool]) -> SnapshotSource:

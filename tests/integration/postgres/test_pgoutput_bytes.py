@@ -23,6 +23,8 @@ from pgshapes.postgres.pgoutput_messages import (
     Update,
 )
 
+pytestmark = pytest.mark.each_postgres
+
 
 def peek(sql: psycopg.Connection, slot: str, **options: str) -> list[Message]:
     """The decoded changes in the slot."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 from tests.support.postgres.replicated import prepare, replicated
 
 from pgshapes.model.change import Change, Operation
+
+pytestmark = pytest.mark.each_postgres
 
 INSERT, UPDATE, DELETE = Operation.INSERT, Operation.UPDATE, Operation.DELETE
 

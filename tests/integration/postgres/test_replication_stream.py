@@ -205,19 +205,6 @@ async def test_a_paused_stream_sends_its_position_when_closed(
     assert len(got.changes) == 1
 
 
-async def test_postgres_18_is_followed_too() -> None:
-    with postgres_of(18) as server, psycopg.connect(server.url(), autocommit=True) as sql:
-        sql.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
-        slot = prepare(sql, "t")
-        async with replicated(server.url(), slot) as got:
-            sql.execute("INSERT INTO t VALUES (1, 'a')")
-            sql.execute("UPDATE t SET v = 'b'")
-            sql.execute("DELETE FROM t")
-            sql.execute("TRUNCATE t")
-            await got.until(lambda: len(got.changes) == 4)
-    assert [change.operation.value for change in got.changes] == ["insert", "update", "delete", "truncate"]
-
-
 def test_a_server_that_stops_ends_the_stream() -> None:
     async def follow(server: EmbeddedPostgres) -> SourceError:
         with psycopg.connect(server.url(), autocommit=True) as sql:

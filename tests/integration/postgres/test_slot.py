@@ -18,6 +18,8 @@ from pgshapes.postgres import slot as slot_module
 from pgshapes.postgres.connection import connect, connect_for_replication
 from pgshapes.postgres.slot import create_slot, drop_slot, find_slot
 
+pytestmark = pytest.mark.each_postgres
+
 
 @pytest.fixture
 def name(sql: psycopg.Connection) -> str:
