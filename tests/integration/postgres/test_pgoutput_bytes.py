@@ -48,6 +48,10 @@ def test_protocol_1_has_whole_transactions(sql: psycopg.Connection) -> None:
         sql.execute("DELETE FROM t")
         sql.execute("TRUNCATE t RESTART IDENTITY CASCADE")
     messages = peek(sql, slot, proto_version="1", messages="true")
+    if sql.info.server_version < 150000:
+        # Older servers send transactions that changed nothing published, such as the ALTER TABLE.
+        assert [type(message) for message in messages[:2]] == [Begin, Commit]
+        messages = messages[2:]
     assert [type(message) for message in messages] == [
         Begin,
         TypeMessage,
