@@ -35,7 +35,9 @@ def chosen_version() -> int | None:
     """The version in `PGSHAPES_TEST_PG`, None if that is not set. Raises ConfigError if it is unknown."""
     text = os.environ.get("PGSHAPES_TEST_PG")
     if text and text not in map(str, VERSIONS):
-        raise ConfigError(f"there are no tests on Postgres {text}: choose one of {VERSIONS}")
+        raise ConfigError(
+            f"there are no tests on Postgres {text}: choose one of {', '.join(map(str, VERSIONS))}"
+        )
     return int(text) if text else None
 
 
