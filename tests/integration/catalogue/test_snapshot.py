@@ -17,8 +17,6 @@ from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.snapshot import Snapshot, SnapshotSource
 
-pytestmark = pytest.mark.each_postgres
-
 
 @pytest.fixture
 def source(make_pool: Callable[[int], ConnectionPool]) -> SnapshotSource:
@@ -57,6 +55,7 @@ async def active_queries(db: Connection, fragment: str) -> int:
     return int(row[0])
 
 
+@pytest.mark.each_postgres
 async def test_rows_are_ready_messages(db: Connection, source: SnapshotSource, inspector: Inspector) -> None:
     await db.execute("CREATE TABLE items (id int PRIMARY KEY, value text, done bool)")
     await db.execute(
@@ -101,6 +100,7 @@ async def test_changes_only_has_no_rows(db: Connection, source: SnapshotSource, 
     assert await read_table(source, inspector, "items", log="changes_only") == []
 
 
+@pytest.mark.each_postgres
 async def test_children_of_an_ordinary_table_are_not_its_rows_and_partitions_are(
     db: Connection, source: SnapshotSource, inspector: Inspector
 ) -> None:
@@ -115,6 +115,7 @@ async def test_children_of_an_ordinary_table_are_not_its_rows_and_partitions_are
     assert [row["key"] for row in rows] == ['"public"."root"/"3"']
 
 
+@pytest.mark.each_postgres
 async def test_visibility_is_that_of_the_rows(
     db: Connection, database_url: str, source: SnapshotSource, inspector: Inspector
 ) -> None:
@@ -228,6 +229,7 @@ async def failure_of(source: SnapshotSource, inspector: Inspector, where: str | 
     return refused.value
 
 
+@pytest.mark.each_postgres
 async def test_a_renamed_table(db: Connection, source: SnapshotSource, inspector: Inspector) -> None:
     await db.execute("CREATE TABLE items (id int, value text)")
     await inspector.relation("public", "items")

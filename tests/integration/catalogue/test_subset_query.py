@@ -19,8 +19,6 @@ from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.subset import SubsetSelection, SubsetSource, SubsetVisibility
 from pgshapes.where.language.sort_order import SortTerm
 
-pytestmark = pytest.mark.each_postgres
-
 MakePool = Callable[[int], ConnectionPool]
 
 

@@ -11,8 +11,6 @@ from tests.support.postgres.replicated import prepare, replicated
 from pgshapes.postgres.connection import connect
 from pgshapes.postgres.lock import AdvisoryLock, LockBreaker
 
-pytestmark = pytest.mark.each_postgres
-
 
 @pytest.fixture
 def slot(sql: psycopg.Connection) -> str:
