@@ -483,6 +483,9 @@ ODD = {
     "mood": ["SAD", "", "sad "],
 }
 
+SINCE_15 = "2024-02-29 12:00:00."
+"""Postgres 14 refuses this literal; a clause with it is taken as newer servers take it."""
+
 
 def odd_form(pick: random.Random, kind: str, text: str) -> str:
     """A literal in an unusual form, which input functions may refuse."""
