@@ -9,6 +9,8 @@ from pgshapes.model.relation import Relation
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.inspector import Inspector
 
+pytestmark = pytest.mark.each_postgres
+
 TABLES = """
 CREATE TYPE mood AS ENUM ('sad', 'ok');
 CREATE TYPE pair AS (a int, m mood);
