@@ -103,6 +103,19 @@ def test_a_start_that_waits_can_be_stopped(storage_dir: Path, workers: int, url:
         assert "Traceback" not in server.log_path.read_text()
 
 
+def test_the_pooler_is_not_up_yet(
+    database_url: str, late_postgres: EmbeddedPostgres, storage_dir: Path
+) -> None:
+    """The reason names the other URL."""
+    pooled_url = late_postgres.url()
+    late_postgres.stop()
+    with launched(Server(database_url, storage_dir, pooled_database_url=pooled_url)) as server:
+        waits_because(server, "the pooled database cannot be used: connection failed")
+        assert "that POOLED_DATABASE_URL has its host and port" in server.log_path.read_text()
+        late_postgres.start()
+        server.wait_active()
+
+
 def test_a_name_that_is_not_known_yet(storage_dir: Path) -> None:
     with launched(Server("postgresql://postgres@nowhere.invalid/x", storage_dir)) as server:
         waits_because(server, "check the host in DATABASE_URL")

@@ -39,7 +39,7 @@ from pgshapes.postgres.connection import ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.replication import ReplicationStream
-from pgshapes.postgres.snapshot import SnapshotSource, current_snapshot, flushed_lsn
+from pgshapes.postgres.snapshot import SnapshotSource, check_shared, current_snapshot, flushed_lsn
 from pgshapes.postgres.sqlstate import config_error, may_pass
 from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.routing.delivered import DeliveredTransactions
@@ -190,6 +190,7 @@ class Replicator:
     async def _follow(self) -> None:
         async with Session(self._settings, self.sources.publication, self._conditions) as session:
             start = await session.prepare(self._stored_source)
+            await self._check_pooled_url()
             if start.purge_reason is not None and self.owner is not None:
                 await self._discard(self.owner, start.purge_reason)
             if self.owner is None:
@@ -211,6 +212,20 @@ class Replicator:
                 await self._run_stream(stream, session)
             finally:
                 await self._end_session()
+
+    async def _check_pooled_url(self) -> None:
+        """Try it at the first start; otherwise only clients would learn that it is wrong.
+
+        Raises SourceError.
+        """
+        if self._is_retry_enabled or self._settings.pooled_database_url is None:
+            return
+        try:
+            await check_shared(self._snapshot_pool)
+        except SourceError as error:
+            said = error.message.replace("DATABASE_URL", "POOLED_DATABASE_URL")
+            text = f"the pooled database cannot be used: {said}"
+            raise SourceError(text, sqlstate=error.sqlstate, action=error.action) from None
 
     def _note_progress(self) -> None:
         """Request a durability cycle, and mark the logs as ready once they contain what was committed before

@@ -8,7 +8,6 @@ libpq's own messages do.
 from __future__ import annotations
 
 import os
-import re
 import ssl
 from dataclasses import replace
 from functools import cache
@@ -64,7 +63,8 @@ def failure_to_connect(error: psycopg.Error, text: str) -> SourceError:
     ours = from_sqlstate(error)
     parameters = conninfo.conninfo_to_dict(text)
     secrets = {str(parameters.get(name, "")) for name in _secret_names()}
-    secrets |= set(re.split(r"[\s=]+", str(parameters.get("options", "")).replace("-c", " ")))
+    # Of `-c name=value` the value; what is not of this form may be a part of a value.
+    secrets |= {word.partition("=")[2] or word for word in str(parameters.get("options", "")).split()}
     hidden = Redaction()
     hidden.hide(secrets - {str(parameters.get(name)) for name in ("user", "dbname", "host")})
     return SourceError(hidden.redact(ours.message), sqlstate=ours.sqlstate, action=ours.action)

@@ -95,6 +95,16 @@ def visibility(result: PGresult) -> SnapshotVisibility:
     return parse_visibility(snapshot.decode(), insert_lsn.decode())
 
 
+async def check_shared(pool: ConnectionPool) -> None:
+    """Raise SourceError if the pool's shared sessions cannot take snapshots."""
+    try:
+        async with pool.connection() as connection:
+            results = await simple_query.run(connection, f"BEGIN READ ONLY; {VISIBILITY_QUERY}; COMMIT")
+    except psycopg.Error as error:
+        raise from_sqlstate(error) from error
+    visibility(results[1])
+
+
 _UNDEFINED: Final = frozenset({"42883", "42P01", "42704", "42703", "3F000"})
 """Undefined function, table, object, column, schema."""
 

@@ -117,7 +117,7 @@ _CONNECTING: Final = _rules(
     ),
     (
         r"server is in hot standby mode|session is read-only|server is in standby mode",
-        Rule(RETRY, "none of the hosts in DATABASE_URL is the primary at the moment"),
+        Rule(RETRY, "no host in DATABASE_URL is a primary that accepts writes at the moment"),
     ),
     (
         r"invalid port number|Servname not supported",

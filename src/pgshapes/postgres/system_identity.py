@@ -56,7 +56,7 @@ async def check_source(connection: Connection) -> None:
     except psycopg.Error as error:
         raise from_sqlstate(error) from error
     if row is None:
-        raise SourceError("the current user is not in pg_roles")
+        raise ConfigError("the current user is not in pg_roles: DATABASE_URL has to lead to Postgres itself")
     wal_level, is_standby, encoding, user, may_replicate = row
     if wal_level != "logical":
         raise ConfigError(
