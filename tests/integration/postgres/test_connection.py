@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
@@ -118,6 +118,74 @@ async def test_a_url_needs_no_password(postgres_server: EmbeddedPostgres) -> Non
     url = f"postgresql://postgres@/postgres?host={directory}&port={postgres_server.port}"
     async with await connect(url) as connection:
         assert connection.info.dbname == "postgres"
+
+
+FORMS = [
+    "postgresql://{login}@{host}:{port}/{database}?schema=public",
+    "postgresql://{login}@{host}:{port}/{database}?pgbouncer=true&connection_limit=1",
+    "postgresql://{login}@{host}:{port}/{database}?pool=5&pool_timeout=10",
+    "postgresql://{login}@{host}:{port}/{database}?ssl=false",
+    "postgresql://{login}@{host}:{port}/{database}?ssl=prefer",
+    "postgresql://{login}@{host}:{port}/{database}?supa=base-pooler.x",
+    "postgresql://{login}@{host}:{port}/{database}?uselibpqcompat=true&opts=a&foo=bar",
+    "postgresql://{login}@{host}:{port}/{database}?prepared_statements=false&statement_cache_size=0",
+    "postgresql://{login}@{host}:{port}/{database}?sslaccept=accept_invalid_certs",
+    "postgresql+asyncpg://{login}@{host}:{port}/{database}",
+    "postgresql+psycopg://{login}@{host}:{port}/{database}",
+    "postgres+psycopg2://{login}@{host}:{port}/{database}",
+    "jdbc:postgresql://{host}:{port}/{database}?user={user}&password={password}",
+    "ecto://{login}@{host}:{port}/{database}",
+    "'postgresql://{login}@{host}:{port}/{database}'",
+    "postgresql://{login}@{host}:{port}/{database}?channel_binding=prefer&target_session_attrs=read-write",
+    "postgresql://{login}@{host}:{port}/{database}?options=-c work_mem=1MB -c geqo=off",
+    "postgresql://{login}@{host}:{port}/{database}?options=-c%20work_mem%3D1MB&connect_timeout=5",
+    "postgresql://{login}@{host}:1,{host}:{port}/{database}",
+    "postgresql://{login}@nowhere.invalid:1,{host}:{port}/{database}?target_session_attrs=any",
+    "postgresql://{user}@/{database}?host={directory}&port={port}",
+    "postgresql://{user}@{directory}:{port}/{database}",
+    "postgresql:///{database}?user={user}&password={password}&host={host}&port={port}",
+    "host={host} port={port} user={user} password='{password}' dbname={database}",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_url_as_people_have_it(
+    postgres_server: EmbeddedPostgres, database_url: str, form: str
+) -> None:
+    parts = urlsplit(database_url)
+    database = parts.path.strip("/")
+    url = form.format(
+        login=f"{parts.username}:{parts.password}",
+        user=parts.username,
+        password=parts.password,
+        host=parts.hostname,
+        port=parts.port,
+        database=database,
+        directory=quote(postgres_server.socket_dir, safe=""),
+    )
+    for open_it in (connect, connect_for_replication):
+        async with await open_it(url) as connection:
+            assert connection.info.dbname == database
+
+
+async def test_the_database_may_be_that_of_the_user(database_url: str) -> None:
+    address = database_url.rpartition("/")[0]
+    for url in (address, f"{address}/"):
+        async with await connect(url) as connection:
+            assert connection.info.dbname == "postgres"
+
+
+async def test_the_password_may_be_in_the_environment(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = urlsplit(database_url)
+    monkeypatch.setenv("PGPASSWORD", parts.password or "")
+    address = f"{parts.hostname}:{parts.port}{parts.path}"
+    async with await connect(f"postgresql://{parts.username}@{address}") as connection:
+        assert connection.info.user == parts.username
+    monkeypatch.setenv("PGUSER", parts.username or "")
+    async with await connect(f"postgresql://{address}") as connection:
+        assert connection.info.user == parts.username
 
 
 async def test_url_parameters_override_defaults() -> None:

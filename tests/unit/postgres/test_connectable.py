@@ -158,6 +158,8 @@ def test_a_failure_to_connect_quotes_neither_password_nor_options() -> None:
     text = connection_string(
         "postgresql://me:pass%20word@db/app?options=-c my.token=zebra77 -c work_mem=zebra88"
     )
-    said = 'FATAL:  invalid value "zebra77", "zebra88", pass word for "me"'
+    said = 'FATAL:  invalid value for parameter "work_mem": "zebra77", "zebra88", pass word for "me"'
     error = failure_to_connect(psycopg.OperationalError(said), text)
-    assert error.message.startswith('FATAL:  invalid value "***", "***", *** for "me"')
+    assert error.message.startswith(
+        'FATAL:  invalid value for parameter "work_mem": "***", "***", *** for "me"'
+    )
