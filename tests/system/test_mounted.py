@@ -13,7 +13,6 @@ import psycopg
 import pytest
 import uvicorn
 from tests.support.servers.ports import free_port
-from tests.support.storage.catalogue import is_durable
 
 from pgshapes.asgi import create_app
 from pgshapes.config import Settings
@@ -66,8 +65,6 @@ async def test_handles_stay_valid_when_it_is_opened_again(settings: Settings) ->
     app = create_app(settings)
     async with client_of(app) as client:
         first = await client.get("/v1/shape", params=ITEMS)
-        while not is_durable(settings.storage_dir):
-            await asyncio.sleep(0.01)
     async with client_of(app) as client:
         again = await next_page(client, first)
     assert again.status_code == 200

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -49,6 +49,9 @@ from pgshapes.tables.tables import Tables
 from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)
+
+SNAPSHOT_GRACE_S: Final = 1.0
+"""How long a shutdown waits for snapshots; a shape whose snapshot is not recorded is deleted at the start."""
 
 
 @dataclass(slots=True)
@@ -241,8 +244,10 @@ class Owner:
             _log.error("REPLICA IDENTITY could not be set", relation_oid=oid, error=error.message)
 
     async def close(self) -> None:
-        """Cancel creations and background tasks."""
+        """Let snapshots that are nearly complete be recorded, then cancel creations and background tasks."""
         await self.creations.close()
+        if self.creator.writings:
+            await asyncio.wait(self.creator.writings.values(), timeout=SNAPSHOT_GRACE_S)
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
