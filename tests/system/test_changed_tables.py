@@ -332,6 +332,20 @@ def test_an_empty_partition_ends_no_shape(env: Env, made: str) -> None:
     assert ordered(list(shape.rows.values())) == selected(env, table)
 
 
+def test_a_renamed_root_and_a_client_of_its_new_name(env: Env) -> None:
+    """The client comes before the rename was noticed: the log of its shape has the new name, too."""
+    table = make_partitioned(env)
+    old = Materialised(env.server.shape_url, {"table": table})
+    old.catch_up(env.client)
+    env.sql.execute(f"ALTER TABLE {table} RENAME TO {table}_new")
+    shape = Materialised(env.server.shape_url, {"table": f"{table}_new"})
+    shape.catch_up(env.client)
+    env.sql.execute(f"DELETE FROM {table}_new WHERE id = 1; INSERT INTO {table}_new VALUES (9, 1)")
+    while f'"public"."{table}_new"/"9"/"1"' not in shape.rows:
+        shape.request(env.client, live=shape.is_up_to_date)
+    assert ordered(list(shape.rows.values())) == selected(env, f"{table}_new")
+
+
 # --- the publication itself
 
 

@@ -33,6 +33,10 @@ class Part(NamedTuple):
     """Whether it was created as a partition, so that all its rows were inserted while it was one."""
     replica_identity: str = "f"
     """`relreplident`: f is FULL."""
+    expressions: str = ""
+    """The generated columns of a partition and the oids of their rows in `pg_attrdef`: a partition may have
+    expressions of its own.
+    """
 
 
 class Column(NamedTuple):

@@ -106,7 +106,7 @@ class CatalogWatch:
         When it returns, shapes that the changes alter are retired. Raises NotNow, SourceError.
         """
         async with self._turn:
-            last_number = self._router.last_number
+            last_number, memberships = self._router.last_number, dict(self._memberships)
             used = self._router.table_oids() | self._known.oids() if oids is None else set(oids)
             if not used:
                 return
@@ -114,12 +114,18 @@ class CatalogWatch:
             if stamps and not any(one.has_publication for one in stamps.values()):
                 self._reconnect(f'publication "{self._publication}" was dropped')
             for oid in used:
-                await self._compare(oid, last_number, stamps.get(oid))
+                await self._compare(oid, last_number, stamps.get(oid), memberships)
             if oids is None:
                 self._seen = {oid: seen for oid, seen in self._seen.items() if oid in used}
 
-    async def _compare(self, oid: int, last_number: int, now: RelationStamp | None) -> None:
-        """Compare a table with its shapes up to this number."""
+    async def _compare(
+        self,
+        oid: int,
+        last_number: int,
+        now: RelationStamp | None,
+        memberships: Mapping[str, Mapping[int, str]],
+    ) -> None:
+        """Compare a table with its shapes up to this number, and their memberships before the reading."""
         if now is not None and now == self._seen.get(oid):
             return
         handles = self._router.handles_up_to(oid, last_number)
@@ -129,9 +135,9 @@ class CatalogWatch:
             self._end(handles, "the table was dropped")
             return
         if handles:
-            self._end(
-                self._without_membership(oid, handles, now.membership), "the publication of the table changed"
-            )
+            known = {handle: memberships.get(handle, {}).get(oid) for handle in handles}
+            left = [handle for handle, each in known.items() if each not in (None, now.membership)]
+            self._end(left, "the publication of the table changed")
             if self._router.known_stamps(oid) != {now.stamp}:
                 await self._compare_shapes(oid, handles)
         self._seen[oid] = now
@@ -155,11 +161,6 @@ class CatalogWatch:
         for reason, ended in by_reason.items():
             self._end(ended, reason)
         self._continue(current, handles.difference(changed))
-
-    def _without_membership(self, oid: int, handles: AbstractSet[str], current: str | None) -> list[str]:
-        """The shapes that were created while the table was published otherwise."""
-        known = ((handle, self._memberships.get(handle, {}).get(oid)) for handle in handles)
-        return [handle for handle, membership in known if membership not in (None, current)]
 
     def stream_began(self) -> None:
         """A new stream sends the changes of partitions as they are now; shapes that were created while the

@@ -178,7 +178,7 @@ class ChangePath:
             if isinstance(event, Fragment):
                 self._route(event)
             elif isinstance(event, RelationAnnounced):
-                self._announce(event.message)
+                self._announce(event)
             else:
                 self._lose_identity(event)
 
@@ -211,41 +211,43 @@ class ChangePath:
             self._boundary.release(hold)
             return
 
-    def _announce(self, message: RelationMessage) -> None:
+    def _announce(self, announced: RelationAnnounced) -> None:
         """Bind the shapes to an announced relation, once it was compared with the system catalogs."""
         if self._compared_ahead:
             self._compared_ahead -= 1
-            self._bind(message)
-        elif self._router.has_partitioned() or self._affected_tables(message):
-            self._block(self._compare(message))
+            self._bind(announced)
+        elif self._router.has_partitioned() or self._affected_tables(announced.message):
+            self._block(self._compare(announced))
         else:
-            self._bind(message)
+            self._bind(announced)
 
     def _affected_tables(self, message: RelationMessage) -> set[int]:
         """The tables with shapes that the relation is, belongs to, or has taken the name of."""
         named = self._router.tables_named(message.schema, message.name)
         return {*self._router.target_tables(message.oid), *named}
 
-    def _bind(self, message: RelationMessage) -> None:
-        self._cleaner.end(self._router.announce(message), "the table's columns changed")
+    def _bind(self, announced: RelationAnnounced) -> None:
+        message = announced.message
+        ended = self._router.announce(message, (announced.xid, announced.commit_lsn))
+        self._cleaner.end(ended, "the table's columns changed")
         if message.replica_identity != _FULL:
             for oid in self._router.target_tables(message.oid):
                 self._on_identity_lost(oid)
 
-    async def _compare(self, message: RelationMessage) -> None:
+    async def _compare(self, announced: RelationAnnounced) -> None:
         """Compare the announced relation with the system catalogs, and those that the backlog announces."""
         ahead = [event.message for event in self._backlog if isinstance(event, RelationAnnounced)]
         stream = self._stream
         while True:
             try:
-                await self._look([message, *ahead])
+                await self._look([announced.message, *ahead])
                 break
             except PgShapesError as error:
                 _log.warning("system catalogs could not be read; replication paused", error=error.message)
                 await asyncio.sleep(_LOOK_UP_RETRY_S)
         if self._stream is stream:
             self._compared_ahead = len(ahead)
-            self._bind(message)
+            self._bind(announced)
 
     async def _look(self, messages: Sequence[RelationMessage]) -> None:
         if self._router.has_partitioned():

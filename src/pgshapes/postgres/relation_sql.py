@@ -196,8 +196,7 @@ SELECT c.oid::int8, {_STAMP}, {membership(server_version)}, p.oid IS NOT NULL
 
 def stamp_of(oid: int, publication: str, server_version: int) -> str:
     """The statement, without parameters, for the (stamp, membership) of one relation."""
-    return f"""
-SELECT {_STAMP}, {membership(server_version)}
+    return f"""SELECT {_STAMP}, {membership(server_version)}
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_publication p ON p.pubname = {quote_literal(publication)}
@@ -276,19 +275,24 @@ SELECT CASE WHEN c.relkind = 'p' THEN COALESCE(({
     _INHERITING.format(
         '''pg_catalog.json_agg(pg_catalog.json_build_array(m.oid::int8, tree.link::text::int8,
              m.relfilenode::int8,
-             EXISTS (SELECT FROM pg_catalog.pg_attribute born
-                      WHERE born.attrelid = m.oid AND born.attnum < 0 AND born.xmin = tree.link
-                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute own
-                                         WHERE own.attrelid = m.oid AND own.attnum > 0
-                                           AND own.xmin = born.xmin AND NOT own.cmin = born.cmin)),
-             m.relreplident) ORDER BY m.oid)'''
+             EXISTS (SELECT FROM pg_catalog.pg_attribute made, pg_catalog.pg_attribute own
+                      WHERE made.attrelid = m.oid AND made.attnum < 0 AND made.xmin = tree.link
+                        AND own.attrelid = m.oid AND own.attnum > 0
+                        AND own.xmin = made.xmin AND own.cmin = made.cmin),
+             m.relreplident,
+             (SELECT COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ', g.attname, d.oid), ','
+                                                    ORDER BY g.attnum), '')
+                FROM pg_catalog.pg_attribute g
+                JOIN pg_catalog.pg_attrdef d ON d.adrelid = g.attrelid AND d.adnum = g.attnum
+               WHERE g.attrelid = m.oid AND g.attgenerated <> '')
+             ) ORDER BY m.oid)'''
     )
 } WHERE m.relkind = 'r' AND m.relispartition), '[]')
        ELSE pg_catalog.json_build_array(pg_catalog.json_build_array(
               c.oid::int8, 0, c.relfilenode::int8, true, c.relreplident)) END::text AS parts"""
-"""A table that is created as a partition gets its columns and its row in `pg_inherits` in one transaction.
-ATTACH PARTITION updates the columns, so in the transaction that created the table they are newer than the
-table's system columns then.
+"""A table that is created as a partition gets its columns and its row in `pg_inherits` in one transaction,
+and at least one of its columns is as it was made by the command that made its system columns. ATTACH
+PARTITION updates all columns later.
 
 Includes a partition that is being detached concurrently: open snapshots may still see its rows in the table.
 """

@@ -49,6 +49,8 @@ _LONG_LIFE: Final[tuple[Setting, ...]] = (
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("synchronous_commit", "local"),
+    # Queries of the system catalogs have many expressions and read few rows; compiling them takes seconds.
+    ("jit", "off"),
 )
 _LONG_LIFE_SINCE_17: Final[tuple[Setting, ...]] = (("transaction_timeout", "0"),)
 

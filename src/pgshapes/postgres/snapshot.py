@@ -70,7 +70,6 @@ _CLEAN_UP_TIMEOUT_S: Final = 5.0
 
 _QUERY_SETTINGS: Final = (
     ("row_security", "off"),  # the stream ignores policies, so raise an error rather than filter rows
-    ("jit", "off"),  # no benefit for output functions, and compiling delays the first row
 )
 
 

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from pgshapes.errors import ReplicaIdentityNotFull, WireError
 from pgshapes.model.change import Change, Fragment, Operation, Row
+from pgshapes.model.lsn import Lsn
 from pgshapes.postgres.pgoutput_messages import (
     UNCHANGED,
     Begin,
@@ -45,6 +46,9 @@ class RelationAnnounced(NamedTuple):
     """From here on, rows of this relation have the announced columns."""
 
     message: RelationMessage
+    xid: int
+    """The transaction that has the first of these rows."""
+    commit_lsn: Lsn
 
 
 Assembled = Fragment | RelationAnnounced
@@ -116,7 +120,8 @@ class TransactionAssembler:
 
     def _announce(self, message: RelationMessage) -> Iterable[Assembled]:
         self._relations[message.oid] = message
-        announced = RelationAnnounced(message)
+        begin = self._open_transaction()
+        announced = RelationAnnounced(message, begin.xid, begin.final_lsn)
         return (self._cut(), announced) if self._changes else (announced,)
 
     def _update(self, message: Update) -> Iterable[Assembled]:

@@ -19,6 +19,7 @@ _OTHER_KEY: Final = "the key of the table was changed"
 _OTHER_COLUMNS: Final = "columns of the table were added or dropped"
 _COLUMN_CHANGED: Final = 'column "{}" was changed'
 _DETACHED: Final = "a partition was dropped or detached"
+_OTHER_EXPRESSION: Final = "a generated column of a partition was changed"
 _ATTACHED: Final = "a table that may have rows was attached as a partition"
 
 
@@ -99,6 +100,8 @@ def _find_partition_change(
     now = {part.oid: part for part in current}
     if any(oid not in now or now[oid].attachment != part.attachment for oid, part in was.items()):
         return _DETACHED
+    if any(now[oid].expressions != part.expressions for oid, part in was.items()):
+        return _OTHER_EXPRESSION
     added = (part for oid, part in now.items() if oid not in was)
     if any(not part.is_created_attached and not is_empty(part) for part in added):
         return _ATTACHED

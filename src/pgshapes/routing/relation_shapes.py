@@ -29,6 +29,8 @@ from pgshapes.where.clause import Clause
 Collected = dict[RoutedShape, list[RenderedMessage]]
 Render = Callable[[Projection], tuple[RenderedMessage, ...]]
 
+_Kind = tuple[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...], str]]
+
 _OBSOLETE_ORDER: Final[tuple[int, ...]] = (-1,)
 """In place of a column order: rows of this relation are skipped."""
 
@@ -46,7 +48,7 @@ class RelationShapes:
         self.members: dict[str, RoutedShape] = {}
         self._waiting: set[str] = set()
         self._index: ShapeIndex[RoutedShape] = ShapeIndex()
-        self._projections: dict[tuple[tuple[str, ...], tuple[str, ...], str], Projection] = {}
+        self._projections: dict[_Kind, Projection] = {}
         self._orders: dict[int, tuple[int, ...]] = {}
 
     def add(
@@ -78,29 +80,42 @@ class RelationShapes:
         """Whether the shape waits for an announcement, or rows of its table are skipped until one."""
         return handle in self._waiting or _OBSOLETE_ORDER in self._orders.values()
 
-    def ended_by(self, layout: Layout, *, is_leaf: bool = False) -> list[str]:
-        """The handles of the shapes that cannot continue with this layout of the table or of a leaf of it."""
-        if not is_leaf and (self.relation.schema, self.relation.name) != (layout.schema, layout.name):
-            return list(self.members)
-        if not self._waiting and has_same_columns(self.relation, layout):
-            return []
-        return [handle for handle, shape in self.members.items() if not _survives(shape, layout)]
+    def ended_by(
+        self,
+        message: RelationMessage,
+        previous: RelationMessage | None,
+        applies: Callable[[RoutedShape], bool],
+    ) -> list[str]:
+        """The handles of the shapes that cannot continue with an announced layout of the table or of a leaf.
 
-    def ended_by_exchange(self, message: RelationMessage, previous: RelationMessage | None) -> list[str]:
-        """The handles of the shapes that need columns that have exchanged their names.
-
-        The columns of a leaf may have another order than those of its root: it is compared with the
-        announcement before.
+        `previous` is the announcement before. A shape to which the transaction does not apply has seen the
+        table as it was after it, and waits for the next announcement if it does not fit.
         """
-        is_leaf = message.oid != self.relation.oid
-        if is_leaf and previous is None:
-            return []
+        verdicts: dict[object, bool] = {}
         ended = []
         for handle, shape in self.members.items():
-            before = shape.known.columns if previous is None else previous.columns
-            if shape.needed_columns & moved_columns(before, message.columns):
+            if not applies(shape):
+                continue
+            kind = (shape.known.generation, shape.needed_columns, shape.definition.selects_all_columns)
+            if kind not in verdicts:
+                verdicts[kind] = self._continues(shape, message, previous)
+            if not verdicts[kind]:
                 ended.append(handle)
         return ended
+
+    def _continues(
+        self, shape: RoutedShape, message: RelationMessage, previous: RelationMessage | None
+    ) -> bool:
+        """Whether a shape can continue with an announced layout.
+
+        The columns of a leaf may have another order than those of its root, so a leaf is compared with the
+        announcement before: columns in another order have exchanged their names.
+        """
+        is_leaf = message.oid != self.relation.oid
+        if not is_leaf and (shape.known.schema, shape.known.name) != (message.schema, message.name):
+            return False
+        before = (previous.columns if previous else message.columns) if is_leaf else shape.known.columns
+        return not shape.needed_columns & moved_columns(before, message.columns) and _survives(shape, message)
 
     def bind(self, message: RelationMessage, *, is_leaf: bool = False) -> list[str]:
         """Read rows as announced. The caller has removed the shapes that cannot continue.
@@ -188,10 +203,15 @@ class RelationShapes:
         return self._index.matching(row)
 
     def _projection(self, definition: ShapeDefinition) -> Projection:
+        """The projection of a definition, which has the names of its own table: after a rename, shapes of the
+        old name are ended only once it was noticed.
+        """
+        names = (definition.schema, definition.table)
         kind = (definition.columns, definition.key_columns, definition.replica)
-        if kind not in self._projections:
-            self._projections[kind] = Projection(self.relation, *kind)
-        return self._projections[kind]
+        if (names, kind) not in self._projections:
+            relation = Relation(*self.relation._replace(schema=names[0], name=names[1]))
+            self._projections[names, kind] = Projection(relation, *kind)
+        return self._projections[names, kind]
 
 
 def _survives(shape: RoutedShape, layout: Layout) -> bool:

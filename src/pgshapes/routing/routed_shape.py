@@ -72,16 +72,16 @@ class RoutedShape:
     """Shapes that are registered later have larger numbers."""
     phase: Phase = Phase.BUFFERING
     visibility: SnapshotVisibility | None = None
+    needed_columns: frozenset[str] = frozenset()
+    """The columns that its clause, its key and its messages need."""
     buffer: list[BufferedTransaction] = field(default_factory=list)
     buffered_bytes: int = 0
     last_message: RenderedMessage | None = None
     """The latest message of an incomplete transaction; appended once it is known whether it is the last."""
 
-    @property
-    def needed_columns(self) -> frozenset[str]:
-        """The columns that its clause, its key and its messages need."""
+    def __post_init__(self) -> None:
         of_clause = self.clause.columns if self.clause else frozenset[str]()
-        return of_clause.union(self.definition.columns, self.definition.key_columns)
+        self.needed_columns = of_clause.union(self.definition.columns, self.definition.key_columns)
 
     def find_change(self, current: Relation, is_empty: Callable[[Part], bool]) -> str | None:
         """Why the shape ends on the table as it is now; None if it continues."""

@@ -228,18 +228,20 @@ class Router:
         if not named:
             del self._named[relation.schema, relation.name]
 
-    def announce(self, message: RelationMessage) -> list[str]:
-        """Bind the shapes of a relation to a RELATION message.
+    def announce(self, message: RelationMessage, transaction: tuple[int, Lsn] | None = None) -> list[str]:
+        """Bind the shapes of a relation to a RELATION message of a transaction (xid, commit LSN).
 
         Returns the handles of the shapes that were ended because they cannot continue with its columns.
         """
+
+        def applies(shape: RoutedShape) -> bool:
+            return transaction is None or shape.decide(*transaction) is Decision.APPLY
+
         previous, self._announced[message.oid] = self._announced.get(message.oid), message
         ended: list[str] = []
         for members in self._targets_of(message.oid):
-            is_leaf = message.oid != members.relation.oid
-            ended += self._end(members.ended_by_exchange(message, previous if is_leaf else None))
-            ended += self._end(members.ended_by(message, is_leaf=is_leaf))
-            ended += self._end(members.bind(message, is_leaf=is_leaf))
+            ended += self._end(members.ended_by(message, previous, applies))
+            ended += self._end(members.bind(message, is_leaf=message.oid != members.relation.oid))
         return ended
 
     def find_changed(

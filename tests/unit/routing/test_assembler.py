@@ -79,7 +79,7 @@ def test_an_untouched_value_comes_from_the_old_row() -> None:
 def test_announcements_keep_their_place_between_changes() -> None:
     messages: list[Message] = [BEGIN, ITEMS, Insert(10, ("1",)), ITEMS, Insert(10, ("2",)), COMMIT]
     first, cut, second, last = assembled(TransactionAssembler(), messages)
-    assert first == second == RelationAnnounced(ITEMS)
+    assert first == second == RelationAnnounced(ITEMS, BEGIN.xid, BEGIN.final_lsn)
     assert isinstance(cut, Fragment) and isinstance(last, Fragment)
     assert (cut.is_first, cut.is_last, [change.op for change in cut.changes]) == (True, False, [0])
     assert (last.is_first, last.is_last, [change.op for change in last.changes]) == (False, True, [2])

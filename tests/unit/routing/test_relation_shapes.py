@@ -21,13 +21,15 @@ from tests.support.seams.routing_samples import (
     new_router,
     parsed,
     piece,
+    registered,
     relation,
     transaction,
     updated,
 )
 
 from pgshapes.errors import RequestError
-from pgshapes.model.relation import Column
+from pgshapes.model.relation import Column, Relation
+from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.routing.router import Router
 from pgshapes.where.clause import Clause
 
@@ -257,3 +259,39 @@ def test_a_clause_that_cannot_be_compiled_ends_its_shape_only(
     with pytest.raises(RequestError):
         live(router, "new", columns=("id",), where=HIGH)
     assert not router.has_relation(ITEMS.oid)
+
+
+def test_an_announcement_before_the_snapshot_does_not_end_the_shape(router: Router) -> None:
+    """The stream may be behind: it announces the table as it was before the DDL that a snapshot has seen."""
+    router.announce(announcement(ITEMS))
+    live(router, "before")
+    wider = relation(*WIDER)
+    seen = SnapshotVisibility(300, 300, (), 3000)
+    for handle, columns in (("all", None), ("more", ("id", "more"))):
+        registered(router, handle, wider, columns=columns)
+        router.release(handle, seen)
+    registered(router, "buffering", wider)
+    assert router.announce(announcement(ITEMS), (200, 1000)) == []
+    routed = router.route(transaction(1000, inserted(0, "1", "a", "1"), xid=200))
+    assert {append.handle for append in routed.appends} == {"before"}
+    assert router.announce(announcement(wider), (400, 4000)) == ["before"]
+    routed = router.route(transaction(4000, inserted(0, "2", "a", "1", "9"), xid=400))
+    assert {append.handle for append in routed.appends} == {"all", "more"}
+    assert parsed(routed.appends[0].entries[0])["value"]["more"] == "9"
+
+
+def test_shapes_of_the_old_and_the_new_name_have_their_own_keys(router: Router) -> None:
+    """A table that was renamed; the shape of its old name is not ended yet."""
+    root = relation(ID, GRADE, kind="p")
+    live(router, "old", root, leaves=(11,))
+    renamed = Relation(*root._replace(name="renamed", generation=2))
+    live(router, "new", renamed, leaves=(11,))
+    routed = router.route(transaction(100, inserted(0, "1", "5", oid=11)))
+    keys = {append.handle: parsed(append.entries[0])["key"] for append in routed.appends}
+    assert keys == {"old": '"public"."items"/"1"', "new": '"public"."renamed"/"1"'}
+
+
+def test_a_rename_ends_the_shapes_of_the_old_name_only(router: Router) -> None:
+    live(router, "old")
+    live(router, "new", Relation(*ITEMS._replace(name="renamed", generation=2)))
+    assert router.announce(announcement(ITEMS, name="renamed")) == ["old"]
