@@ -20,6 +20,7 @@ from pgshapes.errors import ConfigError, PgShapesError, SourceError
 from pgshapes.owner.replicator import ALTERATIONS, Replicator
 from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX
 from pgshapes.postgres.doctor import examine_database
+from pgshapes.postgres.pooler import ThroughPooler
 
 _log = structlog.get_logger(__name__)
 
@@ -73,8 +74,11 @@ async def report_after_start(settings: Settings) -> None:
 
 
 async def report_failed_start(settings: Settings, error: PgShapesError) -> None:
-    """Log the failing checks after a start that failed with `error`, unless the database was not reached."""
-    if _is_unreachable(error):
+    """Log the failing checks after a start that failed with `error`, unless the database was not reached.
+
+    Nothing is sent through a pooler, which is the reason that counts.
+    """
+    if isinstance(error, ThroughPooler) or _is_unreachable(error):
         return
     with contextlib.suppress(PgShapesError, TimeoutError):
         async with asyncio.timeout(FAILED_START_TIMEOUT_S):

@@ -33,8 +33,7 @@ _POOLER_TIMEOUT_S: Final = 3.0
 _APPLICATION: Final = "pgshapes doctor"
 _CHECKED_MODES: Final = ("verify-ca", "verify-full")
 
-_BEGIN: Final = """
-SET TRANSACTION READ ONLY; SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = '30s'"""
+_SETTINGS: Final = "SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = '30s'"
 _DATABASE: Final = """
 SELECT pg_catalog.pg_postmaster_start_time()::text,
        (SELECT d.oid::int8 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
@@ -191,15 +190,18 @@ async def _connect(url: str, **parameters: str) -> Connection:
     """
     text = connection_string(url, application_name=_APPLICATION, **parameters)
     try:
-        return await psycopg.AsyncConnection.connect(text, autocommit=True, prepare_threshold=None)
+        db = await psycopg.AsyncConnection.connect(text, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         # Not chained: the text of libpq may quote parameters, and a traceback shows the whole chain.
         raise failure_to_connect(error, text) from None
+    # With BEGIN READ ONLY; SET TRANSACTION would mark the session.
+    await db.set_read_only(True)
+    return db
 
 
 async def _in_transaction(db: Connection, read: Callable[[], Awaitable[R]]) -> R:
     async with asyncio.timeout(READ_TIMEOUT_S), db.transaction():
-        await db.execute(_BEGIN.encode())
+        await db.execute(_SETTINGS.encode())
         return await read()
 
 

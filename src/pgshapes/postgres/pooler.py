@@ -32,11 +32,17 @@ _ADVICE: Final = (
 )
 
 
+class ThroughPooler(ConfigError):
+    """The URL leads to a pooler."""
+
+    code = "through_pooler"
+
+
 async def require_direct(url: str) -> None:
-    """Raise ConfigError if the URL leads to a pooler; SourceError if nothing can be reached there."""
+    """Raise ThroughPooler if the URL leads to a pooler; SourceError if nothing can be reached there."""
     found = await _sharing(url) or await _walsender_refusal(url)
     if found is not None:
-        raise ConfigError(_ADVICE.format(found=found))
+        raise ThroughPooler(_ADVICE.format(found=found))
 
 
 async def _sharing(url: str) -> str | None:
