@@ -15,6 +15,7 @@ import pytest
 from tests.support.clients.materialised import Materialised
 from tests.support.pooler.pgbouncer import pgbouncer
 from tests.support.postgres.databases import SERVER_SETTINGS
+from tests.support.postgres.installations import postgres_of
 from tests.support.servers.servers import Server, running_server
 
 from pgshapes.embedded.server import EmbeddedPostgres
@@ -63,7 +64,7 @@ class Place(NamedTuple):
 def place(postgres_server: EmbeddedPostgres) -> Iterator[Place]:
     settings = SERVER_SETTINGS | {"log_line_prefix": "%u|%a|"}
     with (
-        EmbeddedPostgres(version=postgres_server.version, settings=settings) as server,
+        postgres_of(postgres_server.version, settings) as server,
         psycopg.connect(server.url(), autocommit=True) as admin,
     ):
         admin.execute("CREATE ROLE app LOGIN PASSWORD 'secret'")

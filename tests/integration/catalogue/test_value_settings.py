@@ -13,6 +13,7 @@ from tests.integration.catalogue.test_one_rendering import Column, array_of, sto
 from tests.integration.catalogue.type_samples import SAMPLES
 from tests.integration.catalogue.wire_rows import Walsender, walsender
 from tests.support.postgres.databases import fresh_database
+from tests.support.postgres.installations import postgres_of
 from tests.support.postgres.locales import german
 
 from pgshapes.embedded.server import EmbeddedPostgres
@@ -105,7 +106,7 @@ class Table(NamedTuple):
 @pytest.fixture(scope="module")
 def german_server(postgres_server: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
     """A server of its own, which knows a German locale."""
-    with german(), EmbeddedPostgres(version=postgres_server.version) as server:
+    with german(), postgres_of(postgres_server.version) as server:
         yield server
 
 
@@ -192,6 +193,7 @@ async def look_up(url: str) -> Relation:
     return found
 
 
+@pytest.mark.each_postgres
 @pytest.mark.parametrize("scope", ["DATABASE {}", "ROLE postgres", "ROLE postgres IN DATABASE {}"])
 async def test_log_snapshot_and_subset_agree(db: Connection, url: str, scope: str) -> None:
     table = await make_table(db)
@@ -242,6 +244,7 @@ async def test_each_of_the_settings_would_change_a_text(db: Connection, url: str
     assert rows != clean
 
 
+@pytest.mark.each_postgres
 async def test_functions_of_an_index_that_need_the_roles_path(db: Connection, url: str) -> None:
     await db.execute(
         """

@@ -17,6 +17,8 @@ from pgshapes.postgres.connection import connect, connect_for_replication
 from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.slot import create_slot, drop_slot
 
+pytestmark = pytest.mark.each_postgres
+
 TABLES = """
 CREATE TYPE mood AS ENUM ('sad', 'happy');
 CREATE DOMAIN positive AS int CHECK (value > 0);
