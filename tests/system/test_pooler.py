@@ -141,8 +141,8 @@ def test_the_applications_sessions_keep_their_settings(place: Place, workers: in
 
 
 ALLOWED = re.compile(
-    r"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY|SET LOCAL \w+ = '[^']*'(, '[^']*')*|COMMIT|ROLLBACK"
-    r"|SAVEPOINT unplanned|LOCK TABLE .*|COPY \(.*|SELECT .*",
+    r"BEGIN (ISOLATION LEVEL REPEATABLE READ )?READ ONLY|SET LOCAL \w+ = '[^']*'(, '[^']*')*|COMMIT|ROLLBACK"
+    r"|SAVEPOINT unplanned|LOCK TABLE .*|COPY \(.*|(SELECT|WITH)\s.*",
     re.DOTALL,
 )
 FORBIDDEN = re.compile(r"advisory|set_config\((?!.*true\))|nextval|lo_create|dblink", re.IGNORECASE)
