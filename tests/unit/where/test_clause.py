@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.postgres.where_tables import RELATION, row
+from tests.support.postgres.where_tables import RELATION, column, row
 
 from pgshapes.errors import RequestError
+from pgshapes.model.relation import TypeDetail
 from pgshapes.where.clause import Clause, clause_from_sql, prepare_clause
 
 TEN = row(
@@ -260,3 +261,23 @@ def test_a_row_too_deep_for_us_does_not_match_and_does_no_harm() -> None:
     deep = row(j="[" * 5_000 + "]" * 5_000)
     fits = row(j="[[1, 2]]")
     assert [judge.matches(one) for one in (fits, deep, fits)] == [True, False, True]
+
+
+@pytest.mark.parametrize("base", [16_400, 600, 18], ids=["an extension's type", "point", "char"])
+def test_a_domain_over_a_type_without_operations_can_be_compared_with_null(base: int) -> None:
+    """Its clause can be read again from its own SQL, as every creation does."""
+    domain = column("c", "text")._replace(type_name="d", type_kind="d", base_type_oid=base, collation=None)
+    relation = RELATION._replace(columns=(domain,), primary_key=())
+    prepared = prepare_clause("c IS NULL", {}, relation)
+    assert prepared.confirm([16, base]).sql == clause_from_sql('("c" IS NULL)', relation).sql
+
+
+def test_a_domain_over_a_composite_type_is_not_compared_with_null() -> None:
+    """As for the type itself: a value with NULL in all its fields is NULL, and is not."""
+    parts = (TypeDetail(16_400, "c", ((1, "a 23 -1"),)),)
+    domain = column("c", "text")._replace(
+        type_name="d", type_kind="d", base_type_oid=16_400, collation=None, type_details=parts
+    )
+    with pytest.raises(RequestError) as refused:
+        prepare_clause("c IS NULL", {}, RELATION._replace(columns=(domain,), primary_key=()))
+    assert "composite" in str(refused.value.errors)

@@ -52,7 +52,8 @@ def column_type(column: Column) -> PgType:
         return TYPES[oid]
     if column.type_kind == "e":
         return enum_type(column.type_oid, column.type_name)
-    return PgType(oid, column.type_name, column.type_kind, "U", False, 0, False)
+    is_composite = any(detail.oid == oid and detail.kind == "c" for detail in column.type_details)
+    return PgType(oid, column.type_name, "c" if is_composite else column.type_kind, "U", False, 0, False)
 
 
 def column_collation(column: Column) -> Collation | None:
@@ -182,7 +183,10 @@ def column(scope: Scope, fields: Node, at: int) -> Expr:
     if index is None or (scope.queryable is not None and name not in scope.queryable):
         raise Refusal(f"unknown reference {name}", at=at)
     found = scope.relation.columns[index]
-    return ColumnRef(column_type(found), at, index, name, column_collation(found), found.type_kind == "d")
+    kind = column_type(found)
+    # A type without operations is used in IS NULL only, which needs no cast to it.
+    is_domain = found.type_kind == "d" and type_io(kind) is not None
+    return ColumnRef(kind, at, index, name, column_collation(found), is_domain)
 
 
 def parameter(scope: Scope, fields: Node, at: int) -> Expr:

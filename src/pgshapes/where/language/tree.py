@@ -45,7 +45,7 @@ class Unknown(Expr):
 
 @dataclass(frozen=True, slots=True)
 class ColumnRef(Expr):
-    """A column; `type` is the base type for a column of a domain."""
+    """A column; `type` is the base type for a column of a domain, to which `is_domain` casts it."""
 
     index: int
     name: str
