@@ -77,6 +77,8 @@ class Column(NamedTuple):
     """The expression of a generated column, and the oid of its row in `pg_attrdef`."""
     type_details: tuple[TypeDetail, ...] = ()
     """The types that the text of its values depends on and that can be altered, its own included."""
+    is_readable: bool = True
+    """Whether the role of `database_url` may read it."""
 
 
 class RelationData(NamedTuple):
@@ -86,7 +88,7 @@ class RelationData(NamedTuple):
     schema: str
     name: str
     kind: str
-    """`relkind`: r ordinary table, p partitioned table, v view, m materialized view, f foreign table."""
+    """`relkind`: r ordinary table, p partitioned table; any other one cannot be followed (`followable`)."""
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
     """Names of the columns that identify a row, in the order of their index: the primary key, else another
@@ -115,6 +117,16 @@ class RelationData(NamedTuple):
     """Whether policies apply to the role of `database_url`."""
     has_deferrable_key: bool = False
     """Whether its primary key is deferrable: then two rows may have the same key within a transaction."""
+    has_primary_key: bool = True
+    """Whether it has a primary key that is not deferrable, which each new partition then has, too."""
+    unlogged_parts: tuple[str, ...] = ()
+    """Qualified names of partitions that are not permanent, so that their changes are not replicated."""
+    is_readable: bool = True
+    """Whether the role of `database_url` has SELECT on the whole table; `Column.is_readable` has the rest."""
+    is_schema_usable: bool = True
+    """Whether the role of `database_url` has USAGE on the schema."""
+    role: str = ""
+    """The role of `database_url`, quoted as an identifier."""
 
 
 class Relation(RelationData):

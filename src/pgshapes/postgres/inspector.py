@@ -87,9 +87,14 @@ class Inspector:
         """The table with this oid or None. Raises NotNow if the database is unavailable."""
         return await self._by_oid.get(oid)
 
-    async def stamps(self, oids: Collection[int], publication: str) -> dict[int, RelationStamp]:
-        """The current stamps of the relations that exist; never cached. Raises NotNow, SourceError."""
-        return await self._ask(lambda db: _stamps(db, oids, publication))
+    async def stamps(
+        self, oids: Collection[int], publication: str, *, and_published: bool = False
+    ) -> dict[int, RelationStamp]:
+        """The current stamps of the relations that exist; never cached. Raises NotNow, SourceError.
+
+        `and_published` adds the tables that are listed in the publication.
+        """
+        return await self._ask(lambda db: _stamps(db, oids, publication, and_published))
 
     async def is_current(self, relation: Relation) -> bool:
         """Whether a relation is still as it was read; concurrent requests share a query. Raises NotNow,
@@ -179,9 +184,12 @@ async def _ancestors(db: Connection, oids: Collection[int]) -> dict[int, tuple[i
     return {oid: tuple(above or ()) for oid, above in rows}
 
 
-async def _stamps(db: Connection, oids: Collection[int], publication: str) -> dict[int, RelationStamp]:
+async def _stamps(
+    db: Connection, oids: Collection[int], publication: str, and_published: bool
+) -> dict[int, RelationStamp]:
     sql = stamps(db.info.server_version).encode()
-    rows = await (await db.execute(sql, (publication, list(oids)))).fetchall()
+    arguments = (list(oids), and_published, publication, publication)
+    rows = await (await db.execute(sql, arguments)).fetchall()
     return {oid: RelationStamp(*stamp) for oid, *stamp in rows}
 
 

@@ -133,6 +133,8 @@ class RelationStamp(NamedTuple):
     stamp: str
     membership: str | None
     has_publication: bool = True
+    rights: str = ""
+    """What our role may do with it; the version does not change with the memberships of roles."""
 
 
 def _versions(catalog: str, condition: str) -> str:
@@ -163,6 +165,11 @@ _STAMP: Final = f"""pg_catalog.concat_ws('.', n.xmin, c.xmin, c.relfilenode,
 }) END)"""
 
 
+_RIGHTS: Final = """pg_catalog.concat(pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+  pg_catalog.has_table_privilege(c.oid, 'SELECT'), pg_catalog.has_any_column_privilege(c.oid, 'SELECT'),
+  pg_catalog.row_security_active(c.oid))"""
+
+
 def membership(server_version: int) -> str:
     """An expression for how the relation `c` is a member of the publication `p`, itself or with its schema.
 
@@ -183,15 +190,19 @@ def membership(server_version: int) -> str:
 def stamps(server_version: int) -> str:
     """The statement that reads the stamps and memberships of relations.
 
-    Arguments: name of the publication, oids. One row (oid, stamp, membership, whether there is the
-    publication) for each that exists.
+    Arguments: oids, whether to add the tables that are listed in the publication, its name twice. One row
+    (oid, stamp, membership, whether there is the publication, rights) for each that exists.
     """
     return f"""
-SELECT c.oid::int8, {_STAMP}, {membership(server_version)}, p.oid IS NOT NULL
-  FROM pg_catalog.pg_class c
+SELECT c.oid::int8, {_STAMP}, {membership(server_version)}, p.oid IS NOT NULL, {_RIGHTS}
+  FROM (SELECT pg_catalog.unnest(%s::int8[])::oid
+        UNION
+        SELECT r.prrelid FROM pg_catalog.pg_publication_rel r
+          JOIN pg_catalog.pg_publication own ON own.oid = r.prpubid
+         WHERE %s AND own.pubname = %s) wanted(oid)
+  JOIN pg_catalog.pg_class c ON c.oid = wanted.oid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_catalog.pg_publication p ON p.pubname = %s
- WHERE c.oid = ANY (%s::int8[]::oid[])"""
+  LEFT JOIN pg_catalog.pg_publication p ON p.pubname = %s"""
 
 
 def stamp_of(oid: int, publication: str, server_version: int) -> str:
@@ -238,7 +249,8 @@ SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
          (SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(d.adbin, d.adrelid), d.oid)
             FROM pg_catalog.pg_attrdef d
            WHERE a.attgenerated <> '' AND d.adrelid = c.oid AND d.adnum = a.attnum),
-         ({_TYPE_DETAILS})
+         ({_TYPE_DETAILS}),
+         pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
        ) ORDER BY a.attnum), '[]')::text AS columns
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
@@ -297,6 +309,14 @@ PARTITION updates all columns later.
 Includes a partition that is being detached concurrently: open snapshots may still see its rows in the table.
 """
 
+_UNLOGGED_PARTS: Final = f"""
+SELECT CASE WHEN c.relkind = 'p' THEN ({
+    _INHERITING.format(
+        "pg_catalog.array_agg(pg_catalog.format('%%I.%%I', s.nspname, m.relname) ORDER BY m.oid)"
+    )
+} JOIN pg_catalog.pg_namespace s ON s.oid = m.relnamespace
+   WHERE m.relkind = 'r' AND m.relpersistence <> 'p') END"""
+
 _RELATION: Final = f"""
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, p.names, described.columns,
        pg_catalog.current_setting('server_version_num')::int, db.locale, db.provider, {_STAMP}, stored.parts,
@@ -304,25 +324,31 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, p.names, 
        EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid AND c.relkind <> 'p'),
        pg_catalog.row_security_active(c.oid),
        EXISTS (SELECT FROM pg_catalog.pg_index i
-                WHERE i.indrelid = c.oid AND i.indisprimary AND NOT i.indimmediate)
+                WHERE i.indrelid = c.oid AND i.indisprimary AND NOT i.indimmediate),
+       EXISTS (SELECT FROM pg_catalog.pg_index i
+                WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate),
+       ({_UNLOGGED_PARTS}),
+       pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+       pg_catalog.quote_ident(CURRENT_USER)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
        ({_DATABASE_LOCALE}) db,
        LATERAL ({_KEY}) p,
        LATERAL ({_COLUMNS}) described,
-       LATERAL ({_PARTS}) stored
- WHERE c.relkind IN ('r', 'p')"""
+       LATERAL ({_PARTS}) stored"""
 
-RELATION_BY_NAME: Final = _RELATION + " AND n.nspname = %s AND c.relname = %s"
-"""Arguments: schema, name. At most one row, for `relation_from_row`. Only ordinary and partitioned tables."""
+RELATION_BY_NAME: Final = _RELATION + " WHERE n.nspname = %s AND c.relname = %s"
+"""Arguments: schema, name. At most one row, for `relation_from_row`, of any kind of relation."""
 
-RELATION_BY_OID: Final = _RELATION + " AND c.oid = %s::int8::oid"
+RELATION_BY_OID: Final = _RELATION + " WHERE c.oid = %s::int8::oid"
 
 
 def relation_from_row(row: Sequence[Any]) -> Relation:
     """The relation in a row of `RELATION_BY_NAME` or `RELATION_BY_OID`."""
     oid, schema, name, kind, key, columns, version, locale, provider, stamp, parts, *facts = row
-    persistence, has_inheriting, is_row_security_active, has_deferrable_key = facts
+    persistence, has_inheriting, is_row_security_active, has_deferrable_key, *rest = facts
+    has_primary_key, unlogged_parts, is_readable, is_schema_usable, role = rest
     found = Relation(
         oid=oid,
         schema=schema,
@@ -341,6 +367,11 @@ def relation_from_row(row: Sequence[Any]) -> Relation:
         has_inheriting_tables=has_inheriting,
         is_row_security_active=is_row_security_active,
         has_deferrable_key=has_deferrable_key,
+        has_primary_key=has_primary_key,
+        unlogged_parts=tuple(unlogged_parts or ()),
+        is_readable=is_readable,
+        is_schema_usable=is_schema_usable,
+        role=role,
     )
     return with_generation(found)
 
