@@ -113,10 +113,8 @@ class ReplicaIdentityNotFull(SourceError):
     code = "replica_identity_not_full"
 
     def __init__(self, schema: str, table: str, *, relation_oid: int) -> None:
-        text = (
-            f'"{schema}.{table}" is published without its old rows: run'
-            f' ALTER TABLE "{schema}"."{table}" REPLICA IDENTITY FULL'
-        )
+        quoted = ".".join('"' + name.replace('"', '""') + '"' for name in (schema, table))
+        text = f"{quoted} is published without its old rows: run ALTER TABLE {quoted} REPLICA IDENTITY FULL"
         super().__init__(text, action="invalidate")
         self.relation_oid = relation_oid
 

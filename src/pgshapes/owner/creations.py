@@ -22,7 +22,7 @@ from typing import Final
 
 import structlog
 
-from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaChanged
+from pgshapes.errors import CreationFailed, NotNow, PgShapesError, RequestError, SchemaChanged
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.tables.creation_protocol import CallStep, next_call_step
 from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
@@ -33,6 +33,8 @@ from pgshapes.waiting.single_flight import STOPPING, Flight, SingleFlight
 
 # At most one attempt per second, regardless of the number of requests.
 FAILURE_LASTS_S: Final = 1.0
+LATE_FAILURE_LASTS_S: Final = 10.0
+"""Longer than the removal of the shape, after which its clients request it again."""
 
 
 class CreationLocks:
@@ -62,17 +64,24 @@ class CreationLocks:
         if row is not None and row.token == token:
             self._table.remove(comparable)
 
-    def fail(self, comparable: bytes, token: int, error: PgShapesError) -> None:
+    def fail_again(self, comparable: bytes, error: RequestError) -> None:
+        """Answer requests with the error for some seconds, after a shape that was activated has failed with
+        it: each creation would fail in the same way, and clients would refetch without end.
+        """
+        self.fail(comparable, self.claim(comparable), error, lasts_s=LATE_FAILURE_LASTS_S)
+
+    def fail(
+        self, comparable: bytes, token: int, error: PgShapesError, *, lasts_s: float = FAILURE_LASTS_S
+    ) -> None:
         """Mark the creation as failed; the row answers every request within the next second.
 
         If the table has changed, only the requests that wait get the error: they check the definition again.
         """
-        failed = CreationLock(CreationState.FAILED, token, error.message, error.code)
-        self._table.put(comparable, failed)
+        self._table.put(comparable, CreationLock(CreationState.FAILED, token).failed(error))
         if isinstance(error, SchemaChanged):
             self.clear(comparable, token)
             return
-        asyncio.get_running_loop().call_later(FAILURE_LASTS_S, self.clear, comparable, token)
+        asyncio.get_running_loop().call_later(lasts_s, self.clear, comparable, token)
 
     def _move(self, comparable: bytes, token: int, old: CreationState, new: CreationState) -> None:
         row = self._table.get(comparable)
@@ -167,10 +176,12 @@ class Creations:
         create: Callable[[ResolvedShape, CreationSlot], Awaitable[str]],
         *,
         limit: int = CREATION_LIMIT,
+        on_failure: Callable[[PgShapesError], None] = lambda _: None,
     ) -> None:
         self._tables = tables
         self._locks = locks
         self._create = create
+        self._on_failure = on_failure
         self._flights: SingleFlight[bytes, str] = SingleFlight()
         self.slots: FairSemaphore[int] = FairSemaphore(limit)
         self.counts = CreationCounts()
@@ -247,6 +258,7 @@ class Creations:
 
     def _fail(self, creation: Creation, failure: PgShapesError) -> PgShapesError:
         self.counts.failed += 1
+        self._on_failure(failure)
         self._locks.fail(creation.shape.comparable, creation.token, failure)
         return failure
 
@@ -259,7 +271,8 @@ class Creations:
 
 
 def _as_failure(error: PgShapesError) -> PgShapesError:
-    if isinstance(error, CreationFailed | SchemaChanged):
+    """The error for all callers. What waiting does not cure stays a RequestError, a 400."""
+    if isinstance(error, CreationFailed | SchemaChanged | RequestError):
         return error
     if isinstance(error, NotNow):
         return CreationFailed(error.message, retry_after_s=1, known=True)

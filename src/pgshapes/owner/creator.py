@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from pgshapes.errors import PgShapesError, SchemaChanged
+from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.visibility import SnapshotVisibility
@@ -25,6 +26,7 @@ from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.owner.snapshotting import SnapshotBasis, SnapshotWriting, TakenSnapshot, take_snapshot
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
+from pgshapes.postgres.refusals import refuse_table
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import ShapeStore
@@ -67,6 +69,10 @@ class CreatorParts:
     publisher: LogPublisher
     cleaner: ShapeCleaner
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    obstacle_of: Callable[[Relation], Obstacle | None] = lambda _: None
+    """Why a table cannot be followed (`model.followable`)."""
+    on_snapshot_failed: Callable[[str, PgShapesError], None] = lambda _handle, _error: None
+    """Called when the snapshot of an activated shape cannot be completed, before the shape is removed."""
 
 
 def new_handle() -> str:
@@ -93,8 +99,8 @@ class ShapeCreator:
         parts.cleaner.on_retired = self._stop_writing
 
     async def create(self, shape: ResolvedShape, slot: ReportsTableWait) -> str:
-        """The handle of a new, activated shape. Raises CreationFailed, SchemaChanged, NotNow, SourceError,
-        StorageError.
+        """The handle of a new, activated shape. Raises CreationFailed, RequestError, SchemaChanged, NotNow,
+        SourceError, StorageError.
         """
         handle = new_handle()
         try:
@@ -128,7 +134,7 @@ class ShapeCreator:
         where = shape.definition.where
         clause = None if where is None else clause_from_sql(where, relation)
         parts.router.register(handle, relation, shape.definition, clause, leaves=await self._leaves(relation))
-        memberships = {each.oid: await self._publish_table(shape, each, slot) for each in relations}
+        memberships = {each.oid: await self._publish_table(each, slot) for each in relations}
         self._check_alive(handle)
         self.memberships[handle] = memberships
         parts.router.add_leaves(relation.oid, await self._leaves(relation))
@@ -155,7 +161,8 @@ class ShapeCreator:
 
     async def _confirm(self, handle: str, basis: SnapshotBasis, taken: TakenSnapshot) -> SnapshotBasis:
         """The basis with the table as it is in the snapshot. Raises SchemaChanged if the table or its
-        publication has changed so that the definition must be checked again.
+        publication has changed so that the definition must be checked again, RequestError if the table cannot
+        be followed any more.
         """
         relation, router = basis.relations[0], self._parts.router
         if taken.stamp.membership != basis.memberships[relation.oid]:
@@ -164,6 +171,9 @@ class ShapeCreator:
             return basis
         current = await taken.read_relation()
         self._check_alive(handle)
+        obstacle = self._parts.obstacle_of(current)
+        if obstacle is not None:
+            raise refuse_table(current, obstacle)
         # Rows of partitions that were attached before the snapshot are in the snapshot.
         changed = router.find_changed(current, {handle}, is_empty=lambda _: True)
         if changed:
@@ -171,18 +181,13 @@ class ShapeCreator:
         router.renew(current, {handle})
         return basis._replace(relations=(current, *basis.relations[1:]))
 
-    async def _publish_table(self, shape: ResolvedShape, relation: Relation, slot: ReportsTableWait) -> str:
+    async def _publish_table(self, relation: Relation, slot: ReportsTableWait) -> str:
         def waiting(blockers: object) -> None:
             self.counts.lock_waits += 1
             slot.begin_table_wait()
             _log.warning("shape creation waits for old writers", table=relation.name, writers=blockers)
 
-        is_table = relation.oid == shape.definition.table_oid
-        selected = set(shape.definition.columns) if is_table else set()
-        needs_generated = any(column.is_generated and column.name in selected for column in relation.columns)
-        membership = await self._parts.publication.ensure_table(
-            relation, on_waiting=waiting, needs_generated=needs_generated
-        )
+        membership = await self._parts.publication.ensure_table(relation, on_waiting=waiting)
         await slot.end_table_wait()
         return membership.version
 
@@ -229,6 +234,7 @@ class ShapeCreator:
             await writing.run()
         except PgShapesError as error:
             if writing.has_started:
+                self._parts.on_snapshot_failed(handle, error)
                 self._parts.cleaner.end([handle], f"snapshot failed: {error.message}")
 
     def _stop_writing(self, handle: str) -> None:

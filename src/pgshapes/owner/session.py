@@ -20,7 +20,7 @@ from pgshapes.postgres.connection import Connection, connect, connect_for_replic
 from pgshapes.postgres.lock import AdvisoryLock
 from pgshapes.postgres.pooler import require_direct
 from pgshapes.postgres.publication import Publication
-from pgshapes.postgres.publication_sql import create_publication
+from pgshapes.postgres.publication_sql import creation_statement
 from pgshapes.postgres.replication import ReplicationStream
 from pgshapes.postgres.slot import Slot, create_slot, drop_slot, find_slot
 from pgshapes.postgres.sqlstate import OPERATOR
@@ -125,7 +125,7 @@ class Session:
         except SourceError as error:
             if error.action != OPERATOR:
                 raise
-            statement = create_publication(self._publication.name, admin.info.server_version)
+            statement = creation_statement(self._publication.name, admin.info.server_version)
             advice = f"run {statement} as a user who may"
             if not self._settings.manual_table_publishing:
                 database, user = quote_identifier(admin.info.dbname), quote_identifier(admin.info.user)

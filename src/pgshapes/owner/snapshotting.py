@@ -57,7 +57,8 @@ class TakenSnapshot:
         """The rows as JSON texts, in batches; to be read once. `relation` is the table in the snapshot."""
         if definition.log == "changes_only":
             return self._snapshot.rows(None)
-        return self._snapshot.rows(copy_rows(relation, definition.columns, definition.where))
+        statement = copy_rows(relation, definition.columns, definition.where)
+        return self._snapshot.rows(statement, has_where=definition.where is not None)
 
     async def close(self) -> None:
         """Return the connection; a running query is cancelled."""

@@ -20,10 +20,10 @@ from psycopg import pq
 
 from pgshapes.errors import SchemaChanged, SourceError
 from pgshapes.model.relation import Relation
-from pgshapes.postgres import publication_sql, simple_query
+from pgshapes.postgres import publication_rules, publication_sql, simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool
-from pgshapes.postgres.publication_sql import TableState
-from pgshapes.postgres.refusals import known_refusal, refuse_snapshot
+from pgshapes.postgres.publication_sql import LOCK_BUDGET_MS, TableState
+from pgshapes.postgres.refusals import NamedTable, TableName, known_refusal, refuse_snapshot, refuse_table
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.single_flight import SharedLookUps
@@ -31,11 +31,11 @@ from pgshapes.waiting.single_flight import SharedLookUps
 WRITERS_TIMEOUT_S: Final = 600.0
 """How long a creation waits for transactions that wrote to the table before."""
 
-LOCK_TIMEOUT_MS: Final = 200
-"""Short, because requests for the table's lock that arrive later queue behind ours."""
-
 VACUUM_LOCK_TIMEOUT_MS: Final = 500
 """In addition to `deadlock_timeout`, after which Postgres cancels an autovacuum that blocks us."""
+
+_TRANSACTION_TIMEOUT_S: Final = 1.0
+"""In addition to the time for its locks: then the server does not answer."""
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 1.0
@@ -60,6 +60,8 @@ class Blocker(NamedTuple):
     age_s: float | None
     """Age of its transaction."""
     is_autovacuum: bool
+    table: str
+    """Qualified name of the table that it has locked."""
 
 
 OnWaiting = Callable[[list[Blocker]], None]
@@ -92,16 +94,18 @@ class Publication:
     async def prepare(self) -> bool:
         """Create the publication if it does not exist; True if it was created.
 
-        Raises SourceError if it cannot be created.
+        One of ours that exists gets the stored generated columns of its tables: without them, UPDATE and
+        DELETE fail on each table that gets one. Raises SourceError if it cannot be created.
         """
-        if await self._exists():
-            return False
-        if self._is_manual:
-            raise SourceError(f'Publication "{self.name}" not found in the database', action=OPERATOR)
         try:
+            if await self._exists():
+                return False
+            if self._is_manual:
+                text = f'Publication "{self.name}" not found in the database'
+                raise SourceError(text, action=OPERATOR)
             async with self._pool.connection() as db:
                 sql = publication_sql.create_publication(self.name, db.info.server_version)
-                await db.execute(publication_sql.in_transaction(sql).encode())
+                await simple_query.run(db, sql)
         except psycopg.errors.DuplicateObject:
             return False
         except psycopg.Error as error:
@@ -114,19 +118,19 @@ class Publication:
         *,
         timeout_s: float = WRITERS_TIMEOUT_S,
         on_waiting: OnWaiting | None = None,
-        needs_generated: bool = False,
     ) -> PublicationMembership:
         """Publish the table and set REPLICA IDENTITY FULL; waits for transactions that wrote to it before.
 
-        `on_waiting` is called with the transactions that block it. Raises NotNow (the publication is not
-        usable, or timeout), SchemaChanged (the table is not the same), SourceError.
+        `on_waiting` is called with the transactions that block it. Raises RequestError (the table cannot be
+        followed with this publication, or our role may not alter it), NotNow (no publication, or timeout),
+        SchemaChanged (the table is not the same), SourceError.
         """
         callback = on_waiting or (lambda _blockers: None)
         listeners = self._listeners.setdefault(relation.oid, set())
         listeners.add(callback)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._ensure_table(relation, needs_generated)
+                return await self._ensure_table(relation)
         except TimeoutError:
             raise known_refusal("Snapshot timed out while waiting for a table lock") from None
         finally:
@@ -145,26 +149,41 @@ class Publication:
             may_alter = state.is_publication_ours and not self._is_manual
             if is_wanted() or not may_alter:
                 return False
-            if state.membership is None or state.schema is None:
+            if not state.is_listed or state.schema is None:
                 return True
-            transaction = publication_sql.drop_from_publication(state, self.name, LOCK_TIMEOUT_MS)
-            return await self._attempt(transaction, _transaction_timeout_s(LOCK_TIMEOUT_MS, 1))
+            transaction = publication_sql.drop_from_publication(state, self.name)
+            return await self._attempt(transaction, relation)
+
+    async def take_out(self, relation: Relation) -> None:
+        """Remove a table from the publication, unless it is not ours to alter; retries while it is locked.
+
+        Raises SourceError.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while not await self.drop_table(relation):
+            state = await self._states.request(relation.oid)
+            if state is None or self._is_manual or not state.is_publication_ours:
+                return
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def close(self) -> None:
         """Cancel running alterations."""
         await self._alterations.close()
 
-    async def _ensure_table(self, relation: Relation, needs_generated: bool) -> PublicationMembership:
+    async def _ensure_table(self, relation: Relation) -> PublicationMembership:
         while True:
             await self._wait_for_drop(relation.oid)
             state = await self._state(relation.oid)
-            publication_sql.check_table(state, relation)
-            publication_sql.check_publication(state, self.name, needs_generated=needs_generated)
+            publication_rules.check_table(state, relation)
+            publication_rules.check_exists(state, self.name)
+            obstacle = publication_rules.find_publication_obstacle(
+                state, self.name, is_manual=self._is_manual
+            )
+            if obstacle is not None:
+                raise refuse_table(relation, obstacle)
             if state.membership is not None and state.is_ready:
                 return PublicationMembership(relation.oid, state.membership)
-            refused = publication_sql.alteration_refusal(state, self.name, is_manual=self._is_manual)
-            if refused is not None:
-                raise refused
             await self._alterations.get(relation.oid)
 
     async def _wait_for_drop(self, oid: int) -> None:
@@ -173,47 +192,58 @@ class Publication:
             pass
 
     async def _make_ready(self, oid: int) -> None:
-        """Retry until the table is ready or does not exist."""
-        pause_s, lock_timeout_ms = _FIRST_PAUSE_S, LOCK_TIMEOUT_MS
-        while not await self._try_to_make_ready(oid, lock_timeout_ms):
+        """Retry until what was missing is altered, or the table does not exist."""
+        pause_s = _FIRST_PAUSE_S
+        while not await self._try_to_make_ready(oid):
             blockers, deadlock_timeout_ms = await self._find_blockers(oid)
-            lock_timeout_ms = next_lock_timeout_ms(blockers, deadlock_timeout_ms)
             for callback in tuple(self._listeners.get(oid, ())):
                 callback(blockers)
+            for table in vacuumed_tables(blockers):
+                timeout_ms = deadlock_timeout_ms + VACUUM_LOCK_TIMEOUT_MS
+                await self._attempt(publication_sql.interrupt_vacuum(table, timeout_ms), None, timeout_ms)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    async def _try_to_make_ready(self, oid: int, lock_timeout_ms: int) -> bool:
+    async def _try_to_make_ready(self, oid: int) -> bool:
+        """False if a transaction was blocked. What was altered until then stays altered."""
         async with self._lock(oid):
-            state = await self._state(oid)
-            if state.is_ready or state.schema is None:
-                return True
             self.attempts += 1
-            transaction = publication_sql.make_ready(state, self.name, lock_timeout_ms)
-            return await self._attempt(
-                transaction, _transaction_timeout_s(lock_timeout_ms, len(state.not_full))
-            )
+            state = await self._state(oid)
+            if state.schema is None or not state.has_publication:
+                return True
+            table = TableName(state.schema, state.name or "", state.role)
+            for transaction in publication_sql.alterations(state, self.name):
+                if not await self._attempt(transaction, table):
+                    return False
+            return True
 
-    async def _attempt(self, transaction: str, timeout_s: float) -> bool:
-        """Run a transaction; False if it was blocked, in which case it changed nothing."""
+    async def _attempt(
+        self,
+        transaction: str,
+        table: NamedTable | None,
+        lock_timeout_ms: int = LOCK_BUDGET_MS,
+    ) -> bool:
+        """Run a transaction about `table`; False if it was blocked, in which case it changed nothing."""
         async with self._connection() as db:
             try:
-                async with asyncio.timeout(timeout_s):
+                async with asyncio.timeout(_TRANSACTION_TIMEOUT_S + lock_timeout_ms / 1000):
                     await simple_query.run(db, transaction)
             except TimeoutError:
                 return False
             except psycopg.Error as error:
                 if _is_collision(error):
                     return False
-                raise refuse_snapshot(error) from error
+                raise refuse_snapshot(error, table) from error
             finally:
                 if db.pgconn.transaction_status == pq.TransactionStatus.INERROR:
                     await simple_query.run(db, "ROLLBACK")
         return True
 
     async def _find_blockers(self, oid: int) -> tuple[list[Blocker], int]:
+        state = await self._state(oid)
         async with self._connection() as db:
-            rows = await (await db.execute(publication_sql.BLOCKERS.encode(), (oid,))).fetchall()
+            arguments = (bool(state.not_full), oid)
+            rows = await (await db.execute(publication_sql.BLOCKERS.encode(), arguments)).fetchall()
             timeout = await (await db.execute(publication_sql.DEADLOCK_TIMEOUT_MS.encode())).fetchone()
         return [Blocker(*row) for row in rows], timeout[0] if timeout else 0
 
@@ -231,8 +261,11 @@ class Publication:
 
     async def _exists(self) -> bool:
         async with self._connection() as db:
-            found = await db.execute("SELECT FROM pg_catalog.pg_publication WHERE pubname = %s", (self.name,))
-            return await found.fetchone() is not None
+            cursor = await db.execute(publication_sql.PUBLICATION.encode(), (self.name,))
+            found = await cursor.fetchone()
+        if found is not None and found[0] and not self._is_manual:
+            await self._attempt(publication_sql.publish_generated(self.name), None)
+        return found is not None
 
     def _lock(self, oid: int) -> asyncio.Lock:
         return self._locks.setdefault(oid, asyncio.Lock())
@@ -246,19 +279,10 @@ class Publication:
             raise refuse_snapshot(error) from error
 
 
-def next_lock_timeout_ms(blockers: list[Blocker], deadlock_timeout_ms: int) -> int:
-    """The `lock_timeout` of the next attempt: longer if only an autovacuum blocks us.
-
-    Postgres cancels an autovacuum only for a request that has waited for `deadlock_timeout`.
-    """
-    if blockers and all(blocker.is_autovacuum for blocker in blockers):
-        return deadlock_timeout_ms + VACUUM_LOCK_TIMEOUT_MS
-    return LOCK_TIMEOUT_MS
-
-
-def _transaction_timeout_s(lock_timeout_ms: int, alterations: int) -> float:
-    """Timeout for the transaction, which waits for each of its locks while it holds the others."""
-    return 1.0 + lock_timeout_ms / 1000 + 0.005 * alterations
+def vacuumed_tables(blockers: list[Blocker]) -> set[str]:
+    """The tables that only an autovacuum has locked."""
+    tables = {blocker.table for blocker in blockers if blocker.is_autovacuum}
+    return tables - {blocker.table for blocker in blockers if not blocker.is_autovacuum}
 
 
 def _is_collision(error: psycopg.Error) -> bool:

@@ -1,42 +1,98 @@
-"""The errors that clients receive when a snapshot or subset snapshot fails. Pure.
+"""The errors that clients receive when a table cannot be followed or read. Pure.
 
-Invariant: 400 only for errors that the client's clauses cause; errors of the shape, the table or the server
-are the same as for a shape's own snapshot.
+Invariant: a cause that waiting does not cure is a RequestError, 400, about the table or the clause; only what
+may pass by itself is a 503. A RequestError about a table has the statements for its owner in its details,
+which are logged and not sent to the client.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import psycopg
 
 from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaChanged, SourceError
+from pgshapes.model.followable import Obstacle
+from pgshapes.model.quoting import qualified_name
 from pgshapes.postgres.sqlstate import INVALIDATE, RETRY, from_sqlstate
 
 RETRY_AFTER_S: Final = 10
 
-_BY_STATE: Final = {
-    "42501": "Unable to create initial snapshot: {said}",
-    "55P03": "Snapshot timed out while waiting for a table lock",
-}
+_LOCKED: Final = "55P03"
+_DENIED: Final = "42501"
 _CONNECTION_CLASSES: Final = ("08", "53", "57", "58")
 """Connection exception, insufficient resources, operator intervention, system error."""
+_LASTING_CLASSES: Final = ("0A", "22", "2F", "38", "39", "42", "54", "P0")
+"""Not supported, data, routines, syntax and access, limits, errors that functions raise: the same statement
+fails in the same way until somebody changes the table or the request.
+"""
 
 
-def refuse_snapshot(error: psycopg.Error | SourceError) -> PgShapesError:
-    """The error for the client after an error of Postgres or of connecting to it."""
-    said = error.message if isinstance(error, SourceError) else error.diag.message_primary
-    known = _BY_STATE.get(error.sqlstate or "")
-    if known is not None:
-        return known_refusal(known.format(said=said))
+class NamedTable(Protocol):
+    """A table, as far as messages name it: a `Relation`, or a `TableName`."""
+
+    @property
+    def schema(self) -> str:
+        """Its schema."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def role(self) -> str:
+        """Our role, quoted as an identifier; empty if not known."""
+
+
+class TableName(NamedTuple):
+    """A table of which only this is known."""
+
+    schema: str
+    name: str
+    role: str = ""
+
+
+def refuse_table(table: NamedTable, obstacle: Obstacle) -> RequestError:
+    """A 400 about a table that cannot be followed."""
+    refused = RequestError.field("table", obstacle.describe(table.schema, table.name))
+    refused.details |= {
+        "schema": table.schema,
+        "table": table.name,
+        "reason": obstacle.reason,
+        "statements": list(obstacle.statements),
+    }
+    return refused
+
+
+def refuse_snapshot(
+    error: psycopg.Error | SourceError, table: NamedTable | None = None, *, has_where: bool = False
+) -> PgShapesError:
+    """The error for the client after an error of Postgres or of connecting to it.
+
+    `table` is what a statement was about, `has_where` whether a client's clause was part of it.
+    """
+    if error.sqlstate == _LOCKED:
+        return known_refusal("Snapshot timed out while waiting for a table lock")
     ours = error if isinstance(error, SourceError) else from_sqlstate(error)
     if ours.action == INVALIDATE:
         return SchemaChanged(ours.message)
     if _is_connection_failure(error):
         return known_refusal("Database connection not available")
+    if table is not None and (error.sqlstate or "").startswith(_LASTING_CLASSES):
+        return _lasting(error, table, has_where=has_where)
     return SourceError(
         f"Unexpected error while creating snapshot: {ours.message}", sqlstate=ours.sqlstate, action=RETRY
     )
+
+
+def _lasting(error: psycopg.Error | SourceError, table: NamedTable, *, has_where: bool) -> RequestError:
+    said = error.message if isinstance(error, SourceError) else _said(error)
+    if error.sqlstate == _DENIED:
+        grant = f"GRANT SELECT ON {qualified_name(table.schema, table.name)} TO {table.role or '…'}"
+        return refuse_table(table, Obstacle(said, "grant what is missing and request again", (grant,)))
+    if has_where:
+        return RequestError.field("where", said)
+    return refuse_table(table, Obstacle(said, "remove the cause and request again"))
 
 
 def known_refusal(message: str) -> NotNow:
@@ -71,37 +127,38 @@ _NO_LONGER_THERE: Final = frozenset({"42703", "42P01", "42704", "3F000"})
 """Undefined column, table, type, schema."""
 _NO_ORDERING: Final = "42883"
 """Undefined function: the type of a sort column has no ordering operator."""
-_DENIED: Final = "42501"
 _CANCELED: Final = "57014"
 
 
-def refuse_clause(error: psycopg.Error) -> PgShapesError:
+def refuse_clause(error: psycopg.Error, table: NamedTable) -> PgShapesError:
     """The error for the client when the server rejects the clause."""
     state = error.sqlstate or ""
     if state.startswith(_DATA):
         return _bad_value(error)
     if state.startswith(_CLIENT_FAULTS) and state not in _NO_LONGER_THERE and state != _DENIED:
         return RequestError(errors={"where": [_said(error)]})
-    return refuse_subset(error)
+    return refuse_subset(error, table)
 
 
-def refuse_rows(error: psycopg.Error, *, has_where: bool, has_order: bool) -> PgShapesError:
+def refuse_rows(
+    error: psycopg.Error, table: NamedTable, *, has_where: bool, has_order: bool, has_shape_where: bool
+) -> PgShapesError:
     """The error for the client when the query fails after its clause was accepted."""
     state = error.sqlstate or ""
     if state == _NO_ORDERING and has_order:
         return RequestError(errors={"order_by": [_said(error)]})
     if has_where and state.startswith(_DATA):
         return _bad_value(error)
-    return refuse_subset(error)
+    return refuse_subset(error, table, has_where=has_where or has_shape_where)
 
 
-def refuse_subset(error: psycopg.Error | SourceError) -> PgShapesError:
+def refuse_subset(
+    error: psycopg.Error | SourceError, table: NamedTable | None = None, *, has_where: bool = False
+) -> PgShapesError:
     """The error for the client when a subset snapshot fails for another reason than its clauses."""
     if error.sqlstate == _CANCELED:
         return known_refusal("The subset snapshot took too long; ask for less")
-    if error.sqlstate == _DENIED and isinstance(error, psycopg.Error):
-        return known_refusal(f"Unable to create subset snapshot: {_said(error)}")
-    return refuse_snapshot(error)
+    return refuse_snapshot(error, table, has_where=has_where)
 
 
 def too_many() -> NotNow:

@@ -10,7 +10,7 @@ through a transaction pooler. State: an open snapshot owns its connection until 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -19,7 +19,7 @@ from psycopg import pq
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
-from pgshapes.errors import SchemaChanged, SourceError
+from pgshapes.errors import PgShapesError, SchemaChanged, SourceError
 from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
@@ -156,9 +156,27 @@ def lock_table(relation: Relation) -> str:
     """The statement that excludes DDL on the table until the transaction ends; it does not block writers.
 
     Must precede the snapshot, to which the table would look empty after a later TRUNCATE or a rewriting ALTER
-    (manual: Caveats of MVCC).
+    (manual: Caveats of MVCC). LOCK TABLE needs a right on the whole table. With rights on columns only, a
+    query locks the table, right after its snapshot was taken; `check_lock` finds what happened in between.
     """
-    return f"LOCK TABLE {from_item(relation)} IN ACCESS SHARE MODE"
+    if relation.is_readable:
+        return f"LOCK TABLE {from_item(relation)} IN ACCESS SHARE MODE"
+    parts = ", ".join(str(part.oid) for part in relation.parts)
+    return (
+        f"SELECT FROM {from_item(relation)} LIMIT 0;"
+        " SELECT pg_catalog.bool_and(pg_catalog.pg_relation_filenode(c.oid) = c.relfilenode)"
+        f" FROM pg_catalog.pg_class c WHERE c.oid IN ({parts})"
+    )
+
+
+def check_lock(relation: Relation, results: Sequence[PGresult]) -> None:
+    """Raise SchemaChanged if the table was rewritten or truncated between its snapshot and its lock.
+
+    `results` are those of `lock_table` and of two statements after it. The catalogs are read as they are in
+    the snapshot, the function reads them as they are now.
+    """
+    if not relation.is_readable and results[-3].get_value(0, 0) == b"f":
+        raise SchemaChanged("the table was rewritten or truncated while it was being locked")
 
 
 class Snapshot:
@@ -175,16 +193,18 @@ class Snapshot:
         """The version of the table in the snapshot, once it was taken."""
 
     async def take(self) -> SnapshotVisibility:
-        """Begin; return what the snapshot sees. Raises NotNow, SchemaChanged, SourceError."""
+        """Begin; return what the snapshot sees. Raises RequestError, NotNow, SchemaChanged, SourceError."""
         oid, server_version = self._relation.oid, self._connection.info.server_version
+        timeout = settings_sql([("lock_timeout", f"{LOCK_TIMEOUT_S}s")], local=True)
         statements = (
             begin_sql(server_version),
-            settings_sql([("lock_timeout", f"{LOCK_TIMEOUT_S}s")], local=True),
+            timeout,
             lock_table(self._relation),
             VISIBILITY_QUERY,
             stamp_of(oid, self._publication, server_version),
         )
-        *_, seen, stamp = await self._run("; ".join(statements))
+        *_, seen, stamp = results = await self._run("; ".join(statements))
+        check_lock(self._relation, results)
         if stamp.ntuples == 0:
             raise SchemaChanged("the table was dropped")
         self.stamp = RelationStamp(_text(stamp, 0) or "", _text(stamp, 1))
@@ -196,20 +216,20 @@ class Snapshot:
             arguments = (self._relation.oid,)
             row = await (await self._connection.execute(RELATION_BY_OID.encode(), arguments)).fetchone()
         except psycopg.Error as error:
-            raise refusals.refuse_snapshot(error) from error
+            raise self._refused(error) from error
         if row is None:
             raise SchemaChanged("the table was dropped")
         return relation_from_row(row)
 
     async def discard(self) -> None:
         """End the transaction without a query."""
-        await self._end("ROLLBACK")
+        await self._run("ROLLBACK")
 
-    async def rows(self, copy_sql: str | None) -> AsyncIterator[list[bytes]]:
+    async def rows(self, copy_sql: str | None, *, has_where: bool = False) -> AsyncIterator[list[bytes]]:
         """The rows' JSON texts in non-empty batches, as they arrive; none without a statement.
 
-        Call it once, after `take`. Raises NotNow, SchemaChanged, SourceError. Other tasks run between two
-        batches.
+        Call it once, after `take`. `has_where` is whether a client's clause is part of the statement. Raises
+        RequestError, NotNow, SchemaChanged, SourceError. Other tasks run between two batches.
         """
         if copy_sql is not None:
             try:
@@ -218,8 +238,8 @@ class Snapshot:
                     yield batch
                     batch = await copy.next_batch()
             except psycopg.Error as error:
-                raise refusals.refuse_snapshot(error) from error
-        await self._end("COMMIT")
+                raise self._refused(error, has_where=has_where) from error
+        await self._run("COMMIT")
 
     async def reset(self) -> None:
         """Roll back, or cancel a running query and close the connection."""
@@ -233,14 +253,14 @@ class Snapshot:
         except TimeoutError:
             raise refusals.too_slow(self._first_row_timeout_s) from None
 
-    async def _end(self, how: str) -> None:
-        await self._run(how)
-
     async def _run(self, sql: str) -> list[PGresult]:
         try:
             return await simple_query.run(self._connection, sql)
         except psycopg.Error as error:
-            raise refusals.refuse_snapshot(error) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: psycopg.Error, *, has_where: bool = False) -> PgShapesError:
+        return refusals.refuse_snapshot(error, self._relation, has_where=has_where)
 
 
 class SnapshotSource:
@@ -272,7 +292,9 @@ class SnapshotSource:
         """
         async with AsyncExitStack() as borrowed:
             connection = await self._borrow(borrowed)
-            snapshot = Snapshot(connection, relation, self._publication, self._first_row_timeout_s)
+            snapshot = Snapshot(
+                connection, relation, self._publication, self._first_row_timeout_s
+            )
             borrowed.push_async_callback(snapshot.reset)
             yield snapshot
 

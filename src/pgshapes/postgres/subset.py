@@ -117,8 +117,8 @@ class SubsetQuery:
         self._max_bytes = max_bytes
 
     async def take(self) -> SubsetVisibility:
-        """Begin, lock the table, return the visibility. Raises NotNow, SourceError, and SchemaChanged unless
-        the table is as in the look-up of the relation.
+        """Begin, lock the table, return the visibility. Raises RequestError, NotNow, SourceError, and
+        SchemaChanged unless the table is as in the look-up of the relation.
         """
         relation, server_version = self._relation, self._connection.info.server_version
         timeout = settings_sql([("statement_timeout", str(STATEMENT_TIMEOUT_MS))], local=True)
@@ -126,9 +126,10 @@ class SubsetQuery:
         stamp_sql = stamp_of(relation.oid, "", server_version)
         statements = (begin, timeout, snapshot.lock_table(relation), _VISIBILITY_QUERY, stamp_sql)
         try:
-            *_, result, stamp = await simple_query.run(self._connection, "; ".join(statements))
+            *_, result, stamp = results = await simple_query.run(self._connection, "; ".join(statements))
         except psycopg.Error as error:
-            raise refusals.refuse_subset(error) from error
+            raise refusals.refuse_subset(error, relation) from error
+        snapshot.check_lock(relation, results)
         if stamp.ntuples == 0 or stamp.get_value(0, 0) != relation.stamp.encode():
             raise SchemaChanged(f'table "{relation.schema}"."{relation.name}" was changed')
         visibility = snapshot.visibility(result)
@@ -142,7 +143,7 @@ class SubsetQuery:
         try:
             described = await simple_query.describe(self._connection, authority_sql)
         except psycopg.Error as error:
-            raise refusals.refuse_clause(error) from error
+            raise refusals.refuse_clause(error, self._relation) from error
         return tuple(described.ftype(index) for index in range(described.nfields))
 
     async def rows(self, selection: SubsetSelection, snapshot_mark: int) -> bytes:
@@ -155,7 +156,11 @@ class SubsetQuery:
             return await self._read(copy_subset(selection, snapshot_mark))
         except psycopg.Error as error:
             raise refusals.refuse_rows(
-                error, has_where=selection.subset_where is not None, has_order=bool(selection.order)
+                error,
+                self._relation,
+                has_where=selection.subset_where is not None,
+                has_order=bool(selection.order),
+                has_shape_where=selection.shape_where is not None,
             ) from error
 
     async def _read(self, copy_sql: str) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pgshapes.errors import CreationFailed, PgShapesError, SchemaChanged
+from pgshapes.errors import CreationFailed, PgShapesError, RequestError, SchemaChanged
 from pgshapes.model.shape_state import ShapeState
 
 
@@ -36,11 +36,24 @@ class CreationLock(NamedTuple):
     """Why it failed, as in the answer to the client."""
     code: str = ""
     """Stable code of the error (`errors.py`)."""
+    errors: Any = None
+    """The messages of a RequestError, by field."""
+
+    def failed(self, error: PgShapesError) -> CreationLock:
+        """The row after the creation has failed."""
+        return self._replace(
+            state=CreationState.FAILED,
+            reason=error.message,
+            code=error.code,
+            errors=error.errors if isinstance(error, RequestError) else None,
+        )
 
     def error(self) -> PgShapesError:
-        """The error of a failed creation."""
+        """The error of a failed creation, of the kind that it was raised as: 400, 409 or 503."""
         if self.code == SchemaChanged.code:
             return SchemaChanged(self.reason)
+        if self.code == RequestError.code:
+            return RequestError(self.reason, errors=self.errors)
         return CreationFailed(self.reason, known=True)
 
 

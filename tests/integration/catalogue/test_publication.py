@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import psycopg
 import pytest
+from tests.integration.catalogue.published import MEMBERSHIP, identity, memberships, one
 
-from pgshapes.errors import NotNow, PgShapesError, SchemaChanged, SourceError
+from pgshapes.errors import NotNow, SchemaChanged
 from pgshapes.model.relation import Relation
-from pgshapes.postgres.connection import Connection, ConnectionPool, connect
+from pgshapes.postgres.connection import Connection, ConnectionPool
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Blocker, Publication
 
@@ -33,29 +33,6 @@ async def publication(make_pool: MakePool) -> AsyncIterator[Publication]:
 async def items(db: Connection, inspector: Inspector) -> Relation:
     await db.execute("CREATE TABLE items (id int PRIMARY KEY, value text)")
     return await inspector.relation("public", "items")
-
-
-async def one(db: Connection, sql: str) -> object:
-    row = await (await db.execute(sql.encode())).fetchone()
-    return None if row is None else row[0]
-
-
-async def identity(db: Connection, table: str) -> object:
-    return await one(db, f"SELECT relreplident::text FROM pg_class WHERE oid = '{table}'::regclass")
-
-
-MEMBERSHIP = (
-    "SELECT concat_ws('.', p.oid, p.xmin, r.oid, r.xmin)"
-    " FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid"
-)
-
-
-async def memberships(
-    inspector: Inspector, publication: Publication, oids: Iterable[int]
-) -> dict[int, str | None]:
-    """How those tables are published that are."""
-    stamps = await inspector.stamps(tuple(oids), publication.name)
-    return {oid: one.membership for oid, one in stamps.items() if one.membership is not None}
 
 
 async def is_published(db: Connection, table: str) -> bool:
@@ -302,111 +279,6 @@ async def test_a_dropped_or_renamed_table_is_refused(
         await publication.ensure_table(items)
 
 
-async def refusal(publication: Publication, relation: Relation, **wanted: Any) -> str:
-    with pytest.raises(PgShapesError) as refused:
-        await publication.ensure_table(relation, **wanted)
-    assert isinstance(refused.value, NotNow) and refused.value.known
-    return refused.value.message
-
-
-async def test_in_manual_mode_nothing_is_altered(
-    db: Connection, make_pool: MakePool, items: Relation
-) -> None:
-    manual = Publication("p", make_pool(1), is_manual=True)
-    with pytest.raises(SourceError, match='Publication "p" not found in the database'):
-        await manual.prepare()
-    assert await refusal(manual, items) == 'Publication "p" not found in the database'
-    await db.execute("CREATE PUBLICATION p")
-    await manual.prepare()
-    assert await refusal(manual, items) == (
-        'Database table "public.items" is missing from the publication "p" and the'
-        " ELECTRIC_MANUAL_TABLE_PUBLISHING setting prevents Electric from adding it"
-    )
-    await db.execute("ALTER PUBLICATION p ADD TABLE items")
-    assert await refusal(manual, items) == (
-        'Database table "public.items" does not have its replica identity set to FULL'
-    )
-    assert not await manual.drop_table(items)
-    await db.execute("ALTER TABLE items REPLICA IDENTITY FULL")
-    assert (await manual.ensure_table(items)).version == await one(db, MEMBERSHIP)
-
-
-async def test_a_publication_for_all_tables(
-    db: Connection, make_pool: MakePool, items: Relation, inspector: Inspector
-) -> None:
-    await db.execute("CREATE PUBLICATION p FOR ALL TABLES; ALTER TABLE items REPLICA IDENTITY FULL")
-    manual = Publication("p", make_pool(1), is_manual=True)
-    membership = await manual.ensure_table(items)
-    assert membership.version == await one(db, "SELECT concat_ws('.', oid, xmin) FROM pg_publication")
-    assert await memberships(inspector, manual, [items.oid]) == dict([membership])
-
-
-async def test_an_incomplete_publication_is_refused(
-    db: Connection, make_pool: MakePool, items: Relation
-) -> None:
-    await db.execute("CREATE PUBLICATION p WITH (publish = 'insert, delete')")
-    assert await refusal(Publication("p", make_pool(1)), items) == (
-        'Publication "p" does not publish all required operations: INSERT, UPDATE, DELETE, TRUNCATE'
-    )
-    message = await refusal(Publication("r", make_pool(1)), items)
-    assert message == 'Publication "r" not found in the database'
-
-
-@pytest.mark.parametrize("part", ["(id)", "WHERE (id > 1)"])
-async def test_a_publication_of_a_part_is_refused(
-    db: Connection, make_pool: MakePool, items: Relation, part: str
-) -> None:
-    if db.info.server_version < 150000:
-        pytest.skip("Postgres 14 has neither column lists nor row filters")
-    statement = f"CREATE PUBLICATION p FOR TABLE items {part}; ALTER TABLE items REPLICA IDENTITY FULL"
-    await db.execute(statement.encode())
-    assert "row filter or a column list" in await refusal(Publication("p", make_pool(1)), items)
-
-
-async def test_generated_columns(
-    db: Connection, make_pool: MakePool, publication: Publication, items: Relation
-) -> None:
-    await db.execute("CREATE PUBLICATION old")
-    message = await refusal(Publication("old", make_pool(1)), items, needs_generated=True)
-    assert message.startswith('Publication "old" does not publish generated columns. This is a feature')
-    if db.info.server_version >= 180000:
-        await publication.ensure_table(items, needs_generated=True)
-
-
-async def test_without_rights(
-    db: Connection, database_url: str, inspector: Inspector, publication: Publication, items: Relation
-) -> None:
-    name = f"poor_{db.info.dbname}"
-    await db.execute(f"CREATE ROLE {name}; GRANT CREATE ON DATABASE {db.info.dbname} TO {name}".encode())
-
-    async def connect_as_poor() -> Connection:
-        connection = await connect(database_url)
-        await connection.execute(f"SET ROLE {name}".encode())
-        return connection
-
-    pool = ConnectionPool(connect_as_poor, 1)
-    try:
-        own = Publication("own", pool)
-        await own.prepare()
-        await own.prepare()
-        message = await refusal(own, items)
-        assert message == "Unable to create initial snapshot: must be owner of table items"
-        foreign = Publication(publication.name, pool)
-        await foreign.prepare()
-        assert await refusal(foreign, items) == (
-            'Database table "public.items" is missing from the publication "the publication" and Electric'
-            " lacks privileges to add it"
-        )
-        await publication.ensure_table(items)
-        await foreign.ensure_table(items)
-        await db.execute(f"REVOKE CREATE ON DATABASE {db.info.dbname} FROM {name}".encode())
-        with pytest.raises(SourceError, match="permission denied for database"):
-            await Publication("another", pool).prepare()
-    finally:
-        await pool.close()
-        await db.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
-
-
 async def test_a_request_during_a_drop_waits_and_adds_the_table_again(
     db: Connection, database_url: str, publication: Publication, items: Relation, inspector: Inspector
 ) -> None:
@@ -422,3 +294,28 @@ async def test_a_request_during_a_drop_waits_and_adds_the_table_again(
     has_left, after = await leaving, await coming
     assert (after == before) is not has_left
     assert await memberships(inspector, publication, [items.oid]) == dict([after])
+
+
+async def test_no_lock_is_held_while_another_is_waited_for(
+    db: Connection, database_url: str, publication: Publication, inspector: Inspector
+) -> None:
+    """While one leaf is locked by somebody, the other leaves and the root can be altered."""
+    await db.execute(
+        "CREATE TABLE root (a int PRIMARY KEY) PARTITION BY LIST (a);"
+        "CREATE TABLE one PARTITION OF root FOR VALUES IN (1);"
+        "CREATE TABLE two PARTITION OF root FOR VALUES IN (2)"
+    )
+    root = await inspector.relation("public", "root")
+    async with writer(database_url, "SELECT FROM two") as session:
+        ear = Ear()
+        waiting = asyncio.create_task(publication.ensure_table(root, on_waiting=ear))
+        (blocker,) = await ear.heard.get()
+        assert (blocker.pid, blocker.table) == (session.info.backend_pid, "public.two")
+        assert [await identity(db, table) for table in ("root", "one", "two")] == ["f", "f", "d"]
+        waits = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'two'::regclass"
+        while not (pid := await one(db, waits)):
+            await asyncio.sleep(0.001)
+        held = f"SELECT count(*) FROM pg_locks WHERE granted AND pid = {pid} AND locktype = 'relation'"
+        assert await one(db, held + " AND relation IN ('root'::regclass, 'one'::regclass)") == 0
+        await session.execute("COMMIT")
+        await waiting

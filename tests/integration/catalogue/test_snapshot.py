@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgshapes.errors import NotNow, PgShapesError, SchemaChanged, SourceError
+from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaChanged
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.rendering import copy_rows
@@ -243,8 +243,8 @@ async def test_an_error_of_the_query(db: Connection, source: SnapshotSource, ins
     await db.execute("CREATE TABLE items (id int)")
     await db.execute("INSERT INTO items SELECT generate_series(1, 100000) UNION ALL SELECT 0")
     failure = await failure_of(source, inspector, "1 / id >= 0")
-    assert isinstance(failure, SourceError)
-    assert failure.message == "Unexpected error while creating snapshot: division by zero"
+    assert isinstance(failure, RequestError)
+    assert failure.errors == {"where": ["division by zero"]}
 
 
 async def test_without_the_right_to_read(db: Connection, database_url: str, inspector: Inspector) -> None:
@@ -260,12 +260,14 @@ async def test_without_the_right_to_read(db: Connection, database_url: str, insp
     pool = ConnectionPool(connect_as_reader, 1)
     try:
         failure = await failure_of(SnapshotSource(pool, publication="none"), inspector)
-        assert failure.message == "Unable to create initial snapshot: permission denied for table items"
+        assert isinstance(failure, RequestError)
+        assert "permission denied for table items" in failure.errors["table"][0]
         await db.execute(
             f"GRANT SELECT ON items TO {name}; ALTER TABLE items ENABLE ROW LEVEL SECURITY".encode()
         )
         failure = await failure_of(SnapshotSource(pool, publication="none"), inspector)
-        assert "row-level security" in failure.message
+        assert isinstance(failure, RequestError)
+        assert "row-level security" in failure.errors["table"][0]
     finally:
         await pool.close()
         await db.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())

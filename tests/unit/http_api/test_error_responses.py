@@ -73,11 +73,11 @@ def test_every_error_has_a_row_in_the_table() -> None:
         ),
         (errors.OwnerUnavailable("away"), 503, {"message": "away"}, JSON | NO_STORE | {"retry-after": "1"}),
         (
-            errors.ReplicaIdentityNotFull("s", "t", relation_oid=1),
+            errors.ReplicaIdentityNotFull("s", 't"', relation_oid=1),
             503,
             {
-                "message": '"s.t" is published without its old rows: run ALTER TABLE "s"."t" REPLICA IDENTITY'
-                " FULL"
+                "message": '"s"."t""" is published without its old rows: run ALTER TABLE "s"."t""" REPLICA'
+                " IDENTITY FULL"
             },
             JSON | NO_STORE | {"retry-after": "10", "electric-internal-known-error": "true"},
         ),

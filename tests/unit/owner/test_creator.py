@@ -76,7 +76,7 @@ class Database:
         """As a snapshot does."""
         return self.current
 
-    async def rows(self, copy_sql: str | None) -> AsyncIterator[list[bytes]]:
+    async def rows(self, copy_sql: str | None, *, has_where: bool = False) -> AsyncIterator[list[bytes]]:
         """As a snapshot does."""
         self.copies.append(copy_sql or "")
         yield [b"{}"]

@@ -1,19 +1,18 @@
-"""The transactions that alter a table, and the reasons to refuse them."""
+"""The transactions that alter a table, and the reasons to refuse it."""
 
 from __future__ import annotations
 
 import pytest
 
-from pgshapes.errors import NotNow, PgShapesError
-from pgshapes.postgres.publication import LOCK_TIMEOUT_MS, Blocker, next_lock_timeout_ms
+from pgshapes.errors import NotNow
+from pgshapes.postgres.publication import Blocker, vacuumed_tables
+from pgshapes.postgres.publication_rules import check_exists, find_publication_obstacle
 from pgshapes.postgres.publication_sql import (
     Part,
     TableState,
-    alteration_refusal,
-    check_publication,
-    create_publication,
+    alterations,
+    creation_statement,
     drop_from_publication,
-    make_ready,
 )
 
 NEW = TableState(
@@ -28,35 +27,57 @@ NEW = TableState(
     publishes_generated=False,
     membership=None,
     publishes_parts_only=False,
+    is_listed=False,
+    publishes_via_root=False,
+    is_partition=False,
+    has_stored_generated=False,
+    breaks_in=(),
+    role="us",
     not_full=(Part("public", "my items", True),),
 )
-READY = NEW._replace(membership="7", not_full=())
+READY = NEW._replace(membership="7", is_listed=True, not_full=())
 
 
-def test_the_lock_comes_before_everything_that_it_guards() -> None:
-    assert make_ready(NEW, "p", 200).split("; ") == [
-        "BEGIN READ WRITE",
-        "SET LOCAL lock_timeout = 200",
-        'LOCK TABLE ONLY "public"."my items" IN SHARE MODE',
-        'ALTER TABLE ONLY "public"."my items" REPLICA IDENTITY FULL',
-        'ALTER PUBLICATION "p" ADD TABLE ONLY "public"."my items"',
-        "COMMIT",
+def steps(state: TableState) -> list[list[str]]:
+    """The statements of each transaction, without its begin and end."""
+    made = [transaction.split("; ") for transaction in alterations(state, "p")]
+    for each in made:
+        assert each[:2] == ["BEGIN READ WRITE", "SET LOCAL lock_timeout = 200"]
+        assert each[-1] == "COMMIT"
+    return [each[2:-1] for each in made]
+
+
+def test_the_table_is_locked_before_it_is_added_and_after_its_identity_is_set() -> None:
+    assert steps(NEW) == [
+        ['ALTER TABLE ONLY "public"."my items" REPLICA IDENTITY FULL'],
+        [
+            "SET LOCAL statement_timeout = 150",
+            'LOCK TABLE ONLY "public"."my items" IN SHARE MODE',
+            "SET LOCAL statement_timeout = 50",
+            'ALTER PUBLICATION "p" ADD TABLE ONLY "public"."my items"',
+        ],
     ]
 
 
-def test_a_partitioned_table_is_locked_with_its_leaves() -> None:
-    root = NEW._replace(kind="p", not_full=(Part("public", "leaf", True),))
-    steps = make_ready(root, "p", 200).split("; ")
-    assert 'LOCK TABLE "public"."my items" IN SHARE MODE' in steps
-    assert 'ALTER TABLE ONLY "public"."leaf" REPLICA IDENTITY FULL' in steps
-    assert 'ALTER PUBLICATION "p" ADD TABLE "public"."my items"' in steps
+def test_no_transaction_holds_a_lock_while_it_waits_for_another() -> None:
+    """Each leaf is altered on its own; a partitioned table is locked with its leaves within one timeout."""
+    leaves = tuple(Part("public", f"leaf {number}", True) for number in range(3))
+    *identities, adding = steps(NEW._replace(kind="p", not_full=leaves))
+    assert [len(one) for one in identities] == [1, 1, 1]
+    assert adding[1] == 'LOCK TABLE "public"."my items" IN SHARE MODE'
+    assert adding[3] == 'ALTER PUBLICATION "p" ADD TABLE "public"."my items"'
 
 
 def test_a_member_that_lacks_an_identity_gets_only_that() -> None:
     root = READY._replace(kind="p", not_full=(Part("public", "late leaf", True),))
-    assert make_ready(root, "p", 200).split("; ")[2:-1] == [
-        'ALTER TABLE ONLY "public"."late leaf" REPLICA IDENTITY FULL'
-    ]
+    assert steps(root) == [['ALTER TABLE ONLY "public"."late leaf" REPLICA IDENTITY FULL']]
+
+
+def test_generated_columns_are_published_before_the_identity_contains_them() -> None:
+    first, *_ = steps(NEW._replace(has_stored_generated=True))
+    assert first == ['ALTER PUBLICATION "p" SET (publish_generated_columns = stored)']
+    assert not READY._replace(has_stored_generated=True).is_ready
+    assert READY._replace(has_stored_generated=True, publishes_generated=True).is_ready
 
 
 def test_readiness() -> None:
@@ -67,7 +88,7 @@ def test_readiness() -> None:
 
 
 def test_dropping_a_table() -> None:
-    assert drop_from_publication(READY, "p", 200).split("; ") == [
+    assert drop_from_publication(READY, "p").split("; ") == [
         "BEGIN READ WRITE",
         "SET LOCAL lock_timeout = 200",
         'ALTER PUBLICATION "p" DROP TABLE ONLY "public"."my items"',
@@ -75,51 +96,94 @@ def test_dropping_a_table() -> None:
     ]
 
 
-def test_generated_columns_are_published_where_they_can_be() -> None:
-    assert create_publication('a"b', 170004) == 'CREATE PUBLICATION "a""b"'
-    assert create_publication("a", 180000).endswith("WITH (publish_generated_columns = stored)")
+def test_a_new_publication_has_generated_columns_where_that_is_possible() -> None:
+    assert creation_statement('a"b', 170004) == 'CREATE PUBLICATION "a""b"'
+    assert creation_statement("a", 180000).endswith("WITH (publish_generated_columns = stored)")
+
+
+ADD = 'ALTER PUBLICATION "p" ADD TABLE "public"."my items"'
+FULL = 'ALTER TABLE ONLY "public"."my items" REPLICA IDENTITY FULL'
+VIA_ROOT = READY._replace(publishes_via_root=True)
+STORED = READY._replace(has_stored_generated=True)
+BREAKING = NEW._replace(breaks_in=("theirs",))
 
 
 @pytest.mark.parametrize(
-    ("state", "is_manual", "text"),
+    ("state", "is_manual", "text", "statement"),
     [
-        (NEW, False, None),
-        (READY, True, None),
-        (NEW, True, "MANUAL_TABLE_PUBLISHING"),
-        (NEW._replace(is_publication_ours=False), False, "lacks privileges to add it"),
-        (READY._replace(not_full=NEW.not_full), True, "does not have its replica identity set to FULL"),
+        (NEW, True, "MANUAL_TABLE_PUBLISHING", ADD),
+        (NEW._replace(is_publication_ours=False), False, "lacks privileges to add it", FULL),
+        (READY._replace(not_full=NEW.not_full), True, "replica identity set to FULL", FULL),
+        (NEW._replace(is_ours=False), False, "must be owner of table my items", f"or: {ADD}"),
         (
-            NEW._replace(is_ours=False),
+            NEW._replace(not_full=(Part("s", "leaf", False),)),
             False,
-            "Unable to create initial snapshot: must be owner of table my items",
+            "must be owner of table leaf",
+            'or: ALTER TABLE ONLY "s"."leaf" REPLICA IDENTITY FULL',
         ),
-        (NEW._replace(not_full=(Part("s", "leaf", False),)), False, "must be owner of table leaf"),
+        (
+            READY._replace(publishes_all_operations=False),
+            False,
+            "does not publish all required operations",
+            "ALTER PUBLICATION \"p\" SET (publish = 'insert, update, delete, truncate')",
+        ),
+        (READY._replace(publishes_parts_only=True), False, "row filter or a column list", ADD),
+        (
+            VIA_ROOT._replace(kind="p"),
+            False,
+            "publish_via_partition_root",
+            'ALTER PUBLICATION "p" SET (publish_via_partition_root = false)',
+        ),
+        (
+            VIA_ROOT._replace(is_partition=True),
+            True,
+            "publish_via_partition_root",
+            'ALTER PUBLICATION "p" SET (publish_via_partition_root = false)',
+        ),
+        (
+            STORED,
+            True,
+            "does not publish generated columns",
+            'ALTER PUBLICATION "p" SET (publish_generated_columns = stored)',
+        ),
+        (
+            BREAKING,
+            False,
+            'because of the publication "theirs"',
+            'ALTER PUBLICATION "theirs" DROP TABLE "public"."my items"',
+        ),
     ],
 )
-def test_why_a_table_may_not_be_altered(state: TableState, is_manual: bool, text: str | None) -> None:
-    refused = alteration_refusal(state, "p", is_manual=is_manual)
-    if text is None:
-        assert refused is None
-    else:
-        assert isinstance(refused, NotNow)
-        assert text in refused.message
+def test_a_refusal_says_why_and_what_to_run(
+    state: TableState, is_manual: bool, text: str, statement: str
+) -> None:
+    found = find_publication_obstacle(state, "p", is_manual=is_manual)
+    assert found is not None
+    assert text in found.reason
+    assert statement in found.statements
 
 
 @pytest.mark.parametrize(
-    ("state", "text"),
+    ("state", "is_manual"),
     [
-        (READY._replace(has_publication=False), 'Publication "p" not found in the database'),
-        (READY._replace(publishes_all_operations=False), "does not publish all required operations"),
-        (READY._replace(publishes_parts_only=True), "row filter or a column list"),
+        (NEW, False),
+        (READY, True),
+        (VIA_ROOT, False),
+        (STORED, False),
+        (STORED._replace(publishes_generated=True), True),
+        (BREAKING._replace(membership="7", not_full=()), False),
     ],
 )
-def test_what_is_wrong_with_a_publication(state: TableState, text: str) -> None:
-    with pytest.raises(PgShapesError, match=text):
-        check_publication(state, "p")
+def test_nothing_else_is_refused(state: TableState, is_manual: bool) -> None:
+    assert find_publication_obstacle(state, "p", is_manual=is_manual) is None
 
 
-def test_only_an_autovacuum_is_waited_for_longer_than_deadlock_timeout() -> None:
-    writer, vacuum = Blocker(1, 2.0, False), Blocker(2, 900.0, True)
-    assert next_lock_timeout_ms([vacuum], deadlock_timeout_ms=1000) > 1000
-    assert next_lock_timeout_ms([writer, vacuum], deadlock_timeout_ms=1000) == LOCK_TIMEOUT_MS
-    assert next_lock_timeout_ms([], deadlock_timeout_ms=1000) == LOCK_TIMEOUT_MS
+def test_a_missing_publication_is_waited_for() -> None:
+    with pytest.raises(NotNow, match='Publication "p" not found in the database'):
+        check_exists(READY._replace(has_publication=False), "p")
+
+
+def test_only_a_table_that_nothing_but_an_autovacuum_has_locked_is_freed_from_it() -> None:
+    writer, vacuum = Blocker(1, 2.0, False, "s.a"), Blocker(2, 900.0, True, "s.a")
+    assert vacuumed_tables([vacuum, vacuum._replace(table="s.b")]) == {"s.a", "s.b"}
+    assert vacuumed_tables([writer, vacuum]) == set()

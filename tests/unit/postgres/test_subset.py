@@ -108,6 +108,9 @@ def test_metadata_say_the_same_with_a_later_xmax(begun: int, xmax: int, xip: tup
     assert all(extended.sees_xid(xid) == seen.sees_xid(xid) for xid in range(5, 1_100))
 
 
+DENIED = 'Table "my schema"."it""ems" cannot be followed: denied. Grant what is missing and request again.'
+
+
 @pytest.mark.parametrize(
     ("error", "refused"),
     [
@@ -117,24 +120,49 @@ def test_metadata_say_the_same_with_a_later_xmax(begun: int, xmax: int, xip: tup
         (pg.StatementTooComplex("too deep"), RequestError(errors={"where": ["too deep"]})),
         (pg.UndefinedColumn("gone"), SchemaChanged("gone")),
         (pg.UndefinedTable("gone"), SchemaChanged("gone")),
-        (pg.InsufficientPrivilege("denied"), NotNow("Unable to create subset snapshot: denied")),
+        (pg.InsufficientPrivilege("denied"), RequestError(errors={"table": [DENIED]})),
         (pg.QueryCanceled("timeout"), NotNow("The subset snapshot took too long; ask for less")),
         (pg.AdminShutdown("bye"), NotNow("Database connection not available")),
     ],
 )
 def test_a_clause_that_the_server_refuses(error: pg.Error, refused: PgShapesError) -> None:
-    assert_same(refusals.refuse_clause(error), refused)
+    assert_same(refusals.refuse_clause(error, ITEMS), refused)
 
 
 def test_a_query_that_fails() -> None:
     unordered = pg.UndefinedFunction("could not identify an ordering operator for type json")
-    told = refusals.refuse_rows(unordered, has_where=True, has_order=True)
+    told = refuse_rows(unordered, has_where=True, has_order=True)
     assert_same(told, RequestError(errors={"order_by": [str(unordered)]}))
     by_zero = pg.DivisionByZero("by zero")
-    told = refusals.refuse_rows(by_zero, has_where=True, has_order=False)
-    assert_same(told, RequestError(errors={"where": "by zero"}))
-    told = refusals.refuse_rows(by_zero, has_where=False, has_order=False)
-    assert not isinstance(told, RequestError)
+    assert_same(refuse_rows(by_zero, has_where=True), RequestError(errors={"where": "by zero"}))
+    told = refuse_rows(by_zero, has_shape_where=True)
+    assert_same(told, RequestError(errors={"where": ["by zero"]}))
+    text = 'Table "my schema"."it""ems" cannot be followed: by zero. Remove the cause and request again.'
+    assert_same(refuse_rows(by_zero), RequestError(errors={"table": [text]}))
+
+
+def refuse_rows(
+    error: pg.Error, *, has_where: bool = False, has_order: bool = False, has_shape_where: bool = False
+) -> PgShapesError:
+    return refusals.refuse_rows(
+        error, ITEMS, has_where=has_where, has_order=has_order, has_shape_where=has_shape_where
+    )
+
+
+LASTING = ("0A000", "22012", "22P02", "2F005", "38000", "39000", "42501", "42804", "54001", "P0001")
+PASSING = ("08006", "40001", "40P01", "53100", "53300", "55P03", "57014", "57P01", "58030", "XX000", "25006")
+
+
+@pytest.mark.parametrize("state", [*LASTING, *PASSING])
+def test_only_what_waiting_cures_is_a_503(state: str) -> None:
+    error = pg.lookup(state)("why")
+    told = refusals.refuse_snapshot(error, ITEMS)
+    assert isinstance(told, RequestError) is (state in LASTING)
+    if state in LASTING:
+        assert "why" in told.details["errors"]["table"][0]
+        told = refusals.refuse_snapshot(error, ITEMS, has_where=True)
+        assert isinstance(told, RequestError)
+        assert told.errors.keys() == ({"table"} if state == "42501" else {"where"})
 
 
 def assert_same(told: PgShapesError, expected: PgShapesError) -> None:
