@@ -248,6 +248,13 @@ class Settings:
         also=("ELECTRIC_MANUAL_TABLE_PUBLISHING",),
         shown="false",
     )
+    allow_tables_without_key: bool = _setting(
+        "Follow tables that have neither a primary key nor another unique index on NOT NULL columns. Equal"
+        " rows of such a table cannot be told apart: when one is deleted, clients delete all of them.",
+        parse_boolean,
+        False,
+        shown="false",
+    )
     log_level: str = _setting(
         "`debug`, `info`, `warning`, `error` or `critical`.",
         parse_log_level,

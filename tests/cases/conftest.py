@@ -28,6 +28,7 @@ def cases_server(request: pytest.FixtureRequest, postgres_server: EmbeddedPostgr
             url,
             workers=request.param,
             allow_delete=True,
+            allow_tables_without_key=True,
             chunk_bytes_threshold=10_000,
             cache_max_age_s=1,
             cache_stale_age_s=3,

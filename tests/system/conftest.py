@@ -47,6 +47,7 @@ def env(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> It
             workers=workers,
             chunk_bytes_threshold=chunk_bytes,
             allow_delete=True,
+            allow_tables_without_key=True,
             long_poll_timeout_ms=1000,
         ) as server,
     ):

@@ -21,6 +21,7 @@ from typing import Final, Protocol
 import structlog
 
 from pgshapes.errors import PgShapesError
+from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Part, Relation
 from pgshapes.owner.removal import ShapeCleaner
 from pgshapes.owner.resolver import KnownRelations
@@ -40,8 +41,12 @@ _KNOWS_PARTITIONS: Final = 150000
 class ReadsRelations(Protocol):
     """The inspector, as far as it is used here."""
 
-    async def stamps(self, oids: Collection[int], publication: str) -> dict[int, RelationStamp]:
-        """The current stamps of the relations that exist."""
+    async def stamps(
+        self, oids: Collection[int], publication: str, *, and_published: bool = False
+    ) -> dict[int, RelationStamp]:
+        """The current stamps of the relations that exist; also of those that are listed in the
+        publication.
+        """
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
         """The relation, or None if it does not exist."""
@@ -56,7 +61,10 @@ class ReadsRelations(Protocol):
 class CatalogWatch:
     """The comparisons. `memberships` has, by handle, how the relations of a shape were published when it was
     created. `on_identity_lost` is called with tables that are not, or not in all parts, REPLICA IDENTITY
-    FULL.
+    FULL, or that have generated columns, which the publication must have, too.
+
+    `give_up` returns why a table cannot be followed any more, once it has done what that demands. Published
+    tables are looked at even if they have no shapes.
     """
 
     def __init__(
@@ -71,6 +79,7 @@ class CatalogWatch:
         memberships: Mapping[str, Mapping[int, str]],
         reconnect: Callable[[str], None],
         on_identity_lost: Callable[[int], None],
+        give_up: Callable[[Relation], Obstacle | None] = lambda _: None,
     ) -> None:
         self._inspector = inspector
         self._publication = publication
@@ -81,7 +90,10 @@ class CatalogWatch:
         self._memberships = memberships
         self._reconnect = reconnect
         self._on_identity_lost = on_identity_lost
+        self._give_up = give_up
         self._seen: dict[int, RelationStamp] = {}
+        self._is_first_look = True
+        """Settings may have changed while no watch ran, and tables without shapes."""
         self._stale_roots: set[int] = set()
         """Partitioned tables of whose partitions the stream may send too little or too much."""
         self._turn = asyncio.Lock()
@@ -108,14 +120,14 @@ class CatalogWatch:
         async with self._turn:
             last_number, memberships = self._router.last_number, dict(self._memberships)
             used = self._router.table_oids() | self._known.oids() if oids is None else set(oids)
-            if not used:
-                return
-            stamps = await self._inspector.stamps(used, self._publication)
+            stamps = await self._inspector.stamps(used, self._publication, and_published=oids is None)
+            used |= stamps.keys()
             if stamps and not any(one.has_publication for one in stamps.values()):
                 self._reconnect(f'publication "{self._publication}" was dropped')
             for oid in used:
                 await self._compare(oid, last_number, stamps.get(oid), memberships)
             if oids is None:
+                self._is_first_look = False
                 self._seen = {oid: seen for oid, seen in self._seen.items() if oid in used}
 
     async def _compare(
@@ -129,7 +141,9 @@ class CatalogWatch:
         if now is not None and now == self._seen.get(oid):
             return
         handles = self._router.handles_up_to(oid, last_number)
-        self._known.withdraw_other(oid, None if now is None else now.stamp)
+        seen = self._seen.get(oid)
+        has_other_rights = seen is not None and now is not None and seen.rights != now.rights
+        self._known.withdraw_other(oid, None if now is None or has_other_rights else now.stamp)
         if now is None:
             self._seen.pop(oid, None)
             self._end(handles, "the table was dropped")
@@ -138,15 +152,30 @@ class CatalogWatch:
             known = {handle: memberships.get(handle, {}).get(oid) for handle in handles}
             left = [handle for handle, each in known.items() if each not in (None, now.membership)]
             self._end(left, "the publication of the table changed")
-            if self._router.known_stamps(oid) != {now.stamp}:
+            if has_other_rights or self._router.known_stamps(oid) != {now.stamp}:
                 await self._compare_shapes(oid, handles)
+            elif self._is_first_look:
+                self._end_unfollowable(oid, handles)
+        elif now.membership is not None and (self._is_first_look or seen is not None):
+            await self._compare_shapes(oid, handles)
         self._seen[oid] = now
+
+    def _end_unfollowable(self, oid: int, handles: set[str]) -> None:
+        """End the shapes of an unchanged table, if the present settings do not allow it."""
+        for known in self._router.known_relations(oid):
+            obstacle = self._give_up(known)
+            if obstacle is not None:
+                self._end(handles, obstacle.reason)
 
     async def _compare_shapes(self, oid: int, handles: set[str]) -> None:
         self._inspector.clean(oid)
         current = await self._inspector.relation_by_oid(oid)
         if current is None:
             self._end(handles, "the table was dropped")
+            return
+        obstacle = self._give_up(current)
+        if obstacle is not None:
+            self._end(handles, obstacle.reason)
             return
         if self._has_stale_partitions(current):
             self._stale_roots.add(oid)
@@ -183,7 +212,9 @@ class CatalogWatch:
     def _continue(self, current: Relation, handles: AbstractSet[str]) -> None:
         for before in self._router.renew(current, handles):
             self._status.renew_relations([before], [current])
-        if handles and any(part.replica_identity != _FULL for part in current.parts):
+        is_partial = any(part.replica_identity != _FULL for part in current.parts)
+        has_generated = current.publishes_generated and any(one.is_generated for one in current.columns)
+        if handles and (is_partial or has_generated):
             self._on_identity_lost(current.oid)
 
     def _end(self, handles: Collection[str], reason: str) -> None:

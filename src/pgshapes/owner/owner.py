@@ -9,26 +9,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from pgshapes.errors import PgShapesError
+from pgshapes.errors import PgShapesError, RequestError
 from pgshapes.gates.conditions import Level
 from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.gates.time_limits import READY_TIMEOUT_S
+from pgshapes.model.followable import Obstacle, find_obstacle
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.owner.catalog_watch import CatalogWatch
 from pgshapes.owner.catalogue import StoredShape, WriteBuffer
 from pgshapes.owner.change_path import ChangePath, LogPublisher
-from pgshapes.owner.creations import CreationLocks, Creations
+from pgshapes.owner.creations import CreationLocks, Creations, CreationSlot
 from pgshapes.owner.creator import CreatorParts, ShapeCreator
+from pgshapes.owner.refusal_log import RefusalLog
 from pgshapes.owner.removal import ShapeCleaner, ShapeExpiry
 from pgshapes.owner.resolver import KnownRelations, ShapeResolver
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
+from pgshapes.postgres.refusals import refuse_table
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
@@ -78,7 +82,9 @@ class Owner:
         on_progress: Callable[[], None],
         reconnect: Callable[[str], None],
         max_shapes: int | None = None,
+        allows_no_key: bool = False,
     ) -> None:
+        self._obstacle_of = partial(find_obstacle, allows_no_key=allows_no_key)
         self._tables = tables
         self._sources = sources
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,18 +100,10 @@ class Owner:
         self.publisher = LogPublisher(store, tables, self.cleaner.end)
         self.known_relations = KnownRelations(sources.inspector, tables)
         self.creator = ShapeCreator(self._creator_parts())
-        self.creations = Creations(tables, CreationLocks(tables), self.creator.create)
-        self.watch = CatalogWatch(
-            sources.inspector,
-            self.known_relations,
-            router,
-            self.cleaner,
-            self.status,
-            publication=sources.publication.name,
-            memberships=self.creator.memberships,
-            reconnect=reconnect,
-            on_identity_lost=self._restore_identity,
-        )
+        self.refusals = RefusalLog()
+        self._locks = CreationLocks(tables)
+        self.creations = Creations(tables, self._locks, self._create, on_failure=self.refusals.note)
+        self.watch = self._make_watch(reconnect)
         self.change_path = ChangePath(
             router,
             self.publisher,
@@ -121,7 +119,23 @@ class Owner:
         self._on_progress = on_progress
         # A commit record may begin at the boundary itself; it will be delivered again.
         self._start_lsn = boundary.processed
-        self._resolver = ShapeResolver(sources.inspector, self.known_relations)
+        self._resolver = ShapeResolver(
+            sources.inspector, self.known_relations, self.refusals, self._obstacle_of
+        )
+
+    def _make_watch(self, reconnect: Callable[[str], None]) -> CatalogWatch:
+        return CatalogWatch(
+            self._sources.inspector,
+            self.known_relations,
+            self.router,
+            self.cleaner,
+            self.status,
+            publication=self._sources.publication.name,
+            memberships=self.creator.memberships,
+            reconnect=reconnect,
+            on_identity_lost=self._restore_identity,
+            give_up=self._give_up,
+        )
 
     def _creator_parts(self) -> CreatorParts:
         return CreatorParts(
@@ -135,7 +149,20 @@ class Owner:
             self.publisher,
             self.cleaner,
             self.spawn,
+            self._obstacle_of,
+            self._note_failed_snapshot,
         )
+
+    def _note_failed_snapshot(self, handle: str, error: PgShapesError) -> None:
+        row = self._tables.shapes.get(handle)
+        if row is not None and isinstance(error, RequestError):
+            self.refusals.note(error)
+            self._locks.fail_again(row.comparable, error)
+
+    async def _create(self, shape: ResolvedShape, slot: CreationSlot) -> str:
+        handle = await self.creator.create(shape, slot)
+        self.refusals.forget(shape.definition.schema, shape.definition.table)
+        return handle
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in a background task; an unexpected error in it is logged."""
@@ -232,6 +259,25 @@ class Owner:
                 "table could not be removed from the publication", relation_oid=oid, error=error.message
             )
 
+    def _give_up(self, relation: Relation) -> Obstacle | None:
+        """Find and log why a table cannot be followed any more. If its owner's statements fail because it is
+        published, remove it from the publication at once, before the removal of its shapes is durable.
+        """
+        obstacle = self._obstacle_of(relation)
+        if obstacle is not None:
+            self.refusals.note(refuse_table(relation, obstacle))
+            if obstacle.breaks_writes:
+                self.spawn(self._take_out(relation))
+        return obstacle
+
+    async def _take_out(self, relation: Relation) -> None:
+        try:
+            await self._sources.publication.take_out(relation)
+        except PgShapesError as error:
+            _log.error(
+                "table could not be removed from the publication", table=relation.name, error=error.message
+            )
+
     def _restore_identity(self, oid: int) -> None:
         self.spawn(self._ensure_identity(oid))
 
@@ -240,6 +286,9 @@ class Owner:
             relation = await self._sources.inspector.relation_by_oid(oid)
             if relation is not None:
                 await self._sources.publication.ensure_table(relation)
+        except RequestError as error:
+            self.refusals.note(error)
+            self.cleaner.end(self.router.handles_of(oid), error.details.get("reason", error.message))
         except PgShapesError as error:
             _log.error("REPLICA IDENTITY could not be set", relation_oid=oid, error=error.message)
 

@@ -357,6 +357,7 @@ class Replicator:
             on_progress=self._note_progress,
             reconnect=self._reconnect,
             max_shapes=self._settings.max_shapes,
+            allows_no_key=self._settings.allow_tables_without_key,
         )
         durability.on_sync_failed = lambda handles: owner.cleaner.end(handles, "the log could not be synced")
         return owner, durability

@@ -10,15 +10,18 @@ replicator's loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import msgspec
 
 from pgshapes.errors import RequestError, SchemaChanged
+from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition
+from pgshapes.owner.refusal_log import RefusalLog
 from pgshapes.postgres.electric_schema import schema_header
+from pgshapes.postgres.refusals import refuse_table
 from pgshapes.routing.wire_relation import is_published
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_semaphore import FairSemaphore
@@ -98,14 +101,22 @@ class Inspects(Protocol):
 
 
 class ShapeResolver:
-    """Checks definitions and publishes their relations.
+    """Checks definitions and publishes their relations. `obstacle_of` returns why a table cannot be followed.
 
     Describing a clause waits while its table is locked, so each table uses at most half of the connections.
     """
 
-    def __init__(self, inspector: Inspects, known: KnownRelations) -> None:
+    def __init__(
+        self,
+        inspector: Inspects,
+        known: KnownRelations,
+        refusals: RefusalLog,
+        obstacle_of: Callable[[Relation], Obstacle | None],
+    ) -> None:
         self._inspector = inspector
         self._known = known
+        self._refusals = refusals
+        self._obstacle_of = obstacle_of
         self._slots: FairSemaphore[int] = FairSemaphore(inspector.connections)
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
@@ -123,11 +134,25 @@ class ShapeResolver:
         self._known.invalidate(relation.oid)
         return await self._check(raw, await self._inspector.relation(raw.schema, raw.table))
 
+    def _require_followable(self, relation: Relation) -> None:
+        """Raise RequestError for a table that cannot be followed.
+
+        It is looked up again for the next request: not all that decides about it is in its stamp.
+        """
+        obstacle = self._obstacle_of(relation)
+        if obstacle is not None:
+            self._known.invalidate(relation.oid)
+            refused = refuse_table(relation, obstacle)
+            self._refusals.note(refused)
+            raise refused
+
     async def _check(self, raw: RawShape, relation: Relation) -> ResolvedShape:
+        self._require_followable(relation)
         self._known.publish(relation)
         queryable = _queryable(raw, relation)
         columns = _selected(raw, relation, queryable)
         clause = await self._clause(raw, relation)
+        _refuse_unreadable({*columns, *(clause.columns if clause else ())}, relation)
         definition = ShapeDefinition(
             relation_oids=(relation.oid,),
             schema=relation.schema,
@@ -215,6 +240,15 @@ def _refuse_generated(wanted: tuple[str, ...], relation: Relation, *, is_explici
             " in the 'columns' query param"
         )
     raise RequestError.field("columns", text)
+
+
+def _refuse_unreadable(names: Iterable[str], relation: Relation) -> None:
+    """The role has grants for some columns only. The key is needed in any case."""
+    index = relation.column_index
+    unreadable = sorted(name for name in names if not relation.columns[index[name]].is_readable)
+    if unreadable:
+        text = f"The role of the server may not read the following columns: {_list(unreadable)}"
+        raise RequestError.field("columns", text)
 
 
 def _list(names: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ _OTHER_KIND: Final = "the table was replaced by one of another kind"
 _OTHER_KEY: Final = "the key of the table was changed"
 _OTHER_COLUMNS: Final = "columns of the table were added or dropped"
 _COLUMN_CHANGED: Final = 'column "{}" was changed'
+_UNREADABLE: Final = 'the role of the server may no longer read column "{}"'
 _DETACHED: Final = "a partition was dropped or detached"
 _OTHER_EXPRESSION: Final = "a generated column of a partition was changed"
 _ATTACHED: Final = "a table that may have rows was attached as a partition"
@@ -48,6 +49,8 @@ def find_change(
     for name in needed:
         if not _is_same_column(known, current, name, is_rewritten=is_rewritten):
             return _COLUMN_CHANGED.format(name)
+        if not current.columns[current.column_index[name]].is_readable:
+            return _UNREADABLE.format(name)
     return _find_partition_change(known.parts, current.parts, is_empty)
 
 

@@ -282,8 +282,14 @@ class Router:
 
     def known_stamps(self, relation_oid: int) -> set[str]:
         """The stamps of a table with which its shapes were last compared."""
+        return {known.stamp for known in self.known_relations(relation_oid)}
+
+    def known_relations(self, relation_oid: int) -> list[Relation]:
+        """A table as it was when its shapes were last compared with it, in each of its versions once."""
         members = self._relations.get(relation_oid)
-        return {shape.known.stamp for shape in members.members.values()} if members else set()
+        return (
+            list({one.known.stamp: one.known for one in members.members.values()}.values()) if members else []
+        )
 
     def has_moved_parts(self, current: Relation) -> bool:
         """Whether a part was attached or detached since a shape was created; not if it was only created."""

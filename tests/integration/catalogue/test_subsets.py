@@ -15,6 +15,7 @@ from tests.support.seams.links import eventually
 from pgshapes.errors import NotNow, OwnerUnavailable, RequestError, SchemaChanged
 from pgshapes.model.offset import FIRST_SNAPSHOT_CHUNK, Offset
 from pgshapes.model.shape import RawShape, ResolvedShape, Subset
+from pgshapes.owner.refusal_log import RefusalLog
 from pgshapes.owner.resolver import KnownRelations, ShapeResolver
 from pgshapes.postgres.connection import Connection, ConnectionPool
 from pgshapes.postgres.inspector import Inspector
@@ -82,7 +83,7 @@ async def harness(
     await db.execute(TABLE.encode())
     tables = Tables()
     known = KnownRelations(inspector, tables)
-    harness = Harness(tables, known, ShapeResolver(inspector, known))
+    harness = Harness(tables, known, ShapeResolver(inspector, known, RefusalLog(), lambda _: None))
     link = InProcessLink(tables, harness.answer)
     harness.subsets = SubsetSnapshots(link, SubsetSource(make_pool(2)), harness.resolver.resolve)
     yield harness

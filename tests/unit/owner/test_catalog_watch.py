@@ -10,6 +10,7 @@ import pytest
 from tests.support.seams.routing_samples import GRADE, ITEMS, registered
 
 from pgshapes.errors import NotNow
+from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Part, Relation
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner.catalog_watch import CatalogWatch
@@ -33,22 +34,27 @@ class Database:
         self.table: Relation | None = TABLE
         self.membership: str | None = "7.1"
         self.has_publication = True
+        self.published: set[int] = set()
+        self.rights = "t"
         self.filled: set[int] = set()
         self.reads: list[str] = []
         self.failures = 0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    async def stamps(self, oids: Collection[int], publication: str) -> dict[int, RelationStamp]:
+    async def stamps(
+        self, oids: Collection[int], publication: str, *, and_published: bool = False
+    ) -> dict[int, RelationStamp]:
         self.reads.append(f"stamps {sorted(oids)}")
         await self.may_answer.wait()
         if self.failures:
             self.failures -= 1
             raise NotNow("not reachable")
         table = self.table
-        if table is None or table.oid not in oids:
+        asked = {*oids, *(self.published if and_published else ())}
+        if table is None or table.oid not in asked:
             return {}
-        return {table.oid: RelationStamp(table.stamp, self.membership, self.has_publication)}
+        return {table.oid: RelationStamp(table.stamp, self.membership, self.has_publication, self.rights)}
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
         self.reads.append(f"relation {oid}")
@@ -71,6 +77,8 @@ class Scene:
         self.renewed: list[tuple[int, int]] = []
         self.lost: list[int] = []
         self.reconnects: list[str] = []
+        self.obstacle: Obstacle | None = None
+        self.given_up: list[Relation] = []
         self.memberships: dict[str, dict[int, str]] = {}
         self.known = KnownRelations(self.database, self.tables)
         itself: Any = self
@@ -84,7 +92,13 @@ class Scene:
             memberships=self.memberships,
             reconnect=self.reconnects.append,
             on_identity_lost=self.lost.append,
+            give_up=self.give_up,
         )
+
+    def give_up(self, relation: Relation) -> Obstacle | None:
+        if self.obstacle is not None:
+            self.given_up.append(relation)
+        return self.obstacle
 
     def add(self, handle: str, table: Relation = TABLE, *, columns: tuple[str, ...] | None = None) -> None:
         """A live shape."""
@@ -192,6 +206,7 @@ async def test_readings_do_not_overlap(scene: Scene) -> None:
 async def test_a_table_without_shapes_is_looked_up_again_only_when_it_changed(scene: Scene) -> None:
     scene.end(["all", "id"], "test")
     scene.known.publish(TABLE)
+    scene.database.membership = None
     await scene.watch.look()
     assert scene.known.oids() == {TABLE.oid}
     scene.database.table = WIDER
@@ -200,10 +215,45 @@ async def test_a_table_without_shapes_is_looked_up_again_only_when_it_changed(sc
     assert not [read for read in scene.database.reads if read.startswith("relation")]
 
 
-async def test_nothing_in_use_is_no_query(scene: Scene) -> None:
+async def test_nothing_in_use_is_one_query_for_the_published_tables(scene: Scene) -> None:
     scene.end(["all", "id"], "test")
     await scene.watch.look()
-    assert scene.database.reads == []
+    assert scene.database.reads == ["stamps []"]
+
+
+async def test_a_published_table_without_shapes_is_given_up_when_it_breaks_writes(scene: Scene) -> None:
+    """The watch reads it whole once, and again when it has changed."""
+    scene.end(["all", "id"], "test")
+    scene.database.published = {TABLE.oid}
+    await scene.watch.look()
+    await scene.watch.look()
+    assert (scene.given_up, scene.database.reads.count(f"relation {TABLE.oid}")) == ([], 1)
+    scene.obstacle = Obstacle("it is strange", "leave it", breaks_writes=True)
+    await scene.watch.look()
+    assert scene.given_up == []
+    scene.database.table = WIDER
+    await scene.watch.look()
+    assert scene.given_up == [WIDER]
+
+
+async def test_a_table_that_cannot_be_followed_any_more_ends_its_shapes_with_the_reason(scene: Scene) -> None:
+    await scene.watch.look()
+    scene.obstacle = Obstacle("it is strange", "leave it")
+    scene.database.table = WIDER
+    await scene.watch.look()
+    assert scene.ended == {"all": "it is strange", "id": "it is strange"}
+
+
+async def test_other_rights_are_noticed_without_another_version(scene: Scene) -> None:
+    """Memberships of roles have no row in the catalogs of the table."""
+    scene.known.publish(TABLE)
+    await scene.watch.look()
+    assert scene.known.oids() == {TABLE.oid}
+    scene.obstacle = Obstacle("it may not be read", "grant it")
+    scene.database.rights = "f"
+    await scene.watch.look()
+    assert scene.known.oids() == set()
+    assert set(scene.ended.values()) == {"it may not be read"}
 
 
 @pytest.mark.parametrize("is_filled", [True, False])
