@@ -76,6 +76,12 @@ class Overloaded(NotNow):
     code = "concurrent_request_limit_exceeded"
 
 
+class GaveWay(NotNow):
+    """A query was cancelled because another session waited for its lock on the table: it is tried again."""
+
+    code = "gave_way"
+
+
 class CreationFailed(NotNow):
     """A shape could not be created. Every request that waits for it gets this error."""
 

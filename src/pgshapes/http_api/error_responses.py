@@ -127,6 +127,7 @@ ANSWERS: Final[dict[type[BaseException], Callable[[Any], _Answer]]] = {
     errors.NotNow: _not_now,
     errors.NotReady: _not_now,
     errors.Overloaded: _overloaded,
+    errors.GaveWay: _not_now,
     errors.CreationFailed: _not_now,
     errors.SchemaChanged: _refetch,
     errors.SourceError: _source,

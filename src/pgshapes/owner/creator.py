@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
-from pgshapes.errors import PgShapesError, SchemaChanged
+from pgshapes.errors import GaveWay, PgShapesError, SchemaChanged
 from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
@@ -35,6 +36,9 @@ from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)
 
+_ATTEMPTS: Final = 3
+"""How often a creation is begun while statements wait for its table."""
+
 
 class ReportsTableWait(Protocol):
     """The slot of a creation, which is released while the creation waits for a lock on the table."""
@@ -52,6 +56,8 @@ class CreatorCounts:
 
     snapshots: int = 0
     retakes: int = 0
+    gave_way: int = 0
+    """Creations that were begun again because a statement waited for the table."""
     lock_waits: int = 0
 
 
@@ -101,7 +107,16 @@ class ShapeCreator:
     async def create(self, shape: ResolvedShape, slot: ReportsTableWait) -> str:
         """The handle of a new, activated shape. Raises CreationFailed, RequestError, SchemaChanged, NotNow,
         SourceError, StorageError.
+
+        A snapshot that gave way to DDL is begun again, as a new shape: its changes were released before.
         """
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(GaveWay):
+                return await self._try_to_create(shape, slot)
+            self.counts.gave_way += 1
+        return await self._try_to_create(shape, slot)
+
+    async def _try_to_create(self, shape: ResolvedShape, slot: ReportsTableWait) -> str:
         handle = new_handle()
         try:
             await self._create(handle, shape, await self._relations(shape), slot)

@@ -369,6 +369,7 @@ class Replicator:
         await self.sources.inspector.close()
         await self._publication_pool.close()
         await self._admin_pool.close()
+        await self.sources.snapshots.close()
         await self._snapshot_pool.close()
         await self._store.close()
         await self._buffer.close()

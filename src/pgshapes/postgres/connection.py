@@ -137,11 +137,11 @@ class PoolTimeout(Exception):
 
 
 class ConnectionPool:
-    """A pool of at most `size` connections, opened with `connect`."""
+    """A pool of at most `size` connections, opened with `connect`, which opens others like them, too."""
 
     def __init__(self, connect: Connect, size: int) -> None:
         self.size = size
-        self._connect = connect
+        self.connect = connect
         self._free = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
         self._waiting = 0
@@ -157,7 +157,7 @@ class ConnectionPool:
         """Borrow a connection. Raises PoolTimeout if none becomes free, and the errors of `connect`."""
         await self._wait_for_turn(timeout_s)
         try:
-            borrowed = self._take_idle() or await self._connect()
+            borrowed = self._take_idle() or await self.connect()
             try:
                 yield borrowed
             finally:

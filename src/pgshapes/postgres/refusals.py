@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 import psycopg
 
-from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaChanged, SourceError
+from pgshapes.errors import GaveWay, NotNow, PgShapesError, RequestError, SchemaChanged, SourceError
 from pgshapes.model.followable import Obstacle
 from pgshapes.model.quoting import qualified_name
 from pgshapes.postgres.sqlstate import INVALIDATE, RETRY, from_sqlstate
@@ -98,6 +98,11 @@ def _lasting(error: psycopg.Error | SourceError, table: NamedTable, *, has_where
 def known_refusal(message: str) -> NotNow:
     """A 503 with the header for known errors."""
     return NotNow(message, retry_after_s=RETRY_AFTER_S, known=True)
+
+
+def gave_way() -> GaveWay:
+    """Another session waited for a lock of ours."""
+    return GaveWay("The query gave way to a statement that waited for its table", known=True)
 
 
 def too_slow(limit_s: float) -> NotNow:

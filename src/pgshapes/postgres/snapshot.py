@@ -25,6 +25,7 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
+from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits
 from pgshapes.postgres.relation_sql import RELATION_BY_OID, RelationStamp, relation_from_row, stamp_of
 from pgshapes.postgres.rendering import copy_after_pin, from_item
 from pgshapes.postgres.session_settings import SEARCH_PATH, VALUE_SETTINGS, long_life_settings, settings_sql
@@ -183,22 +184,31 @@ class Snapshot:
     """A transaction with a snapshot: `take` it, then read its `rows`, or `discard` it and take another."""
 
     def __init__(
-        self, connection: Connection, relation: Relation, publication: str, first_row_timeout_s: float
+        self,
+        connection: Connection,
+        relation: Relation,
+        publication: str,
+        lock_waits: LockWaits,
+        first_row_timeout_s: float,
     ) -> None:
         self._connection = connection
         self._relation = relation
         self._publication = publication
+        self._lock_waits = lock_waits
         self._first_row_timeout_s = first_row_timeout_s
+        self._locking: LockingQuery | None = None
         self.stamp: RelationStamp | None = None
         """The version of the table in the snapshot, once it was taken."""
 
     async def take(self) -> SnapshotVisibility:
-        """Begin; return what the snapshot sees. Raises RequestError, NotNow, SchemaChanged, SourceError."""
+        """Begin; return what the snapshot sees. Raises RequestError, NotNow, SchemaChanged, SourceError;
+        GaveWay if another session waits for a lock of this one.
+        """
         oid, server_version = self._relation.oid, self._connection.info.server_version
         timeout = settings_sql([("lock_timeout", f"{LOCK_TIMEOUT_S}s")], local=True)
+        *_, pid = await self._run("; ".join((begin_sql(server_version), timeout, BACKEND_PID)))
+        self._locking = self._lock_waits.watch(self._connection, int(pid.get_value(0, 0) or 0))
         statements = (
-            begin_sql(server_version),
-            timeout,
             lock_table(self._relation),
             VISIBILITY_QUERY,
             stamp_of(oid, self._publication, server_version),
@@ -223,6 +233,7 @@ class Snapshot:
 
     async def discard(self) -> None:
         """End the transaction without a query."""
+        await self._release()
         await self._run("ROLLBACK")
 
     async def rows(self, copy_sql: str | None, *, has_where: bool = False) -> AsyncIterator[list[bytes]]:
@@ -239,27 +250,48 @@ class Snapshot:
                     batch = await copy.next_batch()
             except psycopg.Error as error:
                 raise self._refused(error, has_where=has_where) from error
-        await self._run("COMMIT")
+        await self._release()
+        if not self._has_yielded:
+            await self._run("COMMIT")
 
     async def reset(self) -> None:
         """Roll back, or cancel a running query and close the connection."""
+        await self._release()
+        if self._has_yielded:
+            await self._connection.close()
         await reset(self._connection)
 
     async def _first_batch(self, copy_sql: str) -> tuple[list[bytes], CopyOut]:
         try:
             async with asyncio.timeout(self._first_row_timeout_s):
+                self._check_locks()
                 copy = await begin_copy(self._connection, copy_sql)
                 return await copy.next_batch(), copy
         except TimeoutError:
             raise refusals.too_slow(self._first_row_timeout_s) from None
 
+    @property
+    def _has_yielded(self) -> bool:
+        return self._locking is not None and self._locking.has_yielded
+
+    def _check_locks(self) -> None:
+        if self._has_yielded:
+            raise refusals.gave_way()
+
+    async def _release(self) -> None:
+        if self._locking is not None:
+            await self._locking.release()
+
     async def _run(self, sql: str) -> list[PGresult]:
+        self._check_locks()
         try:
             return await simple_query.run(self._connection, sql)
         except psycopg.Error as error:
             raise self._refused(error) from error
 
     def _refused(self, error: psycopg.Error, *, has_where: bool = False) -> PgShapesError:
+        if self._has_yielded:
+            return refusals.gave_way()
         return refusals.refuse_snapshot(error, self._relation, has_where=has_where)
 
 
@@ -276,6 +308,7 @@ class SnapshotSource:
     ) -> None:
         self._pool = pool
         self._publication = publication
+        self.lock_waits = LockWaits(pool.connect)
         self._first_row_timeout_s = first_row_timeout_s
         self._queue_timeout_s = queue_timeout_s
 
@@ -293,10 +326,14 @@ class SnapshotSource:
         async with AsyncExitStack() as borrowed:
             connection = await self._borrow(borrowed)
             snapshot = Snapshot(
-                connection, relation, self._publication, self._first_row_timeout_s
+                connection, relation, self._publication, self.lock_waits, self._first_row_timeout_s
             )
             borrowed.push_async_callback(snapshot.reset)
             yield snapshot
+
+    async def close(self) -> None:
+        """Stop looking for sessions that wait for a snapshot. Does not close the pool."""
+        await self.lock_waits.close()
 
     async def _borrow(self, borrowed: AsyncExitStack) -> Connection:
         try:

@@ -20,6 +20,7 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query, snapshot
 from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
+from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits
 from pgshapes.postgres.relation_sql import stamp_of
 from pgshapes.postgres.rendering import copy_texts, from_item, row_json
 from pgshapes.postgres.session_settings import settings_sql
@@ -111,23 +112,31 @@ class SubsetVisibility(NamedTuple):
 class SubsetQuery:
     """One transaction: `take` it, then read its `rows`."""
 
-    def __init__(self, connection: Connection, relation: Relation, max_bytes: int) -> None:
+    def __init__(
+        self, connection: Connection, relation: Relation, lock_waits: LockWaits, max_bytes: int
+    ) -> None:
         self._connection = connection
         self._relation = relation
+        self._lock_waits = lock_waits
         self._max_bytes = max_bytes
+        self._locking: LockingQuery | None = None
 
     async def take(self) -> SubsetVisibility:
-        """Begin, lock the table, return the visibility. Raises RequestError, NotNow, SourceError, and
-        SchemaChanged unless the table is as in the look-up of the relation.
+        """Begin, lock the table, return the visibility. Raises RequestError, NotNow, SourceError, GaveWay if
+        another session waits for a lock of this one, and SchemaChanged unless the table is as in the look-up
+        of the relation.
         """
         relation, server_version = self._relation, self._connection.info.server_version
         timeout = settings_sql([("statement_timeout", str(STATEMENT_TIMEOUT_MS))], local=True)
         begin = snapshot.begin_sql(server_version)
         stamp_sql = stamp_of(relation.oid, "", server_version)
-        statements = (begin, timeout, snapshot.lock_table(relation), _VISIBILITY_QUERY, stamp_sql)
+        statements = (snapshot.lock_table(relation), _VISIBILITY_QUERY, stamp_sql)
         try:
+            *_, pid = await simple_query.run(self._connection, "; ".join((begin, timeout, BACKEND_PID)))
+            self._locking = self._lock_waits.watch(self._connection, int(pid.get_value(0, 0) or 0))
             *_, result, stamp = results = await simple_query.run(self._connection, "; ".join(statements))
         except psycopg.Error as error:
+            self._check_locks()
             raise refusals.refuse_subset(error, relation) from error
         snapshot.check_lock(relation, results)
         if stamp.ntuples == 0 or stamp.get_value(0, 0) != relation.stamp.encode():
@@ -141,8 +150,10 @@ class SubsetQuery:
         Raises RequestError about `where`, SchemaChanged, NotNow, SourceError.
         """
         try:
+            self._check_locks()
             described = await simple_query.describe(self._connection, authority_sql)
         except psycopg.Error as error:
+            self._check_locks()
             raise refusals.refuse_clause(error, self._relation) from error
         return tuple(described.ftype(index) for index in range(described.nfields))
 
@@ -153,8 +164,10 @@ class SubsetQuery:
         cancels the query on the server.
         """
         try:
+            self._check_locks()
             return await self._read(copy_subset(selection, snapshot_mark))
         except psycopg.Error as error:
+            self._check_locks()
             raise refusals.refuse_rows(
                 error,
                 self._relation,
@@ -162,6 +175,18 @@ class SubsetQuery:
                 has_order=bool(selection.order),
                 has_shape_where=selection.shape_where is not None,
             ) from error
+
+    async def reset(self) -> None:
+        """Roll back, or cancel a running query and close the connection."""
+        if self._locking is not None:
+            await self._locking.release()
+            if self._locking.has_yielded:
+                await self._connection.close()
+        await snapshot.reset(self._connection)
+
+    def _check_locks(self) -> None:
+        if self._locking is not None and self._locking.has_yielded:
+            raise refusals.gave_way()
 
     async def _read(self, copy_sql: str) -> bytes:
         copy = await snapshot.begin_copy(self._connection, copy_sql)
@@ -187,6 +212,7 @@ class SubsetSource:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._pool = pool
+        self.lock_waits = LockWaits(pool.connect)
         self._queue_limit = queue_limit
         self._queue_timeout_s = queue_timeout_s
         self._max_bytes = max_bytes
@@ -198,11 +224,13 @@ class SubsetSource:
             raise refusals.too_many()
         async with AsyncExitStack() as borrowed:
             connection = await self._borrow(borrowed)
-            borrowed.push_async_callback(snapshot.reset, connection)
-            yield SubsetQuery(connection, relation, self._max_bytes)
+            query = SubsetQuery(connection, relation, self.lock_waits, self._max_bytes)
+            borrowed.push_async_callback(query.reset)
+            yield query
 
     async def close(self) -> None:
         """Close the connections."""
+        await self.lock_waits.close()
         await self._pool.close()
 
     async def _borrow(self, borrowed: AsyncExitStack) -> Connection:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from pgshapes.errors import OwnerUnavailable, RequestError, SchemaChanged
+from pgshapes.errors import GaveWay, OwnerUnavailable, RequestError, SchemaChanged
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.offset import Offset
 from pgshapes.model.relation import Relation
@@ -37,7 +37,7 @@ RETAKE_TIMEOUT_S: Final = 10.0
 CATCH_UP_TIMEOUT_S: Final = 10.0
 _CATCH_UP_POLL_S: Final = 0.1
 _ATTEMPTS: Final = 3
-"""How often a subset is tried while its table is being changed."""
+"""How often a subset is tried while its table is being changed, or others wait for the table."""
 OWNER_TIMEOUT_S: Final = 5.0
 _MARKS: Final = 2**31
 
@@ -80,6 +80,9 @@ class SubsetSnapshots:
                 # The table may have changed since it was read, and then have what is missing.
                 if not attempts_left or not await self._has_changed(relation):
                     raise RequestError(errors={"subset": refusal.errors}) from refusal
+            except GaveWay:
+                if not attempts_left:
+                    raise
             except SchemaChanged:
                 if not attempts_left:
                     raise

@@ -1,0 +1,139 @@
+"""Cancels long queries of ours for which another session waits.
+
+A query locks its table in ACCESS SHARE mode until its transaction ends. DDL waits for that lock, and
+everything else on the table queues behind the DDL. So while a query of a pool runs longer than an interval,
+one look at each interval finds the queries that somebody waits for, and cancels them.
+
+Not here: what happens to the work that was cancelled. Invariant: no query is cancelled after its release, so
+a cancellation cannot hit what runs later on a backend that others may use. State: the queries, and one
+connection while there are old ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+import psycopg
+import structlog
+
+from pgshapes.errors import PgShapesError
+from pgshapes.postgres import simple_query
+from pgshapes.postgres.connection import Connect, Connection
+
+_log = structlog.get_logger(__name__)
+
+INTERVAL_S: Final = 0.08
+"""A query is old at the second look after its start, so a statement waits for it for less than 200 ms."""
+_CANCEL_TIMEOUT_S: Final = 5.0
+
+BACKEND_PID: Final = "SELECT pg_catalog.pg_backend_pid()"
+"""Asked within the transaction: through a transaction pooler the backend changes."""
+
+
+def blocking(pids: Iterable[int]) -> str:
+    """The transaction whose second result has those of the backends for which somebody waits."""
+    listed = ", ".join(str(pid) for pid in pids)
+    return f"""BEGIN READ ONLY;
+SELECT DISTINCT b.pid
+  FROM pg_catalog.pg_locks w, pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) b(pid)
+ WHERE NOT w.granted AND b.pid IN ({listed});
+COMMIT"""
+
+
+class LockingQuery:
+    """A transaction that locks a table, from its start until `release`."""
+
+    def __init__(self, queries: set[LockingQuery], connection: Connection, pid: int) -> None:
+        self._queries = queries
+        self._connection = connection
+        self._cancellation: asyncio.Task[None] | None = None
+        self.pid = pid
+        queries.add(self)
+
+    @property
+    def has_yielded(self) -> bool:
+        """Whether the query was cancelled because somebody waits; then the connection must be closed."""
+        return self._cancellation is not None
+
+    def yield_locks(self) -> None:
+        """Cancel what runs on the connection. A transaction that runs nothing must look at `has_yielded`."""
+        if self._cancellation is None:
+            self._cancellation = asyncio.get_running_loop().create_task(self._cancel())
+
+    async def release(self) -> None:
+        """Stop watching, before the transaction ends: afterwards the backend may be somebody else's."""
+        self._queries.discard(self)
+        if self._cancellation is not None:
+            await asyncio.shield(self._cancellation)
+
+    async def _cancel(self) -> None:
+        with suppress(psycopg.Error):
+            await self._connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+
+
+class LockWaits:
+    """The queries of one pool of connections. `looks` counts the queries for waiting sessions."""
+
+    def __init__(self, connect: Connect, *, interval_s: float = INTERVAL_S) -> None:
+        self._connect = connect
+        self._interval_s = interval_s
+        self._queries: set[LockingQuery] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._is_failing = False
+        self.looks = 0
+
+    def watch(self, connection: Connection, pid: int) -> LockingQuery:
+        """Watch a transaction that is about to lock a table. `pid` is what `BACKEND_PID` returned in it."""
+        made = LockingQuery(self._queries, connection, pid)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look_while_needed())
+            self._looking.add_done_callback(_log_failure)
+        return made
+
+    async def close(self) -> None:
+        """Stop looking."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _look_while_needed(self) -> None:
+        connection: Connection | None = None
+        known: set[LockingQuery] = set()
+        try:
+            while self._queries:
+                known = set(self._queries)
+                await asyncio.sleep(self._interval_s)
+                old = {query.pid: query for query in known & self._queries if not query.has_yielded}
+                if old:
+                    connection = await self._look(connection, old)
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    async def _look(self, connection: Connection | None, old: dict[int, LockingQuery]) -> Connection | None:
+        """Cancel the queries that somebody waits for. Returns the connection for the next look."""
+        try:
+            connection = connection or await self._connect()
+            self.looks += 1
+            _, found, _ = await simple_query.run(connection, blocking(old))
+        except (PgShapesError, psycopg.Error) as error:
+            if not self._is_failing:
+                _log.warning("waiting sessions could not be looked for; retrying", error=str(error))
+            self._is_failing = True
+            if connection is not None:
+                await connection.close()
+            return None
+        self._is_failing = False
+        for row in range(found.ntuples):
+            query = old[int(found.get_value(row, 0) or 0)]
+            if query in self._queries:
+                query.yield_locks()
+        return connection
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("background task failed", error=repr(error), exc_info=error)
