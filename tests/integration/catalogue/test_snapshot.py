@@ -23,8 +23,9 @@ def source(make_pool: Callable[[int], ConnectionPool]) -> SnapshotSource:
     return SnapshotSource(make_pool(2), publication="none")
 
 
-async def read(snapshot: Snapshot, copy_sql: str | None) -> list[Any]:
-    return [json.loads(text) async for batch in snapshot.rows(copy_sql) for text in batch]
+async def read(snapshot: Snapshot, copy_sql: str | None, *, has_where: bool = False) -> list[Any]:
+    rows = snapshot.rows(copy_sql, has_where=has_where)
+    return [json.loads(text) async for batch in rows for text in batch]
 
 
 async def read_table(
@@ -34,7 +35,8 @@ async def read_table(
     columns = [column.name for column in relation.columns]
     async with source.open(relation) as snapshot:
         await snapshot.take()
-        return await read(snapshot, None if log == "changes_only" else copy_rows(relation, columns, where))
+        statement = None if log == "changes_only" else copy_rows(relation, columns, where)
+        return await read(snapshot, statement, has_where=where is not None)
 
 
 @asynccontextmanager
