@@ -138,8 +138,12 @@ class Publication:
             if not listeners:
                 self._listeners.pop(relation.oid, None)
 
-    async def drop_table(self, relation: Relation, *, is_wanted: Callable[[], bool] = lambda: False) -> bool:
+    async def drop_table(
+        self, relation: Relation, *, is_wanted: Callable[[], bool] = lambda: False, is_forced: bool = False
+    ) -> bool:
         """Remove the table from the publication, unless `is_wanted()` is true once it is locked.
+
+        A table that is not ours stays unless `is_forced`: somebody else has added it, and we could not.
 
         True if the table is removed; False also if another transaction holds a lock on it: the caller must
         try again later. Raises SourceError.
@@ -149,7 +153,7 @@ class Publication:
             may_alter = state.is_publication_ours and not self._is_manual
             if is_wanted() or not may_alter:
                 return False
-            if not state.is_listed or state.schema is None:
+            if not state.is_listed or state.schema is None or not (state.is_ours or is_forced):
                 return True
             transaction = publication_sql.drop_from_publication(state, self.name)
             return await self._attempt(transaction, relation)
@@ -160,7 +164,7 @@ class Publication:
         Raises SourceError.
         """
         pause_s = _FIRST_PAUSE_S
-        while not await self.drop_table(relation):
+        while not await self.drop_table(relation, is_forced=True):
             state = await self._states.request(relation.oid)
             if state is None or self._is_manual or not state.is_publication_ours:
                 return

@@ -198,6 +198,13 @@ async def test_without_rights(
         await own.prepare()
         await own.prepare()
         assert (await refusal(own, items)).startswith("must be owner of table items")
+        await db.execute("ALTER PUBLICATION own ADD TABLE items; ALTER TABLE items REPLICA IDENTITY FULL")
+        membership = await own.ensure_table(items)
+        assert await own.drop_table(items)
+        assert await own.ensure_table(items) == membership, "what we could not add stays"
+        await own.take_out(items)
+        assert (await refusal(own, items)).startswith("must be owner of table items")
+        await db.execute("ALTER TABLE items REPLICA IDENTITY DEFAULT")
         foreign = Publication(publication.name, pool)
         await foreign.prepare()
         assert await refusal(foreign, items) == (
