@@ -30,6 +30,7 @@ SETTINGS: Final = (
     "workers",
     "replication_stream_id",
     "manual_table_publishing",
+    "allow_tables_without_key",
 )
 """The settings of the server that change what it needs of a database."""
 

@@ -17,6 +17,8 @@ class Needs(NamedTuple):
     publication: str
     is_manual: bool = False
     """Whether publication and tables are never altered by us."""
+    allows_no_key: bool = False
+    """The setting `allow_tables_without_key`."""
     connections: int = 0
     tables: tuple[tuple[str, str], ...] = ()
     """Schema and name of the tables that are asked about; empty for all."""
@@ -122,12 +124,9 @@ class PublicationFacts(NamedTuple):
     is_ours: bool
     not_published: tuple[str, ...]
     """Those of insert, update, delete and truncate that it leaves out."""
-    is_via_root: bool
     is_all_tables: bool
     schemas: tuple[str, ...]
     """Published with TABLES IN SCHEMA."""
-    publishes_generated: bool
-    """Whether it publishes stored generated columns (Postgres 18)."""
 
 
 class OpenTransaction(NamedTuple):

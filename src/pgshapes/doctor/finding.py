@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
+from pgshapes.doctor.printable import printable_sql
+
 
 class Mark(Enum):
     """Whether what was checked works."""
@@ -34,12 +36,12 @@ def works(subject: str, text: str) -> Finding:
 
 def warns(subject: str, text: str, *sql: str) -> Finding:
     """A finding that somebody should know."""
-    return Finding(Mark.WARNS, subject, text, sql)
+    return Finding(Mark.WARNS, subject, text, tuple(map(printable_sql, sql)))
 
 
 def fails(subject: str, text: str, *sql: str) -> Finding:
     """A finding that something has to be changed."""
-    return Finding(Mark.FAILS, subject, text, sql)
+    return Finding(Mark.FAILS, subject, text, tuple(map(printable_sql, sql)))
 
 
 def failing(findings: Iterable[Finding]) -> list[Finding]:

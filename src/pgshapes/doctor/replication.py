@@ -7,7 +7,8 @@ from typing import Final
 
 from pgshapes.doctor.facts import Facts, Needs, OpenTransaction, ServerFacts, SlotFacts
 from pgshapes.doctor.finding import Finding, fails, warns, works
-from pgshapes.doctor.quoting import shown_size, shown_time, sql_text
+from pgshapes.doctor.printable import shown_size, shown_time
+from pgshapes.model.quoting import quote_literal
 
 LONG_S: Final = 5.0
 """From this age on an open transaction is reported: ordinary ones have ended by then."""
@@ -60,7 +61,7 @@ def _our_slot(slot: SlotFacts, needs: Needs) -> Finding:
             f"{slot.name} is of {slot.plugin or 'physical replication'} in {place}:"
             " set another replication_stream_id",
         )
-    drop = f"SELECT pg_drop_replication_slot({sql_text(slot.name)});"
+    drop = f"SELECT pg_drop_replication_slot({quote_literal(slot.name)});"
     if slot.wal_status == "lost":
         text = "has lost its WAL: it is dropped and created again at the next start, with all shapes"
         return warns("slot", f"{slot.name} {text}", drop)
@@ -80,7 +81,7 @@ def _other_slots(slots: tuple[SlotFacts, ...], needs: Needs) -> Iterator[Finding
     for slot in slots:
         if slot.name != needs.slot and slot.active_pid is None and slot.retained >= MUCH_WAL:
             text = f"{slot.name} is not in use and retains {shown_size(slot.retained)} of WAL:"
-            drop = f"SELECT pg_drop_replication_slot({sql_text(slot.name)});"
+            drop = f"SELECT pg_drop_replication_slot({quote_literal(slot.name)});"
             yield warns("slot", f"{text} drop it if nobody needs it", drop)
 
 
@@ -107,7 +108,7 @@ def _blocking(open_: OpenTransaction, *, has_slot: bool) -> Finding:
         return warns("transactions", text, f"SELECT pg_terminate_backend({open_.pid});")
     report = warns if has_slot else fails
     text = f"transaction {open_.gid} {whose} has been prepared{age}: {waiting}"
-    gid = sql_text(open_.gid)
+    gid = quote_literal(open_.gid)
     return report("transactions", text, f"COMMIT PREPARED {gid}; -- or ROLLBACK PREPARED {gid};")
 
 

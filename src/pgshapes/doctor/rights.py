@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pgshapes.doctor.facts import Facts, Needs, PublicationFacts, RoleFacts
 from pgshapes.doctor.finding import Finding, fails, warns, works
-from pgshapes.doctor.quoting import sql_name
+from pgshapes.model.quoting import quote_identifier
 
 _GENERATED_VERSION = 180000
 
@@ -19,7 +19,7 @@ def check_rights(facts: Facts, needs: Needs) -> Iterator[Finding]:
         yield _creation(facts, needs)
     else:
         yield _ownership(publication, facts.role, needs)
-        yield from _options(publication, facts, needs)
+        yield from _options(publication, needs)
     yield from _standby_snapshots(facts, needs)
 
 
@@ -31,7 +31,7 @@ def _replication(facts: Facts) -> Finding:
         return works("REPLICATION", f"{role.name} has the attribute")
     if role.is_rds_replication:
         return works("REPLICATION", f"{role.name} is a member of rds_replication")
-    name = sql_name(role.name)
+    name = quote_identifier(role.name)
     if facts.server.provider == "rds_superuser":
         text = f"{role.name} is not a member of rds_replication: run this as the master user"
         return fails("REPLICATION", text, f"GRANT rds_replication TO {name};")
@@ -54,7 +54,9 @@ def _creation(facts: Facts, needs: Needs) -> Finding:
     if role.may_create or role.is_superuser:
         return works("publication", f"{name} will be created")
     text = f"{name} does not exist, and {role.name} may not create it"
-    return fails("publication", text, f"GRANT CREATE ON DATABASE {sql_name(role.database)} TO {_sql(role)};")
+    return fails(
+        "publication", text, f"GRANT CREATE ON DATABASE {quote_identifier(role.database)} TO {_sql(role)};"
+    )
 
 
 def create_publication(facts: Facts, needs: Needs) -> str:
@@ -62,7 +64,7 @@ def create_publication(facts: Facts, needs: Needs) -> str:
     generated = ""
     if facts.server.version_number >= _GENERATED_VERSION:
         generated = " WITH (publish_generated_columns = stored)"
-    return f"CREATE PUBLICATION {sql_name(needs.publication)}{generated};"
+    return f"CREATE PUBLICATION {quote_identifier(needs.publication)}{generated};"
 
 
 def _ownership(publication: PublicationFacts, role: RoleFacts, needs: Needs) -> Finding:
@@ -73,23 +75,16 @@ def _ownership(publication: PublicationFacts, role: RoleFacts, needs: Needs) -> 
         text = f"{name} exists; {publication.owner} owns it and adds the tables"
         return works("publication", text)
     text = f"{name} is owned by {publication.owner}, so that {role.name} cannot add tables to it"
-    return fails("publication", text, f"ALTER PUBLICATION {sql_name(name)} OWNER TO {_sql(role)};")
+    return fails("publication", text, f"ALTER PUBLICATION {quote_identifier(name)} OWNER TO {_sql(role)};")
 
 
-def _options(publication: PublicationFacts, facts: Facts, needs: Needs) -> Iterator[Finding]:
-    name = sql_name(needs.publication)
+def _options(publication: PublicationFacts, needs: Needs) -> Iterator[Finding]:
+    """What concerns all tables; the rest is among the obstacles of each table."""
+    name = quote_identifier(needs.publication)
     if publication.not_published:
         missing = ", ".join(publication.not_published)
         publish = "SET (publish = 'insert, update, delete, truncate');"
         yield fails("publication", f"does not publish {missing}", f"ALTER PUBLICATION {name} {publish}")
-    if publication.is_via_root:
-        text = "publish_via_partition_root is on, which hides a TRUNCATE of a partition"
-        sql = f"ALTER PUBLICATION {name} SET (publish_via_partition_root = false);"
-        yield fails("publication", text, sql)
-    if facts.server.version_number >= _GENERATED_VERSION and not publication.publishes_generated:
-        text = "does not publish generated columns, so that shapes cannot have them"
-        sql = f"ALTER PUBLICATION {name} SET (publish_generated_columns = stored);"
-        yield warns("publication", text, sql)
     if publication.is_all_tables:
         text = "is FOR ALL TABLES: UPDATE and DELETE fail on tables without a replica identity"
         yield warns("publication", text)
@@ -108,4 +103,4 @@ def _standby_snapshots(facts: Facts, needs: Needs) -> Iterator[Finding]:
 
 
 def _sql(role: RoleFacts) -> str:
-    return sql_name(role.name)
+    return quote_identifier(role.name)

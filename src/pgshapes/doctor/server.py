@@ -7,7 +7,8 @@ from typing import Final
 
 from pgshapes.doctor.facts import Facts, Needs, RoleFacts, ServerFacts
 from pgshapes.doctor.finding import Finding, fails, warns, works
-from pgshapes.doctor.quoting import shown_size, shown_time, sql_name
+from pgshapes.doctor.printable import shown_size, shown_time
+from pgshapes.model.quoting import quote_identifier
 
 OLDEST_VERSION: Final = 140000
 SHORTEST_SENDER_TIMEOUT_S: Final = 10.0
@@ -86,7 +87,7 @@ def _writable(server: ServerFacts, role: RoleFacts) -> Finding:
 
 
 def _make_writable(source: str, role: RoleFacts) -> tuple[str, ...]:
-    name, database = sql_name(role.name), sql_name(role.database)
+    name, database = quote_identifier(role.name), quote_identifier(role.database)
     reset = "RESET default_transaction_read_only;"
     if source == "database user":
         return (f"ALTER ROLE {name} IN DATABASE {database} {reset}",)

@@ -36,6 +36,7 @@ def needs_of(settings: Settings) -> Needs:
         slot=SLOT_PREFIX + settings.replication_stream_id,
         publication=PUBLICATION_PREFIX + settings.replication_stream_id,
         is_manual=settings.manual_table_publishing,
+        allows_no_key=settings.allow_tables_without_key,
         connections=settings.db_pool_size + subsets + _SESSION_CONNECTIONS + ALTERATIONS,
     )
 

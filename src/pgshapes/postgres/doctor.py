@@ -28,6 +28,8 @@ from pgshapes.postgres.doctor_tables import read_tables
 from pgshapes.postgres.sqlstate import from_sqlstate
 
 READ_TIMEOUT_S: Final = 30.0
+TABLES_TIMEOUT_S: Final = 300.0
+"""A table takes about 1 ms, a slow network more."""
 _POOLER_TIMEOUT_S: Final = 3.0
 """After this a query that the server itself answers at once is waiting for a connection of a pooler."""
 _APPLICATION: Final = "pgshapes doctor"
@@ -74,10 +76,10 @@ async def _contents(db: Connection, needs: Needs) -> list[Finding]:
         return [fails("database", f"its system catalogs cannot be read: {_said(error)}")]
     found = check_database(facts, needs)
     try:
-        tables = await _in_transaction(db, lambda: read_tables(db, needs))
+        tables = await _in_transaction(db, lambda: read_tables(db, needs), TABLES_TIMEOUT_S)
     except (psycopg.Error, TimeoutError) as error:
         return [*found, fails("tables", f"the system catalogs cannot be read: {_said(error)}")]
-    return [*found, *check_tables(tables, facts, needs)]
+    return [*found, *check_tables(tables, needs)]
 
 
 async def _connections(url: str, pooled_url: str | None) -> list[Finding]:
@@ -199,8 +201,10 @@ async def _connect(url: str, **parameters: str) -> Connection:
     return db
 
 
-async def _in_transaction(db: Connection, read: Callable[[], Awaitable[R]]) -> R:
-    async with asyncio.timeout(READ_TIMEOUT_S), db.transaction():
+async def _in_transaction(
+    db: Connection, read: Callable[[], Awaitable[R]], timeout_s: float = READ_TIMEOUT_S
+) -> R:
+    async with asyncio.timeout(timeout_s), db.transaction():
         await db.execute(_SETTINGS.encode())
         return await read()
 
@@ -223,4 +227,4 @@ def _is_local(host: str) -> bool:
 def _said(error: psycopg.Error | SourceError | TimeoutError) -> str:
     if isinstance(error, psycopg.Error):
         return from_sqlstate(error).message
-    return error.message if isinstance(error, SourceError) else f"no answer within {READ_TIMEOUT_S:g} s"
+    return error.message if isinstance(error, SourceError) else "no answer in time"

@@ -68,8 +68,7 @@ SELECT s.slot_name::text, s.plugin::text, s.database::text,
 
 _PUBLICATION: Final = """
 SELECT pg_catalog.pg_get_userbyid(p.pubowner)::text, pg_catalog.pg_has_role(p.pubowner, 'USAGE'),
-       p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, p.puballtables,
-       {schemas}, COALESCE(pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's', false)
+       p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.puballtables, {schemas}
   FROM pg_catalog.pg_publication p WHERE p.pubname = %s"""
 _NO_SCHEMAS: Final = "'{}'::text[]"
 _SCHEMAS: Final = """
@@ -149,7 +148,7 @@ async def _publication(db: Connection, name: str, version: int) -> PublicationFa
     rows = await _rows(db, _PUBLICATION.format(schemas=schemas), name)
     if not rows:
         return None
-    owner, is_ours, *published, via_root, all_tables, in_schemas, generated = rows[0]
+    owner, is_ours, *published, all_tables, in_schemas = rows[0]
     operations = ("insert", "update", "delete", "truncate")
     missing = tuple(each for each, is_there in zip(operations, published, strict=True) if not is_there)
-    return PublicationFacts(owner, is_ours, missing, via_root, all_tables, tuple(in_schemas), generated)
+    return PublicationFacts(owner, is_ours, missing, all_tables, tuple(in_schemas))

@@ -343,6 +343,9 @@ RELATION_BY_NAME: Final = _RELATION + " WHERE n.nspname = %s AND c.relname = %s"
 
 RELATION_BY_OID: Final = _RELATION + " WHERE c.oid = %s::int8::oid"
 
+RELATIONS_BY_OID: Final = _RELATION + " WHERE c.oid = ANY (%s::int8[]::oid[]) ORDER BY n.nspname, c.relname"
+"""Argument: oids. A row for each that exists."""
+
 
 def relation_from_row(row: Sequence[Any]) -> Relation:
     """The relation in a row of `RELATION_BY_NAME` or `RELATION_BY_OID`."""

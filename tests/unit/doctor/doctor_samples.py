@@ -12,7 +12,8 @@ from pgshapes.doctor.facts import (
     SlotFacts,
 )
 from pgshapes.doctor.finding import Finding, Mark
-from pgshapes.doctor.table_facts import PartFacts, TableFacts
+from pgshapes.doctor.table_facts import TableFacts
+from pgshapes.model.followable import Obstacle
 
 NEEDS = Needs(slot="electric_slot_default", publication="electric_publication_default", connections=30)
 
@@ -61,10 +62,8 @@ PUBLICATION = PublicationFacts(
     owner="sync",
     is_ours=True,
     not_published=(),
-    is_via_root=False,
     is_all_tables=False,
     schemas=(),
-    publishes_generated=True,
 )
 FACTS = Facts(SERVER, ROLE, (SLOT,), PUBLICATION, ())
 
@@ -72,30 +71,8 @@ CONNECTION = ConnectionFacts(
     host="db.internal:5432", is_local=False, is_encrypted=True, is_verified=True, database=("start", 5)
 )
 
-PART = PartFacts("public", "t", kind="r", persistence="p", is_ours=True, is_full=True)
-TABLE = TableFacts(
-    schema="public",
-    name="t",
-    kind="r",
-    persistence="p",
-    is_system=False,
-    is_partition=False,
-    owner="sync",
-    is_owner_superuser=False,
-    is_ours=True,
-    may_use_schema=True,
-    may_select=True,
-    may_select_some=True,
-    has_row_security=False,
-    is_inherited=False,
-    key=("id",),
-    deferrable_key=None,
-    virtual_columns=(),
-    has_stored_columns=False,
-    is_published=False,
-    is_partly_published=False,
-    parts=(PART,),
-)
+TABLE = TableFacts(schema="public", name="t", kind="r", key=("id",), is_published=False, is_full=True)
+UNLOGGED = Obstacle("it is unlogged", "make it a logged table", ('ALTER TABLE "public"."t" SET LOGGED',))
 
 
 def only(findings: list[Finding], *marks: Mark) -> Finding:

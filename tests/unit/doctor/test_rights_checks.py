@@ -81,11 +81,9 @@ def test_a_publication_of_another_owner() -> None:
     ("changed", "mark", "statement"),
     [
         ({"not_published": ("truncate",)}, Mark.FAILS, "(publish = 'insert, update, delete, truncate');"),
-        ({"is_via_root": True}, Mark.FAILS, "(publish_via_partition_root = false);"),
-        ({"publishes_generated": False}, Mark.WARNS, "(publish_generated_columns = stored);"),
     ],
 )
-def test_options_of_the_publication(changed: dict[str, Any], mark: Mark, statement: str) -> None:
+def test_operations_of_the_publication(changed: dict[str, Any], mark: Mark, statement: str) -> None:
     facts = ON_18._replace(publication=PUBLICATION._replace(**changed))
     finding = only(check_database(facts, NEEDS))
     assert finding.mark is mark
@@ -96,10 +94,6 @@ def test_options_of_the_publication(changed: dict[str, Any], mark: Mark, stateme
 def test_publications_of_more_than_tables(changed: dict[str, Any]) -> None:
     facts = FACTS._replace(publication=PUBLICATION._replace(**changed))
     assert only(check_database(facts, NEEDS)).mark is Mark.WARNS
-
-
-def test_generated_columns_before_18_are_no_option() -> None:
-    assert marks(FACTS._replace(publication=PUBLICATION._replace(publishes_generated=False))) == {Mark.WORKS}
 
 
 def test_the_creation_of_a_slot_may_take_longer() -> None:
