@@ -74,7 +74,9 @@ class Column(NamedTuple):
     version: int = 0
     """xmin of its row in `pg_attribute`."""
     expression: str | None = None
-    """The expression of a generated column, and the oid of its row in `pg_attrdef`."""
+    """The version of the expression of a generated column: oid and xmin of its row in `pg_attrdef`. The text
+    is not read, because deparsing it waits for DDL on the table.
+    """
     type_details: tuple[TypeDetail, ...] = ()
     """The types that the text of its values depends on and that can be altered, its own included."""
     is_readable: bool = True

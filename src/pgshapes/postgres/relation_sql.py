@@ -246,7 +246,7 @@ SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
          collation_of.locale, COALESCE(collation_of.is_deterministic, true),
          COALESCE(collation_of.provider, 'c'), COALESCE(base.oid, 0), a.attgenerated = 'v',
          a.attnum, a.xmin::text::int8,
-         (SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(d.adbin, d.adrelid), d.oid)
+         (SELECT pg_catalog.concat_ws('.', d.oid, d.xmin)
             FROM pg_catalog.pg_attrdef d
            WHERE a.attgenerated <> '' AND d.adrelid = c.oid AND d.adnum = a.attnum),
          ({_TYPE_DETAILS}),

@@ -149,9 +149,6 @@ FIRST_ROW_TIMEOUT_S: Final = 30.0
 QUEUE_TIMEOUT_S: Final = 10.0
 """Less than the 30 s that a caller waits for a creation."""
 
-LOCK_TIMEOUT_S: Final = 30
-"""How long a snapshot waits while DDL holds a lock on its table."""
-
 
 def lock_table(relation: Relation) -> str:
     """The statement that excludes DDL on the table until the transaction ends; it does not block writers.
@@ -205,7 +202,8 @@ class Snapshot:
         GaveWay if another session waits for a lock of this one.
         """
         oid, server_version = self._relation.oid, self._connection.info.server_version
-        timeout = settings_sql([("lock_timeout", f"{LOCK_TIMEOUT_S}s")], local=True)
+        timeout_ms = round(self._first_row_timeout_s * 1000)
+        timeout = settings_sql([("lock_timeout", f"{timeout_ms}ms")], local=True)
         *_, pid = await self._run("; ".join((begin_sql(server_version), timeout, BACKEND_PID)))
         self._locking = self._lock_waits.watch(self._connection, int(pid.get_value(0, 0) or 0))
         statements = (
