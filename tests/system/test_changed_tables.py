@@ -287,6 +287,9 @@ MOVING = {
     "detached, written, attached": "ALTER TABLE {t} DETACH PARTITION {t}_1; INSERT INTO {t}_1 VALUES (7, 1);"
     " ALTER TABLE {t} ATTACH PARTITION {t}_1 FOR VALUES IN (1)",
     "dropped": "DROP TABLE {t}_1",
+    "attached with leaves that have rows": "CREATE TABLE {t}_2 (LIKE {t} INCLUDING ALL)"
+    " PARTITION BY LIST (id);"
+    " CREATE TABLE {t}_2_5 PARTITION OF {t}_2 FOR VALUES IN (5); INSERT INTO {t}_2 VALUES (5, 2); " + ATTACH,
 }
 
 

@@ -23,14 +23,16 @@ class Part(NamedTuple):
     """A table that stores rows: an ordinary table itself, or a leaf of a partitioned one."""
 
     oid: int
-    attachment: int
-    """xmin of its row in `pg_inherits`, another one after it was detached and attached; 0 for a table that is
-    no partition.
+    attachment: str
+    """The xmin of the rows of `pg_inherits` between it and the root, others after one of these tables was
+    detached and attached; empty for a table that is no partition.
     """
     filenode: int
     """`relfilenode`, which is another one after the table was rewritten or truncated."""
     is_created_attached: bool = True
-    """Whether it was created as a partition, so that all its rows were inserted while it was one."""
+    """Whether it, and each table above it, was created as a partition: all its rows were inserted while it
+    was one.
+    """
     replica_identity: str = "f"
     """`relreplident`: f is FULL."""
     expressions: str = ""
@@ -129,6 +131,8 @@ class RelationData(NamedTuple):
     """Whether the role of `database_url` has USAGE on the schema."""
     role: str = ""
     """The role of `database_url`, quoted as an identifier."""
+    class_version: int = 0
+    """xmin of its row in `pg_class`."""
 
 
 class Relation(RelationData):

@@ -16,7 +16,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
@@ -26,14 +26,14 @@ from pgshapes.model.relation import Part, Relation
 from pgshapes.owner.removal import ShapeCleaner
 from pgshapes.owner.resolver import KnownRelations
 from pgshapes.owner.shape_status import ShapeStatus
-from pgshapes.postgres.relation_sql import RelationStamp
+from pgshapes.postgres.relation_sql import RelationStamp, is_listed
 from pgshapes.routing.router import Router
 
 _log = structlog.get_logger(__name__)
 
 WATCH_INTERVAL_S: Final = 2.0
 _SHARE: Final = 20
-"""With very many tables the interval is this many times as long as a look takes."""
+"""With very many tables the interval is this many times as long as a look takes, but at most doubled."""
 _FULL: Final = "f"
 _KNOWS_PARTITIONS: Final = 150000
 
@@ -56,6 +56,22 @@ class ReadsRelations(Protocol):
 
     def clean(self, oid: int | None) -> None:
         """Drop what is cached about a relation."""
+
+
+class _Reading(NamedTuple):
+    """What a reading of the catalogs may be compared with: the state before it began."""
+
+    last_number: int
+    """Shapes with larger numbers were registered later."""
+    memberships: Mapping[str, Mapping[int, str]]
+
+
+class _Seen(NamedTuple):
+    """The last comparison of a table."""
+
+    stamp: RelationStamp
+    last_number: int
+    """All its shapes with this number or a smaller one were compared; -1 if some were not."""
 
 
 class CatalogWatch:
@@ -91,7 +107,7 @@ class CatalogWatch:
         self._reconnect = reconnect
         self._on_identity_lost = on_identity_lost
         self._give_up = give_up
-        self._seen: dict[int, RelationStamp] = {}
+        self._seen: dict[int, _Seen] = {}
         self._is_first_look = True
         """Settings may have changed while no watch ran, and tables without shapes."""
         self._stale_roots: set[int] = set()
@@ -110,7 +126,8 @@ class CatalogWatch:
                 if not is_failing:
                     _log.warning("system catalogs could not be read; retrying", error=error.message)
                 is_failing = True
-            await asyncio.sleep(max(WATCH_INTERVAL_S, _SHARE * (loop.time() - began_s)))
+            took_s = loop.time() - began_s
+            await asyncio.sleep(min(max(WATCH_INTERVAL_S, _SHARE * took_s), 2 * WATCH_INTERVAL_S))
 
     async def look(self, oids: Iterable[int] | None = None) -> None:
         """Compare these tables, by default all that are in use, with the system catalogs as they are now.
@@ -118,47 +135,49 @@ class CatalogWatch:
         When it returns, shapes that the changes alter are retired. Raises NotNow, SourceError.
         """
         async with self._turn:
-            last_number, memberships = self._router.last_number, dict(self._memberships)
+            reading = _Reading(self._router.last_number, dict(self._memberships))
             used = self._router.table_oids() | self._known.oids() if oids is None else set(oids)
             stamps = await self._inspector.stamps(used, self._publication, and_published=oids is None)
             used |= stamps.keys()
             if stamps and not any(one.has_publication for one in stamps.values()):
                 self._reconnect(f'publication "{self._publication}" was dropped')
+            failures = []
             for oid in used:
-                await self._compare(oid, last_number, stamps.get(oid), memberships)
+                try:
+                    await self._compare(oid, stamps.get(oid), reading)
+                except PgShapesError as error:
+                    failures.append(error)
             if oids is None:
                 self._is_first_look = False
                 self._seen = {oid: seen for oid, seen in self._seen.items() if oid in used}
+            if failures:
+                raise failures[0]
 
-    async def _compare(
-        self,
-        oid: int,
-        last_number: int,
-        now: RelationStamp | None,
-        memberships: Mapping[str, Mapping[int, str]],
-    ) -> None:
-        """Compare a table with its shapes up to this number, and their memberships before the reading."""
-        if now is not None and now == self._seen.get(oid):
-            return
-        handles = self._router.handles_up_to(oid, last_number)
+    async def _compare(self, oid: int, now: RelationStamp | None, reading: _Reading) -> None:
+        """Compare a table with the shapes that were registered before it was read."""
         seen = self._seen.get(oid)
-        has_other_rights = seen is not None and now is not None and seen.rights != now.rights
+        if seen is not None and seen.stamp == now and seen.last_number >= self._router.newest_number(oid):
+            return
+        handles = self._router.handles_up_to(oid, reading.last_number)
+        has_other_rights = seen is not None and now is not None and seen.stamp.rights != now.rights
         self._known.withdraw_other(oid, None if now is None or has_other_rights else now.stamp)
         if now is None:
             self._seen.pop(oid, None)
             self._end(handles, "the table was dropped")
             return
+        known = {handle: reading.memberships.get(handle, {}).get(oid) for handle in handles}
         if handles:
-            known = {handle: memberships.get(handle, {}).get(oid) for handle in handles}
             left = [handle for handle, each in known.items() if each not in (None, now.membership)]
             self._end(left, "the publication of the table changed")
             if has_other_rights or self._router.known_stamps(oid) != {now.stamp}:
-                await self._compare_shapes(oid, handles)
+                await self._compare_shapes(oid, handles, now)
             elif self._is_first_look:
                 self._end_unfollowable(oid, handles)
         elif now.membership is not None and (self._is_first_look or seen is not None):
-            await self._compare_shapes(oid, handles)
-        self._seen[oid] = now
+            await self._compare_shapes(oid, handles, now)
+        # A shape without a membership yet is still being created: it is compared with the next reading, too.
+        is_complete = None not in known.values()
+        self._seen[oid] = _Seen(now, reading.last_number if is_complete else -1)
 
     def _end_unfollowable(self, oid: int, handles: set[str]) -> None:
         """End the shapes of an unchanged table, if the present settings do not allow it."""
@@ -167,7 +186,8 @@ class CatalogWatch:
             if obstacle is not None:
                 self._end(handles, obstacle.reason)
 
-    async def _compare_shapes(self, oid: int, handles: set[str]) -> None:
+    async def _compare_shapes(self, oid: int, handles: set[str], now: RelationStamp) -> None:
+        before = {handle: self._router.known_generation(handle) for handle in handles}
         self._inspector.clean(oid)
         current = await self._inspector.relation_by_oid(oid)
         if current is None:
@@ -183,7 +203,11 @@ class CatalogWatch:
             self._reconnect("Postgres 14 does not apply changes of partitions to a running stream")
             return
         empty = [part.oid for part in await self._empty_parts(current)]
-        changed = self._router.find_changed(current, handles, is_empty=lambda part: part.oid in empty)
+        # A creation may have continued on a newer state than this reading meanwhile.
+        handles = {handle for handle in handles if self._router.known_generation(handle) == before[handle]}
+        changed = self._router.find_changed(
+            current, handles, is_empty=lambda part: part.oid in empty, is_listed=is_listed(now.membership)
+        )
         by_reason: defaultdict[str, list[str]] = defaultdict(list)
         for handle, reason in changed.items():
             by_reason[reason].append(handle)
@@ -210,8 +234,9 @@ class CatalogWatch:
         return [part for part in attached if not await self._inspector.has_rows(part.oid)]
 
     def _continue(self, current: Relation, handles: AbstractSet[str]) -> None:
-        for before in self._router.renew(current, handles):
-            self._status.renew_relations([before], [current])
+        renewed = self._router.renew(current, handles)
+        if renewed:
+            self._status.renew_relations(renewed, [current])
         is_partial = any(part.replica_identity != _FULL for part in current.parts)
         has_generated = current.publishes_generated and any(one.is_generated for one in current.columns)
         if handles and (is_partial or has_generated):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,10 +152,11 @@ def keep_relation(relation: RelationData) -> Statement:
     )
 
 
-def renew_relations(known: Sequence[RelationData], current: Sequence[RelationData]) -> Statement:
-    """The write that replaces the relations of all shapes that were last compared with `known`."""
+def renew_relations(handles: Iterable[str], current: Sequence[RelationData]) -> Statement:
+    """The write that replaces the relations of these shapes, which continue on them."""
     return Statement(
-        "UPDATE shapes SET relations = ? WHERE relations = ?", (_generations(current), _generations(known))
+        "UPDATE shapes SET relations = ? WHERE handle IN (SELECT value FROM json_each(?))",
+        (_generations(current), msgspec.json.encode(sorted(handles)).decode()),
     )
 
 

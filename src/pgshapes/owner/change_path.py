@@ -96,6 +96,7 @@ _log = structlog.get_logger(__name__)
 
 _DISK_RETRY_S: Final = 1.0
 _LOOK_UP_RETRY_S: Final = 1.0
+_VISIBLE_TIMEOUT_S: Final = 10.0
 _FULL: Final = "f"
 
 
@@ -236,11 +237,11 @@ class ChangePath:
 
     async def _compare(self, announced: RelationAnnounced) -> None:
         """Compare the announced relation with the system catalogs, and those that the backlog announces."""
-        ahead = [event.message for event in self._backlog if isinstance(event, RelationAnnounced)]
+        ahead = [event for event in self._backlog if isinstance(event, RelationAnnounced)]
         stream = self._stream
         while True:
             try:
-                await self._look([announced.message, *ahead])
+                await self._look([announced, *ahead])
                 break
             except PgShapesError as error:
                 _log.warning("system catalogs could not be read; replication paused", error=error.message)
@@ -249,13 +250,33 @@ class ChangePath:
             self._compared_ahead = len(ahead)
             self._bind(announced)
 
-    async def _look(self, messages: Sequence[RelationMessage]) -> None:
+    async def _look(self, announced: Sequence[RelationAnnounced]) -> None:
+        messages = [event.message for event in announced]
+        if not await self._become_visible([event.xid for event in announced]):
+            tables = {oid for message in messages for oid in self._affected_tables(message)}
+            handles = [handle for oid in tables for handle in self._router.handles_of(oid)]
+            self._cleaner.end(handles, "a committed transaction does not become visible")
         if self._router.has_partitioned():
             # Attaching and detaching a partition is not in the stream, but these messages follow it.
             ancestors = await self._inspector.ancestors([message.oid for message in messages])
             for oid, above in ancestors.items():
                 self._cleaner.end(self._router.set_ancestors(oid, above), "a partition was detached")
         await self._watch.look({oid for message in messages for oid in self._affected_tables(message)})
+
+    async def _become_visible(self, xids: Iterable[int]) -> bool:
+        """Wait until snapshots see these transactions, and so the DDL that preceded them; False if they do
+        not in time. A commit is sent before it is visible, with a synchronous standby long before.
+        """
+        loop, pause_s = asyncio.get_running_loop(), 0.001
+        deadline = loop.time() + _VISIBLE_TIMEOUT_S
+        while True:
+            seen = await self._inspector.visibility()
+            if all(seen.sees_xid(xid) for xid in xids):
+                return True
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.25)
 
     def _lose_identity(self, lost: ReplicaIdentityNotFull) -> None:
         oid = lost.relation_oid

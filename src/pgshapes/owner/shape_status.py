@@ -84,10 +84,10 @@ class ShapeStatus:
             catalogue.complete_snapshot(handle, visibility, relations, memberships),
         )
 
-    def renew_relations(self, known: Sequence[RelationData], current: Sequence[RelationData]) -> None:
-        """Record that shapes on `known` were compared with `current` and continue."""
+    def renew_relations(self, handles: Iterable[str], current: Sequence[RelationData]) -> None:
+        """Record that these shapes were compared with `current` and continue."""
         self._buffer.put(
-            *map(catalogue.keep_relation, current), catalogue.renew_relations(known, current)
+            *map(catalogue.keep_relation, current), catalogue.renew_relations(handles, current)
         ).add_done_callback(_retrieve)
 
     def retire(self, handles: Iterable[str]) -> list[str]:

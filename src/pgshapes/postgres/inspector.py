@@ -16,6 +16,7 @@ import psycopg
 from pgshapes.errors import UNVERIFIED_TEXT, NotNow, PgShapesError, RequestError, SourceError
 from pgshapes.model.quoting import qualified_name
 from pgshapes.model.relation import Relation
+from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
 from pgshapes.postgres.relation_sql import (
@@ -28,6 +29,7 @@ from pgshapes.postgres.relation_sql import (
     relation_from_row,
     stamps,
 )
+from pgshapes.postgres.snapshot import CURRENT_SNAPSHOT, parse_visibility
 from pgshapes.postgres.sqlstate import from_sqlstate
 from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.single_flight import SharedLookUps
@@ -101,6 +103,10 @@ class Inspector:
         SourceError.
         """
         return await self._current.request(relation.oid) == relation.stamp
+
+    async def visibility(self) -> SnapshotVisibility:
+        """What a new snapshot sees. Raises NotNow, SourceError."""
+        return await self._ask(_visibility)
 
     async def has_rows(self, oid: int) -> bool:
         """Whether a table has, or had, any rows; True if that is not certain. Raises NotNow, SourceError."""
@@ -177,6 +183,12 @@ class Inspector:
 async def _one_relation(db: Connection, sql: str, arguments: tuple[object, ...]) -> Relation | None:
     row = await (await db.execute(sql.encode(), arguments)).fetchone()
     return None if row is None else relation_from_row(row)
+
+
+async def _visibility(db: Connection) -> SnapshotVisibility:
+    row = await (await db.execute(CURRENT_SNAPSHOT.encode())).fetchone()
+    assert row is not None
+    return parse_visibility(*row)
 
 
 async def _ancestors(db: Connection, oids: Collection[int]) -> dict[int, tuple[int, ...]]:

@@ -38,8 +38,11 @@ def blocking(pids: Iterable[int]) -> str:
     listed = ", ".join(str(pid) for pid in pids)
     return f"""BEGIN READ ONLY;
 SELECT DISTINCT b.pid
-  FROM pg_catalog.pg_locks w, pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) b(pid)
- WHERE NOT w.granted AND b.pid IN ({listed});
+  FROM pg_catalog.pg_locks w, LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) b(pid)
+ WHERE NOT w.granted AND b.pid IN ({listed})
+   AND (w.locktype = 'virtualxid' OR w.locktype = 'relation' AND (w.database, w.relation) IN (
+          SELECT h.database, h.relation FROM pg_catalog.pg_locks h
+           WHERE h.granted AND h.locktype = 'relation' AND h.pid IN ({listed})));
 COMMIT"""
 
 

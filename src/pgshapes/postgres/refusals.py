@@ -64,6 +64,10 @@ def refuse_table(table: NamedTable, obstacle: Obstacle) -> RequestError:
     return refused
 
 
+_UNDEFINED_FUNCTION: Final = "42883"
+"""No change of the table that is read causes it, so checking the definition again does not help."""
+
+
 def refuse_snapshot(
     error: psycopg.Error | SourceError, table: NamedTable | None = None, *, has_where: bool = False
 ) -> PgShapesError:
@@ -74,7 +78,7 @@ def refuse_snapshot(
     if error.sqlstate == _LOCKED:
         return known_refusal("Snapshot timed out while waiting for a table lock")
     ours = error if isinstance(error, SourceError) else from_sqlstate(error)
-    if ours.action == INVALIDATE:
+    if ours.action == INVALIDATE and error.sqlstate != _UNDEFINED_FUNCTION:
         return SchemaChanged(ours.message)
     if _is_connection_failure(error):
         return known_refusal("Database connection not available")

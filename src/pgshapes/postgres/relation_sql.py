@@ -180,11 +180,16 @@ def membership(server_version: int) -> str:
     if server_version >= _PUBLISHES_SCHEMAS:
         schema = """(SELECT pg_catalog.concat_ws('.', s.oid, s.xmin)
    FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)"""
-    table = """(SELECT pg_catalog.concat_ws('.', r.oid, r.xmin) FROM pg_catalog.pg_publication_rel r
+    table = """(SELECT pg_catalog.concat_ws('.', 'table', r.oid, r.xmin) FROM pg_catalog.pg_publication_rel r
    WHERE r.prpubid = p.oid AND r.prrelid = c.oid)"""
     return f"""(SELECT pg_catalog.concat_ws('.', p.oid, p.xmin, own.entry, own.schema_entry)
   FROM (SELECT {table} AS entry, {schema} AS schema_entry) own
  WHERE p.puballtables OR own.entry IS NOT NULL OR own.schema_entry IS NOT NULL)"""
+
+
+def is_listed(membership: str | None) -> bool:
+    """Whether the publication names the table itself, rather than its schema or all tables."""
+    return membership is not None and ".table." in membership
 
 
 def stamps(server_version: int) -> str:
@@ -282,31 +287,38 @@ SELECT COALESCE(
 expressions, and on columns that are certainly NOT NULL (since Postgres 18 the constraint may be NOT VALID).
 """
 
-_PARTS: Final = f"""
-SELECT CASE WHEN c.relkind = 'p' THEN COALESCE(({
-    _INHERITING.format(
-        '''pg_catalog.json_agg(pg_catalog.json_build_array(m.oid::int8, tree.link::text::int8,
-             m.relfilenode::int8,
-             EXISTS (SELECT FROM pg_catalog.pg_attribute made, pg_catalog.pg_attribute own
-                      WHERE made.attrelid = m.oid AND made.attnum < 0 AND made.xmin = tree.link
-                        AND own.attrelid = m.oid AND own.attnum > 0
-                        AND own.xmin = made.xmin AND own.cmin = made.cmin),
-             m.relreplident,
-             (SELECT COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ', g.attname, d.oid), ','
-                                                    ORDER BY g.attnum), '')
-                FROM pg_catalog.pg_attribute g
-                JOIN pg_catalog.pg_attrdef d ON d.adrelid = g.attrelid AND d.adnum = g.attnum
-               WHERE g.attrelid = m.oid AND g.attgenerated <> '')
-             ) ORDER BY m.oid)'''
-    )
-} WHERE m.relkind = 'r' AND m.relispartition), '[]')
-       ELSE pg_catalog.json_build_array(pg_catalog.json_build_array(
-              c.oid::int8, 0, c.relfilenode::int8, true, c.relreplident)) END::text AS parts"""
+_IS_CREATED_ATTACHED: Final = """EXISTS (
+  SELECT FROM pg_catalog.pg_attribute made, pg_catalog.pg_attribute own
+   WHERE made.attrelid = i.inhrelid AND made.attnum < 0 AND made.xmin = i.xmin
+     AND own.attrelid = i.inhrelid AND own.attnum > 0 AND own.xmin = made.xmin AND own.cmin = made.cmin)"""
 """A table that is created as a partition gets its columns and its row in `pg_inherits` in one transaction,
 and at least one of its columns is as it was made by the command that made its system columns. ATTACH
 PARTITION updates all columns later.
+"""
 
-Includes a partition that is being detached concurrently: open snapshots may still see its rows in the table.
+_PARTS: Final = f"""
+SELECT CASE WHEN c.relkind = 'p' THEN COALESCE((
+  WITH RECURSIVE tree(oid, attachment, is_created_attached) AS (
+    SELECT i.inhrelid, i.xmin::text, {_IS_CREATED_ATTACHED}
+      FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid
+    UNION
+    SELECT i.inhrelid, pg_catalog.concat_ws('.', tree.attachment, tree.oid, i.xmin),
+           tree.is_created_attached AND {_IS_CREATED_ATTACHED}
+      FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+  )
+  SELECT pg_catalog.json_agg(pg_catalog.json_build_array(m.oid::int8, tree.attachment, m.relfilenode::int8,
+           tree.is_created_attached, m.relreplident,
+           (SELECT COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ', g.attname, d.oid), ','
+                                                  ORDER BY g.attnum), '')
+              FROM pg_catalog.pg_attribute g
+              JOIN pg_catalog.pg_attrdef d ON d.adrelid = g.attrelid AND d.adnum = g.attnum
+             WHERE g.attrelid = m.oid AND g.attgenerated <> '')) ORDER BY m.oid)
+    FROM tree JOIN pg_catalog.pg_class m USING (oid)
+   WHERE m.relkind = 'r' AND m.relispartition), '[]')
+       ELSE pg_catalog.json_build_array(pg_catalog.json_build_array(
+              c.oid::int8, '', c.relfilenode::int8, true, c.relreplident)) END::text AS parts"""
+"""Includes a partition that is being detached concurrently: open snapshots may still see its rows in the
+table. A leaf is attached by all rows of `pg_inherits` between it and the root.
 """
 
 _UNLOGGED_PARTS: Final = f"""
@@ -330,7 +342,7 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, p.names, 
        ({_UNLOGGED_PARTS}),
        pg_catalog.has_table_privilege(c.oid, 'SELECT'),
        pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
-       pg_catalog.quote_ident(CURRENT_USER)
+       pg_catalog.quote_ident(CURRENT_USER), c.xmin::text::int8
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
        ({_DATABASE_LOCALE}) db,
@@ -351,7 +363,7 @@ def relation_from_row(row: Sequence[Any]) -> Relation:
     """The relation in a row of `RELATION_BY_NAME` or `RELATION_BY_OID`."""
     oid, schema, name, kind, key, columns, version, locale, provider, stamp, parts, *facts = row
     persistence, has_inheriting, is_row_security_active, has_deferrable_key, *rest = facts
-    has_primary_key, unlogged_parts, is_readable, is_schema_usable, role = rest
+    has_primary_key, unlogged_parts, is_readable, is_schema_usable, role, version_of_class = rest
     found = Relation(
         oid=oid,
         schema=schema,
@@ -375,6 +387,7 @@ def relation_from_row(row: Sequence[Any]) -> Relation:
         is_readable=is_readable,
         is_schema_usable=is_schema_usable,
         role=role,
+        class_version=version_of_class,
     )
     return with_generation(found)
 

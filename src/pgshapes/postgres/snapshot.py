@@ -32,14 +32,17 @@ from pgshapes.postgres.session_settings import SEARCH_PATH, VALUE_SETTINGS, long
 from pgshapes.postgres.simple_query import CopyOut
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 
-_QUERY = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text"
+CURRENT_SNAPSHOT: Final = (
+    "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text"
+)
+"""One row, for `parse_visibility`."""
 
 _FLUSHED = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text"
 
 
 async def current_snapshot(pool: ConnectionPool) -> SnapshotVisibility:
     """The visibility of a new snapshot. Raises SourceError."""
-    snapshot, insert_lsn = await _one_row(pool, _QUERY)
+    snapshot, insert_lsn = await _one_row(pool, CURRENT_SNAPSHOT)
     return parse_visibility(snapshot, insert_lsn)
 
 

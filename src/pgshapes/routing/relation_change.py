@@ -19,6 +19,7 @@ _OTHER_KEY: Final = "the key of the table was changed"
 _OTHER_COLUMNS: Final = "columns of the table were added or dropped"
 _COLUMN_CHANGED: Final = 'column "{}" was changed'
 _UNREADABLE: Final = 'the role of the server may no longer read column "{}"'
+_MAY_HAVE_LEFT: Final = "the table may have left the publication, which does not name it"
 _DETACHED: Final = "a partition was dropped or detached"
 _OTHER_EXPRESSION: Final = "a generated column of a partition was changed"
 _ATTACHED: Final = "a table that may have rows was attached as a partition"
@@ -31,12 +32,17 @@ def find_change(
     *,
     selects_all_columns: bool,
     is_empty: Callable[[Part], bool],
+    is_listed: bool = True,
 ) -> str | None:
     """Why a shape that was created on `known` ends on `current`; None if it does not.
 
     `needed` are the columns of its rows, key and clause. `is_empty` returns whether a partition that was
-    attached had no rows.
+    attached had no rows. `is_listed` is whether the publication names the table: one that it has with its
+    schema, or with all tables, may have left it and returned without a sign there, by SET SCHEMA or
+    SET UNLOGGED.
     """
+    if not is_listed and _versions(known) != _versions(current):
+        return _MAY_HAVE_LEFT
     if (known.schema, known.name) != (current.schema, current.name):
         return _RENAMED
     if known.kind != current.kind:
@@ -52,6 +58,11 @@ def find_change(
         if not current.columns[current.column_index[name]].is_readable:
             return _UNREADABLE.format(name)
     return _find_partition_change(known.parts, current.parts, is_empty)
+
+
+def _versions(relation: Relation) -> tuple[object, ...]:
+    """What changes when a table, or a part of it, leaves a publication that does not name it."""
+    return relation.class_version, {part.oid: part.filenode for part in relation.parts}
 
 
 def _is_same_column(known: Relation, current: Relation, name: str, *, is_rewritten: bool) -> bool:

@@ -46,6 +46,8 @@ class RelationShapes:
     def __init__(self, relation: Relation) -> None:
         self.relation = published_relation(relation)
         self.members: dict[str, RoutedShape] = {}
+        self.newest_number = 0
+        """`RoutedShape.number` of the shape that was added last."""
         self._waiting: set[str] = set()
         self._index: ShapeIndex[RoutedShape] = ShapeIndex()
         self._projections: dict[_Kind, Projection] = {}

@@ -83,7 +83,9 @@ class RoutedShape:
         of_clause = self.clause.columns if self.clause else frozenset[str]()
         self.needed_columns = of_clause.union(self.definition.columns, self.definition.key_columns)
 
-    def find_change(self, current: Relation, is_empty: Callable[[Part], bool]) -> str | None:
+    def find_change(
+        self, current: Relation, is_empty: Callable[[Part], bool], *, is_listed: bool
+    ) -> str | None:
         """Why the shape ends on the table as it is now; None if it continues."""
         return find_change(
             self.known,
@@ -91,6 +93,7 @@ class RoutedShape:
             self.needed_columns,
             selects_all_columns=self.definition.selects_all_columns,
             is_empty=is_empty,
+            is_listed=is_listed,
         )
 
     def decide(self, xid: int, commit_lsn: Lsn) -> Decision:

@@ -110,6 +110,16 @@ class Router:
         """The tables with shapes."""
         return set(self._relations)
 
+    def newest_number(self, relation_oid: int) -> int:
+        """The largest number of a shape on a table; 0 without shapes."""
+        members = self._relations.get(relation_oid)
+        return members.newest_number if members else 0
+
+    def known_generation(self, handle: str) -> int | None:
+        """The generation of the table with which a shape was last compared; None for an unknown shape."""
+        shape = self._shapes.get(handle)
+        return None if shape is None else shape.known.generation
+
     def handles_up_to(self, relation_oid: int, number: int) -> set[str]:
         """The shapes on a table with this number or a smaller one."""
         members = self._relations.get(relation_oid)
@@ -170,7 +180,7 @@ class Router:
                 self._forget_table(relation.oid)
         self._shapes[handle] = shape
         self.last_number += 1
-        shape.number = self.last_number
+        shape.number = members.newest_number = self.last_number
         return shape
 
     def _bind_previous(self, wire_oid: int, members: RelationShapes) -> None:
@@ -245,9 +255,16 @@ class Router:
         return ended
 
     def find_changed(
-        self, current: Relation, handles: AbstractSet[str], is_empty: Callable[[Part], bool]
+        self,
+        current: Relation,
+        handles: AbstractSet[str],
+        is_empty: Callable[[Part], bool],
+        *,
+        is_listed: bool = True,
     ) -> dict[str, str]:
-        """Those of these shapes that end on the table as it is now, each with the reason."""
+        """Those of these shapes that end on the table as it is now, each with the reason. `is_listed` is
+        whether the publication names the table.
+        """
         members = self._relations.get(current.oid)
         found: dict[str, str] = {}
         reasons: dict[object, str | None] = {}
@@ -255,23 +272,23 @@ class Router:
             shape = self._shapes[handle]
             kind = (shape.known.generation, shape.needed_columns, shape.definition.selects_all_columns)
             if kind not in reasons:
-                reasons[kind] = shape.find_change(current, is_empty)
+                reasons[kind] = shape.find_change(current, is_empty, is_listed=is_listed)
             reason = reasons[kind]
             if reason is not None:
                 found[handle] = reason
         return found
 
-    def renew(self, current: Relation, handles: AbstractSet[str]) -> list[Relation]:
-        """Note that these shapes continue on the table as it is now; returns what they were on before."""
+    def renew(self, current: Relation, handles: AbstractSet[str]) -> list[str]:
+        """Note that these shapes continue on the table as it is now; returns those for which that is new."""
         members = self._relations.get(current.oid)
-        before: dict[int, Relation] = {}
+        renewed = []
         for handle in handles & (members.members.keys() if members else set()):
             shape = self._shapes[handle]
             if shape.known.generation != current.generation:
-                before[shape.known.generation] = shape.known
+                renewed.append(handle)
                 shape.known = current
         self._set_leaves(current.oid, {part.oid for part in current.parts} - {current.oid})
-        return list(before.values())
+        return renewed
 
     def _set_leaves(self, root_oid: int, leaves: set[int]) -> None:
         """Route changes of exactly these leaves to the shapes of their root."""

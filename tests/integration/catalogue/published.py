@@ -21,7 +21,7 @@ async def identity(db: Connection, table: str) -> object:
 
 
 MEMBERSHIP = (
-    "SELECT concat_ws('.', p.oid, p.xmin, r.oid, r.xmin)"
+    "SELECT concat_ws('.', p.oid, p.xmin, 'table', r.oid, r.xmin)"
     " FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid"
 )
 

@@ -278,6 +278,35 @@ async def test_a_partition_of_a_table_with_defaults(db: Connection, inspector: I
     assert [part.is_created_attached for part in root.parts] == [True, False, False]
 
 
+async def test_a_partitioned_table_that_is_attached_with_its_leaves(
+    db: Connection, inspector: Inspector
+) -> None:
+    """Its leaves were created as partitions, but not of the root."""
+    await run(
+        db,
+        "CREATE TABLE root (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);"
+        "CREATE TABLE middle (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (id);"
+        "CREATE TABLE leaf PARTITION OF middle FOR VALUES IN (1);"
+        "CREATE TABLE made PARTITION OF root FOR VALUES IN (2) PARTITION BY LIST (id);"
+        "CREATE TABLE below PARTITION OF made FOR VALUES IN (1);"
+        "ALTER TABLE root ATTACH PARTITION middle FOR VALUES IN (1)",
+    )
+    before = await inspector.relation("public", "root")
+    assert [part.is_created_attached for part in before.parts] == [False, True]
+    await run(
+        db,
+        "ALTER TABLE root DETACH PARTITION middle;ALTER TABLE root ATTACH PARTITION middle FOR VALUES IN (1)",
+    )
+    inspector.clean(before.oid)
+    after = await inspector.relation("public", "root")
+    assert [
+        one.attachment == other.attachment for one, other in zip(before.parts, after.parts, strict=True)
+    ] == [
+        False,
+        True,
+    ]
+
+
 async def test_an_expression_of_a_partition(db: Connection, inspector: Inspector) -> None:
     if db.info.server_version < 170000:
         pytest.skip("SET EXPRESSION is new in Postgres 17")

@@ -67,8 +67,8 @@ def test_shapes_continue_on_other_relations(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path)
     stored(catalogue)
     wider = ITEMS._replace(columns=(ID, ID._replace(name="b")), generation=6)
-    catalogue.commit([keep_relation(wider), renew_relations([ITEMS, MEMBERS], [wider, MEMBERS])])
-    catalogue.commit([renew_relations([MEMBERS], [ITEMS])])
+    catalogue.commit([keep_relation(wider), renew_relations(["h", "unknown"], [wider, MEMBERS])])
+    catalogue.commit([renew_relations(["other"], [ITEMS])])
     catalogue.commit([delete_unused_relations()])
     assert catalogue.shapes()[0].relations == (wider, MEMBERS)
     kept = sqlite3.connect(next(tmp_path.glob("catalogue.*.sqlite"))).execute(
