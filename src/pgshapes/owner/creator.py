@@ -135,7 +135,8 @@ class ShapeCreator:
         return tuple([await self._relation(used.oid, used.generation) for used in shape.relations])
 
     async def _relation(self, oid: int, generation: int) -> Relation:
-        relation = await self._parts.inspector.relation_by_oid(oid)
+        recent = self._parts.known_relations.recall(oid, generation)
+        relation = recent or await self._parts.inspector.relation_by_oid(oid)
         if relation is None or relation.generation != generation:
             raise SchemaChanged("the table changed while the shape was being created")
         return relation

@@ -54,6 +54,7 @@ from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)
 
+_UNPUBLISH_PAUSES_S: Final = (0.0, 0.2, 1.0, 5.0, 25.0)
 SNAPSHOT_GRACE_S: Final = 1.0
 """How long a shutdown waits for snapshots; a shape whose snapshot is not recorded is deleted at the start."""
 
@@ -248,12 +249,19 @@ class Owner:
             self.spawn(self._unpublish(oid))
 
     async def _unpublish(self, oid: int) -> None:
+        """Remove a table without shapes from the publication; tries again while it is locked."""
+
+        def is_wanted() -> bool:
+            return bool(self.router.handles_of(oid))
+
         try:
-            relation = await self._sources.inspector.relation_by_oid(oid)
-            if relation is not None:
-                await self._sources.publication.drop_table(
-                    relation, is_wanted=lambda: bool(self.router.handles_of(oid))
-                )
+            for pause_s in _UNPUBLISH_PAUSES_S:
+                await asyncio.sleep(pause_s)
+                relation = await self._sources.inspector.relation_by_oid(oid)
+                if relation is None or is_wanted():
+                    return
+                if await self._sources.publication.drop_table(relation, is_wanted=is_wanted):
+                    return
         except PgShapesError as error:
             _log.warning(
                 "table could not be removed from the publication", relation_oid=oid, error=error.message

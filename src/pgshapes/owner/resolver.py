@@ -35,18 +35,34 @@ class InvalidatesRelations(Protocol):
         """Drop what is cached about a relation; None stands for all relations."""
 
 
+_KEPT: Final = 4
+
+
 class KnownRelations:
     """The only writer of `relations`."""
 
     def __init__(self, inspector: InvalidatesRelations, tables: Tables) -> None:
         self._inspector = inspector
         self._tables = tables
+        self._recent: dict[int, tuple[Relation, ...]] = {}
+        """The last states of each relation that definitions were checked against, by oid."""
 
     def publish(self, relation: Relation) -> None:
         """Add a relation or replace its row."""
         name = (relation.schema, relation.name)
+        recent = self._recent.get(relation.oid, ())
+        if not recent or recent[-1].generation != relation.generation:
+            self._recent[relation.oid] = (*recent, relation)[-_KEPT:]
         if self._tables.relations.get(name) != relation:
             self._tables.relations.put(name, relation)
+
+    def recall(self, oid: int, generation: int) -> Relation | None:
+        """The relation as a definition was checked against it, if that was not long ago.
+
+        A creation may begin with it although the table was changed since: its snapshot compares them. The
+        first creation on a table changes it, too, when it sets the replica identity.
+        """
+        return next((one for one in self._recent.get(oid, ()) if one.generation == generation), None)
 
     def oids(self) -> set[int]:
         """The relations that callers know."""
@@ -59,6 +75,7 @@ class KnownRelations:
     def invalidate_all(self) -> None:
         """Remove all relations."""
         self._inspector.clean(None)
+        self._recent.clear()
         for name, _ in list(self._tables.relations.items()):
             self._tables.relations.remove(name)
 
