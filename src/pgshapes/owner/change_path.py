@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import structlog
@@ -96,7 +97,9 @@ _log = structlog.get_logger(__name__)
 
 _DISK_RETRY_S: Final = 1.0
 _LOOK_UP_RETRY_S: Final = 1.0
-_VISIBLE_TIMEOUT_S: Final = 10.0
+_VISIBLE_TIMEOUT_S: Final = 0.1
+"""How long changes are held back until the announced transaction is visible: usually it is at once."""
+_LATE_TIMEOUT_S: Final = 600.0
 _FULL: Final = "f"
 
 
@@ -252,10 +255,9 @@ class ChangePath:
 
     async def _look(self, announced: Sequence[RelationAnnounced]) -> None:
         messages = [event.message for event in announced]
-        if not await self._become_visible([event.xid for event in announced]):
-            tables = {oid for message in messages for oid in self._affected_tables(message)}
-            handles = [handle for oid in tables for handle in self._router.handles_of(oid)]
-            self._cleaner.end(handles, "a committed transaction does not become visible")
+        xids = [event.xid for event in announced]
+        if not await self._become_visible(xids, _VISIBLE_TIMEOUT_S):
+            self._spawn(self._look_again(messages, xids))
         if self._router.has_partitioned():
             # Attaching and detaching a partition is not in the stream, but these messages follow it.
             ancestors = await self._inspector.ancestors([message.oid for message in messages])
@@ -263,12 +265,18 @@ class ChangePath:
                 self._cleaner.end(self._router.set_ancestors(oid, above), "a partition was detached")
         await self._watch.look({oid for message in messages for oid in self._affected_tables(message)})
 
-    async def _become_visible(self, xids: Iterable[int]) -> bool:
+    async def _look_again(self, messages: Sequence[RelationMessage], xids: Sequence[int]) -> None:
+        """Compare once more when the announced transactions are visible; changes are not held back for it."""
+        with suppress(PgShapesError):
+            await self._become_visible(xids, _LATE_TIMEOUT_S)
+            await self._watch.look({oid for message in messages for oid in self._affected_tables(message)})
+
+    async def _become_visible(self, xids: Iterable[int], timeout_s: float) -> bool:
         """Wait until snapshots see these transactions, and so the DDL that preceded them; False if they do
         not in time. A commit is sent before it is visible, with a synchronous standby long before.
         """
         loop, pause_s = asyncio.get_running_loop(), 0.001
-        deadline = loop.time() + _VISIBLE_TIMEOUT_S
+        deadline = loop.time() + timeout_s
         while True:
             seen = await self._inspector.visibility()
             if all(seen.sees_xid(xid) for xid in xids):
