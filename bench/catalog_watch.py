@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 import httpx
 import psycopg
+from bench import proc
 from tests.support.clients.materialised import Materialised
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 from tests.support.servers.servers import Server, running_server
@@ -30,7 +30,6 @@ from pgshapes.owner.catalog_watch import WATCH_INTERVAL_S
 SERVER = "tests.support.servers.frequent_checks_server"
 NEVER_S = 1e6
 COLUMNS = ", ".join(f"c{number} text" for number in range(9))
-_TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -55,8 +54,8 @@ def followed(
 
 
 def cpu_ms(pids: list[int]) -> float:
-    """CPU time of these processes, user and system."""
-    return sum(sum(map(int, Path(f"/proc/{pid}/stat").read_text().split()[13:15])) for pid in pids) * _TICK_MS
+    """CPU time of these processes, user and system; resolution 10 ms."""
+    return sum(map(proc.cpu_s, pids)) * 1000
 
 
 def idle_cost(tables: int, seconds: float, interval_s: float) -> tuple[float, float]:
@@ -98,7 +97,7 @@ def notice_times(tables: int, count: int) -> list[float]:
 @click.option("--changes", default=20, show_default=True, help="How many tables are altered.")
 def main(tables: int, seconds: float, changes: int) -> None:
     """Measure and print."""
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; Python {platform.python_version()}")
+    print(f"{proc.conditions()}; Python {platform.python_version()}")
     looking = idle_cost(tables, seconds, WATCH_INTERVAL_S)
     alone = idle_cost(tables, seconds, NEVER_S)
     print(f"{tables} tables with a shape each, a look every {WATCH_INTERVAL_S:g} s, idle for {seconds:.0f} s")
