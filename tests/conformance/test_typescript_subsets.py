@@ -73,7 +73,10 @@ async def lines(program: NodeProgram, count: int) -> list[Line]:
 
 def write_something(items: Items) -> None:
     items.sql("UPDATE items SET price = random() WHERE id = 1 + floor(random() * 200)::int")
-    items.sql("UPDATE items SET id = id + 1000 WHERE id < 1000 AND id = floor(random() * 200)::int")
+    items.sql(
+        "UPDATE items SET id = id + 1000 WHERE id < 1000 AND id = floor(random() * 200)::int"
+        " AND id + 1000 NOT IN (SELECT id FROM items)"
+    )
     items.sql("DELETE FROM items WHERE id = floor(random() * 200)::int")
     items.sql(
         "INSERT INTO items SELECT id, 'again', 1 FROM (SELECT 1 + floor(random() * 200)::int AS id) new"
