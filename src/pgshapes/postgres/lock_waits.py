@@ -103,38 +103,38 @@ class LockWaits:
             await asyncio.gather(self._looking, return_exceptions=True)
 
     async def _look_while_needed(self) -> None:
-        connection: Connection | None = None
-        known: set[LockingQuery] = set()
-        try:
-            while self._queries:
-                known = set(self._queries)
-                await asyncio.sleep(self._interval_s)
-                old = {query.pid: query for query in known & self._queries if not query.has_yielded}
-                if old:
-                    connection = await self._look(connection, old)
-        finally:
-            if connection is not None:
-                await connection.close()
+        while self._queries:
+            old = await self._old_queries()
+            if not old:
+                continue
+            try:
+                connection = await self._connect()
+                try:
+                    while old:
+                        await self._look(connection, old)
+                        old = await self._old_queries()
+                finally:
+                    await connection.close()
+            except (PgShapesError, psycopg.Error) as error:
+                if not self._is_failing:
+                    _log.warning("waiting sessions could not be looked for; retrying", error=str(error))
+                self._is_failing = True
 
-    async def _look(self, connection: Connection | None, old: dict[int, LockingQuery]) -> Connection | None:
-        """Cancel the queries that somebody waits for. Returns the connection for the next look."""
-        try:
-            connection = connection or await self._connect()
-            self.looks += 1
-            _, found, _ = await simple_query.run(connection, blocking(old))
-        except (PgShapesError, psycopg.Error) as error:
-            if not self._is_failing:
-                _log.warning("waiting sessions could not be looked for; retrying", error=str(error))
-            self._is_failing = True
-            if connection is not None:
-                await connection.close()
-            return None
+    async def _old_queries(self) -> dict[int, LockingQuery]:
+        """Those that were there an interval ago, by backend."""
+        known = set(self._queries)
+        await asyncio.sleep(self._interval_s)
+        return {query.pid: query for query in known & self._queries if not query.has_yielded}
+
+    async def _look(self, connection: Connection, old: dict[int, LockingQuery]) -> None:
+        """Cancel the queries that somebody waits for."""
+        self.looks += 1
+        _, found, _ = await simple_query.run(connection, blocking(old))
         self._is_failing = False
         for row in range(found.ntuples):
             query = old[int(found.get_value(row, 0) or 0)]
             if query in self._queries:
                 query.yield_locks()
-        return connection
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
