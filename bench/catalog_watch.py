@@ -3,8 +3,9 @@
     python -m bench.catalog_watch --tables 100 --seconds 60
 
 The server is in one process, with one shape on each table. The cost is the CPU time, user and system, of the
-server and of the Postgres backends that serve it, with the looks every 2 s less that with none. The time is
-from the end of ALTER TABLE to the 409 of a held request.
+server and of the Postgres backends that serve it, with the looks every 2 s less that with none: first while
+nobody writes, then while transactions end at another table between all looks, which are then complete. The
+time is from the end of ALTER TABLE to the 409 of a held request.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pgshapes.owner.catalog_watch import WATCH_INTERVAL_S
 
 SERVER = "tests.support.servers.frequent_checks_server"
 NEVER_S = 1e6
+BUSY_INTERVAL_S = 0.5
 COLUMNS = ", ".join(f"c{number} text" for number in range(9))
 
 
@@ -58,16 +60,21 @@ def cpu_ms(pids: list[int]) -> float:
     return sum(map(proc.cpu_s, pids)) * 1000
 
 
-def idle_cost(tables: int, seconds: float, interval_s: float) -> tuple[float, float]:
-    """CPU ms per second of the server and of its backends while nothing happens."""
+def cost(tables: int, seconds: float, interval_s: float, *, is_busy: bool) -> tuple[float, float]:
+    """CPU ms per second of the server and of its backends while nothing happens to the tables."""
     with followed(tables, interval_s) as (server, _, sql):
+        sql.execute("CREATE TABLE other (id int)")
+        sql.execute("INSERT INTO other VALUES (0)")
         time.sleep(2 * WATCH_INTERVAL_S)
         query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgshapes%'"
         backends = [row[0] for row in sql.execute(query)]
         assert server.process is not None
         ours = [server.process.pid]
-        before = cpu_ms(ours), cpu_ms(backends)
-        time.sleep(seconds)
+        before, end = (cpu_ms(ours), cpu_ms(backends)), time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(BUSY_INTERVAL_S)
+            if is_busy:
+                sql.execute("UPDATE other SET id = id + 1")
         return (cpu_ms(ours) - before[0]) / seconds, (cpu_ms(backends) - before[1]) / seconds
 
 
@@ -93,17 +100,18 @@ def notice_times(tables: int, count: int) -> list[float]:
 
 @click.command()
 @click.option("--tables", default=100, show_default=True)
-@click.option("--seconds", default=60.0, show_default=True, help="How long the idle server is measured.")
+@click.option("--seconds", default=60.0, show_default=True, help="How long each server is measured.")
 @click.option("--changes", default=20, show_default=True, help="How many tables are altered.")
 def main(tables: int, seconds: float, changes: int) -> None:
     """Measure and print."""
     print(f"{proc.conditions()}; Python {platform.python_version()}")
-    looking = idle_cost(tables, seconds, WATCH_INTERVAL_S)
-    alone = idle_cost(tables, seconds, NEVER_S)
-    print(f"{tables} tables with a shape each, a look every {WATCH_INTERVAL_S:g} s, idle for {seconds:.0f} s")
-    for name, with_looks, without in zip(("server", "Postgres backends"), looking, alone, strict=True):
-        cost, parts = with_looks - without, f"({with_looks:.2f} - {without:.2f})"
-        print(f"  CPU of the {name:18} {cost:.2f} ms per second {parts}")
+    print(f"{tables} tables with a shape each, a look every {WATCH_INTERVAL_S:g} s, {seconds:.0f} s each")
+    for is_busy, state in ((False, "idle"), (True, "busy")):
+        looking = cost(tables, seconds, WATCH_INTERVAL_S, is_busy=is_busy)
+        alone = cost(tables, seconds, NEVER_S, is_busy=is_busy)
+        for name, with_looks, without in zip(("server", "Postgres backends"), looking, alone, strict=True):
+            parts = f"({with_looks:.2f} - {without:.2f})"
+            print(f"  {state}: CPU of the {name:18} {with_looks - without:.2f} ms per second {parts}")
     times = notice_times(tables, min(changes, tables))
     print(f"  ALTER TABLE to 409         p50 {times[len(times) // 2]:.2f} s, longest {times[-1]:.2f} s")
 

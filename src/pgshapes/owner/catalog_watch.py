@@ -2,8 +2,9 @@
 
 The stream does not report most DDL: it announces a table again with the first change after any DDL on it or
 on the publication, and reports nothing while nobody writes. So the catalogs are read at every announcement,
-before any change that follows it is routed, and at intervals. One query reads the stamps of all tables; only
-a table whose stamp has changed is read whole and compared.
+before any change that follows it is routed, and at intervals. One query reads the stamps of all tables,
+unless no transaction has ended since the last one; only a table whose stamp has changed is read whole and
+compared.
 
 Invariant: a reading is compared only with shapes that were registered before it began, and readings do not
 overlap, so no shape is compared with an older state than one that it was found to continue on. State: the
@@ -23,6 +24,7 @@ import structlog
 from pgshapes.errors import PgShapesError
 from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Part, Relation
+from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.removal import ShapeCleaner
 from pgshapes.owner.resolver import KnownRelations
 from pgshapes.owner.shape_status import ShapeStatus
@@ -32,8 +34,10 @@ from pgshapes.routing.router import Router
 _log = structlog.get_logger(__name__)
 
 WATCH_INTERVAL_S: Final = 2.0
-_SHARE: Final = 20
-"""With very many tables the interval is this many times as long as a look takes, but at most doubled."""
+_SHARE: Final = 1000
+"""The interval is this many times as long as a look takes, but at least `WATCH_INTERVAL_S` and at most twice
+that.
+"""
 _FULL: Final = "f"
 _KNOWS_PARTITIONS: Final = 150000
 
@@ -47,6 +51,9 @@ class ReadsRelations(Protocol):
         """The current stamps of the relations that exist; also of those that are listed in the
         publication.
         """
+
+    async def visibility(self) -> SnapshotVisibility:
+        """What a new snapshot sees."""
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
         """The relation, or None if it does not exist."""
@@ -64,6 +71,15 @@ class _Reading(NamedTuple):
     last_number: int
     """Shapes with larger numbers were registered later."""
     memberships: Mapping[str, Mapping[int, str]]
+
+
+class _Look(NamedTuple):
+    """The last stamps of all tables in use."""
+
+    xids: tuple[int, int, tuple[int, ...]]
+    """What was visible before the stamps were read. Another change of a catalog changes this."""
+    used: frozenset[int]
+    stamps: dict[int, RelationStamp]
 
 
 class _Seen(NamedTuple):
@@ -108,6 +124,7 @@ class CatalogWatch:
         self._on_identity_lost = on_identity_lost
         self._give_up = give_up
         self._seen: dict[int, _Seen] = {}
+        self._last_look: _Look | None = None
         self._is_first_look = True
         """Settings may have changed while no watch ran, and tables without shapes."""
         self._stale_roots: set[int] = set()
@@ -136,8 +153,12 @@ class CatalogWatch:
         """
         async with self._turn:
             reading = _Reading(self._router.last_number, dict(self._memberships))
-            used = self._router.table_oids() | self._known.oids() if oids is None else set(oids)
-            stamps = await self._inspector.stamps(used, self._publication, and_published=oids is None)
+            if oids is None:
+                used = self._router.table_oids() | self._known.oids()
+                stamps = await self._all_stamps(used)
+            else:
+                used = set(oids)
+                stamps = await self._inspector.stamps(used, self._publication)
             used |= stamps.keys()
             if stamps and not any(one.has_publication for one in stamps.values()):
                 self._reconnect(f'publication "{self._publication}" was dropped')
@@ -152,6 +173,15 @@ class CatalogWatch:
                 self._seen = {oid: seen for oid, seen in self._seen.items() if oid in used}
             if failures:
                 raise failures[0]
+
+    async def _all_stamps(self, used: AbstractSet[int]) -> dict[int, RelationStamp]:
+        """The stamps of these tables and of those that are listed in the publication."""
+        xids = (await self._inspector.visibility())[:3]
+        if self._last_look is None or self._last_look[:2] != (xids, used):
+            self._last_look = None
+            stamps = await self._inspector.stamps(used, self._publication, and_published=True)
+            self._last_look = _Look(xids, frozenset(used), stamps)
+        return self._last_look.stamps
 
     async def _compare(self, oid: int, now: RelationStamp | None, reading: _Reading) -> None:
         """Compare a table with the shapes that were registered before it was read."""
@@ -217,8 +247,9 @@ class CatalogWatch:
 
     def stream_began(self) -> None:
         """A new stream sends the changes of partitions as they are now; shapes that were created while the
-        previous one did not have to end.
+        previous one did not have to end. It may be another server's, with other transactions.
         """
+        self._last_look = None
         for oid in self._stale_roots:
             self._end(self._router.handles_of(oid), "a partition was attached or detached")
         self._stale_roots.clear()

@@ -201,7 +201,8 @@ async def _stamps(
 ) -> dict[int, RelationStamp]:
     sql = stamps(db.info.server_version).encode()
     arguments = (list(oids), and_published, publication, publication)
-    rows = await (await db.execute(sql, arguments)).fetchall()
+    # Planning takes longer than execution for a few tables.
+    rows = await (await db.execute(sql, arguments, prepare=True)).fetchall()
     return {oid: RelationStamp(*stamp) for oid, *stamp in rows}
 
 

@@ -13,6 +13,7 @@ from pgshapes.errors import NotNow
 from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Part, Relation
 from pgshapes.model.shape_state import ShapeState
+from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.catalog_watch import CatalogWatch
 from pgshapes.owner.resolver import KnownRelations
 from pgshapes.postgres.relation_sql import RelationStamp
@@ -39,6 +40,9 @@ class Database:
         self.filled: set[int] = set()
         self.reads: list[str] = []
         self.failures = 0
+        self.transactions = 0
+        self.is_busy = True
+        """Whether a transaction of somebody ends between any two looks."""
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
@@ -55,6 +59,10 @@ class Database:
         if table is None or table.oid not in asked:
             return {}
         return {table.oid: RelationStamp(table.stamp, self.membership, self.has_publication, self.rights)}
+
+    async def visibility(self) -> SnapshotVisibility:
+        self.transactions += self.is_busy
+        return SnapshotVisibility(self.transactions, self.transactions, (), insert_lsn=len(self.reads))
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
         self.reads.append(f"relation {oid}")
@@ -134,6 +142,37 @@ async def test_an_unchanged_table_costs_one_query_for_all_tables(scene: Scene) -
         await scene.watch.look()
     assert scene.database.reads == [f"stamps [{TABLE.oid}]"] * 3
     assert scene.ended == {}
+
+
+async def test_the_stamps_are_not_read_again_before_another_transaction_has_ended(scene: Scene) -> None:
+    scene.database.is_busy = False
+    for _ in range(3):
+        await scene.watch.look()
+    assert scene.database.reads == [f"stamps [{TABLE.oid}]"]
+    scene.database.table = WIDER
+    scene.database.transactions += 1
+    await scene.watch.look()
+    assert list(scene.ended) == ["all"]
+
+
+async def test_the_stamps_of_a_table_that_is_newly_used_are_read(scene: Scene) -> None:
+    scene.database.is_busy = False
+    scene.end(["all", "id"], "test")
+    await scene.watch.look()
+    scene.add("new")
+    await scene.watch.look()
+    assert scene.database.reads == ["stamps []", f"stamps [{TABLE.oid}]"]
+
+
+async def test_nothing_is_remembered_of_another_stream_or_of_a_look_that_failed(scene: Scene) -> None:
+    scene.database.is_busy = False
+    await scene.watch.look()
+    scene.watch.stream_began()
+    scene.database.failures = 1
+    with pytest.raises(NotNow):
+        await scene.watch.look()
+    await scene.watch.look()
+    assert scene.database.reads == [f"stamps [{TABLE.oid}]"] * 3
 
 
 async def test_only_the_shapes_that_a_change_alters_are_ended(scene: Scene) -> None:
