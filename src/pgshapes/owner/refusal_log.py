@@ -1,4 +1,4 @@
-"""Logs why tables cannot be followed: one line for each cause, not for each request.
+"""Logs why tables cannot be followed, or not by all clients: one line for each cause, not for each request.
 
 State: the causes that were logged, by table, in the replicator's loop. A table that is created successfully
 is forgotten, so a cause that comes back is logged again.
@@ -6,10 +6,17 @@ is forgotten, so a cause that comes back is logged again.
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 
 from pgshapes.errors import PgShapesError, RequestError
 from pgshapes.model.quoting import display_name
+from pgshapes.model.relation import Relation
+
+LARGE_HEADER: Final = 12_000
+"""Node refuses responses with more than 16 KB of headers."""
+_LARGE: Final = "its header is large"
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +41,20 @@ class RefusalLog:
             table=display_name(cause["schema"], cause["table"]),
             reason=cause["reason"],
             run=cause["statements"],
+        )
+
+    def note_header(self, relation: Relation, size: int) -> None:
+        """Log that the header `electric-schema`, of `size` bytes, is larger than common clients accept."""
+        causes = self._causes.setdefault((relation.schema, relation.name), set())
+        if size <= LARGE_HEADER or _LARGE in causes:
+            return
+        causes.add(_LARGE)
+        _log.warning(
+            "response header is larger than some clients and proxies accept",
+            table=display_name(relation.schema, relation.name),
+            header="electric-schema",
+            bytes=size,
+            advice="select fewer columns, or raise the limits of clients and proxies",
         )
 
     def forget(self, schema: str, table: str) -> None:

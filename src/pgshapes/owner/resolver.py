@@ -25,6 +25,7 @@ from pgshapes.postgres.refusals import refuse_table
 from pgshapes.routing.wire_relation import is_published
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_semaphore import FairSemaphore
+from pgshapes.waiting.single_flight import SharedLookUps
 from pgshapes.where.clause import Clause, prepare_clause
 
 
@@ -135,6 +136,8 @@ class ShapeResolver:
         self._refusals = refusals
         self._obstacle_of = obstacle_of
         self._slots: FairSemaphore[int] = FairSemaphore(inspector.connections)
+        # A refusal answers for a short time, so that a herd for a table that cannot be followed is one query.
+        self._followable = SharedLookUps(self._look_up, keep=False)
 
     async def resolve(self, raw: RawShape) -> ResolvedShape:
         """The resolved shape. Raises RequestError, SchemaChanged, NotNow without a database.
@@ -142,29 +145,39 @@ class ShapeResolver:
         A definition is refused only if its table is still as it was read: a migration may have added what is
         missing.
         """
-        relation = await self._inspector.relation(raw.schema, raw.table)
+        name = (raw.schema, raw.table)
+        relation = await self._followable.get(name)
         try:
             return await self._check(raw, relation)
         except (RequestError, SchemaChanged):
             if await self._inspector.is_current(relation):
                 raise
         self._known.invalidate(relation.oid)
-        return await self._check(raw, await self._inspector.relation(raw.schema, raw.table))
+        return await self._check(raw, await self._followable.get(name))
 
-    def _require_followable(self, relation: Relation) -> None:
-        """Raise RequestError for a table that cannot be followed.
+    async def close(self) -> None:
+        """Cancel running look-ups."""
+        await self._followable.close()
 
-        It is looked up again for the next request: not all that decides about it is in its stamp.
+    async def _look_up(self, name: tuple[str, str]) -> Relation:
+        """The table. Raises RequestError if it cannot be followed.
+
+        Such a table is not kept: not all that decides about it is in its stamp.
         """
+        relation = await self._inspector.relation(*name)
         obstacle = self._obstacle_of(relation)
+        if obstacle is not None and not await self._inspector.is_current(relation):
+            self._known.invalidate(relation.oid)
+            relation = await self._inspector.relation(*name)
+            obstacle = self._obstacle_of(relation)
         if obstacle is not None:
             self._known.invalidate(relation.oid)
             refused = refuse_table(relation, obstacle)
             self._refusals.note(refused)
             raise refused
+        return relation
 
     async def _check(self, raw: RawShape, relation: Relation) -> ResolvedShape:
-        self._require_followable(relation)
         self._known.publish(relation)
         queryable = _queryable(raw, relation)
         columns = _selected(raw, relation, queryable)
@@ -183,7 +196,9 @@ class ShapeResolver:
         )
         comparable = _COMPARABLE_VERSION + msgspec.json.encode(definition)
         version = RelationVersion(relation.oid, relation.schema, relation.name, relation.generation)
-        return ResolvedShape(definition, comparable, (version,), schema_header(relation, columns))
+        header = schema_header(relation, columns)
+        self._refusals.note_header(relation, len(header))
+        return ResolvedShape(definition, comparable, (version,), header)
 
     async def _clause(self, raw: RawShape, relation: Relation) -> Clause | None:
         if raw.where is None:
