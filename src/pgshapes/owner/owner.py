@@ -89,6 +89,8 @@ class Owner:
         self._tables = tables
         self._sources = sources
         self._tasks: set[asyncio.Task[None]] = set()
+        self._taken_out: dict[int, asyncio.Task[None]] = {}
+        """By oid of the table, its removal from the publication."""
         self._monitor = StatusMonitor(tables.status)
         self.router = router
         self.store = store
@@ -274,8 +276,9 @@ class Owner:
         obstacle = self._obstacle_of(relation)
         if obstacle is not None:
             self.refusals.note(refuse_table(relation, obstacle))
-            if obstacle.breaks_writes:
-                self.spawn(self._take_out(relation))
+            last = self._taken_out.get(relation.oid)
+            if obstacle.breaks_writes and (last is None or last.done()):
+                self._taken_out[relation.oid] = self.spawn(self._take_out(relation))
         return obstacle
 
     async def _take_out(self, relation: Relation) -> None:
@@ -303,6 +306,7 @@ class Owner:
     async def close(self) -> None:
         """Let snapshots that are nearly complete be recorded, then cancel creations and background tasks."""
         await self.creations.close()
+        await self._resolver.close()
         if self.creator.writings:
             await asyncio.wait(self.creator.writings.values(), timeout=SNAPSHOT_GRACE_S)
         tasks = tuple(self._tasks)
