@@ -15,6 +15,7 @@ from pgshapes.errors import GaveWay, NotNow, PgShapesError, RequestError, Schema
 from pgshapes.model.followable import Obstacle
 from pgshapes.model.quoting import qualified_name
 from pgshapes.postgres.sqlstate import INVALIDATE, RETRY, from_sqlstate
+from pgshapes.redaction import redaction
 
 RETRY_AFTER_S: Final = 10
 
@@ -192,4 +193,4 @@ def _bad_value(error: psycopg.Error) -> RequestError:
 
 
 def _said(error: psycopg.Error) -> str:
-    return error.diag.message_primary or str(error)
+    return redaction.redact(error.diag.message_primary or str(error))
