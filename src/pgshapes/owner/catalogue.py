@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -66,6 +66,8 @@ class Statement(NamedTuple):
 class Catalogue:
     """An open catalogue file. Raises ConfigError when it cannot be opened or read, StorageError when a write
     fails.
+
+    Files of other versions are deleted: the logs of their shapes are removed as unknown.
     """
 
     def __init__(self, storage_dir: Path) -> None:
@@ -75,6 +77,10 @@ class Catalogue:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
+            for other in storage_dir.glob("catalogue.v*.sqlite*"):
+                if not other.name.startswith(self._path.name):
+                    with suppress(OSError):
+                        other.unlink()
 
     def close(self) -> None:
         """Close the file."""

@@ -55,6 +55,16 @@ def test_a_shape_without_a_complete_snapshot_is_not_returned(tmp_path: Path) -> 
     assert catalogue.shapes() == []
 
 
+def test_files_of_other_versions_are_deleted(tmp_path: Path) -> None:
+    stored(Catalogue(tmp_path))
+    others = ["catalogue.v2.sqlite", "catalogue.v2.sqlite-wal", "catalogue.v30.sqlite"]
+    for name in (*others, "kept"):
+        (tmp_path / name).touch()
+    assert len(Catalogue(tmp_path).shapes()) == 1
+    assert not [name for name in others if (tmp_path / name).exists()]
+    assert (tmp_path / "kept").exists()
+
+
 def test_deleting_all_shapes_keeps_the_facts(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path)
     stored(catalogue)
