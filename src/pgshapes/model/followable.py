@@ -132,6 +132,7 @@ def _of_columns(relation: Relation) -> Obstacle | None:
 
 
 def _of_key(relation: Relation, *, allows_no_key: bool) -> Obstacle | None:
+    # Without a primary key a partition may be a foreign table, too, whose changes are not replicated.
     table = qualified_name(relation.schema, relation.name)
     if relation.kind == "p" and not relation.has_primary_key:
         return Obstacle(
