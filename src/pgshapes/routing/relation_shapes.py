@@ -78,10 +78,6 @@ class RelationShapes:
         else:
             self._index.remove(shape)
 
-    def awaits_layout(self, handle: str) -> bool:
-        """Whether the shape waits for an announcement, or rows of its table are skipped until one."""
-        return handle in self._waiting or _OBSOLETE_ORDER in self._orders.values()
-
     def ended_by(
         self,
         message: RelationMessage,

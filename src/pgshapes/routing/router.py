@@ -91,11 +91,6 @@ class Router:
         """Transactions committed at or before this LSN are in the shape's snapshot, not in its log."""
         return self._shapes[handle].skip_until
 
-    def awaits_layout(self, handle: str) -> bool:
-        """Whether rows of the shape's table cannot be routed until the next RELATION message."""
-        shape = self._shapes.get(handle)
-        return shape is not None and self._relations[shape.definition.table_oid].awaits_layout(handle)
-
     def relation(self, relation_oid: int) -> Relation | None:
         """A root relation with the columns of its latest announcement."""
         members = self._relations.get(relation_oid)

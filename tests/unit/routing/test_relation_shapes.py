@@ -192,24 +192,6 @@ def test_the_end_of_a_leaf_ends_its_roots_shapes(router: Router) -> None:
     assert not router.has_partitioned()
 
 
-def test_a_shape_with_another_layout_waits_for_the_next_announcement(
-    router: Router,
-) -> None:
-    """The announcement may be older or newer than the look-up for the shape: the creator has to check."""
-    router.announce(announcement(relation(*WIDER)))
-    live(router, "narrow", columns=("id",))
-    assert router.awaits_layout("narrow")
-    router.announce(announcement(ITEMS))
-    assert not router.awaits_layout("narrow")
-
-
-def test_a_shape_with_the_announced_layout_does_not_wait(router: Router) -> None:
-    router.announce(announcement(ITEMS))
-    live(router, "all")
-    assert not router.awaits_layout("all")
-    assert not router.awaits_layout("unknown")
-
-
 def test_columns_that_exchanged_their_names_end_the_shapes_that_need_them(router: Router) -> None:
     """The system catalogs may be newer than the announcement, and have the names as they were before."""
     one, two = GRADE, GRADE._replace(name="more")
