@@ -35,8 +35,8 @@ _log = structlog.get_logger(__name__)
 
 WATCH_INTERVAL_S: Final = 2.0
 _SHARE: Final = 1000
-"""The interval is this many times as long as a look takes, but at least `WATCH_INTERVAL_S` and at most twice
-that.
+"""The interval is this many times as long as a look takes, but at least `WATCH_INTERVAL_S`, and at most one
+and a half times that.
 """
 _FULL: Final = "f"
 _KNOWS_PARTITIONS: Final = 150000
@@ -144,7 +144,7 @@ class CatalogWatch:
                     _log.warning("system catalogs could not be read; retrying", error=error.message)
                 is_failing = True
             took_s = loop.time() - began_s
-            await asyncio.sleep(min(max(WATCH_INTERVAL_S, _SHARE * took_s), 2 * WATCH_INTERVAL_S))
+            await asyncio.sleep(min(max(WATCH_INTERVAL_S, _SHARE * took_s), 1.5 * WATCH_INTERVAL_S))
 
     async def look(self, oids: Iterable[int] | None = None) -> None:
         """Compare these tables, by default all that are in use, with the system catalogs as they are now.

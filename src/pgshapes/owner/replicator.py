@@ -8,7 +8,6 @@ recorded position. At shutdown everything that was received is synced and acknow
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -32,6 +31,7 @@ from pgshapes.owner.catalogue import (
 from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
 from pgshapes.owner.owner import Owner, Sources
+from pgshapes.owner.reconnect_pause import ReconnectPause
 from pgshapes.owner.removal import empty_trash
 from pgshapes.owner.session import PUBLICATION_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.storage_dir import StorageDir
@@ -53,7 +53,6 @@ from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 
 _log = structlog.get_logger(__name__)
 
-_RECONNECT_FIRST_S: Final = 0.5
 _RECONNECT_CAP_S: Final = 10.0
 _START_CAP_S: Final = 2.0
 """The longest pause at the first start, when nothing else is served that attempts could disturb."""
@@ -123,6 +122,8 @@ class Replicator:
         self._unusable: asyncio.Future[str] = asyncio.Future()
         """Has the reason once the stream of this session cannot be used."""
         self._wait = DatabaseWait()
+        self._worked_s = 0.0
+        """How long the last session streamed."""
         self._catch_up_lsn: Lsn = 2**64
         self._has_caught_up = False
         self._has_loaded = False
@@ -146,19 +147,18 @@ class Replicator:
         UnreadableStream.
         """
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
-        pause = _RECONNECT_FIRST_S
+        pause = ReconnectPause()
         try:
             while not self._stopping.is_set():
+                self._worked_s = 0.0
                 try:
                     await self._until_stopped(self._follow())
-                    pause = _RECONNECT_FIRST_S
                 except UnreadableStream:
                     raise
                 except (SourceError, ConfigError) as error:
                     self._note_failure(error)
-                    await self._until_stopped(asyncio.sleep(pause * random.uniform(0.75, 1.25)))
-                    cap = _RECONNECT_CAP_S if self._is_retry_enabled else _START_CAP_S
-                    pause = min(pause * 2, cap)
+                    cap_s = _RECONNECT_CAP_S if self._is_retry_enabled else _START_CAP_S
+                    await self._until_stopped(asyncio.sleep(pause.after(self._worked_s, longest_s=cap_s)))
         finally:
             await self._close()
 
@@ -208,9 +208,11 @@ class Replicator:
             self._note_progress()
             _log.info("replication started", lsn=format_lsn(self.durability.recorded_lsn))
             self.started.set()
+            began_s = asyncio.get_running_loop().time()
             try:
                 await self._run_stream(stream, session)
             finally:
+                self._worked_s = asyncio.get_running_loop().time() - began_s
                 await self._end_session()
 
     async def _check_pooled_url(self) -> None:
