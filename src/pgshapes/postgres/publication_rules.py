@@ -53,14 +53,17 @@ def _of_operations(state: TableState, publication: str) -> Obstacle | None:
 
 
 def _of_parameters(state: TableState, publication: str, *, may_alter: bool) -> Obstacle | None:
-    name, table = quote_identifier(publication), qualified_name(state.schema or "", state.name or "")
-    shown = display_name(state.schema or "", state.name or "")
-    if state.publishes_parts_only:
+    name = quote_identifier(publication)
+    if state.narrowed:
         return Obstacle(
-            f'Publication "{publication}" has a row filter or a column list for the table "{shown}",'
-            " so that changes would be missed",
+            f'Publication "{publication}" has a row filter or a column list for the table'
+            f" {state.narrowed[0]}, so that changes would be missed",
             "publish the table without them",
-            (f"ALTER PUBLICATION {name} DROP TABLE {table}", f"ALTER PUBLICATION {name} ADD TABLE {table}"),
+            tuple(
+                f"ALTER PUBLICATION {name} {action} TABLE {table}"
+                for table in state.narrowed
+                for action in ("DROP", "ADD")
+            ),
         )
     if state.publishes_via_root and (state.kind == "p" or state.is_partition):
         return Obstacle(

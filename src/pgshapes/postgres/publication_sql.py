@@ -49,8 +49,8 @@ class TableState(NamedTuple):
     publishes_generated: bool
     membership: str | None
     """How it is published (`relation_sql.membership`); None if it is not."""
-    publishes_parts_only: bool
-    """Whether the membership has a row filter or a column list."""
+    narrowed: tuple[str, ...]
+    """The table and its partitions, quoted, as far as they are listed with a row filter or a column list."""
     is_listed: bool
     """Whether it is published by its name, and not with its schema or with all tables."""
     publishes_via_root: bool
@@ -71,17 +71,20 @@ class TableState(NamedTuple):
         return self.membership is not None and not self.not_full and has_all_columns
 
 
-_NOT_FULL: Final = """
-SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
-         pn.nspname, part.relname, pg_catalog.pg_has_role(part.relowner, 'USAGE')
-       ) ORDER BY part.oid), '[]') AS parts
-  FROM (WITH RECURSIVE tree(oid) AS (
+_BELOW: Final = """WITH RECURSIVE tree(oid) AS (
           SELECT c.oid
           UNION
           SELECT i.inhrelid
             FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
            WHERE c.relkind = 'p'
-        ) SELECT oid FROM tree) members
+        ) SELECT oid FROM tree"""
+"""A table and its partitions."""
+
+_NOT_FULL: Final = f"""
+SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(
+         pn.nspname, part.relname, pg_catalog.pg_has_role(part.relowner, 'USAGE')
+       ) ORDER BY part.oid), '[]') AS parts
+  FROM ({_BELOW}) members
   JOIN pg_catalog.pg_class part ON part.oid = members.oid
   JOIN pg_catalog.pg_namespace pn ON pn.oid = part.relnamespace
  WHERE part.relreplident <> 'f' AND (part.relkind = 'r' OR part.oid = c.oid)"""
@@ -101,6 +104,15 @@ WITH RECURSIVE below(oid) AS (
 )
 SELECT below.oid FROM below UNION SELECT above.oid FROM above"""
 """A table, its partitions and its partitioned ancestors."""
+
+_NARROWED: Final = f"""
+SELECT COALESCE(pg_catalog.array_agg(pg_catalog.format('%%I.%%I', s.nspname, l.relname)
+                                     ORDER BY l.oid), '{{}}')
+  FROM pg_catalog.pg_publication_rel r
+  JOIN pg_catalog.pg_class l ON l.oid = r.prrelid
+  JOIN pg_catalog.pg_namespace s ON s.oid = l.relnamespace
+ WHERE r.prpubid = p.oid AND (l.oid = c.oid OR l.relkind = 'r' AND l.oid IN ({_BELOW}))
+   AND COALESCE(pg_catalog.to_jsonb(r) ->> 'prqual', pg_catalog.to_jsonb(r) ->> 'prattrs') IS NOT NULL"""
 
 _HAS_STORED: Final = """EXISTS (SELECT FROM pg_catalog.pg_attribute a
                 WHERE a.attrelid = c.oid AND a.attgenerated = 's' AND NOT a.attisdropped)"""
@@ -137,7 +149,7 @@ SELECT wanted.oid, n.nspname::text, c.relname::text, c.relkind::text,
        COALESCE(p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, false),
        COALESCE(pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's', false),
        {membership(server_version)},
-       COALESCE(pg_catalog.to_jsonb(m) ->> 'prqual', pg_catalog.to_jsonb(m) ->> 'prattrs') IS NOT NULL,
+       ({_NARROWED}),
        m.oid IS NOT NULL,
        COALESCE(p.pubviaroot, false),
        COALESCE(c.relispartition, false),
@@ -190,8 +202,12 @@ DEADLOCK_TIMEOUT_MS: Final = "SELECT setting::int FROM pg_catalog.pg_settings WH
 
 def state_from_row(row: Sequence[Any]) -> TableState:
     """The state in a row of `table_states`."""
-    *fields, breaks_in, role, parts = row
-    return TableState._make([*fields, tuple(breaks_in), role, tuple(Part(*part) for part in parts)])
+    state = TableState._make(row)
+    return state._replace(
+        narrowed=tuple(state.narrowed),
+        breaks_in=tuple(state.breaks_in),
+        not_full=tuple(Part(*part) for part in state.not_full),
+    )
 
 
 PUBLICATION: Final = """

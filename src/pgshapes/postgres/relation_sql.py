@@ -170,11 +170,20 @@ _RIGHTS: Final = """pg_catalog.concat(pg_catalog.has_schema_privilege(n.oid, 'US
   pg_catalog.row_security_active(c.oid))"""
 
 
+_NARROWED_PARTS: Final = (
+    _INHERITING.format("pg_catalog.concat('narrowed.', pg_catalog.sum(r.oid::int8 + r.xmin::text::int8))")
+    + """ JOIN pg_catalog.pg_publication_rel r ON r.prrelid = m.oid AND r.prpubid = p.oid
+ WHERE m.relkind = 'r' AND COALESCE(pg_catalog.to_jsonb(r) ->> 'prqual', pg_catalog.to_jsonb(r) ->> 'prattrs')
+       IS NOT NULL HAVING pg_catalog.count(*) > 0"""
+)
+
+
 def membership(server_version: int) -> str:
     """An expression for how the relation `c` is a member of the publication `p`, itself or with its schema.
 
     It is another one after the table was removed and added, or the publication was altered; NULL for a table
-    that is not published.
+    that is not published. Changes of a partition pass the row filter and the column list with which it is
+    listed itself, so such entries are part of the membership of its root.
     """
     schema = "NULL::text"
     if server_version >= _PUBLISHES_SCHEMAS:
@@ -182,7 +191,8 @@ def membership(server_version: int) -> str:
    FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)"""
     table = """(SELECT pg_catalog.concat_ws('.', 'table', r.oid, r.xmin) FROM pg_catalog.pg_publication_rel r
    WHERE r.prpubid = p.oid AND r.prrelid = c.oid)"""
-    return f"""(SELECT pg_catalog.concat_ws('.', p.oid, p.xmin, own.entry, own.schema_entry)
+    return f"""(SELECT pg_catalog.concat_ws('.', p.oid, p.xmin, own.entry, own.schema_entry,
+         CASE WHEN c.relkind = 'p' THEN ({_NARROWED_PARTS}) END)
   FROM (SELECT {table} AS entry, {schema} AS schema_entry) own
  WHERE p.puballtables OR own.entry IS NOT NULL OR own.schema_entry IS NOT NULL)"""
 

@@ -26,7 +26,7 @@ NEW = TableState(
     publishes_all_operations=True,
     publishes_generated=False,
     membership=None,
-    publishes_parts_only=False,
+    narrowed=(),
     is_listed=False,
     publishes_via_root=False,
     is_partition=False,
@@ -127,7 +127,12 @@ BREAKING = NEW._replace(breaks_in=("theirs",))
             "does not publish all required operations",
             "ALTER PUBLICATION \"p\" SET (publish = 'insert, update, delete, truncate')",
         ),
-        (READY._replace(publishes_parts_only=True), False, "row filter or a column list", ADD),
+        (
+            READY._replace(narrowed=("s.leaf",)),
+            False,
+            "row filter or a column list for the table s.leaf",
+            'ALTER PUBLICATION "p" DROP TABLE s.leaf',
+        ),
         (
             VIA_ROOT._replace(kind="p"),
             False,
