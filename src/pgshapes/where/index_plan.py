@@ -2,6 +2,9 @@
 
 The alternatives cover every row that matches. A row that is found by an alternative with `is_complete`
 matches; for the others the predicate decides. Pure.
+
+Invariant: a value is decoded to be a key only where an equality compares it that is declared as keyed, so it
+has a hash and is equal to what the equality says.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from pgshapes.where.language.tree import (
     Quantified,
     plain_column,
 )
-from pgshapes.where.pg_catalog import BOOL, PgType
+from pgshapes.where.pg_catalog import BOOL, TYPES_BY_NAME, PgType
 from pgshapes.where.types.arrays import Array
 from pgshapes.where.types.registry import OPERATIONS, type_io
 
@@ -93,7 +96,7 @@ def _alternatives(expr: Expr) -> list[_Conjunct] | None:
             return _equal(expr, ["t"])
         case IsNull(negated=False):
             column = plain_column(expr.arg)
-            return None if column is None or type_io(column.type) is None else _equal(column, [None])
+            return None if column is None else _null(column)
         case _:
             return _comparison(expr)
 
@@ -175,6 +178,13 @@ def _equal(column: ColumnRef, texts: list[str | None], of: PgType | None = None)
         return [_Conjunct({key: frozenset(texts)}, True)]
     values = [None if text is None else _value(text, of or column.type) for text in texts]
     return [_Conjunct({key: frozenset(values)}, True)]
+
+
+def _null(column: ColumnRef) -> list[_Conjunct]:
+    """Rows whose column is NULL, of any type. The text in the row is the key, as no text is NULL: values of
+    some types cannot be keys of a dictionary.
+    """
+    return [_Conjunct({KeyColumn(column.index, TYPES_BY_NAME["text"]): frozenset([None])}, True)]
 
 
 def _array(expr: Const) -> Array | None:
