@@ -30,7 +30,8 @@ from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.assembler import RelationAnnounced, TransactionAssembler
 from pgshapes.routing.flush_boundary import FlushBoundary
-from pgshapes.routing.router import Append, Routed, Router
+from pgshapes.routing.routed import Append, Routed
+from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN

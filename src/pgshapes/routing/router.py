@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 
 from pgshapes.model.change import Change, Fragment, Operation
 from pgshapes.model.lsn import Lsn
@@ -22,27 +21,9 @@ from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.projection import Origin, RenderedMessage
 from pgshapes.routing.relation_shapes import Collected, RelationShapes
+from pgshapes.routing.routed import Append, Routed
 from pgshapes.routing.routed_shape import Decision, RoutedShape
-from pgshapes.shape_log.store import Entry
 from pgshapes.where.clause import Clause
-
-
-@dataclass(slots=True)
-class Append:
-    """Entries to append to one shape's log."""
-
-    handle: str
-    entries: list[Entry]
-    ends_transaction: bool
-
-
-@dataclass(slots=True)
-class Routed:
-    """What to do with the shapes after a fragment or a release."""
-
-    appends: list[Append] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
-    """Handles of the shapes to remove (truncate)."""
 
 
 class Router:

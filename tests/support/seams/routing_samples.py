@@ -14,7 +14,8 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.pgoutput_messages import RelationColumn, RelationMessage
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.projection import RenderedMessage
-from pgshapes.routing.router import Routed, Router
+from pgshapes.routing.routed import Routed
+from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import Entry
 from pgshapes.where.clause import clause_from_sql
 

@@ -10,7 +10,7 @@ from tests.support.storage.memory_store import MemoryShapeLog, MemoryShapeStore
 from pgshapes.errors import DiskFull
 from pgshapes.model.offset import Offset
 from pgshapes.owner.change_path import LogPublisher
-from pgshapes.routing.router import Append, Routed
+from pgshapes.routing.routed import Append, Routed
 from pgshapes.shape_log.store import Entry
 from pgshapes.tables.tables import Tables
 

@@ -1,0 +1,25 @@
+"""What routing returns: the entries to append to the logs, and the shapes to remove. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pgshapes.shape_log.store import Entry
+
+
+@dataclass(slots=True)
+class Append:
+    """Entries to append to one shape's log."""
+
+    handle: str
+    entries: list[Entry]
+    ends_transaction: bool
+
+
+@dataclass(slots=True)
+class Routed:
+    """What to do with the shapes after a fragment or a release."""
+
+    appends: list[Append] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    """Handles of the shapes to remove (truncate)."""
