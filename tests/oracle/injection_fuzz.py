@@ -116,7 +116,7 @@ _PIECES = [
 ]
 _SOURCE_TEXTS = {"t", "f", "true", "false", " ", "-", "C"}
 _SOURCE_NAMES = re.compile(
-    r"k\d+|t\d+|r|a|b|matches|factory|int|float|len|Decimal|timestamp_of_date|array_order|Errors"
+    r"k\d+|t\d+|r|a|b|matches|factory|int|float|len|Decimal|timestamp_of_date|array_order|RowError"
 )
 _ATTRIBUTES = {
     "lower",

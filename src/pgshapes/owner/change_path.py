@@ -13,6 +13,7 @@ State is owned by the replicator's loop. A `ChangePath` is kept across reconnect
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
@@ -24,11 +25,11 @@ from pgshapes.errors import DiskFull, PgShapesError, ReplicaIdentityNotFull, Sto
 from pgshapes.model.change import Fragment
 from pgshapes.model.lsn import Lsn
 from pgshapes.owner.catalog_watch import CatalogWatch
-from pgshapes.owner.removal import ShapeCleaner
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import RelationMessage
-from pgshapes.routing.assembler import RelationAnnounced, TransactionAssembler
+from pgshapes.routing.assembler import RelationAnnounced, RelationFailed, TransactionAssembler
+from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.routed import Append, Routed
 from pgshapes.routing.router import Router
@@ -38,44 +39,63 @@ from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 
 
 class LogPublisher:
-    """Writes entries to the logs and publishes tails. `on_ended` is called with shapes that must be
-    removed.
+    """Writes entries to the logs, publishes tails, and hands over the shapes that end.
+
+    `on_ended` is called with shapes that must be removed, `on_failed` with what was raised for some. What
+    raises is kept, here or in `queue`, and done by the next `retry`.
     """
 
     def __init__(
-        self, store: ShapeStore, tables: Tables, on_ended: Callable[[Iterable[str], str], object]
+        self,
+        store: ShapeStore,
+        tables: Tables,
+        on_ended: Callable[[Iterable[str], str], object],
+        on_failed: Callable[[ShapeFailure], object] = lambda _: None,
     ) -> None:
         self._store = store
         self._tables = tables
         self._on_ended = on_ended
+        self._on_failed = on_failed
         self._unwritten: deque[Append] = deque()
+        self._unended: deque[tuple[Sequence[str], str]] = deque()
+        self._failures: deque[ShapeFailure] = deque()
+        self.queue: deque[Routed] = deque()
+        """What was routed and is not taken up yet. The router has forgotten it, so nothing else names it."""
 
     def publish(self, routed: Routed, *, seen_lsn: Lsn | None = None) -> None:
-        """Append, and publish the tail of each completed transaction. Raises DiskFull; `retry` continues
-        then.
+        """Append, and publish the tail of each completed transaction. Raises DiskFull, or anything that is
+        not about one shape; `retry` continues then.
         """
-        self._unwritten.extend(routed.appends)
-        try:
-            with self._tables.transaction():
-                self.retry()
-                if seen_lsn is not None and seen_lsn > (self._tables.progress.get(LAST_SEEN_LSN) or 0):
-                    self._tables.progress.put(LAST_SEEN_LSN, seen_lsn)
-        finally:
-            # Also on a full disk: the router has forgotten them, and nothing names them again.
-            if routed.ended:
-                self._on_ended(routed.ended, "truncated")
+        self.queue.append(routed)
+        self.publish_queued(seen_lsn=seen_lsn)
+
+    def publish_queued(self, *, seen_lsn: Lsn | None = None) -> None:
+        """Publish what is in `queue`, as `publish` does."""
+        with self._tables.transaction():
+            self.retry()
+            if seen_lsn is not None and seen_lsn > (self._tables.progress.get(LAST_SEEN_LSN) or 0):
+                self._tables.progress.put(LAST_SEEN_LSN, seen_lsn)
 
     def retry(self) -> None:
-        """Write the entries that are not written yet. Raises DiskFull."""
-        while self._unwritten:
-            append = self._unwritten[0]
-            try:
-                self._write(append)
-            except DiskFull:
-                raise
-            except StorageError as error:
-                self._on_ended([append.handle], error.message)
-            self._unwritten.popleft()
+        """Write the entries that are not written yet, and end the shapes that are not ended yet. Raises as
+        `publish`.
+        """
+        queue = self.queue
+        while queue:
+            routed = queue[0]
+            self._unwritten.extend(routed.appends)
+            self._failures.extend(routed.failures)
+            if routed.ended:
+                self._unended.append((routed.ended, routed.reason))
+            queue.popleft()
+        try:
+            while self._unwritten:
+                self._write(self._unwritten[0])
+                self._unwritten.popleft()
+        finally:
+            # Also on a full disk: a shape that has missed a change must not be served.
+            if self._unended or self._failures:
+                self._end()
 
     def publish_tail(self, handle: str) -> None:
         """Publish the tail of a shape's log, so that readers see what was appended."""
@@ -84,15 +104,32 @@ class LogPublisher:
             self._tables.tails.put(handle, log.tail)
 
     def _write(self, append: Append) -> None:
-        log = self._store.get(append.handle)
-        if log is None:
-            return
-        log.append(append.entries, ends_transaction=append.ends_transaction)
-        if append.ends_transaction:
-            self._tables.tails.put(append.handle, log.tail)
+        """Append to one log. Raises DiskFull; anything else ends the shape."""
+        try:
+            log = self._store.get(append.handle)
+            if log is None:
+                return
+            log.append(append.entries, ends_transaction=append.ends_transaction)
+            if append.ends_transaction:
+                self._tables.tails.put(append.handle, log.tail)
+        except DiskFull:
+            raise
+        except StorageError as error:
+            self._unended.append(((append.handle,), error.message))
+        except Exception as error:
+            shapes = () if append.shape is None else (append.shape,)
+            self._failures.append(ShapeFailure(shapes, error))
+
+    def _end(self) -> None:
+        while self._failures:
+            self._on_failed(self._failures[0])
+            self._failures.popleft()
+        while self._unended:
+            self._on_ended(*self._unended[0])
+            self._unended.popleft()
 
 
-Event = Fragment | RelationAnnounced | ReplicaIdentityNotFull
+Event = Fragment | RelationAnnounced | RelationFailed | ReplicaIdentityNotFull
 
 _log = structlog.get_logger(__name__)
 
@@ -102,6 +139,9 @@ _VISIBLE_TIMEOUT_S: Final = 0.1
 """How long changes are held back until the announced transaction is visible: usually it is at once."""
 _LATE_TIMEOUT_S: Final = 600.0
 _FULL: Final = "f"
+_OF_RELATION: Final = b"IUDR"
+"""The kinds of messages about one relation, which is named right after the kind."""
+_OID: Final = struct.Struct(">I")
 
 
 class Pausable(Protocol):
@@ -122,7 +162,6 @@ class ChangePath:
         router: Router,
         publisher: LogPublisher,
         boundary: FlushBoundary,
-        cleaner: ShapeCleaner,
         inspector: Inspector,
         watch: CatalogWatch,
         *,
@@ -134,7 +173,6 @@ class ChangePath:
         self._router = router
         self._publisher = publisher
         self._boundary = boundary
-        self._cleaner = cleaner
         self._inspector = inspector
         self._watch = watch
         self._spawn = spawn
@@ -164,12 +202,28 @@ class ChangePath:
             stream.pause()
 
     def on_message(self, payload: bytes) -> None:
-        """Process one pgoutput message. Raises WireError."""
+        """Process one pgoutput message. Raises WireError, or anything that is not about one relation or
+        shape: the messages must then be sent again from the last acknowledged position.
+        """
         try:
-            self._backlog.extend(self._assembler.feed(decode_message(payload)))
-        except ReplicaIdentityNotFull as lost:
-            self._backlog.append(lost)
+            message = decode_message(payload)
+        except Exception as error:
+            self._backlog.extend(self._skip(payload, error))
+        else:
+            try:
+                self._backlog.extend(self._assembler.feed(message))
+            except ReplicaIdentityNotFull as lost:
+                self._backlog.append(lost)
         self._work()
+
+    def _skip(self, payload: bytes, error: Exception) -> Iterable[Event]:
+        """Leave out a message that cannot be decoded. Raises the error unless it is about one relation."""
+        if payload[:1] not in _OF_RELATION or len(payload) <= _OID.size:
+            raise error
+        oid = _OID.unpack_from(payload, 1)[0]
+        if payload[:1] == b"R":
+            return self._assembler.skip_announcement(oid, error)
+        return self._assembler.skip_change(oid, error)
 
     def on_keepalive(self, wal_end: Lsn) -> None:
         """Process a keepalive: the walsender has sent all that was committed before `wal_end`."""
@@ -184,24 +238,44 @@ class ChangePath:
                 self._route(event)
             elif isinstance(event, RelationAnnounced):
                 self._announce(event)
+            elif isinstance(event, RelationFailed):
+                self._fail_relation(event)
             else:
                 self._lose_identity(event)
 
     def _route(self, fragment: Fragment) -> None:
-        routed = self._router.route(fragment)
+        self._publisher.queue.append(self._router.route(fragment))
         self.changes += len(fragment.changes)
-        self._publish(routed, fragment.commit_lsn if fragment.is_last else None)
+        self._publish(fragment.commit_lsn if fragment.is_last else None)
         if fragment.is_last:
             self.transactions += 1
             self._boundary.advance(fragment.end_lsn)
             self._on_progress()
 
-    def _publish(self, routed: Routed, seen_lsn: Lsn | None) -> None:
+    def _fail_relation(self, failed: RelationFailed) -> None:
+        self._router.fail_relation(failed.relation_oid, failed.error, is_announcement=failed.is_announcement)
+        self._end()
+
+    def _end(self, handles: Sequence[str] = (), reason: str = "") -> None:
+        """End shapes that the router has ended outside of a fragment, and those that have failed."""
+        if handles:
+            self._publisher.queue.append(Routed(ended=list(handles), reason=reason))
+        if handles or self._router.failures:
+            self._publisher.queue.append(self._router.take_failures())
+            self._publish(None)
+
+    def _publish(self, seen_lsn: Lsn | None) -> None:
+        """Publish what was routed. On an error that is not about one shape, processing stops until a retry
+        succeeds: what was routed is not routed again.
+        """
         hold = self._boundary.hold()
         try:
-            self._publisher.publish(routed, seen_lsn=seen_lsn)
+            self._publisher.publish_queued(seen_lsn=seen_lsn)
         except DiskFull as error:
             _log.error("storage directory is full; replication paused", error=error.message)
+            self._block(self._wait_for_room(hold))
+        except Exception:
+            _log.exception("changes could not be published; replication paused")
             self._block(self._wait_for_room(hold))
         else:
             self._boundary.release(hold)
@@ -212,6 +286,9 @@ class ChangePath:
             try:
                 self._publisher.retry()
             except DiskFull:
+                continue
+            except Exception:
+                _log.exception("changes could not be published; retrying")
                 continue
             self._boundary.release(hold)
             return
@@ -234,7 +311,7 @@ class ChangePath:
     def _bind(self, announced: RelationAnnounced) -> None:
         message = announced.message
         ended = self._router.announce(message, (announced.xid, announced.commit_lsn))
-        self._cleaner.end(ended, "the table's columns changed")
+        self._end(ended, "the table's columns changed")
         if message.replica_identity != _FULL:
             for oid in self._router.target_tables(message.oid):
                 self._on_identity_lost(oid)
@@ -263,7 +340,7 @@ class ChangePath:
             # Attaching and detaching a partition is not in the stream, but these messages follow it.
             ancestors = await self._inspector.ancestors([message.oid for message in messages])
             for oid, above in ancestors.items():
-                self._cleaner.end(self._router.set_ancestors(oid, above), "a partition was detached")
+                self._end(self._router.set_ancestors(oid, above), "a partition was detached")
         await self._watch.look({oid for message in messages for oid in self._affected_tables(message)})
 
     async def _look_again(self, messages: Sequence[RelationMessage], xids: Sequence[int]) -> None:
@@ -292,9 +369,10 @@ class ChangePath:
         if not self._router.has_relation(oid):
             return
         _log.error("change received without its old row", error=lost.message)
-        for table in self._router.target_tables(oid):
+        tables = self._router.target_tables(oid)
+        self._end(self._router.end_relation(oid), "REPLICA IDENTITY of the table is not FULL")
+        for table in tables:
             self._on_identity_lost(table)
-        self._cleaner.end(self._router.end_relation(oid), "REPLICA IDENTITY of the table is not FULL")
 
     def _block(self, until: Coroutine[Any, Any, None]) -> None:
         self._is_blocked = True

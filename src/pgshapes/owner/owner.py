@@ -26,6 +26,8 @@ from pgshapes.owner.catalogue import StoredShape, WriteBuffer
 from pgshapes.owner.change_path import ChangePath, LogPublisher
 from pgshapes.owner.creations import CreationLocks, Creations, CreationSlot
 from pgshapes.owner.creator import CreatorParts, ShapeCreator
+from pgshapes.owner.definition_refusals import DefinitionRefusals
+from pgshapes.owner.failed_shapes import FailedShapes
 from pgshapes.owner.refusal_log import RefusalLog
 from pgshapes.owner.removal import ShapeCleaner, ShapeExpiry
 from pgshapes.owner.resolver import KnownRelations, ShapeResolver
@@ -100,7 +102,9 @@ class Owner:
             tables, self.status, router, store, boundary, spawn=self.spawn, after_removal=self._after_removal
         )
         self.expiry = None if max_shapes is None else ShapeExpiry(tables, self.cleaner, max_shapes)
-        self.publisher = LogPublisher(store, tables, self.cleaner.end)
+        self.definition_refusals = DefinitionRefusals()
+        failed = FailedShapes(tables, self.definition_refusals, self.cleaner.end)
+        self.publisher = LogPublisher(store, tables, self.cleaner.end, failed.end)
         self.known_relations = KnownRelations(sources.inspector, tables)
         self.creator = ShapeCreator(self._creator_parts())
         self.refusals = RefusalLog()
@@ -111,7 +115,6 @@ class Owner:
             router,
             self.publisher,
             boundary,
-            self.cleaner,
             sources.inspector,
             self.watch,
             spawn=self.spawn,
@@ -163,6 +166,7 @@ class Owner:
             self._locks.fail_again(row.comparable, error)
 
     async def _create(self, shape: ResolvedShape, slot: CreationSlot) -> str:
+        self.definition_refusals.check(shape)
         handle = await self.creator.create(shape, slot)
         self.refusals.forget(shape.definition.schema, shape.definition.table)
         return handle

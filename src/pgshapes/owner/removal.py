@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 
 from pgshapes.errors import StorageError
+from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
@@ -53,21 +54,32 @@ class ShapeCleaner:
         self._boundary = boundary
         self._spawn = spawn
         self._after_removal = after_removal
+        self._removing: set[str] = set()
+        """The retired shapes with a task that removes them."""
         self.on_retired: Callable[[str], None] = lambda _: None
         """Called with each handle that is retired, to cancel a snapshot that is still being written."""
 
     def end(self, handles: Iterable[str], reason: str) -> asyncio.Task[None] | None:
         """Retire shapes now and remove them in the background. Returns the task of the removal, None when the
-        removal of all of them had begun before.
+        removal of all of them had begun before. May be repeated after an error.
         """
-        retired = self._status.retire(handles)
+        ended = set(handles)
+        self._status.retire(ended)
+        # By state, not by what was retired now: an earlier call may have been interrupted by an error.
+        retired = sorted(handle for handle in ended - self._removing if self._is_retiring(handle))
         if not retired:
             return None
         _log.info("shapes removed", count=len(retired), reason=reason, first=retired[0])
         for handle in retired:
             self._router.unregister(handle)
             self.on_retired(handle)
-        return self._spawn(self._remove(retired, self._boundary.hold()))
+        removal = self._spawn(self._remove(retired, self._boundary.hold()))
+        self._removing.update(retired)
+        return removal
+
+    def _is_retiring(self, handle: str) -> bool:
+        row = self._tables.shapes.get(handle)
+        return row is not None and row.state is ShapeState.RETIRING
 
     async def _remove(self, handles: list[str], hold: int) -> None:
         rows = [row for handle in handles if (row := self._tables.shapes.get(handle))]
@@ -75,6 +87,7 @@ class ShapeCleaner:
         await self._remove_durably(handles)
         await self._tables.acknowledged()
         self._status.remove(handles)
+        self._removing.difference_update(handles)
         self._boundary.release(hold)
         self._after_removal(relations)
 

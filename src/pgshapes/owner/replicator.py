@@ -30,6 +30,7 @@ from pgshapes.owner.catalogue import (
 )
 from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
+from pgshapes.owner.large_stack import evaluate_deeply
 from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.reconnect_pause import ReconnectPause
 from pgshapes.owner.removal import empty_trash
@@ -260,6 +261,13 @@ class Replicator:
             raise SourceError("the lock on the database was lost")
         except WireError as error:
             raise _unreadable(error, stream, session) from error
+        except (SourceError, ConfigError):
+            raise
+        except Exception as error:
+            # For one shape or relation the change path handles it. This concerns all of them, so the changes
+            # are sent again.
+            _log.exception("changes could not be processed; reconnecting")
+            raise SourceError(f"changes could not be processed: {error!r}") from error
         finally:
             for task in (running, lost):
                 task.cancel()
@@ -354,7 +362,7 @@ class Replicator:
             self._store,
             self._buffer,
             self.sources,
-            Router(self._delivered),
+            Router(self._delivered, evaluate_deeply),
             boundary,
             on_progress=self._note_progress,
             reconnect=self._reconnect,

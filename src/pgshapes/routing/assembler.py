@@ -51,7 +51,17 @@ class RelationAnnounced(NamedTuple):
     commit_lsn: Lsn
 
 
-Assembled = Fragment | RelationAnnounced
+class RelationFailed(NamedTuple):
+    """A message about this relation could not be processed: a change of it is missing, or what columns it
+    has.
+    """
+
+    relation_oid: int
+    error: Exception
+    is_announcement: bool = False
+
+
+Assembled = Fragment | RelationAnnounced | RelationFailed
 
 _NOTHING: Final[tuple[Assembled, ...]] = ()
 _OUTSIDE: Final = "a change or commit outside of a transaction"
@@ -82,11 +92,12 @@ class TransactionAssembler:
 
         Raises WireError for a message that is not valid at this point, and ReplicaIdentityNotFull for a
         change without its old row. Such a change consumes its op number and is left out, so that the caller
-        can continue after it has removed the table's shapes.
+        can continue after it has removed the table's shapes. So does a change for which anything else is
+        raised: instead of it, a RelationFailed is returned.
         """
         match message:
             case Insert():
-                return self._add(Operation.INSERT, message.relation_oid, None, _row(message.new))
+                return self._add(Operation.INSERT, message.relation_oid, None, message.new)
             case Update():
                 return self._update(message)
             case Delete():
@@ -128,17 +139,16 @@ class TransactionAssembler:
         old = message.old
         if old is None or message.identity is not Identity.FULL:
             raise self._without_old_row(message.relation_oid)
-        new = message.new
-        if UNCHANGED in new:
-            new = tuple(
-                before if after is UNCHANGED else after for before, after in zip(old, new, strict=True)
-            )
-        return self._add(Operation.UPDATE, message.relation_oid, _row(old), _row(new))
+        try:
+            new = _completed(old, message.new)
+        except Exception as error:
+            return self.skip_change(message.relation_oid, error)
+        return self._add(Operation.UPDATE, message.relation_oid, old, new)
 
     def _delete(self, message: Delete) -> Iterable[Assembled]:
         if message.identity is not Identity.FULL:
             raise self._without_old_row(message.relation_oid)
-        return self._add(Operation.DELETE, message.relation_oid, _row(message.old), None)
+        return self._add(Operation.DELETE, message.relation_oid, message.old, None)
 
     def _truncate(self, message: Truncate) -> Iterable[Assembled]:
         pieces: list[Assembled] = []
@@ -147,19 +157,34 @@ class TransactionAssembler:
         return pieces
 
     def _add(
-        self, operation: Operation, relation_oid: int, old: Row | None, new: Row | None
+        self, operation: Operation, relation_oid: int, old: Tuple | None, new: Tuple | None
     ) -> Iterable[Assembled]:
         if self._begin is None:
             raise WireError(_OUTSIDE)
+        try:
+            change = Change(operation, relation_oid, self._next_op, _row(old), _row(new))
+        except Exception as error:
+            return self.skip_change(relation_oid, error)
         completed = _NOTHING
         if len(self._changes) >= self._max_changes or self._characters >= self._max_characters:
             completed = (self._cut(),)
-        self._changes.append(Change(operation, relation_oid, self._next_op, old, new))
+        self._changes.append(change)
         self._next_op += _OP_STEP
-        for row in (old, new):
+        for row in (change.old, change.new):
             if row is not None:
                 self._characters += len("".join(filter(None, row)))
         return completed
+
+    def skip_change(self, relation_oid: int, error: Exception) -> Iterable[Assembled]:
+        """Leave out a change that cannot be processed; it consumes its op number. Raises WireError."""
+        self._open_transaction()
+        self._next_op += _OP_STEP
+        return (RelationFailed(relation_oid, error),)
+
+    def skip_announcement(self, relation_oid: int, error: Exception) -> Iterable[Assembled]:
+        """Leave out a RELATION message that cannot be processed. Raises WireError."""
+        self._open_transaction()
+        return (RelationFailed(relation_oid, error, is_announcement=True),)
 
     def _cut(self, *, is_last: bool = False, end_lsn: int = 0) -> Fragment:
         begin = self._open_transaction()
@@ -186,7 +211,14 @@ class TransactionAssembler:
         return ReplicaIdentityNotFull(relation.schema, relation.name, relation_oid=oid)
 
 
-def _row(values: Tuple) -> Row:
-    if UNCHANGED in values:
+def _completed(old: Tuple, new: Tuple) -> Tuple:
+    """A new row with its unchanged TOAST values from the old one."""
+    if UNCHANGED not in new:
+        return new
+    return tuple(before if after is UNCHANGED else after for before, after in zip(old, new, strict=True))
+
+
+def _row(values: Tuple | None) -> Row | None:
+    if values is not None and UNCHANGED in values:
         raise WireError("an unchanged TOAST value is missing in the old row, too")
     return values  # type: ignore[return-value]  # after the check only text and None are left

@@ -74,6 +74,10 @@ class Projection:
         self._prefix = key_prefix(relation.schema, relation.name)
         self._relation = b',"relation":' + orjson.dumps([relation.schema, relation.name])
 
+    def row_key(self, row: Row) -> str:
+        """The key of a row as its messages have it."""
+        return row_key(self._prefix, self._pick_key(row))
+
     def insert(self, origin: Origin, op: int, new: Row) -> tuple[RenderedMessage, ...]:
         """The message for a row that was inserted, or now matches the shape's clause."""
         return (self._message(origin, op, "insert", self._key_of(new), self._all(new)),)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from pgshapes.errors import RequestError
 from pgshapes.model.change import Change, Operation, Row
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.postgres.pgoutput_messages import RelationMessage
+from pgshapes.routing.failures import Evaluate, ShapeFailure, UnknownLayout
+from pgshapes.routing.one_by_one import Judged, Verdicts, write_each
 from pgshapes.routing.projection import Origin, Projection, RenderedMessage
-from pgshapes.routing.routed_shape import RoutedShape
+from pgshapes.routing.routed_shape import Collected, RoutedShape
 from pgshapes.routing.shape_index import ShapeIndex
 from pgshapes.routing.wire_relation import (
     Layout,
@@ -26,13 +27,19 @@ from pgshapes.routing.wire_relation import (
 )
 from pgshapes.where.clause import Clause
 
-Collected = dict[RoutedShape, list[RenderedMessage]]
 Render = Callable[[Projection], tuple[RenderedMessage, ...]]
 
 _Kind = tuple[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...], str]]
 
 _OBSOLETE_ORDER: Final[tuple[int, ...]] = (-1,)
 """In place of a column order: rows of this relation are skipped."""
+_UNKNOWN_ORDER: Final[tuple[int, ...]] = (-2,)
+"""In place of a column order: rows of this relation cannot be read."""
+
+
+def run_as_it_is(matches: Callable[[Row], bool], row: Row) -> bool:
+    """An `Evaluate` that has no more room than there was."""
+    return matches(row)
 
 
 class RelationShapes:
@@ -43,8 +50,9 @@ class RelationShapes:
     before the columns existed, so the shape's snapshot sees them.
     """
 
-    def __init__(self, relation: Relation) -> None:
+    def __init__(self, relation: Relation, evaluate: Evaluate = run_as_it_is) -> None:
         self.relation = published_relation(relation)
+        self._evaluate = evaluate
         self.members: dict[str, RoutedShape] = {}
         self.newest_number = 0
         """`RoutedShape.number` of the shape that was added last."""
@@ -64,19 +72,36 @@ class RelationShapes:
         shape = RoutedShape(handle, definition, clause, own, relation, projection, 0)
         try:
             self._add_to_index(shape)
-        except RequestError:
+        except BaseException:
             self._waiting.discard(handle)
             raise
         self.members[handle] = shape
         return shape
 
     def remove(self, handle: str) -> None:
-        """Remove a shape."""
-        shape = self.members.pop(handle)
+        """Remove a shape. Unknown handles are ignored, so that it can be repeated."""
+        shape = self.members.pop(handle, None)
+        if shape is None:
+            return
         if handle in self._waiting:
             self._waiting.discard(handle)
-        else:
+            return
+        try:
             self._index.remove(shape)
+        except Exception:
+            self._index_all()  # it may be left in a part of the index
+
+    def _index_all(self) -> list[ShapeFailure]:
+        """Make the index anew. Returns the shapes that could not be added, with what was raised."""
+        self._waiting.clear()
+        self._index = ShapeIndex()
+        failures = []
+        for shape in self.members.values():
+            try:
+                self._add_to_index(shape)
+            except Exception as error:
+                failures.append(ShapeFailure((shape,), error))
+        return failures
 
     def ended_by(
         self,
@@ -115,26 +140,25 @@ class RelationShapes:
         before = (previous.columns if previous else message.columns) if is_leaf else shape.known.columns
         return not shape.needed_columns & moved_columns(before, message.columns) and _survives(shape, message)
 
-    def bind(self, message: RelationMessage, *, is_leaf: bool = False) -> list[str]:
+    def bind(self, message: RelationMessage, *, is_leaf: bool = False) -> list[ShapeFailure]:
         """Read rows as announced. The caller has removed the shapes that cannot continue.
 
-        Returns the handles of shapes whose clause cannot be evaluated on the announced columns.
+        Returns the shapes whose clause cannot be evaluated on the announced columns, which is a RequestError,
+        or that cannot be added for another reason.
         """
         is_known = has_same_columns if is_leaf else is_same_layout
-        failed = []
+        failures = []
         if not is_known(self.relation, message):
             self.relation = rebound_relation(self.relation, message)
             self._orders.clear()
             self._projections.clear()
-            self._waiting.clear()
-            self._index = ShapeIndex()
-            for shape in self.members.values():
-                try:
-                    self._add_to_index(shape)
-                except RequestError:
-                    failed.append(shape.handle)
+            failures = self._index_all()
         self._note_order(message)
-        return failed
+        return failures
+
+    def lose_layout(self, wire_oid: int) -> None:
+        """Read no row of a relation any more: its announcement could not be processed."""
+        self._orders[wire_oid] = _UNKNOWN_ORDER
 
     def bind_previous(self, message: RelationMessage) -> None:
         """Read rows as announced before the first shape was added.
@@ -172,13 +196,16 @@ class RelationShapes:
         return rebound_relation(shape.relation, self.relation)
 
     def collect(self, change: Change, origin: Origin, into: Collected) -> None:
-        """Append the messages for a change to those of each shape that it affects."""
+        """Append the messages for a change to those of each shape that it affects.
+
+        After an error some shapes may have their messages; `collect_each` says for which shape it was raised.
+        """
         order = self._orders.get(change.relation_oid)
         old, new = change.old, change.new
         if order is not None:
             if order is _OBSOLETE_ORDER:
                 return
-            old, new = _reorder(old, order), _reorder(new, order)
+            old, new = _ordered(old, new, order)
         if change.operation is Operation.INSERT:
             assert new is not None
             _write(self._matching(new), into, _insert(origin, change.op, new))
@@ -188,6 +215,22 @@ class RelationShapes:
         else:
             assert old is not None and new is not None
             self._write_update(origin, change.op, old, new, into)
+
+    def collect_each(self, change: Change, origin: Origin, into: Collected) -> list[ShapeFailure]:
+        """As `collect`, for each shape alone: the failures, of shapes that have no messages of this change.
+
+        Raises what concerns all shapes of the table.
+        """
+        order = self._orders.get(change.relation_oid)
+        if order is _OBSOLETE_ORDER:
+            return []
+        old, new = _ordered(change.old, change.new, order)
+        before = self._verdicts(old)
+        after = before if new == old else self._verdicts(new)
+        return write_each(Judged(old, new, before, after), change.op, origin, into)
+
+    def _verdicts(self, row: Row | None) -> Verdicts:
+        return {} if row is None else self._index.verdicts(row, self._evaluate)
 
     def _write_update(self, origin: Origin, op: int, old: Row, new: Row, into: Collected) -> None:
         before, after = self._matching(old), self._matching(new)
@@ -216,6 +259,17 @@ def _survives(shape: RoutedShape, layout: Layout) -> bool:
     if shape.definition.selects_all_columns and len(shape.relation.columns) != len(layout.columns):
         return False
     return fits(shape.relation, shape.needed_columns, layout)
+
+
+def _ordered(
+    old: Row | None, new: Row | None, order: tuple[int, ...] | None
+) -> tuple[Row | None, Row | None]:
+    """The rows in the order of the table's columns. Raises UnknownLayout."""
+    if order is None:
+        return old, new
+    if order is _UNKNOWN_ORDER:
+        raise UnknownLayout("the columns of the relation are not known")
+    return _reorder(old, order), _reorder(new, order)
 
 
 def _reorder(row: Row | None, order: tuple[int, ...]) -> Row | None:

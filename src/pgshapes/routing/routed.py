@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pgshapes.routing.failures import ShapeFailure
+from pgshapes.routing.routed_shape import RoutedShape
 from pgshapes.shape_log.store import Entry
 
 
@@ -14,6 +16,7 @@ class Append:
     handle: str
     entries: list[Entry]
     ends_transaction: bool
+    shape: RoutedShape | None = None
 
 
 @dataclass(slots=True)
@@ -22,4 +25,8 @@ class Routed:
 
     appends: list[Append] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
-    """Handles of the shapes to remove (truncate)."""
+    """Handles of the shapes to remove."""
+    reason: str = "truncated"
+    """Why they are removed."""
+    failures: list[ShapeFailure] = field(default_factory=list)
+    """The shapes that end because something was raised for them."""

@@ -126,3 +126,7 @@ class RoutedShape:
         self.skip_until = self.buffer[-1].commit_lsn
         self.buffer.clear()
         self.buffered_bytes = 0
+
+
+Collected = dict[RoutedShape, list[RenderedMessage]]
+"""The messages of a fragment for each shape that it affects."""

@@ -5,13 +5,20 @@ Not here: which shapes a row belongs to (`shape_index`), how a change is rendere
 starts to match a clause is an insert, one that ceases to match is a delete. A transaction of several
 fragments gets its `last` mark once, on its last message for the shape. A truncate ends every shape on its
 table.
+
+Whatever is raised for one shape or one relation ends that alone (`failures`). Invariant: `route` returns the
+messages of every shape that it did not end, or raises before it has done more than to end shapes, so that the
+fragment can be routed again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import replace
 
+from pgshapes.errors import RequestError
 from pgshapes.model.change import Change, Fragment, Operation
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.relation import Part, Relation
@@ -19,23 +26,29 @@ from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.delivered import DeliveredTransactions
+from pgshapes.routing.failures import Evaluate, ShapeFailure, withdraw
 from pgshapes.routing.projection import Origin, RenderedMessage
-from pgshapes.routing.relation_shapes import Collected, RelationShapes
+from pgshapes.routing.relation_shapes import RelationShapes, run_as_it_is
 from pgshapes.routing.routed import Append, Routed
-from pgshapes.routing.routed_shape import Decision, RoutedShape
+from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape
 from pgshapes.where.clause import Clause
 
 
 class Router:
     """All registered shapes, by table."""
 
-    def __init__(self, delivered: DeliveredTransactions) -> None:
+    def __init__(self, delivered: DeliveredTransactions, evaluate: Evaluate = run_as_it_is) -> None:
         self.delivered = delivered
+        self.failures: list[ShapeFailure] = []
+        """What was raised for shapes, which end by it, since the last fragment."""
+        self._evaluate = evaluate
+        self._truncated: list[str] = []
         self._relations: dict[int, RelationShapes] = {}
         self._roots: dict[int, set[int]] = {}
         self._targets: dict[int, tuple[RelationShapes, ...]] = {}
         self._named: dict[tuple[str, str], set[int]] = {}
-        self._announced: dict[int, RelationMessage] = {}
+        self._announced: dict[int, RelationMessage | None] = {}
+        """The latest announcement of each relation, None for one that could not be processed."""
         self._shapes: dict[str, RoutedShape] = {}
         self._open: dict[str, RoutedShape] = {}
         self._progress: tuple[Lsn, int, bool] = (0, -1, True)
@@ -144,7 +157,7 @@ class Router:
     ) -> RoutedShape:
         members = self._relations.get(relation.oid)
         if members is None:
-            members = self._relations[relation.oid] = RelationShapes(relation)
+            members = self._relations[relation.oid] = RelationShapes(relation, self._evaluate)
             self._targets.clear()
             self._named.setdefault((relation.schema, relation.name), set()).add(relation.oid)
             self._bind_previous(relation.oid, members)
@@ -164,6 +177,8 @@ class Router:
         message = self._announced.get(wire_oid)
         if message is not None:
             members.bind_previous(message)
+        elif wire_oid in self._announced:
+            members.lose_layout(wire_oid)
 
     def add_leaves(self, root_oid: int, leaves: Iterable[int]) -> None:
         """Route changes of these leaves to the shapes of their root, too, if it has any."""
@@ -194,16 +209,18 @@ class Router:
         return {leaf for leaf, roots in self._roots.items() if root_oid in roots}
 
     def unregister(self, handle: str) -> None:
-        """Remove a shape. Unknown handles are ignored."""
-        shape = self._shapes.pop(handle, None)
+        """Remove a shape. Unknown handles are ignored, so that it can be repeated after an error."""
+        shape = self._shapes.get(handle)
         if shape is None:
             return
-        self._open.pop(handle, None)
         oid = shape.definition.table_oid
-        members = self._relations[oid]
-        members.remove(handle)
-        if not members.members:
-            self._forget_table(oid)
+        members = self._relations.get(oid)
+        if members is not None:
+            members.remove(handle)
+            if not members.members:
+                self._forget_table(oid)
+        self._open.pop(handle, None)
+        del self._shapes[handle]
 
     def _forget_table(self, oid: int) -> None:
         relation = self._relations.pop(oid).relation
@@ -226,9 +243,33 @@ class Router:
         previous, self._announced[message.oid] = self._announced.get(message.oid), message
         ended: list[str] = []
         for members in self._targets_of(message.oid):
-            ended += self._end(members.ended_by(message, previous, applies))
-            ended += self._end(members.bind(message, is_leaf=message.oid != members.relation.oid))
+            try:
+                ended += self._end(members.ended_by(message, previous, applies))
+                ended += self._end_unbound(members.bind(message, is_leaf=message.oid != members.relation.oid))
+            except Exception as error:
+                self._fail(ShapeFailure(tuple(members.members.values()), error))
+                members.lose_layout(message.oid)
         return ended
+
+    def _end_unbound(self, failures: Iterable[ShapeFailure]) -> list[str]:
+        """End shapes that cannot be bound. Returns those whose clause cannot be evaluated any more."""
+        ended = []
+        for failure in failures:
+            if isinstance(failure.error, RequestError):
+                ended += self._end(failure.handles)
+            else:
+                self._fail(failure)
+        return ended
+
+    def fail_relation(self, wire_oid: int, error: Exception, *, is_announcement: bool = False) -> None:
+        """End every shape that depends on rows of a relation, as a message about it could not be processed.
+
+        After an announcement its rows are not read until the next one.
+        """
+        if is_announcement:
+            self._announced[wire_oid] = None
+        for members in self._targets_of(wire_oid):
+            self._fail(ShapeFailure(tuple(members.members.values()), error))
 
     def find_changed(
         self,
@@ -311,9 +352,11 @@ class Router:
         return self._end([handle for oid in self.target_tables(wire_oid) for handle in self.handles_of(oid)])
 
     def _end(self, handles: Iterable[str]) -> list[str]:
+        """Remove shapes; returns their handles in any case, so that the owner removes them everywhere."""
         ended = list(handles)
         for handle in ended:
-            self.unregister(handle)
+            with suppress(Exception):  # the owner removes it here once more, until that succeeds
+                self.unregister(handle)
         return ended
 
     def release(self, handle: str, visibility: SnapshotVisibility) -> Routed:
@@ -329,30 +372,77 @@ class Router:
 
     def route(self, fragment: Fragment) -> Routed:
         """The log entries of a fragment, per shape. Changes already routed before a reconnect are skipped."""
-        routed = Routed()
-        changes = self._new_changes(fragment)
-        if changes is None:
-            return routed
+        new = self._new_changes(fragment)
+        if new is None:
+            return self.take_failures()
+        changes, progress = new
         collected: Collected = {}
         origin = Origin(fragment.commit_lsn, fragment.xid)
         for change in changes:
-            for members in self._targets_of(change.relation_oid):
-                if change.operation is Operation.TRUNCATE:
-                    ended = self._truncate(members, fragment)
-                    routed.ended.extend(ended)
-                    for handle in ended:
-                        collected.pop(self._shapes[handle], None)
-                    self._end(ended)
-                else:
-                    members.collect(change, origin, collected)
-        for shape, messages in collected.items():
-            self._deliver(routed, shape, fragment, messages)
-        if fragment.is_last:
-            self._close_open(routed, fragment, collected)
+            try:
+                for members in self._targets_of(change.relation_oid):
+                    if change.operation is Operation.TRUNCATE:
+                        self._truncate(members, origin, collected)
+                    else:
+                        members.collect(change, origin, collected)
+            except Exception as error:
+                self._collect_each(change, origin, collected, error)
         self.delivered.add(fragment.xid, fragment.commit_lsn)
+        return self._deliver_all(fragment, collected, progress)
+
+    def _collect_each(self, change: Change, origin: Origin, collected: Collected, error: Exception) -> None:
+        """Process a change that raised an error again, for each shape alone; end those that fail."""
+        withdraw(collected, change.op)
+        for members in self._targets_of(change.relation_oid):
+            try:
+                if change.operation is Operation.TRUNCATE:
+                    raise error
+                failures = members.collect_each(change, origin, collected)
+            except Exception as common:
+                failures = [ShapeFailure(tuple(members.members.values()), common)]
+            for failure in failures:
+                self._fail(failure, origin, collected)
+
+    def _fail(
+        self, failure: ShapeFailure, origin: Origin | None = None, collected: Collected | None = None
+    ) -> None:
+        """End shapes by an error, unless their snapshots contain the transaction of the change."""
+        ended = tuple(shape for shape in failure.shapes if origin is None or not _skips(shape, origin))
+        if not ended:
+            return
+        self.failures.append(replace(failure, shapes=ended))
+        for shape in ended:
+            if collected is not None:
+                collected.pop(shape, None)
+        self._end(shape.handle for shape in ended)
+
+    def _deliver_all(
+        self, fragment: Fragment, collected: Collected, progress: tuple[Lsn, int, bool]
+    ) -> Routed:
+        """Deliver what was collected; what is raised for a shape is one of the failures."""
+        routed = Routed()
+        if fragment.commit_lsn != self._progress[0]:
+            self._open.clear()
+        self._progress = progress  # from here on nothing is raised: the fragment is not routed again
+        left = [shape for shape in self._open.values() if shape not in collected] if fragment.is_last else ()
+        for shape in (*collected, *left):
+            try:
+                self._deliver(routed, shape, fragment, collected.get(shape, []))
+            except Exception as error:
+                self.failures.append(ShapeFailure((shape,), error))
+        if fragment.is_last:
+            self._open.clear()
+        routed.ended, self._truncated = self._truncated, []
+        routed.failures, self.failures = self.failures, []
         return routed
 
-    def _new_changes(self, fragment: Fragment) -> Sequence[Change] | None:
+    def take_failures(self) -> Routed:
+        """The failures since the last fragment, to be published like one."""
+        failures, self.failures = self.failures, []
+        return Routed(failures=failures)
+
+    def _new_changes(self, fragment: Fragment) -> tuple[Sequence[Change], tuple[Lsn, int, bool]] | None:
+        """The changes that are not routed yet, and the progress once they are; None if it was routed."""
         commit_lsn, last_op, is_complete = self._progress
         if fragment.commit_lsn < commit_lsn or (fragment.commit_lsn == commit_lsn and is_complete):
             return None
@@ -360,17 +450,15 @@ class Router:
         if fragment.commit_lsn == commit_lsn:
             changes = [change for change in changes if change.op > last_op]
         else:
-            self._open.clear()
             last_op = -1
-        self._progress = (fragment.commit_lsn, changes[-1].op if changes else last_op, fragment.is_last)
-        return changes
+        return changes, (fragment.commit_lsn, changes[-1].op if changes else last_op, fragment.is_last)
 
-    def _truncate(self, members: RelationShapes, fragment: Fragment) -> list[str]:
-        return [
-            handle
-            for handle, shape in members.members.items()
-            if shape.decide(fragment.xid, fragment.commit_lsn) is not Decision.SKIP
-        ]
+    def _truncate(self, members: RelationShapes, origin: Origin, collected: Collected) -> None:
+        """End the shapes on a table, unless their snapshots were taken after the truncate."""
+        ended = [shape for shape in members.members.values() if not _skips(shape, origin)]
+        for shape in ended:
+            collected.pop(shape, None)
+        self._truncated += self._end(shape.handle for shape in ended)
 
     def _deliver(
         self, routed: Routed, shape: RoutedShape, fragment: Fragment, messages: list[RenderedMessage]
@@ -382,12 +470,6 @@ class Router:
             shape.add_to_buffer(fragment.xid, fragment.commit_lsn, messages, is_complete=fragment.is_last)
         if not fragment.is_last and decision is not Decision.SKIP:
             self._open[shape.handle] = shape
-
-    def _close_open(self, routed: Routed, fragment: Fragment, collected: Collected) -> None:
-        for shape in self._open.values():
-            if shape not in collected:
-                self._deliver(routed, shape, fragment, [])
-        self._open.clear()
 
     @staticmethod
     def _append(
@@ -402,4 +484,12 @@ class Router:
         if is_last:
             entries.append(final.last_entry())
         if entries:
-            routed.appends.append(Append(shape.handle, entries, is_last))
+            routed.appends.append(Append(shape.handle, entries, is_last, shape))
+
+
+def _skips(shape: RoutedShape, origin: Origin) -> bool:
+    """Whether the shape's snapshot contains a transaction. A shape that cannot tell ends by it."""
+    try:
+        return shape.decide(origin.xid, origin.commit_lsn) is Decision.SKIP
+    except Exception:
+        return False

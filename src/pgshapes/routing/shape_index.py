@@ -2,6 +2,9 @@
 
 Equality clauses are looked up by value. The others are grouped by identical text, so that a thousand shapes
 with the same clause need one evaluation. The result is exact. Pure; owned by the router.
+
+A look-up that raises does not say for which shape. `verdicts` does, without the index: it evaluates every
+distinct clause for itself.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
 from pgshapes.model.change import Row
+from pgshapes.routing.failures import Evaluate
 from pgshapes.where.clause import Predicate
 from pgshapes.where.index_plan import IndexTerm, KeyColumn
 from pgshapes.where.types.arrays import decode_array
@@ -47,7 +51,9 @@ class _Groups(Generic[ShapeId]):
         group.shapes.add(shape_id)
 
     def remove(self, shape_id: ShapeId, predicate: Predicate) -> None:
-        group = self.by_sql[predicate.sql]
+        group = self.by_sql.get(predicate.sql)
+        if group is None:
+            return
         group.shapes.discard(shape_id)
         if not group.shapes:
             del self.by_sql[predicate.sql]
@@ -83,7 +89,9 @@ class _Lookup(Generic[ShapeId]):
 
     def remove(self, shape_id: ShapeId, term: IndexTerm, predicate: Predicate) -> None:
         for key in _bucket_keys(term):
-            bucket = self.buckets[key]
+            bucket = self.buckets.get(key)
+            if bucket is None:
+                continue
             if term.is_complete:
                 bucket.matching.discard(shape_id)
             elif bucket.conditional is not None:
@@ -111,8 +119,15 @@ class ShapeIndex(Generic[ShapeId]):
         return len(self._residual.by_sql)
 
     def add(self, shape_id: ShapeId, predicate: Predicate | None) -> None:
-        """Add a shape; without a predicate every row matches."""
+        """Add a shape; without a predicate every row matches. After an error it is not in the index."""
         self._predicates[shape_id] = predicate
+        try:
+            self._add(shape_id, predicate)
+        except BaseException:
+            self.remove(shape_id)
+            raise
+
+    def _add(self, shape_id: ShapeId, predicate: Predicate | None) -> None:
         if predicate is None:
             self._everything.add(shape_id)
         elif predicate.plan is None:
@@ -133,10 +148,26 @@ class ShapeIndex(Generic[ShapeId]):
             self._residual.remove(shape_id, predicate)
         else:
             for term in predicate.plan:
-                lookup = self._lookups[term.columns]
+                lookup = self._lookups.get(term.columns)
+                if lookup is None:
+                    continue
                 lookup.remove(shape_id, term, predicate)
                 if not lookup.buckets:
                     del self._lookups[term.columns]
+
+    def verdicts(self, row: Row, evaluate: Evaluate) -> dict[ShapeId, bool | Exception]:
+        """For every shape whether its clause is TRUE for the row, or what its evaluation raised. Slow."""
+        by_sql: dict[str, bool | Exception] = {}
+        found: dict[ShapeId, bool | Exception] = {}
+        for shape_id, predicate in self._predicates.items():
+            if predicate is None:
+                found[shape_id] = True
+                continue
+            verdict = by_sql.get(predicate.sql)
+            if verdict is None:
+                verdict = by_sql[predicate.sql] = _verdict(predicate, row, evaluate)
+            found[shape_id] = verdict
+        return found
 
     def matching(self, row: Row) -> AbstractSet[ShapeId]:
         """The shapes whose clause is TRUE for the row. Valid until the index changes; do not modify it."""
@@ -154,6 +185,16 @@ class ShapeIndex(Generic[ShapeId]):
         if len(found) > 1:
             return found[0].union(*found[1:])  # type: ignore[attr-defined,no-any-return]
         return found[0] if found else _NO_SHAPES
+
+
+def _verdict(predicate: Predicate, row: Row, evaluate: Evaluate) -> bool | Exception:
+    try:
+        try:
+            return predicate.matches(row)
+        except RecursionError:
+            return evaluate(predicate.matches, row)
+    except Exception as error:
+        return error
 
 
 def _evaluate(groups: _Groups[ShapeId], row: Row) -> list[set[ShapeId]]:

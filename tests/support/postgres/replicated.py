@@ -16,7 +16,7 @@ from pgshapes.postgres.connection import connect_for_replication
 from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.postgres.replication import ReplicationStream
-from pgshapes.routing.assembler import Assembled, TransactionAssembler
+from pgshapes.routing.assembler import Assembled, RelationAnnounced, TransactionAssembler
 
 PUBLICATION = "pub"
 
@@ -70,7 +70,7 @@ class Replicated:
 
     @property
     def relations(self) -> list[RelationMessage]:
-        return [piece.message for piece in self.pieces if not isinstance(piece, Fragment)]
+        return [piece.message for piece in self.pieces if isinstance(piece, RelationAnnounced)]
 
     async def until(self, happened: Callable[[], bool], timeout_s: float = 60) -> None:
         """Wait until received messages make the condition true."""

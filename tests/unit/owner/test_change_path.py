@@ -48,7 +48,7 @@ async def compare(catalogs: Catalogs) -> None:
     unused: Any = None
     live(router, "h")
     path = ChangePath(
-        router, unused, unused, unused, given, given,
+        router, unused, unused, given, given,
         spawn=catalogs.spawn, on_identity_lost=unused, on_progress=unused, reconnect=unused,
     )  # fmt: skip
     await path._look([RelationAnnounced(announcement(ITEMS), XID, 100)])

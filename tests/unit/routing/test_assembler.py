@@ -25,7 +25,7 @@ from pgshapes.postgres.pgoutput_messages import (
     TypeMessage,
     Update,
 )
-from pgshapes.routing.assembler import Assembled, RelationAnnounced, TransactionAssembler
+from pgshapes.routing.assembler import Assembled, RelationAnnounced, RelationFailed, TransactionAssembler
 
 ITEMS = RelationMessage(10, "public", "items", "f", (RelationColumn("id", 23, -1, True),))
 BEGIN, COMMIT = Begin(500, 0, 77), Commit(500, 560, 0)
@@ -126,14 +126,28 @@ def test_a_change_without_its_old_row_names_the_table_and_keeps_its_number(messa
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        Insert(10, (UNCHANGED,)),
+        Update(10, Identity.FULL, (UNCHANGED,), (UNCHANGED,)),
+        Update(10, Identity.FULL, ("1", "2"), (UNCHANGED,)),
+    ],
+)
+def test_a_change_that_cannot_be_processed_fails_its_relation_and_keeps_its_number(message: Message) -> None:
+    assembler = TransactionAssembler()
+    pieces = assembled(assembler, [BEGIN, ITEMS, Insert(11, ("1",)), message, Insert(11, ("2",)), COMMIT])
+    assert [piece.relation_oid for piece in pieces if isinstance(piece, RelationFailed)] == [10]
+    changes = [change for piece in pieces if isinstance(piece, Fragment) for change in piece.changes]
+    assert [(change.relation_oid, change.op) for change in changes] == [(11, 0), (11, 4)]
+
+
+@pytest.mark.parametrize(
     "messages",
     [
         [Insert(10, ("1",))],
         [COMMIT],
         [BEGIN, BEGIN],
         [BEGIN, Commit(501, 560, 0)],
-        [BEGIN, Insert(10, (UNCHANGED,))],
-        [BEGIN, Update(10, Identity.FULL, (UNCHANGED,), (UNCHANGED,))],
         [BEGIN, Update(10, None, None, ("1",))],
     ],
 )

@@ -154,7 +154,7 @@ _GLOBALS: Final[dict[str, Any]] = {
     "Decimal": Decimal,
     "array_order": array_order,
     "timestamp_of_date": timestamp_of_date,
-    "Errors": (RowError, RecursionError),
+    "RowError": RowError,
 }
 """The names that source may use besides its constants, its temporaries, the row and builtins."""
 
@@ -163,7 +163,7 @@ def factory({constants}):
     def matches(r):
         try:
             return {test}
-        except Errors:
+        except RowError:
             return False
     return matches
 """
