@@ -89,8 +89,18 @@ class PreparedClause:
         """
 
     def require_evaluable(self) -> None:
-        """Compile the predicate now. Raises Refusal for what cannot be evaluated exactly as Postgres does."""
+        """Compile the predicate now, and read the clause back from its SQL, as its creation and every restart
+        do. Raises Refusal for what cannot be evaluated exactly as Postgres does, or cannot be read back.
+        """
         self._clause.compile(self._relation)
+        sql = self._clause.sql
+        try:
+            tree, folded = _understand(sql, {}, self._relation, None)
+        except Refusal as refusal:
+            raise Refusal(f"{refusal.text} once all casts are written out; simplify it") from None
+        if deparse(tree) != sql:
+            raise Refusal("WHERE clause has no canonical form; write it in another way")
+        Clause(sql, tree, folded, self._relation).compile(self._relation)
 
     def confirm(self, described: Sequence[int]) -> Clause:
         """The clause, if the type oids in `described` are those found here. Raises RequestError."""

@@ -284,3 +284,21 @@ def test_a_domain_over_a_composite_type_is_not_compared_with_null() -> None:
     with pytest.raises(RequestError) as refused:
         prepare_clause("c IS NULL", {}, RELATION._replace(columns=(domain,), primary_key=()))
     assert "composite" in str(refused.value.errors)
+
+
+@pytest.mark.parametrize("word", [" AND ", " OR "])
+def test_a_clause_that_cannot_be_read_back_is_refused_when_it_is_made(word: str) -> None:
+    """Its casts count once they are written out; its creation would fail each time, which is no 503."""
+    text = word.join(["j->'k'->>'x' = 'y'"] * 300)
+    with pytest.raises(RequestError) as refused:
+        prepare_clause(text, {}, RELATION)
+    assert refused.value.errors == {
+        "where": ["WHERE clause has too many parts once all casts are written out; simplify it"]
+    }
+    prepare_clause(word.join(["j->'k'->>'x' = 'y'"] * 100), {}, RELATION)
+
+
+@pytest.mark.parametrize("text", ["'sad' = ANY (ARRAY['ok', mood])", "mood = ANY (ARRAY['ok', mood, NULL])"])
+def test_an_array_of_enums_can_be_read_back(text: str) -> None:
+    sql = prepare_clause(text, {}, RELATION)._clause.sql
+    assert clause_from_sql(sql, RELATION).compile(RELATION).sql == sql
