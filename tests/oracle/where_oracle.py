@@ -3,7 +3,7 @@
 `python -m tests.oracle.where_oracle --pairs 1000000` is a long run against the embedded server. A pair is
 one clause and one row. The result must be True exactly where Postgres says TRUE, and False where it says
 FALSE or NULL or raises an error for the row. A clause that is refused is not a pair; refusals are counted by
-reason.
+reason. The rows are also routed to a shape of each clause, through the router with its index.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import pq
+from tests.oracle.routing import differences_in_routing
 from tests.oracle.where_clauses import COLUMNS, ClauseWriter, GeneratedClause
 from tests.oracle.where_values import MOODS, SINCE_15, random_value
 from tests.support.postgres.installations import postgres_of
@@ -44,6 +45,8 @@ class Totals:
     pairs: int = 0
     true: int = 0
     errors: int = 0
+    routed: int = 0
+    """Pairs of clause and row that went through the router and its index."""
     invalid: int = 0
     """Clauses that the server refuses as well."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -53,7 +56,7 @@ class Totals:
 
     def add(self, other: Totals) -> None:
         """Add the figures of another run."""
-        for name in ("clauses", "pairs", "true", "errors", "invalid"):
+        for name in ("clauses", "pairs", "true", "errors", "routed", "invalid"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.refused += other.refused
         self.generated_kinds += other.generated_kinds
@@ -65,7 +68,7 @@ class Totals:
         refused = sum(self.refused.values())
         lines = [
             f"clauses {self.clauses}: invalid for the server too {self.invalid}, refused by us {refused}",
-            f"pairs {self.pairs}: TRUE {self.true}, errors in Postgres {self.errors}",
+            f"pairs {self.pairs}: TRUE {self.true}, errors in Postgres {self.errors}, routed {self.routed}",
             f"differences {len(self.differences)}",
             "refusals by reason:",
             *(f"  {count:7d}  {reason}" for reason, count in self.refused.most_common(40)),
@@ -85,6 +88,7 @@ class Oracle:
         connection.execute(SETTINGS)
         self._create_table()
         self.relation = self._relation()
+        self._judged_clauses: list[tuple[Clause, list[bool]]] = []
         self.rows = self.fill()
 
     def _create_table(self) -> None:
@@ -135,7 +139,10 @@ class Oracle:
             for _ in range(200):
                 self.judge(ClauseWriter(self.pick).write(), totals)
                 if totals.pairs >= pairs:
-                    return totals
+                    break
+            totals.differences += differences_in_routing(self.relation, self.rows, self._judged_clauses)
+            totals.routed += len(self._judged_clauses) * len(self.rows)
+            self._judged_clauses.clear()
             self.rows = self.fill()
         return totals
 
@@ -170,6 +177,7 @@ class Oracle:
         except Exception as error:
             totals.differences.append(f"{error!r}: {made.text} {made.params}")
             return
+        self._judged_clauses.append((clause, ours))
         self._compare(made, ours, answers, totals)
         self._compare(made, again, self._ask(clause.sql, []), totals, counts=False)
 
