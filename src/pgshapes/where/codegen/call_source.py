@@ -51,7 +51,7 @@ def match_source(emission: Emission, expr: Apply, subject: str, pattern: str) ->
 
 
 def _match_test(emission: Emission, expr: Apply, subject: str, pattern: str) -> str:
-    kind, text, test = compile_pattern(pattern)
+    kind, text, test, _ = compile_pattern(pattern)
     if kind == "malformed":
         raise Refusal("LIKE pattern must not end with escape character", at=expr.at)
     if test is not None:

@@ -23,6 +23,12 @@ class RowError(Exception):
     """Postgres raises an error for this row: overflow, division by zero, invalid text for a cast."""
 
 
+class TooDear(Exception):
+    """A value cannot be computed in reasonable time. Postgres would compute it, so the row must not count as
+    one that does not match.
+    """
+
+
 class BadLiteral(ValueError):
     """Text that is not a value of the type, or in a form that is not accepted. `reason` replaces the usual
     message.
