@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pgshapes.where.codegen.call_source import case_mapping
 from pgshapes.where.codegen.emission import Emission, is_canonical, is_match
 from pgshapes.where.language.tree import Apply, ArrayOf, Const, Quantified, Subscript, plain_column
-from pgshapes.where.types.arrays import Array, decode_array, element_at, slice_of, stack, vector
+from pgshapes.where.types.arrays import decode_array, element_at, slice_of, stack, vector
+from pgshapes.where.types.membership import (
+    all_of,
+    any_of,
+    differs_from_all,
+    differs_from_any,
+    equals_all,
+    equals_any,
+    matches_all,
+    matches_any,
+)
 from pgshapes.where.types.operation import CaseMapping
 from pgshapes.where.types.registry import OPERATIONS
+
+_BY_EQUALITY: Final = {
+    ("eq", True): equals_any,
+    ("eq", False): equals_all,
+    ("ne", True): differs_from_any,
+    ("ne", False): differs_from_all,
+}
+"""By the equality of the operation, and whether it is ANY."""
 
 
 def quantified_value(emission: Emission, expr: Quantified) -> str:
     """Source of ANY or ALL, three-valued."""
-    function = emission.names.bind(any_of if expr.is_any else all_of)
-    test = _element_test(emission, expr)
-    return f"{function}({test}, {emission.value(expr.left)}, {emission.value(expr.array)})"
+    operands = f"{emission.value(expr.left)}, {emission.value(expr.array)}"
+    equality = OPERATIONS[expr.signature].equality
+    if equality:
+        return f"{emission.names.bind(_BY_EQUALITY[equality, expr.is_any])}({operands})"
+    pair = _element_pair(expr)
+    loops = (matches_any, matches_all) if is_match(pair) else (any_of, all_of)
+    function = emission.names.bind(loops[0] if expr.is_any else loops[1])
+    return f"{function}({_element_test(emission, pair)}, {operands})"
 
 
 def quantified_test(emission: Emission, expr: Quantified, *, wanted: bool) -> str:
@@ -47,13 +70,16 @@ def constant_texts(expr: Quantified) -> set[str | None] | None:
     return set(items) or None
 
 
-def _element_test(emission: Emission, expr: Quantified) -> str:
-    operation = OPERATIONS[expr.signature]
+def _element_pair(expr: Quantified) -> Apply:
+    """The comparison with one element."""
     element = expr.array.type.element
     assert element is not None
-    pair = Apply(
-        expr.type, expr.at, expr.operator, expr.signature, (expr.left, Const(element, expr.at, None)), True
-    )
+    operands = (expr.left, Const(element, expr.at, None))
+    return Apply(expr.type, expr.at, expr.operator, expr.signature, operands, is_operator=True)
+
+
+def _element_test(emission: Emission, pair: Apply) -> str:
+    operation = OPERATIONS[pair.signature]
     if is_match(pair):
         mapping = case_mapping(emission, pair)
         call = operation.call
@@ -64,40 +90,6 @@ def _element_test(emission: Emission, expr: Quantified) -> str:
 
 def _after_mapping(call: Callable[..., Any], mapping: CaseMapping) -> Callable[[str, str], Any]:
     return lambda text, pattern: call(mapping(text), mapping(pattern))
-
-
-def any_of(test: Callable[[Any, Any], bool], left: Any, array: Array | None) -> bool | None:
-    """`left op ANY (array)`: an empty array is FALSE even for NULL."""
-    if array is None:
-        return None
-    if not array.items:
-        return False
-    if left is None:
-        return None
-    result: bool | None = False
-    for item in array.items:
-        if item is None:
-            result = None
-        elif test(left, item):
-            return True
-    return result
-
-
-def all_of(test: Callable[[Any, Any], bool], left: Any, array: Array | None) -> bool | None:
-    """`left op ALL (array)`: an empty array is TRUE even for NULL."""
-    if array is None:
-        return None
-    if not array.items:
-        return True
-    if left is None:
-        return None
-    result: bool | None = True
-    for item in array.items:
-        if item is None:
-            result = None
-        elif not test(left, item):
-            return False
-    return result
 
 
 def array_value(emission: Emission, expr: ArrayOf) -> str:

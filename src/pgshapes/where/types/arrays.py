@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from pgshapes.where.types.large_values import decoded
 from pgshapes.where.types.operation import (
     SPACE,
     BadLiteral,
@@ -303,10 +304,14 @@ def stack(arrays: tuple[Array | None, ...]) -> Array:
     return Array((len(parts), *first.sizes), (1, *first.bounds), items)
 
 
+def _decode_large(text: str, decode: Callable[[str], Any]) -> Array:
+    return decoded(partial(decode_array, decode=decode), text, key=decode)
+
+
 def array_io(element: TypeIO) -> TypeIO:
     """The conversions of an array, made of those of its elements."""
     return TypeIO(
-        partial(decode_array, decode=element.decode),
+        partial(_decode_large, decode=element.decode),
         partial(read_array, decode=element.read),
         partial(write_array, write=element.write),
         is_canonical=False,

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from pgshapes.where.types.arrays import Array
+from pgshapes.where.types.large_values import decoded, derived
 from pgshapes.where.types.numerics import read_numeric, write_numeric
-from pgshapes.where.types.operation import BadLiteral, TypeIO, calls, inline
+from pgshapes.where.types.operation import BadLiteral, TooDear, TypeIO, calls, inline
 
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_LITERAL: Final = 100_000
@@ -32,6 +34,10 @@ NULL: Final = Document("null", None)
 
 def decode_document(text: str) -> Document:
     """A jsonb from the server's text. Raises RecursionError for one nested hundreds of levels deep."""
+    return decoded(_decode, text)
+
+
+def _decode(text: str) -> Document:
     return _document(json.loads(text, parse_int=Decimal, parse_float=Decimal))
 
 
@@ -147,40 +153,91 @@ def _at_step(document: Document, step: str) -> Document | None:
     return element(document, int(step)) if _INDEX.fullmatch(step) and abs(int(step)) < 2**31 else None
 
 
+_CONTAINERS: Final = frozenset({"array", "object"})
+_FEW: Final = 4
+"""As many items are looked for one by one faster than all items of an array are collected."""
+_MAX_PAIRS: Final = 10_000_000
+"""Arrays and objects that are compared in `@>`, each item of one array with each of the other; 2 s."""
+
+
 def contains(left: Document, right: Document) -> bool:
-    """`left @> right`; an array also contains a scalar that is one of its elements."""
-    if left.kind == "array" and right.kind not in ("array", "object"):
+    """`left @> right`; an array also contains a scalar that is one of its elements. Raises TooDear."""
+    if left.kind == "array" and right.kind not in _CONTAINERS:
         return right in left.content
-    return _holds(left, right)
+    return _Containment().holds(left, right)
 
 
-def _holds(left: Document, right: Document) -> bool:
-    if left.kind != right.kind:
-        return False
-    if left.kind == "object":
-        fields = left.content
-        return all(key in fields and _holds(fields[key], value) for key, value in right.content.items())
-    if left.kind == "array":
-        return all(any(_holds(item, wanted) for item in left.content) for wanted in right.content)
-    return left == right
+class _Containment:
+    """One evaluation of `@>`."""
+
+    def __init__(self) -> None:
+        self._pairs = 0
+
+    def holds(self, left: Document, right: Document) -> bool:
+        """Whether all of `right` is in `left`."""
+        if left.kind != right.kind:
+            return False
+        if left.kind == "object":
+            fields = left.content
+            return all(
+                key in fields and self.holds(fields[key], value) for key, value in right.content.items()
+            )
+        if left.kind == "array":
+            return self._array_holds(left.content, right.content)
+        return left == right
+
+    def _array_holds(self, items: tuple[Document, ...], wanted: tuple[Document, ...]) -> bool:
+        scalars = [document for document in wanted if document.kind not in _CONTAINERS]
+        found = items if len(scalars) <= _FEW else derived(_scalars, items)
+        if not all(scalar in found for scalar in scalars):
+            return False
+        if len(scalars) == len(wanted):
+            return True
+        containers = derived(_containers, items)
+        return all(
+            any(self._pair(item, one) for item in containers) for one in wanted if one.kind in _CONTAINERS
+        )
+
+    def _pair(self, left: Document, right: Document) -> bool:
+        self._pairs += 1
+        if self._pairs > _MAX_PAIRS:
+            raise TooDear(f"containment of json that compares more than {_MAX_PAIRS:,} pairs")
+        return self.holds(left, right)
+
+
+def _scalars(items: tuple[Document, ...]) -> frozenset[Document]:
+    return frozenset(item for item in items if item.kind not in _CONTAINERS)
+
+
+def _containers(items: tuple[Document, ...]) -> tuple[Document, ...]:
+    return tuple(item for item in items if item.kind in _CONTAINERS)
 
 
 def has_key(document: Document, key: str) -> bool:
     """`document ? 'key'`: a key, a string element, or the string itself."""
-    if document.kind == "object":
-        return key in document.content
-    items = document.content if document.kind == "array" else (document,)
-    return Document("string", key) in items
+    return key in _keys(document)
 
 
 def has_any_key(document: Document, keys: Array) -> bool:
     """`document ?| keys`."""
-    return any(has_key(document, key) for key in keys.items if key is not None)
+    return not _keys(document).keys().isdisjoint(key for key in keys.items if key is not None)
 
 
 def has_all_keys(document: Document, keys: Array) -> bool:
     """`document ?& keys`."""
-    return all(has_key(document, key) for key in keys.items if key is not None)
+    found = _keys(document)
+    return all(key in found for key in keys.items if key is not None)
+
+
+def _keys(document: Document) -> Mapping[str, object]:
+    if document.kind == "object":
+        fields: Mapping[str, object] = document.content
+        return fields
+    return derived(_strings, document.content if document.kind == "array" else (document,))
+
+
+def _strings(items: tuple[Document, ...]) -> dict[str, None]:
+    return dict.fromkeys(item.content for item in items if item.kind == "string")
 
 
 TYPES: Final = {"jsonb": TypeIO(decode_document, read_document, write_document, is_canonical=False)}

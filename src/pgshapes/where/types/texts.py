@@ -49,12 +49,15 @@ def lower_by_character(text: str) -> str:
     """The simple mapping of each character."""
     if text.isascii() or not ("\u0130" in text or "\u03a3" in text):
         return text.lower()
-    return "".join("i" if character == "\u0130" else character.lower() for character in text)
+    # Python maps these two to two characters, and by the place in the word.
+    return text.replace("\u0130", "i").replace("\u03a3", "\u03c3").lower()
 
 
 def upper_by_character(text: str) -> str:
     """The simple mapping of each character."""
-    return text.upper() if text.isascii() else "".join(map(_simple_upper, text))
+    upper = text.upper()
+    # No mapping is shorter than its character, so with this length each one is one character.
+    return upper if len(upper) == len(text) else "".join(map(_SIMPLE_UPPERS.__getitem__, text))
 
 
 def _simple_upper(character: str) -> str:
@@ -63,6 +66,22 @@ def _simple_upper(character: str) -> str:
         return upper
     title = character.title()
     return title if len(title) == 1 else character
+
+
+_MAX_CHARACTERS_KEPT: Final = 10_000
+
+
+class _SimpleUppers(dict[str, str]):
+    """The mappings of the characters that have occurred, but for very many."""
+
+    def __missing__(self, character: str) -> str:
+        if len(self) > _MAX_CHARACTERS_KEPT:
+            self.clear()
+        upper = self[character] = _simple_upper(character)
+        return upper
+
+
+_SIMPLE_UPPERS: Final = _SimpleUppers()
 
 
 class _Mappings(NamedTuple):
