@@ -16,6 +16,7 @@ from pgshapes.model.quoting import qualified_name
 from pgshapes.model.relation import Relation
 from pgshapes.where.codegen.compiled import compile_test
 from pgshapes.where.codegen.constant_folding import Folding
+from pgshapes.where.cost import MAX_NS, Cost, cost_of
 from pgshapes.where.index_plan import IndexPlan, index_plan
 from pgshapes.where.language.analysis import Analysis
 from pgshapes.where.language.collation_rules import CollationRules, server_of
@@ -33,7 +34,7 @@ _MAX_DESCRIBED: Final = 200
 class Predicate:
     """A compiled clause. Immutable. A row is the texts of all columns of the relation, in its order."""
 
-    __slots__ = ("matches", "plan", "source", "sql")
+    __slots__ = ("cost", "matches", "plan", "source", "sql")
 
     matches: Callable[[Row], bool]
     """Whether the clause is TRUE for a row. False where it is FALSE or NULL, and where Postgres would raise
@@ -41,11 +42,14 @@ class Predicate:
     """
     plan: IndexPlan
     """How matching rows can be looked up by value."""
+    cost: Cost
+    """How long `matches` may take."""
 
     def __init__(self, sql: str, folded: Expr, rules: CollationRules) -> None:
         self.sql = sql
         self.matches, self.source = compile_test(folded, rules)
         self.plan = index_plan(folded)
+        self.cost = cost_of(folded)
 
 
 class Clause:
@@ -89,18 +93,16 @@ class PreparedClause:
         """
 
     def require_evaluable(self) -> None:
-        """Compile the predicate now, and read the clause back from its SQL, as its creation and every restart
-        do. Raises Refusal for what cannot be evaluated exactly as Postgres does, or cannot be read back.
+        """Compile the predicate now. Raises Refusal for what cannot be evaluated exactly as Postgres does, or
+        not in reasonable time.
         """
-        self._clause.compile(self._relation)
-        sql = self._clause.sql
-        try:
-            tree, folded = _understand(sql, {}, self._relation, None)
-        except Refusal as refusal:
-            raise Refusal(f"{refusal.text} once all casts are written out; simplify it") from None
-        if deparse(tree) != sql:
-            raise Refusal("WHERE clause has no canonical form; write it in another way")
-        Clause(sql, tree, folded, self._relation).compile(self._relation)
+        cost = self._clause.compile(self._relation).cost
+        if cost.ns > MAX_NS:
+            raise Refusal(
+                f"WHERE clause may take {cost.ns / 1000:,.1f} s for a row of a million characters, and"
+                f" {MAX_NS / 1000:,.0f} s are allowed; the part that takes most of it is {cost}",
+                at=cost.dearest.at if cost.dearest is not None else None,
+            )
 
     def confirm(self, described: Sequence[int]) -> Clause:
         """The clause, if the type oids in `described` are those found here. Raises RequestError."""
