@@ -232,6 +232,9 @@ class ChangePath:
             self._on_progress()
 
     def _work(self) -> None:
+        """Process the backlog, with a pause for other work after each of the meter's steps."""
+        if self._backlog and not self._is_blocked:
+            self._router.meter.begin_step()
         while self._backlog and not self._is_blocked:
             event = self._backlog.popleft()
             if isinstance(event, Fragment):
@@ -242,12 +245,19 @@ class ChangePath:
                 self._fail_relation(event)
             else:
                 self._lose_identity(event)
+            if self._backlog and not self._is_blocked and self._router.meter.is_step_over():
+                self._block(asyncio.sleep(0))
 
     def _route(self, fragment: Fragment) -> None:
-        self._publisher.queue.append(self._router.route(fragment))
+        routed = self._router.route(fragment)
         self.changes += len(fragment.changes)
-        self._publish(fragment.commit_lsn if fragment.is_last else None)
-        if fragment.is_last:
+        if routed.rest is not None:
+            self._backlog.appendleft(routed.rest)
+            self.changes -= len(routed.rest.changes)
+        is_last = fragment.is_last and routed.rest is None
+        self._publisher.queue.append(routed)
+        self._publish(fragment.commit_lsn if is_last else None)
+        if is_last:
             self.transactions += 1
             self._boundary.advance(fragment.end_lsn)
             self._on_progress()

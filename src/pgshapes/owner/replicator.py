@@ -8,6 +8,7 @@ recorded position. At shutdown everything that was received is synced and acknow
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -45,6 +46,7 @@ from pgshapes.postgres.sqlstate import config_error, may_pass
 from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
+from pgshapes.routing.metering import Meter
 from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.calls import Call, Reply
@@ -362,7 +364,7 @@ class Replicator:
             self._store,
             self._buffer,
             self.sources,
-            Router(self._delivered, evaluate_deeply),
+            Router(self._delivered, evaluate_deeply, Meter(time.perf_counter, time.thread_time)),
             boundary,
             on_progress=self._note_progress,
             reconnect=self._reconnect,

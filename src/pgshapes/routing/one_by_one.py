@@ -70,10 +70,10 @@ def _failures(
 ) -> Iterator[ShapeFailure]:
     row = judged.old if judged.new is None else judged.new
     for error, shapes in failed:
-        yield ShapeFailure(tuple(shapes), error, _key(shapes[0], row))
+        yield ShapeFailure(tuple(shapes), error, key_of(shapes[0], row))
 
 
-def _key(shape: RoutedShape, row: Row | None) -> str | None:
+def key_of(shape: RoutedShape, row: Row | None) -> str | None:
     """The key of a row, None if it cannot be read: it may be the cause of the failure."""
     try:
         return None if row is None else shape.projection.row_key(row)

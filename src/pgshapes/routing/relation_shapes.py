@@ -11,6 +11,7 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.failures import Evaluate, ShapeFailure, UnknownLayout
+from pgshapes.routing.metering import Meter
 from pgshapes.routing.one_by_one import Judged, Verdicts, write_each
 from pgshapes.routing.projection import Origin, Projection, RenderedMessage
 from pgshapes.routing.routed_shape import Collected, RoutedShape
@@ -50,14 +51,17 @@ class RelationShapes:
     before the columns existed, so the shape's snapshot sees them.
     """
 
-    def __init__(self, relation: Relation, evaluate: Evaluate = run_as_it_is) -> None:
+    def __init__(
+        self, relation: Relation, evaluate: Evaluate = run_as_it_is, meter: Meter | None = None
+    ) -> None:
         self.relation = published_relation(relation)
         self._evaluate = evaluate
+        self._meter = meter or Meter()
         self.members: dict[str, RoutedShape] = {}
         self.newest_number = 0
         """`RoutedShape.number` of the shape that was added last."""
         self._waiting: set[str] = set()
-        self._index: ShapeIndex[RoutedShape] = ShapeIndex()
+        self._index: ShapeIndex[RoutedShape] = ShapeIndex(self._meter)
         self._projections: dict[_Kind, Projection] = {}
         self._orders: dict[int, tuple[int, ...]] = {}
 
@@ -199,6 +203,7 @@ class RelationShapes:
         """Append the messages for a change to those of each shape that it affects.
 
         After an error some shapes may have their messages; `collect_each` says for which shape it was raised.
+        Raises OutOfTime before any has.
         """
         order = self._orders.get(change.relation_oid)
         old, new = change.old, change.new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pgshapes.model.change import Fragment
 from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.routed_shape import RoutedShape
 from pgshapes.shape_log.store import Entry
@@ -30,3 +31,5 @@ class Routed:
     """Why they are removed."""
     failures: list[ShapeFailure] = field(default_factory=list)
     """The shapes that end because something was raised for them."""
+    rest: Fragment | None = None
+    """What is left of the fragment when the step was over; to be routed next."""

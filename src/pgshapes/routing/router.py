@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from pgshapes.errors import RequestError
 from pgshapes.model.change import Change, Fragment, Operation
@@ -26,22 +27,36 @@ from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.delivered import DeliveredTransactions
+from pgshapes.routing.delivery import Delivery, Progress, append
 from pgshapes.routing.failures import Evaluate, ShapeFailure, withdraw
-from pgshapes.routing.projection import Origin, RenderedMessage
+from pgshapes.routing.metering import Meter, OutOfTime
+from pgshapes.routing.one_by_one import key_of
+from pgshapes.routing.projection import Origin
 from pgshapes.routing.relation_shapes import RelationShapes, run_as_it_is
-from pgshapes.routing.routed import Append, Routed
+from pgshapes.routing.routed import Routed
 from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape
 from pgshapes.where.clause import Clause
+from pgshapes.where.types import large_values
+
+_LOOK_AT: Final = 0b1110
+"""The bits of a change's op number that are set for every eighth change, after which the clock is read."""
 
 
 class Router:
     """All registered shapes, by table."""
 
-    def __init__(self, delivered: DeliveredTransactions, evaluate: Evaluate = run_as_it_is) -> None:
+    def __init__(
+        self,
+        delivered: DeliveredTransactions,
+        evaluate: Evaluate = run_as_it_is,
+        meter: Meter | None = None,
+    ) -> None:
         self.delivered = delivered
         self.failures: list[ShapeFailure] = []
         """What was raised for shapes, which end by it, since the last fragment."""
         self._evaluate = evaluate
+        self.meter = meter or Meter()
+        """Limits how long `route` takes."""
         self._truncated: list[str] = []
         self._relations: dict[int, RelationShapes] = {}
         self._roots: dict[int, set[int]] = {}
@@ -50,8 +65,7 @@ class Router:
         self._announced: dict[int, RelationMessage | None] = {}
         """The latest announcement of each relation, None for one that could not be processed."""
         self._shapes: dict[str, RoutedShape] = {}
-        self._open: dict[str, RoutedShape] = {}
-        self._progress: tuple[Lsn, int, bool] = (0, -1, True)
+        self._delivery = Delivery()
         self.last_number = 0
         """`RoutedShape.number` of the shape that was registered last."""
 
@@ -157,7 +171,7 @@ class Router:
     ) -> RoutedShape:
         members = self._relations.get(relation.oid)
         if members is None:
-            members = self._relations[relation.oid] = RelationShapes(relation, self._evaluate)
+            members = self._relations[relation.oid] = RelationShapes(relation, self._evaluate, self.meter)
             self._targets.clear()
             self._named.setdefault((relation.schema, relation.name), set()).add(relation.oid)
             self._bind_previous(relation.oid, members)
@@ -219,7 +233,7 @@ class Router:
             members.remove(handle)
             if not members.members:
                 self._forget_table(oid)
-        self._open.pop(handle, None)
+        self._delivery.forget(handle)
         del self._shapes[handle]
 
     def _forget_table(self, oid: int) -> None:
@@ -367,28 +381,68 @@ class Router:
         routed = Routed()
         for one in buffered:
             if shape.decide(one.xid, one.commit_lsn) is Decision.APPLY:
-                self._append(routed, shape, one.messages, is_last=one.is_complete)
+                append(routed, shape, one.messages, is_last=one.is_complete)
         return routed
 
     def route(self, fragment: Fragment) -> Routed:
-        """The log entries of a fragment, per shape. Changes already routed before a reconnect are skipped."""
-        new = self._new_changes(fragment)
+        """The log entries of a fragment, per shape. Changes already routed before a reconnect are skipped.
+
+        When the meter's step is over, what is left of the fragment is returned as `rest`. What happens until
+        that is routed happens between two fragments of a transaction.
+        """
+        new = self._delivery.new_changes(fragment)
         if new is None:
             return self.take_failures()
         changes, progress = new
         collected: Collected = {}
         origin = Origin(fragment.commit_lsn, fragment.xid)
-        for change in changes:
+        meter = self.meter
+        large_values.keep()
+        for position, change in enumerate(changes):
             try:
-                for members in self._targets_of(change.relation_oid):
-                    if change.operation is Operation.TRUNCATE:
-                        self._truncate(members, origin, collected)
-                    else:
-                        members.collect(change, origin, collected)
+                self._collect(change, origin, collected)
+            except OutOfTime:
+                withdraw(collected, change.op)
+                return self._route_first(fragment, changes, position, collected)
             except Exception as error:
                 self._collect_each(change, origin, collected, error)
+            if meter.is_used:
+                self._end_metered(origin, collected)
+            may_be_over = meter.is_late or change.op & _LOOK_AT == _LOOK_AT
+            if may_be_over and change is not changes[-1] and meter.is_step_over():
+                return self._route_first(fragment, changes, position + 1, collected)
+        large_values.release()
         self.delivered.add(fragment.xid, fragment.commit_lsn)
-        return self._deliver_all(fragment, collected, progress)
+        return self._deliver(fragment, collected, progress)
+
+    def _collect(self, change: Change, origin: Origin, collected: Collected) -> None:
+        for members in self._targets_of(change.relation_oid):
+            if change.operation is Operation.TRUNCATE:
+                self._truncate(members, origin, collected)
+            else:
+                members.collect(change, origin, collected)
+
+    def _route_first(
+        self, fragment: Fragment, changes: Sequence[Change], count: int, collected: Collected
+    ) -> Routed:
+        """Deliver the first `count` changes as a fragment of their own; the others are the rest."""
+        rest = replace(fragment, changes=tuple(changes[count:]), is_first=fragment.is_first and not count)
+        if not count:
+            routed = self.take_failures()
+        else:
+            done = replace(fragment, changes=tuple(changes[:count]), is_last=False)
+            self.delivered.add(fragment.xid, fragment.commit_lsn)
+            progress = Progress(fragment.commit_lsn, changes[count - 1].op, is_complete=False)
+            routed = self._deliver(done, collected, progress)
+        routed.rest = rest
+        return routed
+
+    def _end_metered(self, origin: Origin, collected: Collected) -> None:
+        """End the change for the meter, and the shapes that are over their budget."""
+        for over in self.meter.end_change():
+            shapes = tuple(shape for shape in over.shapes if shape.handle in self._shapes)
+            if shapes:
+                self._fail(ShapeFailure(shapes, over.error, key_of(shapes[0], over.row)), origin, collected)
 
     def _collect_each(self, change: Change, origin: Origin, collected: Collected, error: Exception) -> None:
         """Process a change that raised an error again, for each shape alone; end those that fail."""
@@ -416,22 +470,8 @@ class Router:
                 collected.pop(shape, None)
         self._end(shape.handle for shape in ended)
 
-    def _deliver_all(
-        self, fragment: Fragment, collected: Collected, progress: tuple[Lsn, int, bool]
-    ) -> Routed:
-        """Deliver what was collected; what is raised for a shape is one of the failures."""
-        routed = Routed()
-        if fragment.commit_lsn != self._progress[0]:
-            self._open.clear()
-        self._progress = progress  # from here on nothing is raised: the fragment is not routed again
-        left = [shape for shape in self._open.values() if shape not in collected] if fragment.is_last else ()
-        for shape in (*collected, *left):
-            try:
-                self._deliver(routed, shape, fragment, collected.get(shape, []))
-            except Exception as error:
-                self.failures.append(ShapeFailure((shape,), error))
-        if fragment.is_last:
-            self._open.clear()
+    def _deliver(self, fragment: Fragment, collected: Collected, progress: Progress) -> Routed:
+        routed = self._delivery.deliver(fragment, collected, progress, self.failures)
         routed.ended, self._truncated = self._truncated, []
         routed.failures, self.failures = self.failures, []
         return routed
@@ -441,50 +481,12 @@ class Router:
         failures, self.failures = self.failures, []
         return Routed(failures=failures)
 
-    def _new_changes(self, fragment: Fragment) -> tuple[Sequence[Change], tuple[Lsn, int, bool]] | None:
-        """The changes that are not routed yet, and the progress once they are; None if it was routed."""
-        commit_lsn, last_op, is_complete = self._progress
-        if fragment.commit_lsn < commit_lsn or (fragment.commit_lsn == commit_lsn and is_complete):
-            return None
-        changes: Sequence[Change] = fragment.changes
-        if fragment.commit_lsn == commit_lsn:
-            changes = [change for change in changes if change.op > last_op]
-        else:
-            last_op = -1
-        return changes, (fragment.commit_lsn, changes[-1].op if changes else last_op, fragment.is_last)
-
     def _truncate(self, members: RelationShapes, origin: Origin, collected: Collected) -> None:
         """End the shapes on a table, unless their snapshots were taken after the truncate."""
         ended = [shape for shape in members.members.values() if not _skips(shape, origin)]
         for shape in ended:
             collected.pop(shape, None)
         self._truncated += self._end(shape.handle for shape in ended)
-
-    def _deliver(
-        self, routed: Routed, shape: RoutedShape, fragment: Fragment, messages: list[RenderedMessage]
-    ) -> None:
-        decision = shape.decide(fragment.xid, fragment.commit_lsn)
-        if decision is Decision.APPLY:
-            self._append(routed, shape, messages, is_last=fragment.is_last)
-        elif decision is Decision.BUFFER:
-            shape.add_to_buffer(fragment.xid, fragment.commit_lsn, messages, is_complete=fragment.is_last)
-        if not fragment.is_last and decision is not Decision.SKIP:
-            self._open[shape.handle] = shape
-
-    @staticmethod
-    def _append(
-        routed: Routed, shape: RoutedShape, messages: Sequence[RenderedMessage], *, is_last: bool
-    ) -> None:
-        pending = [shape.last_message, *messages] if shape.last_message is not None else list(messages)
-        if not pending:
-            return
-        final = pending.pop()
-        entries = [message.entry() for message in pending]
-        shape.last_message = None if is_last else final
-        if is_last:
-            entries.append(final.last_entry())
-        if entries:
-            routed.appends.append(Append(shape.handle, entries, is_last, shape))
 
 
 def _skips(shape: RoutedShape, origin: Origin) -> bool:

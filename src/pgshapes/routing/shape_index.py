@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pgshapes.model.change import Row
 from pgshapes.routing.failures import Evaluate
+from pgshapes.routing.metering import Group, Groups, Meter
 from pgshapes.where.clause import Predicate
 from pgshapes.where.index_plan import IndexTerm, KeyColumn
 from pgshapes.where.types.arrays import decode_array
@@ -26,28 +27,18 @@ ShapeId = TypeVar("ShapeId", bound=Hashable)
 _NO_SHAPES: Final[AbstractSet[Any]] = frozenset()
 
 
-class _Group(Generic[ShapeId]):
-    """Shapes with the same clause."""
-
-    __slots__ = ("matches", "shapes")
-
-    def __init__(self, predicate: Predicate) -> None:
-        self.matches = predicate.matches
-        self.shapes: set[ShapeId] = set()
-
-
-class _Groups(Generic[ShapeId]):
-    """Groups by clause text."""
+class _Clauses(Generic[ShapeId]):
+    """Groups of shapes by the text of their clause."""
 
     __slots__ = ("by_sql",)
 
     def __init__(self) -> None:
-        self.by_sql: dict[str, _Group[ShapeId]] = {}
+        self.by_sql: Groups = {}
 
     def add(self, shape_id: ShapeId, predicate: Predicate) -> None:
         group = self.by_sql.get(predicate.sql)
         if group is None:
-            group = self.by_sql[predicate.sql] = _Group(predicate)
+            group = self.by_sql[predicate.sql] = Group(predicate)
         group.shapes.add(shape_id)
 
     def remove(self, shape_id: ShapeId, predicate: Predicate) -> None:
@@ -66,7 +57,7 @@ class _Bucket(Generic[ShapeId]):
 
     def __init__(self) -> None:
         self.matching: set[ShapeId] = set()
-        self.conditional: _Groups[ShapeId] | None = None
+        self.conditional: _Clauses[ShapeId] | None = None
 
 
 class _Lookup(Generic[ShapeId]):
@@ -84,7 +75,7 @@ class _Lookup(Generic[ShapeId]):
             if term.is_complete:
                 bucket.matching.add(shape_id)
             else:
-                bucket.conditional = bucket.conditional or _Groups()
+                bucket.conditional = bucket.conditional or _Clauses()
                 bucket.conditional.add(shape_id, predicate)
 
     def remove(self, shape_id: ShapeId, term: IndexTerm, predicate: Predicate) -> None:
@@ -104,11 +95,12 @@ class _Lookup(Generic[ShapeId]):
 class ShapeIndex(Generic[ShapeId]):
     """The shapes of one relation by their clauses."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        self._meter = meter or Meter()
         self._predicates: dict[ShapeId, Predicate | None] = {}
         self._everything: set[ShapeId] = set()
         self._lookups: dict[tuple[KeyColumn, ...], _Lookup[ShapeId]] = {}
-        self._residual: _Groups[ShapeId] = _Groups()
+        self._residual: _Clauses[ShapeId] = _Clauses()
 
     def __len__(self) -> int:
         return len(self._predicates)
@@ -157,7 +149,7 @@ class ShapeIndex(Generic[ShapeId]):
 
     def verdicts(self, row: Row, evaluate: Evaluate) -> dict[ShapeId, bool | Exception]:
         """For every shape whether its clause is TRUE for the row, or what its evaluation raised. Slow."""
-        by_sql: dict[str, bool | Exception] = {}
+        by_sql: dict[str, bool | Exception] = {**self._meter.known(self, row)}
         found: dict[ShapeId, bool | Exception] = {}
         for shape_id, predicate in self._predicates.items():
             if predicate is None:
@@ -170,7 +162,10 @@ class ShapeIndex(Generic[ShapeId]):
         return found
 
     def matching(self, row: Row) -> AbstractSet[ShapeId]:
-        """The shapes whose clause is TRUE for the row. Valid until the index changes; do not modify it."""
+        """The shapes whose clause is TRUE for the row. Valid until the index changes; do not modify it.
+
+        Raises OutOfTime when the step is over, and what a clause raises.
+        """
         found: list[AbstractSet[ShapeId]] = [self._everything] if self._everything else []
         for lookup in self._lookups.values():
             for key in lookup.keys(row):
@@ -179,9 +174,9 @@ class ShapeIndex(Generic[ShapeId]):
                     if bucket.matching:
                         found.append(bucket.matching)
                     if bucket.conditional is not None:
-                        found += _evaluate(bucket.conditional, row)
+                        found += self._meter.matching(self, bucket.conditional.by_sql, row)
         if self._residual.by_sql:
-            found += _evaluate(self._residual, row)
+            found += self._meter.matching(self, self._residual.by_sql, row)
         if len(found) > 1:
             return found[0].union(*found[1:])  # type: ignore[attr-defined,no-any-return]
         return found[0] if found else _NO_SHAPES
@@ -195,10 +190,6 @@ def _verdict(predicate: Predicate, row: Row, evaluate: Evaluate) -> bool | Excep
             return evaluate(predicate.matches, row)
     except Exception as error:
         return error
-
-
-def _evaluate(groups: _Groups[ShapeId], row: Row) -> list[set[ShapeId]]:
-    return [group.shapes for group in groups.by_sql.values() if group.matches(row)]
 
 
 def _bucket_keys(term: IndexTerm) -> Iterable[Hashable]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from pgshapes.model.change import Row
 from pgshapes.where.language.deparse import deparse
 from pgshapes.where.language.tree import (
     Apply,
@@ -53,10 +54,21 @@ Sizes = dict[int, float]
 
 
 class Cost(NamedTuple):
-    """The time of one evaluation, in ns for each character of the row, and the part that takes most of it."""
+    """The time of one evaluation, and the part that takes most of it."""
 
-    ns: float
+    columns: tuple[tuple[int, float], ...]
+    """By position in the row, ns for each character of the column."""
     dearest: Expr | None
+
+    @property
+    def ns(self) -> float:
+        """The most for each character of a row."""
+        return max((ns for _, ns in self.columns), default=0.0)
+
+    def of_row(self, row: Row) -> float:
+        """The most for a row, in seconds."""
+        texts = ((row[position], ns) for position, ns in self.columns)
+        return sum(len(text) * ns for text, ns in texts if text is not None) / 1e9
 
     def __str__(self) -> str:
         shown = "" if self.dearest is None else deparse(self.dearest)
@@ -67,7 +79,7 @@ def cost_of(expr: Expr) -> Cost:
     """The cost of an expression."""
     counted = _Count()
     counted.sizes(expr)
-    return Cost(max(counted.ns.values(), default=0.0), counted.dearest)
+    return Cost(tuple(counted.ns.items()), counted.dearest)
 
 
 class _Count:

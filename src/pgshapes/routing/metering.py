@@ -1,0 +1,215 @@
+"""Limits the time for which rows are evaluated without a pause, and the time that one clause may take. Pure:
+the clocks are given.
+
+Routing goes in steps. When a step is over, a row that is not evaluated by all clauses raises `OutOfTime`; the
+change is routed again in the next step, which goes on where this one stopped, because verdicts are kept until
+`end_change`. Rows that are small are evaluated by a few clauses between two looks at the clock. Large rows
+are evaluated clause by clause, with the processor's time taken: a clause that takes too long for a row, or
+too much of all time, is over its budget, and so are the shapes that have it.
+
+State is owned by the router; one meter for all of its relations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pgshapes.model.change import Row
+from pgshapes.where.clause import Predicate
+from pgshapes.where.types.operation import TooDear
+
+STEP_S: Final = 0.03
+"""How long routing goes on before other work has its turn."""
+ROW_S: Final = 2.0
+"""Processor time that a clause may take for one row. Clauses are made for 5 s per megabyte at most (`cost`),
+as a bound of the worst case; nearly all take a hundredth of it.
+"""
+EXPECTED_S: Final = 10.0
+"""A row that may take a clause longer than this is not evaluated. Postgres ends the connection after
+`wal_sender_timeout` without an answer, 60 s by default, and an evaluation cannot be interrupted.
+"""
+SHARE: Final = 0.25
+"""The share of all time that the large rows of one clause may take, beyond `BURST_S`."""
+BURST_S: Final = 20.0
+
+_LARGE: Final = 50_000
+"""Characters of a row from which each clause is measured."""
+_SLICE: Final = 16
+"""Clauses between two looks at the clock: a row that is not large takes each of them 0.25 s at most."""
+_DEAR_S: Final = 0.02
+"""A slice that takes longer is evaluated again, clause by clause."""
+
+
+class OutOfTime(BaseException):
+    """The step is over. Not an error of a shape or relation, so not an `Exception`."""
+
+
+class Group:
+    """Shapes with the same clause, and the time that it took."""
+
+    __slots__ = ("cost", "matches", "shapes", "spent_at_s", "spent_s")
+
+    def __init__(self, predicate: Predicate) -> None:
+        self.matches = predicate.matches
+        self.cost = predicate.cost
+        self.shapes: set[Any] = set()
+        self.spent_s = 0.0
+        """Time taken, less what was allowed since; at the time `spent_at_s`."""
+        self.spent_at_s = 0.0
+
+
+@dataclass(slots=True, frozen=True)
+class OverBudget:
+    """The shapes of a clause that is over its budget, by a row."""
+
+    shapes: frozenset[Any]
+    error: TooDear
+    row: Row
+
+
+Groups = dict[str, Group]
+"""By clause."""
+Clock = Callable[[], float]
+
+
+def _no_clock() -> float:
+    return 0.0
+
+
+class Meter:
+    """The present step and the present change. `clock` and `processor_clock` return seconds; without them
+    there is no limit.
+    """
+
+    def __init__(self, clock: Clock = _no_clock, processor_clock: Clock = _no_clock) -> None:
+        self._clock = clock
+        self._processor_clock = processor_clock
+        self._step_ends = float("inf")
+        self._is_suspicious = False
+        """Whether a clause of the present change is dear, so that each one is measured."""
+        self._verdicts: dict[tuple[object, Row], dict[str, bool]] = {}
+        """By index and row of the present change, the verdicts by clause."""
+        self.is_late = False
+        """Whether the step was found to be over."""
+        self.is_used = False
+        """Whether the present change has to be ended with `end_change`."""
+        self._over_budget: list[OverBudget] = []
+
+    def begin_step(self) -> None:
+        """Begin a step now."""
+        self._step_ends = self._clock() + STEP_S
+        self.is_late = False
+
+    def is_step_over(self) -> bool:
+        """Whether the step is over now."""
+        self.is_late = self._clock() >= self._step_ends
+        return self.is_late
+
+    def end_change(self) -> list[OverBudget]:
+        """Forget what was kept for the present change. Returns the shapes that are over their budget."""
+        over, self._over_budget = self._over_budget, []
+        self._verdicts.clear()
+        self._is_suspicious = self.is_used = False
+        return over
+
+    def known(self, index: object, row: Row) -> dict[str, bool]:
+        """The verdicts for a row of the present change, by clause, as far as they are kept."""
+        return self._verdicts.get((index, row), {})
+
+    def matching(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
+        """The shapes of the clauses that are TRUE for the row. Raises OutOfTime, and what a clause raises."""
+        if not self._verdicts and len(groups) <= _SLICE and not self._is_measured(row):
+            found = [group.shapes for group in groups.values() if group.matches(row)]
+            now = self._clock()
+            if now >= self._step_ends:
+                self.is_late = True
+                self._suspect(now)
+            return found
+        return self._in_pieces(index, groups, row)
+
+    def _is_measured(self, row: Row) -> bool:
+        return self._is_suspicious or sum(map(len, filter(None, row))) > _LARGE
+
+    def _suspect(self, now: float) -> None:
+        """Raise OutOfTime if the last clauses took long, so that the change is measured."""
+        if now - self._step_ends > _DEAR_S and not self._is_suspicious:
+            self._is_suspicious = self.is_used = True
+            raise OutOfTime
+
+    def _in_pieces(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
+        known = self.known(index, row)
+        pending = [clause for clause in groups if clause not in known] if known else list(groups)
+        measured = self._is_measured(row)
+        size = 1 if measured else _SLICE
+        evaluate = self._measure if measured else _matches
+        position = 0
+        while position < len(pending):
+            part = pending[position : position + size]
+            verdicts = [evaluate(groups[clause], row) for clause in part]
+            position += size
+            now = self._clock()
+            if now < self._step_ends:
+                known.update(zip(part, verdicts, strict=True))
+                continue
+            self.is_late = True
+            if not measured:
+                self._suspect(now)
+            known.update(zip(part, verdicts, strict=True))
+            if position < len(pending):
+                self._keep(index, row, known)
+                raise OutOfTime
+        if measured or self._verdicts:
+            self._keep(index, row, known)
+        return [group.shapes for clause, group in groups.items() if known[clause]]
+
+    def _keep(self, index: object, row: Row, known: dict[str, bool]) -> None:
+        self._verdicts[index, row] = known
+        self.is_used = True
+
+    def _measure(self, group: Group, row: Row) -> bool:
+        """The verdict of one clause, False if it is over its budget."""
+        characters = sum(map(len, filter(None, row)))
+        expected_s = group.cost.of_row(row)
+        try:
+            if expected_s > EXPECTED_S:
+                raise TooDear(
+                    f"the clause may take {expected_s:.0f} s for one row of {characters:,} characters"
+                )
+            began = self._processor_clock()
+            verdict = group.matches(row)
+            took_s = self._processor_clock() - began
+            if took_s > ROW_S or self._spent(group, took_s) > BURST_S:
+                self._check_again(group, row, took_s, characters)
+            return verdict
+        except TooDear as error:
+            self._over_budget.append(OverBudget(frozenset(group.shapes), error, row))
+            return False
+
+    def _spent(self, group: Group, took_s: float) -> float:
+        """The time of a clause beyond its share, this evaluation included."""
+        now = self._clock()
+        allowed_s = (now - group.spent_at_s) * SHARE
+        group.spent_s = max(0.0, group.spent_s - allowed_s) + took_s
+        group.spent_at_s = now
+        return group.spent_s
+
+    def _check_again(self, group: Group, row: Row, took_s: float, characters: int) -> None:
+        """Evaluate once more: values that other clauses use, too, are made now. Raises TooDear."""
+        began = self._processor_clock()
+        group.matches(row)
+        again_s = self._processor_clock() - began
+        if again_s > ROW_S:
+            raise TooDear(f"the clause took {again_s:.1f} s for one row of {characters:,} characters")
+        if group.spent_s > BURST_S:
+            group.spent_s *= min(1.0, again_s / took_s) if took_s else 0.0
+        if group.spent_s > BURST_S:
+            raise TooDear(
+                f"the clause took {SHARE:.0%} of the time, and {again_s:.1f} s for one row of {characters:,}"
+                " characters"
+            )
+
+
+def _matches(group: Group, row: Row) -> bool:
+    return group.matches(row)
