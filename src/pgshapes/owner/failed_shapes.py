@@ -17,6 +17,7 @@ from pgshapes.owner.definition_refusals import DefinitionRefusals
 from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.routed_shape import RoutedShape
 from pgshapes.tables.tables import Tables
+from pgshapes.where.types.operation import TooDear
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +39,8 @@ class FailedShapes:
             self._report(live, failure)
             for shape in live:
                 self._refuse(shape, failure.error)
-        self._end(failure.handles, f"a change could not be processed: {type(failure.error).__name__}")
+        reason = f"a change could not be processed: {type(failure.error).__name__}"
+        self._end(failure.handles, str(failure.error) if isinstance(failure.error, TooDear) else reason)
 
     def _is_in_use(self, shape: RoutedShape) -> bool:
         row = self._tables.shapes.get(shape.handle)
@@ -51,6 +53,18 @@ class FailedShapes:
     @staticmethod
     def _report(shapes: list[RoutedShape], failure: ShapeFailure) -> None:
         first = shapes[0].definition
+        if isinstance(failure.error, TooDear):
+            _log.error(
+                "shapes ended: their clause takes too long",
+                table=display_name(first.schema, first.table),
+                handle=shapes[0].handle,
+                count=len(shapes),
+                where=first.where,
+                key=failure.key,
+                reason=str(failure.error),
+                action="use a cheaper clause; the definition is refused until the table is altered",
+            )
+            return
         _log.error(
             "shapes ended: a change could not be processed for them",
             table=display_name(first.schema, first.table),
@@ -65,6 +79,12 @@ class FailedShapes:
 
 def refusal(definition: ShapeDefinition, error: Exception) -> RequestError:
     """The 400 for a definition whose shape could not process a change. It names no value of a row."""
+    if isinstance(error, TooDear):
+        return RequestError.field(
+            "where",
+            f"The shape of this definition was ended: {error}. The definition is refused until the table is"
+            " altered or the server restarts: use a clause that is cheaper to evaluate",
+        )
     text = (
         f"A change of the table could not be processed for this definition ({type(error).__name__}), so its"
         " shape was ended. The definition is refused until the table is altered or the server restarts: use"
