@@ -6,13 +6,16 @@ relation that the message named (a partition leaf may order its columns differen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pgshapes.model.lsn import Lsn
 
 Row = tuple[str | None, ...]
+
+LARGE_CHARACTERS: Final = 20_000
+"""Characters of a row from which each clause that is evaluated for it is measured."""
 
 
 class Operation(Enum):
@@ -52,3 +55,5 @@ class Fragment:
     changes: tuple[Change, ...]
     is_first: bool
     is_last: bool
+    may_be_large: bool = field(default=True, compare=False)
+    """Whether a row may have more than `LARGE_CHARACTERS`."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from pgshapes.errors import ReplicaIdentityNotFull, WireError
-from pgshapes.model.change import Change, Fragment, Operation, Row
+from pgshapes.model.change import LARGE_CHARACTERS, Change, Fragment, Operation, Row
 from pgshapes.model.lsn import Lsn
 from pgshapes.postgres.pgoutput_messages import (
     UNCHANGED,
@@ -189,7 +189,13 @@ class TransactionAssembler:
     def _cut(self, *, is_last: bool = False, end_lsn: int = 0) -> Fragment:
         begin = self._open_transaction()
         fragment = Fragment(
-            begin.xid, begin.final_lsn, end_lsn, tuple(self._changes), self._is_first, is_last
+            begin.xid,
+            begin.final_lsn,
+            end_lsn,
+            tuple(self._changes),
+            self._is_first,
+            is_last,
+            self._characters > LARGE_CHARACTERS,
         )
         self._changes = []
         self._characters = 0

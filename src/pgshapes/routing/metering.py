@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
-from pgshapes.model.change import Row
+from pgshapes.model.change import LARGE_CHARACTERS, Row
 from pgshapes.where.clause import Predicate
 from pgshapes.where.types.operation import TooDear
 
@@ -34,10 +35,8 @@ SHARE: Final = 0.25
 """The share of all time that the large rows of one clause may take, beyond `BURST_S`."""
 BURST_S: Final = 20.0
 
-_LARGE: Final = 50_000
-"""Characters of a row from which each clause is measured."""
-_SLICE: Final = 16
-"""Clauses between two looks at the clock: a row that is not large takes each of them 0.25 s at most."""
+_SLICE: Final = 32
+"""Clauses between two looks at the clock: a row that is not large takes each of them 0.1 s at most."""
 _DEAR_S: Final = 0.02
 """A slice that takes longer is evaluated again, clause by clause."""
 
@@ -91,6 +90,8 @@ class Meter:
         """Whether a clause of the present change is dear, so that each one is measured."""
         self._verdicts: dict[tuple[object, Row], dict[str, bool]] = {}
         """By index and row of the present change, the verdicts by clause."""
+        self.may_be_large = True
+        """Whether rows of the present fragment may be large."""
         self.is_late = False
         """Whether the step was found to be over."""
         self.is_used = False
@@ -120,48 +121,59 @@ class Meter:
 
     def matching(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
         """The shapes of the clauses that are TRUE for the row. Raises OutOfTime, and what a clause raises."""
-        if not self._verdicts and len(groups) <= _SLICE and not self._is_measured(row):
-            found = [group.shapes for group in groups.values() if group.matches(row)]
-            now = self._clock()
-            if now >= self._step_ends:
-                self.is_late = True
-                self._suspect(now)
-            return found
-        return self._in_pieces(index, groups, row)
+        if self._verdicts or self._is_suspicious or (self.may_be_large and _is_large(row)):
+            return self._go_on(index, groups, row)
+        if len(groups) > _SLICE:
+            return self._in_slices(index, groups, row)
+        found = [group.shapes for group in groups.values() if group.matches(row)]
+        now = self._clock()
+        if now >= self._step_ends:
+            self._note_late(now)
+        return found
 
-    def _is_measured(self, row: Row) -> bool:
-        return self._is_suspicious or sum(map(len, filter(None, row))) > _LARGE
-
-    def _suspect(self, now: float) -> None:
-        """Raise OutOfTime if the last clauses took long, so that the change is measured."""
+    def _note_late(self, now: float) -> None:
+        """The step is over. Raise OutOfTime if the last clauses took long, so that the change is measured."""
+        self.is_late = True
         if now - self._step_ends > _DEAR_S and not self._is_suspicious:
             self._is_suspicious = self.is_used = True
             raise OutOfTime
 
-    def _in_pieces(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
-        known = self.known(index, row)
-        pending = [clause for clause in groups if clause not in known] if known else list(groups)
-        measured = self._is_measured(row)
-        size = 1 if measured else _SLICE
-        evaluate = self._measure if measured else _matches
-        position = 0
-        while position < len(pending):
-            part = pending[position : position + size]
-            verdicts = [evaluate(groups[clause], row) for clause in part]
-            position += size
+    def _in_slices(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
+        waiting, found = list(groups.values()), []
+        for start in range(0, len(waiting), _SLICE):
+            part = waiting[start : start + _SLICE]
+            found += [group.shapes for group in part if group.matches(row)]
             now = self._clock()
-            if now < self._step_ends:
+            if now >= self._step_ends:
+                self._note_late(now)
+                if start + _SLICE < len(waiting):
+                    self._keep(index, row, _verdicts(groups, found, start + _SLICE))
+                    raise OutOfTime
+        return found
+
+    def _go_on(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
+        """As `matching`, from what is known; each verdict becomes known."""
+        known = self.known(index, row)
+        self._keep(index, row, known)
+        pending = [clause for clause in groups if clause not in known]
+        is_measured = self._is_suspicious or _is_large(row)
+        size = 1 if is_measured else _SLICE
+        for start in range(0, len(pending), size):
+            part = pending[start : start + size]
+            if is_measured:
+                verdicts = [self._measure(groups[clause], row) for clause in part]
+            else:
+                verdicts = [groups[clause].matches(row) for clause in part]
+            now = self._clock()
+            if now >= self._step_ends:
+                if not is_measured:
+                    self._note_late(now)
                 known.update(zip(part, verdicts, strict=True))
-                continue
-            self.is_late = True
-            if not measured:
-                self._suspect(now)
-            known.update(zip(part, verdicts, strict=True))
-            if position < len(pending):
-                self._keep(index, row, known)
-                raise OutOfTime
-        if measured or self._verdicts:
-            self._keep(index, row, known)
+                self.is_late = True
+                if start + size < len(pending):
+                    raise OutOfTime
+            else:
+                known.update(zip(part, verdicts, strict=True))
         return [group.shapes for clause, group in groups.items() if known[clause]]
 
     def _keep(self, index: object, row: Row, known: dict[str, bool]) -> None:
@@ -211,5 +223,11 @@ class Meter:
             )
 
 
-def _matches(group: Group, row: Row) -> bool:
-    return group.matches(row)
+def _is_large(row: Row) -> bool:
+    return sum(map(len, filter(None, row))) > LARGE_CHARACTERS
+
+
+def _verdicts(groups: Groups, found: list[set[Any]], count: int) -> dict[str, bool]:
+    """The verdicts of the first `count` clauses, of which those of `found` are TRUE."""
+    matched = set(map(id, found))
+    return {clause: id(group.shapes) in matched for clause, group in islice(groups.items(), count)}

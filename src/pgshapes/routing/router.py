@@ -57,6 +57,7 @@ class Router:
         self._evaluate = evaluate
         self.meter = meter or Meter()
         """Limits how long `route` takes."""
+        large_values.keep()
         self._truncated: list[str] = []
         self._relations: dict[int, RelationShapes] = {}
         self._roots: dict[int, set[int]] = {}
@@ -396,45 +397,46 @@ class Router:
         changes, progress = new
         collected: Collected = {}
         origin = Origin(fragment.commit_lsn, fragment.xid)
-        meter = self.meter
-        large_values.keep()
-        for position, change in enumerate(changes):
+        meter, targets_of = self.meter, self._targets_of
+        meter.may_be_large = fragment.may_be_large
+        for change in changes:
             try:
-                self._collect(change, origin, collected)
+                for members in targets_of(change.relation_oid):
+                    if change.operation is Operation.TRUNCATE:
+                        self._truncate(members, origin, collected)
+                    else:
+                        members.collect(change, origin, collected)
             except OutOfTime:
                 withdraw(collected, change.op)
-                return self._route_first(fragment, changes, position, collected)
+                return self._route_before(change.op, fragment, changes, collected)
             except Exception as error:
                 self._collect_each(change, origin, collected, error)
             if meter.is_used:
                 self._end_metered(origin, collected)
-            may_be_over = meter.is_late or change.op & _LOOK_AT == _LOOK_AT
-            if may_be_over and change is not changes[-1] and meter.is_step_over():
-                return self._route_first(fragment, changes, position + 1, collected)
-        large_values.release()
+            if (
+                (meter.is_late or change.op & _LOOK_AT == _LOOK_AT)
+                and change is not changes[-1]
+                and meter.is_step_over()
+            ):
+                return self._route_before(change.op + 1, fragment, changes, collected)
+        large_values.forget()
         self.delivered.add(fragment.xid, fragment.commit_lsn)
         return self._deliver(fragment, collected, progress)
 
-    def _collect(self, change: Change, origin: Origin, collected: Collected) -> None:
-        for members in self._targets_of(change.relation_oid):
-            if change.operation is Operation.TRUNCATE:
-                self._truncate(members, origin, collected)
-            else:
-                members.collect(change, origin, collected)
-
-    def _route_first(
-        self, fragment: Fragment, changes: Sequence[Change], count: int, collected: Collected
+    def _route_before(
+        self, op: int, fragment: Fragment, changes: Sequence[Change], collected: Collected
     ) -> Routed:
-        """Deliver the first `count` changes as a fragment of their own; the others are the rest."""
-        rest = replace(fragment, changes=tuple(changes[count:]), is_first=fragment.is_first and not count)
-        if not count:
-            routed = self.take_failures()
-        else:
-            done = replace(fragment, changes=tuple(changes[:count]), is_last=False)
+        """Deliver the changes before number `op` as a fragment of their own; the others are the rest."""
+        done = tuple(change for change in changes if change.op < op)
+        if done:
             self.delivered.add(fragment.xid, fragment.commit_lsn)
-            progress = Progress(fragment.commit_lsn, changes[count - 1].op, is_complete=False)
-            routed = self._deliver(done, collected, progress)
-        routed.rest = rest
+            progress = Progress(fragment.commit_lsn, done[-1].op, is_complete=False)
+            first = replace(fragment, changes=done, is_last=False)
+            routed = self._deliver(first, collected, progress)
+        else:
+            routed = self.take_failures()
+        rest = tuple(change for change in changes if change.op >= op)
+        routed.rest = replace(fragment, changes=rest, is_first=fragment.is_first and not done)
         return routed
 
     def _end_metered(self, origin: Origin, collected: Collected) -> None:

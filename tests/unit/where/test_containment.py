@@ -18,10 +18,10 @@ from pgshapes.where.types.operation import TooDear
 @pytest.fixture(params=[False, True])
 def _is_kept(request: pytest.FixtureRequest) -> Iterator[None]:
     """Without values that are kept, and with them."""
-    if request.param:
-        large_values.keep()
+    large_values.keep(is_active=request.param)
     yield
-    large_values.release()
+    large_values.forget()
+    large_values.keep(is_active=False)
 
 
 _EQUALITIES: list[tuple[Callable[..., Any], Callable[..., Any], Callable[[Any, Any], bool]]] = [
@@ -102,7 +102,7 @@ def test_keys_of_json(text: str) -> None:
     assert documents.has_key(document, "a") is ("a" in text)
 
 
-def test_a_large_value_is_made_once_until_it_is_released() -> None:
+def test_a_large_value_is_made_once_until_it_is_forgotten() -> None:
     """Equal text is the same value; small texts are decoded each time."""
     made: list[str] = []
 
@@ -110,16 +110,17 @@ def test_a_large_value_is_made_once_until_it_is_released() -> None:
         made.append(text)
         return text
 
+    large_values.keep(is_active=False)
     large_values.decoded(decode, "x" * 2_000)
     large_values.keep()
     for _ in range(3):
         large_values.decoded(decode, "x" * 2_000)
         large_values.decoded(decode, "y")
     assert len(made) == 1 + 1 + 3
-    large_values.release()
-    large_values.keep()
+    large_values.forget()
     large_values.decoded(decode, "x" * 2_000)
-    large_values.release()
+    large_values.forget()
+    large_values.keep(is_active=False)
     assert len(made) == 1 + 1 + 3 + 1
 
 

@@ -1,8 +1,8 @@
-"""Values that are made from large texts, kept while one change is evaluated, so that many clauses, and many
+"""Values that are made from large texts, kept while a fragment is evaluated, so that many clauses, and many
 parts of one clause, make them once.
 
-State belongs to the thread that evaluates clauses for the stream: `keep` before an evaluation, `release` when
-the change is done. Outside of that nothing is kept.
+State belongs to the process that evaluates clauses for the stream: `keep` before the first evaluation,
+`forget` after each fragment. Nothing is kept in other processes, which read constants only.
 """
 
 from __future__ import annotations
@@ -38,16 +38,15 @@ class _Kept:
 _kept: Final = _Kept()
 
 
-def keep() -> None:
-    """Keep values from now on."""
-    _kept.is_active = True
+def keep(*, is_active: bool = True) -> None:
+    """Keep values from now on, or no longer."""
+    _kept.is_active = is_active
 
 
-def release() -> None:
-    """Forget what is kept, and keep nothing more."""
-    if _kept.characters or _kept.derived:
+def forget() -> None:
+    """Forget what is kept."""
+    if _kept.decoded or _kept.derived:
         _kept.clear()
-    _kept.is_active = False
 
 
 def decoded(decode: Callable[[str], Made], text: str, key: Callable[[str], Any] | None = None) -> Made:
