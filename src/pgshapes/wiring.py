@@ -248,10 +248,8 @@ def subset_snapshots(settings: Settings, link: OwnerLink, shapes: ShapeCache) ->
     return SubsetSnapshots(link, SubsetSource(pool), shapes.resolve)
 
 
-def shape_cache(settings: Settings, link: OwnerLink) -> ShapeCache:
-    """The shape cache of a process; with `max_shapes` it reports to the owner which shapes are read."""
-    if settings.max_shapes is None:
-        return ShapeCache(link)
+def shape_cache(link: OwnerLink) -> ShapeCache:
+    """The shape cache of a process, which reports to the owner which shapes are read."""
     tracking = UseTracking(link)
     tracking.start_reports()
     return tracking
@@ -261,7 +259,7 @@ def caller_parts(settings: Settings, link: OwnerLink, counts: PermitCounts | Non
     """The parts that answer requests in a process that is linked to the owner by `link`."""
     limits = settings.max_concurrent_requests
     return CallerParts(
-        shape_cache(settings, link),
+        shape_cache(link),
         StatusMonitor(link.tables.status, is_following=lambda: link.is_connected),
         AdmissionControl(initial_limit=limits.initial, existing_limit=limits.existing, counts=counts),
     )

@@ -40,7 +40,7 @@ def test_defaults() -> None:
     assert loaded.chunk_bytes_threshold == 10_485_760
     assert loaded.max_txn_size_bytes == 262_144_000
     assert loaded.max_concurrent_requests == ConcurrencyLimits(initial=300, existing=10_000)
-    assert loaded.max_shapes is None
+    assert loaded.max_shapes == 50_000
     assert loaded.workers >= 1
     assert not loaded.allow_delete
 

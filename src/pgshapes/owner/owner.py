@@ -169,6 +169,8 @@ class Owner:
         self.definition_refusals.check(shape)
         handle = await self.creator.create(shape, slot)
         self.refusals.forget(shape.definition.schema, shape.definition.table)
+        if self.expiry is not None:
+            self.expiry.note_created()
         return handle
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -115,6 +115,9 @@ async def empty_trash(store: ShapeStore) -> None:
 
 
 EXPIRY_INTERVAL_S: Final = 60.0
+_EARLY_EXCESS: Final = 1.1
+_EARLY_INTERVAL_S: Final = 1.0
+"""With so many times `max_shapes`, excess shapes are removed when one is created, once in this time."""
 
 
 class ShapeExpiry:
@@ -133,6 +136,13 @@ class ShapeExpiry:
         self._max_shapes = max_shapes
         self._clock = clock
         self._last_used: dict[str, float] = {}
+        self._ran_at = -_EARLY_INTERVAL_S
+
+    def note_created(self) -> None:
+        """A shape was created. Remove excess shapes now if there are many."""
+        is_recent = self._clock() - self._ran_at < _EARLY_INTERVAL_S
+        if len(self._tables.shapes) > self._max_shapes * _EARLY_EXCESS and not is_recent:
+            self.expire()
 
     def note_use(self, handles: Iterable[str]) -> None:
         """Record that these shapes were read now."""
@@ -146,6 +156,7 @@ class ShapeExpiry:
 
     def expire(self) -> list[str]:
         """Remove excess shapes now; returns their handles."""
+        self._ran_at = self._clock()
         live = [handle for handle, row in self._tables.shapes.items() if row.state.is_live]
         known = set(live)
         self._last_used = {handle: used for handle, used in self._last_used.items() if handle in known}

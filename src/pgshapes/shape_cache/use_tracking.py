@@ -1,7 +1,7 @@
 """Reports which shapes this process served, so that `max_shapes` removes those that are not read.
 
-Callers do not write tables, so the handles are collected here and sent at intervals. State: the handles read
-since the last report, of one process.
+Callers do not write tables, so the handles are collected here and sent at intervals, with those for whose
+next change a client waits. State: the handles read since the last report, of one process.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class UseTracking(ShapeCache):
         while True:
             await asyncio.sleep(interval_s)
             used, self._used = self._used, set()
+            used.update(handle for handle in self._tables.tails.awaited() if self.is_known(handle))
             try:
                 if used:
                     await self._owner.call(NoteUse(tuple(used)), timeout_s=_REPORT_TIMEOUT_S)

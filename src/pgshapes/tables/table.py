@@ -64,6 +64,10 @@ class TableReader(Generic[K, V]):
             self._notices[key] = ref(notice, partial(self._drop_notice, key))
         return notice
 
+    def awaited(self) -> Iterable[K]:
+        """The keys for whose next change something waits now."""
+        return tuple(self._notices)
+
     def _drop_notice(self, key: K, dropped: ref[Notice]) -> None:
         """Remove a notice that is no longer referenced."""
         if self._notices.get(key) is dropped:

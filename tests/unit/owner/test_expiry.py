@@ -67,3 +67,21 @@ async def test_a_shape_that_is_being_created_or_removed_does_not_count(tables: T
     put_shape(tables, "new", ShapeState.CREATING)
     put_shape(tables, "gone", ShapeState.RETIRING)
     assert ShapeExpiry(tables, ended, 1).expire() == []  # type: ignore[arg-type]
+
+
+async def test_many_more_shapes_than_the_limit_are_removed_when_one_is_created(tables: Tables) -> None:
+    """Not only at the next interval; and not with each creation, because a removal takes time."""
+    ended, clock = Ended(), Clock()
+    expiry = ShapeExpiry(tables, ended, 10, clock=clock)  # type: ignore[arg-type]  # not the cleaner
+    for number in range(11):
+        put_shape(tables, str(number))
+        expiry.note_created()
+    assert ended.handles == []
+    put_shape(tables, "11")
+    expiry.note_created()
+    assert ended.handles == ["0", "1"]
+    expiry.note_created()
+    assert ended.handles == ["0", "1"]
+    clock.now += 1
+    expiry.note_created()
+    assert ended.handles == ["0", "1"] * 2, "these have not been removed yet"
