@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -25,7 +26,7 @@ import structlog
 from pgshapes.errors import CreationFailed, NotNow, PgShapesError, RequestError, SchemaChanged
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.tables.creation_protocol import CallStep, next_call_step
-from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
+from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.fair_semaphore import FairSemaphore
@@ -209,7 +210,7 @@ class Creations:
             return _failure(lock.error())
         if step is CallStep.ATTACH:
             self.counts.attached += 1
-        return cancel_on_disconnect((flight or self._claim(shape)).join(), context)
+        return context.cancels((flight or self._claim(shape)).join())
 
     def activated(self, comparable: bytes) -> str | None:
         """The handle of the live shape of a definition."""
@@ -224,8 +225,16 @@ class Creations:
     def _claim(self, shape: ResolvedShape) -> Flight[str]:
         creation = Creation(shape, self._locks.claim(shape.comparable))
         return self._flights.begin(
-            shape.comparable, self._run(creation), on_abandoned=lambda: self._skip(creation)
+            shape.comparable,
+            self._run(creation),
+            on_abandoned=lambda: self._skip(creation),
+            at_end=partial(self._clear_if_cancelled, creation),
         )
+
+    def _clear_if_cancelled(self, creation: Creation, task: asyncio.Task[str]) -> None:
+        """Remove the lock row of a creation that was cancelled before its first step."""
+        if task.cancelled():
+            self._locks.clear(creation.shape.comparable, creation.token)
 
     def _skip(self, creation: Creation) -> bool:
         """Whether a creation without callers is skipped, which it is unless it has begun.

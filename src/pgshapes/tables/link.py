@@ -81,7 +81,7 @@ class InProcessLink:
                 return await answer
         finally:
             if not answer.done() or answer.cancelled():
-                context.cancelled.set()
+                context.cancel()
 
     async def barrier(self) -> None:
         """Return at once: the tables are the owner's."""

@@ -2,8 +2,8 @@
 
 It does not know where calls come from. Invariants: the handler is called in the loop turn in which a call is
 received, so no other code runs before its first await: a creation is claimed by then. A call whose
-deadline has passed is not begun. A call whose caller has disconnected is not answered. State is owned by the
-owner's event loop.
+deadline has passed is not begun. A call whose caller has disconnected is not answered, every other call once,
+also if its task is cancelled before its first step. State is owned by the owner's event loop.
 """
 
 from __future__ import annotations
@@ -11,28 +11,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
-from typing import Final, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
-from pgshapes.errors import NotNow, OwnerUnavailable, PgShapesError
+from pgshapes.errors import OwnerUnavailable, PgShapesError
 from pgshapes.tables.calls import Call, Reply
+from pgshapes.waiting.background import begin
 
 T = TypeVar("T")
-
-ABANDONED: Final = "The caller has disconnected"
 
 
 class CallContext:
     """Deadline and cancellation of the call that a handler carries out."""
 
-    __slots__ = ("cancelled", "deadline")
+    __slots__ = ("_work", "cancelled", "deadline")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         """When the caller stops waiting, in `time.monotonic` seconds."""
         self.cancelled = asyncio.Event()
         """Set when the caller no longer waits: at its deadline, when it cancels, or when its link is lost."""
+        self._work: asyncio.Future[Any] | None = None
 
     @property
     def is_cancelled(self) -> bool:
@@ -44,22 +45,26 @@ class CallContext:
         """Seconds until the deadline, negative after it."""
         return self.deadline - time.monotonic()
 
+    def cancel(self) -> None:
+        """The caller no longer waits."""
+        self.cancelled.set()
+        if self._work is not None:
+            self._work.cancel()
 
-async def cancel_on_disconnect(work: Awaitable[T], context: CallContext) -> T:
-    """Run work for a caller; cancel it when the caller disconnects. Raises NotNow then, which is not sent."""
-    task, left = asyncio.ensure_future(work), asyncio.ensure_future(context.cancelled.wait())
-    task.add_done_callback(_retrieve_error)
-    try:
-        await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise NotNow(ABANDONED)
-        return await task
-    finally:
-        left.cancel()
-        task.cancel()
+    def cancels(self, work: asyncio.Future[T]) -> asyncio.Future[T]:
+        """`work`, which is cancelled when the caller no longer waits."""
+        self._work = work
+        if self.is_cancelled:
+            work.cancel()
+        return work
 
 
-def _retrieve_error(task: asyncio.Future[T]) -> None:
+def cancel_on_disconnect(work: Coroutine[Any, Any, T], context: CallContext) -> asyncio.Future[T]:
+    """Run work for a caller; cancel it when the caller disconnects."""
+    return context.cancels(begin(work, at_end=_retrieve_error))
+
+
+def _retrieve_error(task: asyncio.Future[Any]) -> None:
     """Mark the exception as retrieved: the caller may disconnect in the same loop turn."""
     if not task.cancelled():
         task.exception()
@@ -85,6 +90,10 @@ class Outcome(Enum):
     """The caller stopped waiting before the answer."""
 
 
+_Result = tuple[Outcome, Reply | PgShapesError]
+_STOPPED: Final = "the owner has stopped"
+
+
 class Mailbox:
     """Carries out calls with one handler, counts them, and answers those that are still wanted."""
 
@@ -99,7 +108,7 @@ class Mailbox:
         self.tap: Callable[[Call], None] | None = None
         """Called with every call that is received; for tests and traces."""
         self._handler = handler
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[_Result]] = set()
 
     def receive(self, call: Call, deadline: float, answer: Answerer) -> CallContext:
         """Begin a call. `answer` gets its reply or error unless the context is cancelled first."""
@@ -112,9 +121,8 @@ class Mailbox:
             return context
         self.depth += 1
         self.high_water = max(self.high_water, self.depth)
-        task = asyncio.ensure_future(self._carry_out(self._begin(call, context), context, answer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        work = self._begin(call, context)
+        self._tasks.add(begin(_result_of(work), at_end=partial(self._end, work, context, answer)))
         return context
 
     def _begin(self, call: Call, context: CallContext) -> Awaitable[Reply]:
@@ -123,26 +131,39 @@ class Mailbox:
         except Exception as error:
             return _raise(error)
 
-    async def _carry_out(self, work: Awaitable[Reply], context: CallContext, answer: Answerer) -> None:
-        outcome = Outcome.ABANDONED
-        result: Reply | PgShapesError = OwnerUnavailable("the owner has stopped")
-        try:
-            outcome, result = await _result_of(work)
-        finally:
-            self.depth -= 1
-            if context.is_cancelled:
-                outcome = Outcome.ABANDONED
-            else:
-                answer(result)
-            self.outcomes[outcome] += 1
+    def _end(
+        self, work: Awaitable[Reply], context: CallContext, answer: Answerer, task: asyncio.Task[_Result]
+    ) -> None:
+        """End what the handler returned, if the task did not, and answer."""
+        outcome: Outcome
+        result: Reply | PgShapesError
+        _discard(work)
+        self._tasks.discard(task)
+        self.depth -= 1
+        if task.cancelled():
+            outcome, result = Outcome.ABANDONED, OwnerUnavailable(_STOPPED)
+        else:
+            outcome, result = task.result()
+        if context.is_cancelled:
+            outcome = Outcome.ABANDONED
+        else:
+            answer(result)
+        self.outcomes[outcome] += 1
 
     async def close(self) -> None:
         """Cancel the calls under way; their callers get OwnerUnavailable."""
-        await asyncio.sleep(0)
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _discard(work: Awaitable[Reply]) -> None:
+    """Cancel a future that nobody awaits any more, close a coroutine that nobody awaited."""
+    if isinstance(work, asyncio.Future):
+        work.cancel()
+    elif isinstance(work, Coroutine):
+        work.close()
 
 
 def _tag(call: Call) -> str:
@@ -153,7 +174,7 @@ async def _raise(error: Exception) -> Reply:
     raise error
 
 
-async def _result_of(work: Awaitable[Reply]) -> tuple[Outcome, Reply | PgShapesError]:
+async def _result_of(work: Awaitable[Reply]) -> _Result:
     try:
         return Outcome.ANSWERED, await work
     except PgShapesError as error:

@@ -93,7 +93,7 @@ class OwnerConnection(asyncio.Protocol):
         self._tables.broadcast.detach(self)
         contexts, self._contexts = self._contexts, {}
         for context in contexts.values():
-            context.cancelled.set()
+            context.cancel()
 
     def _take(self, frame: frames.CallerFrame) -> None:
         match frame:
@@ -105,7 +105,7 @@ class OwnerConnection(asyncio.Protocol):
             case frames.Cancel(call_id):
                 context = self._contexts.pop(call_id, None)
                 if context is not None:
-                    context.cancelled.set()
+                    context.cancel()
             case frames.Barrier(call_id):
                 self._tables.broadcast.flush()
                 self.send(frames.encode(frames.Reached(call_id)))

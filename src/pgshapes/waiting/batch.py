@@ -7,8 +7,8 @@ durable.
 If each request had work of its own instead, a burst of a thousand would be a thousand queries or disk syncs.
 
 Invariant: the batch that answers a request begins after the request was made; batches run one at a time;
-every request is served, also if its caller no longer waits. State: the requests that no batch has taken
-yet belong to one `BatchQueue`, in one event loop.
+every request is answered, also if its caller no longer waits, and if the task that serves them is cancelled.
+State: the requests that are not answered yet belong to one `BatchQueue`, in one event loop.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Generic, TypeVar
+
+from pgshapes.errors import NotNow
+from pgshapes.waiting.background import begin
+from pgshapes.waiting.single_flight import STOPPING
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -32,18 +36,20 @@ class BatchQueue(Generic[K, V]):
     def __init__(self, run: Callable[[tuple[K, ...]], Awaitable[Mapping[K, V]]]) -> None:
         self._run = run
         self._waiting: list[tuple[K, asyncio.Future[V | None]]] = []
+        self._batch: list[tuple[K, asyncio.Future[V | None]]] = []
+        """The requests of the batch that runs."""
         self._serving: asyncio.Task[None] | None = None
         self.begun = 0
         """Batches so far."""
 
     def request(self, request: K) -> asyncio.Future[V | None]:
-        """The result for `request`, None if `run` returned none. Cancelling the future does not cancel the
-        batch.
+        """The result for `request`, None if `run` returned none. Fails with NotNow if the batch is cancelled.
+        Cancelling the future does not cancel the batch.
         """
         answer: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         if self._serving is None:
-            self._serving = asyncio.create_task(self._serve())
+            self._serving = begin(self._serve(), at_end=self._give_up)
         return answer
 
     async def idle(self) -> None:
@@ -52,17 +58,19 @@ class BatchQueue(Generic[K, V]):
             await asyncio.wait({self._serving})
 
     async def _serve(self) -> None:
-        batch: list[tuple[K, asyncio.Future[V | None]]] = []
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                self.begun += 1
-                await self._answer(batch)
-        finally:
+        while self._waiting:
+            self._batch, self._waiting = self._waiting, []
+            self.begun += 1
+            await self._answer(self._batch)
+        self._serving = None
+
+    def _give_up(self, serving: asyncio.Task[None]) -> None:
+        """Fail what is unanswered if the task did not come to its end."""
+        if self._serving is serving:
             self._serving = None
-            unanswered, self._waiting = batch + self._waiting, []
+            unanswered, self._batch, self._waiting = self._batch + self._waiting, [], []
             for _, answer in unanswered:
-                answer.cancel()
+                _fail(answer, NotNow(STOPPING))
 
     async def _answer(self, batch: list[tuple[K, asyncio.Future[V | None]]]) -> None:
         try:

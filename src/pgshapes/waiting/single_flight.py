@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from pgshapes.errors import NotNow, PgShapesError
+from pgshapes.waiting.background import begin, holds_nothing
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -45,12 +46,13 @@ class Flight(Generic[T]):
         work: Coroutine[Any, Any, T],
         forget: Callable[[Flight[T]], None],
         on_abandoned: Callable[[], bool],
+        at_end: Callable[[asyncio.Task[T]], object],
     ) -> None:
-        self.task = asyncio.ensure_future(work)
         self._forget = forget
         self._on_abandoned = on_abandoned
+        self._at_end = at_end
         self._waiters: OrderedDict[asyncio.Future[T], None] = OrderedDict()
-        self.task.add_done_callback(self._finish)
+        self.task = begin(work, at_end=self._finish)
 
     @property
     def waiters(self) -> int:
@@ -81,6 +83,7 @@ class Flight(Generic[T]):
             self.task.cancel()
 
     def _finish(self, task: asyncio.Task[T]) -> None:
+        self._at_end(task)
         self._forget(self)
         if not task.cancelled():
             task.exception()  # marked as retrieved, also without waiters
@@ -121,14 +124,20 @@ class SingleFlight(Generic[K, T]):
         return self._flights.get(key)
 
     def begin(
-        self, key: K, work: Coroutine[Any, Any, T], *, on_abandoned: Callable[[], bool] = _always
+        self,
+        key: K,
+        work: Coroutine[Any, Any, T],
+        *,
+        on_abandoned: Callable[[], bool] = _always,
+        at_end: Callable[[asyncio.Task[T]], object] = holds_nothing,
     ) -> Flight[T]:
         """A new flight, which takes the place of any other for `key`.
 
         `on_abandoned` is called when the last waiter has left: True if the work is to be cancelled then.
+        `at_end` is called when the work has ended, before its waiters are answered.
         """
         self.begun += 1
-        flight = self._flights[key] = Flight(work, partial(self._forget, key), on_abandoned)
+        flight = self._flights[key] = Flight(work, partial(self._forget, key), on_abandoned, at_end)
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
         return flight

@@ -8,7 +8,7 @@ import time
 import pytest
 from tests.unit.shape_cache.definitions_of import shape_of
 
-from pgshapes.errors import CreationFailed, PgShapesError, SchemaChanged, SourceError
+from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaChanged, SourceError
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner import creations
@@ -153,7 +153,7 @@ async def test_a_creation_without_callers_is_not_begun() -> None:
     await turns()
     assert owner.lock("second") is CreationState.IN_PROGRESS
     for _, context in calls:
-        context.cancelled.set()
+        context.cancel()
     await turns()
     assert owner.lock("second") is None
     assert (owner.creations.slots.waiting, owner.creations.counts.skipped) == (0, 1)
@@ -169,7 +169,7 @@ async def test_one_remaining_caller_keeps_the_creation() -> None:
     await turns()
     (leaving, context), (staying, _) = owner.call("second", oid=2), owner.call("second", oid=2)
     await turns()
-    context.cancelled.set()
+    context.cancel()
     await turns()
     owner.gate("first").set_result(None)
     owner.gate("second").set_result(None)
@@ -181,7 +181,7 @@ async def test_a_creation_that_has_begun_continues_without_callers() -> None:
     owner = Owner()
     task, context = owner.call("items")
     await turns()
-    context.cancelled.set()
+    context.cancel()
     await turns()
     owner.gate("items").set_result(None)
     await turns()
@@ -196,7 +196,7 @@ async def test_a_call_after_all_callers_left_makes_a_new_claim() -> None:
     await turns()
     _, context = owner.call("second", oid=2)
     await turns()
-    context.cancelled.set()
+    context.cancel()
     await turns(2)
     again, _ = owner.call("second", oid=2)
     owner.gate("first").set_result(None)
@@ -232,3 +232,20 @@ async def test_closing_cancels_all_and_leaves_no_lock() -> None:
     assert {str(result) for result in results} == {"The service is stopping"}
     assert len(owner.tables.creation_locks) == 0
     assert owner.creations.running == 0
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+async def test_a_creation_that_is_cancelled_leaves_no_lock(steps: int) -> None:
+    owner = Owner()
+    known = asyncio.all_tasks()
+    waiting = owner.creations.create_or_wait(shape_of(), CallContext(time.monotonic() + 60))
+    (creating,) = asyncio.all_tasks() - known
+    await turns(steps)
+    creating.cancel()
+    with pytest.raises(NotNow, match="stopping"):
+        await waiting
+    assert owner.lock("items") is None
+    assert (owner.creations.running, owner.creations.slots.in_use) == (0, 0)
+    owner.gates.clear()
+    owner.gate("items").set_result(None)
+    assert await owner.call("items")[0] == f"items-{len(owner.made)}"

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pgshapes.errors import StorageError
+from pgshapes.errors import NotNow, StorageError
 from pgshapes.waiting.batch import BatchQueue
 
 
@@ -88,10 +88,23 @@ async def test_when_a_batch_is_cancelled_no_request_is_left_waiting() -> None:
     later = asyncio.create_task(catalogue.read_of("b"))
     await turns()
     catalogue.may_answer.set()
-    await asyncio.wait([first, later])
-    assert first.cancelled() and later.cancelled()
+    for request in (first, later):
+        with pytest.raises(NotNow, match="stopping"):
+            await request
     catalogue.failure = None
     assert await catalogue.read_of("a") == 1
+
+
+async def test_requests_are_answered_when_their_batch_is_cancelled_before_its_first_step() -> None:
+    catalogue = Catalogue()
+    known = asyncio.all_tasks()
+    request = catalogue.reading.request("a")
+    (serving,) = asyncio.all_tasks() - known
+    serving.cancel()
+    with pytest.raises(NotNow, match="stopping"):
+        await request
+    catalogue.may_answer.set()
+    assert await catalogue.read_of("a") == 0
 
 
 async def test_idle_waits_for_every_request() -> None:
