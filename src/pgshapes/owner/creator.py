@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -168,11 +169,11 @@ class ShapeCreator:
         try:
             basis = await self._confirm(handle, basis, taken)
             parts.publisher.publish(parts.router.release(handle, taken.visibility))
+            writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, basis)
+            self._begin_writing(handle, writing)
         except BaseException:
-            await taken.close()
+            taken.end()
             raise
-        writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, basis)
-        self._write(handle, writing)
         await writing.started
 
     async def _confirm(self, handle: str, basis: SnapshotBasis, taken: TakenSnapshot) -> SnapshotBasis:
@@ -235,28 +236,23 @@ class ShapeCreator:
         self.counts.snapshots += 1
         return taken
 
-    def _write(self, handle: str, writing: SnapshotWriting) -> None:
-        def note_end(_: asyncio.Task[None]) -> None:
-            self.writings.pop(handle, None)
-            if not writing.has_begun:  # cancelled before its first step
-                self._parts.spawn(writing.abandon())
-
-        task = self._parts.spawn(self._write_to_the_end(handle, writing))
+    def _begin_writing(self, handle: str, writing: SnapshotWriting) -> None:
+        task = self._parts.spawn(writing.run())
         self.writings[handle] = task
-        task.add_done_callback(note_end)
+        task.add_done_callback(partial(self._end_writing, handle, writing))
 
-    async def _write_to_the_end(self, handle: str, writing: SnapshotWriting) -> None:
-        try:
-            await writing.run()
-        except PgShapesError as error:
-            if writing.has_started:
-                self._parts.on_snapshot_failed(handle, error)
-                self._parts.cleaner.end([handle], f"snapshot failed: {error.message}")
+    def _end_writing(self, handle: str, writing: SnapshotWriting, task: asyncio.Task[None]) -> None:
+        """However the task ended: a shape without all rows of its snapshot must not stay."""
+        self.writings.pop(handle, None)
+        error = writing.end(task)
+        if error is not None and writing.has_started:
+            self._parts.on_snapshot_failed(handle, error)
+            self._parts.cleaner.end([handle], f"snapshot failed: {error.message}")
 
     def _stop_writing(self, handle: str) -> None:
         self.memberships.pop(handle, None)
         task = self.writings.get(handle)
-        if task is not None and task is not asyncio.current_task():
+        if task is not None:
             task.cancel()
 
     def _check_alive(self, handle: str) -> None:
@@ -266,4 +262,4 @@ class ShapeCreator:
     async def _abandon(self, handle: str) -> None:
         removal = self._parts.cleaner.end([handle], "creation failed")
         if removal is not None:
-            await asyncio.shield(removal)
+            await removal

@@ -52,6 +52,7 @@ from pgshapes.tables.calls import (
 )
 from pgshapes.tables.mailbox import CallContext, cancel_on_disconnect
 from pgshapes.tables.tables import Tables
+from pgshapes.waiting.background import begin
 from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)
@@ -175,9 +176,8 @@ class Owner:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in a background task; an unexpected error in it is logged."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = begin(work, at_end=self._done)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
         return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -246,7 +246,7 @@ class Owner:
         removal = self.cleaner.end([call.handle], "deleted on request")
         if removal is None:
             return False
-        await asyncio.shield(removal)
+        await removal
         return True
 
     # --- publication
@@ -315,7 +315,8 @@ class Owner:
         await self._resolver.close()
         if self.creator.writings:
             await asyncio.wait(self.creator.writings.values(), timeout=SNAPSHOT_GRACE_S)
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self.cleaner.close()
+        while tasks := tuple(self._tasks):  # the end of one may begin another
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)

@@ -3,7 +3,8 @@
 A removed shape is never served again, also after a crash. Order: the shape is marked as retiring in the
 tables → its log is durably removed → its catalogue row is durably deleted → every link has acknowledged → its
 table rows are removed and the 409s are sent. The WAL position that caused the removal is not acknowledged
-before the removal is durable.
+before the removal is durable. A removal that has begun is completed: if its task is cancelled, another one
+continues, until the owner closes.
 
 With `max_shapes`, the shapes that were not read for the longest time are removed. HTTP processes report which
 shapes they served (`shape_cache.use_tracking`); the times of these reports are kept in the owner's memory and
@@ -19,13 +20,14 @@ from typing import Any, Final
 
 import structlog
 
-from pgshapes.errors import StorageError
+from pgshapes.errors import NotNow, StorageError
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
+from pgshapes.waiting.notice import Notice
 
 _log = structlog.get_logger(__name__)
 
@@ -58,11 +60,18 @@ class ShapeCleaner:
         """The retired shapes with a task that removes them."""
         self.on_retired: Callable[[str], None] = lambda _: None
         """Called with each handle that is retired, to cancel a snapshot that is still being written."""
+        self._is_closed = False
 
-    def end(self, handles: Iterable[str], reason: str) -> asyncio.Task[None] | None:
-        """Retire shapes now and remove them in the background. Returns the task of the removal, None when the
-        removal of all of them had begun before. May be repeated after an error.
+    def close(self) -> None:
+        """Remove nothing from now on: the owner ends. The next one removes what is not complete."""
+        self._is_closed = True
+
+    def end(self, handles: Iterable[str], reason: str) -> Notice | None:
+        """Retire shapes now and remove them in the background. Returns what is given when they are removed,
+        None when the removal of all of them had begun before. May be repeated after an error.
         """
+        if self._is_closed:
+            return None
         ended = set(handles)
         self._status.retire(ended)
         # By state, not by what was retired now: an earlier call may have been interrupted by an error.
@@ -73,15 +82,23 @@ class ShapeCleaner:
         for handle in retired:
             self._router.unregister(handle)
             self.on_retired(handle)
-        removal = self._spawn(self._remove(retired, self._boundary.hold()))
+        removed = Notice()
+        self._begin(retired, self._boundary.hold(), removed)
         self._removing.update(retired)
-        return removal
+        return removed
 
     def _is_retiring(self, handle: str) -> bool:
         row = self._tables.shapes.get(handle)
         return row is not None and row.state is ShapeState.RETIRING
 
-    async def _remove(self, handles: list[str], hold: int) -> None:
+    def _begin(self, handles: list[str], hold: int, removed: Notice) -> None:
+        def complete(task: asyncio.Task[None]) -> None:
+            if task.cancelled() and not self._is_closed:
+                self._begin(handles, hold, removed)
+
+        self._spawn(self._remove(handles, hold, removed)).add_done_callback(complete)
+
+    async def _remove(self, handles: list[str], hold: int, removed: Notice) -> None:
         rows = [row for handle in handles if (row := self._tables.shapes.get(handle))]
         relations = {oid for row in rows for oid in row.relation_oids}
         await self._remove_durably(handles)
@@ -89,6 +106,7 @@ class ShapeCleaner:
         self._status.remove(handles)
         self._removing.difference_update(handles)
         self._boundary.release(hold)
+        removed.give()
         self._after_removal(relations)
 
     async def _remove_durably(self, handles: list[str]) -> None:
@@ -99,7 +117,7 @@ class ShapeCleaner:
                 if deleted is not None:
                     await deleted
                 return
-            except StorageError as error:
+            except (StorageError, NotNow) as error:
                 _log.error("shape removal failed; retrying", error=error.message, shapes=len(handles))
                 await asyncio.sleep(_RETRY_S)
 

@@ -4,6 +4,9 @@ A transaction that was delivered before the shape was registered must be visible
 it will not be delivered again. If it is not visible yet, the snapshot is discarded before its query runs and
 another one is taken.
 
+A snapshot keeps its connection until `end` is called, which does not wait. The code that took a snapshot
+calls it, or hands that over together with the task that writes the rows.
+
 The rows are readable while they are written. After the last chunk, all files of the shape are synced, then
 the catalogue records that the snapshot is complete; a crash before that removes the shape.
 """
@@ -12,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack
 from typing import Final, NamedTuple
 
 import orjson
@@ -36,11 +38,10 @@ _TERMINATED: Final = "Shape terminated before snapshot was ready"
 
 
 class TakenSnapshot:
-    """A snapshot: its visibility and its rows. Keeps its connection until it is closed."""
+    """A snapshot: its visibility and its rows. Keeps its connection until `end`."""
 
-    def __init__(self, snapshot: Snapshot, visibility: SnapshotVisibility, stack: AsyncExitStack) -> None:
+    def __init__(self, snapshot: Snapshot, visibility: SnapshotVisibility) -> None:
         self._snapshot = snapshot
-        self._stack = stack
         self.visibility = visibility
 
     @property
@@ -60,9 +61,9 @@ class TakenSnapshot:
         statement = copy_rows(relation, definition.columns, definition.where)
         return self._snapshot.rows(statement, has_where=definition.where is not None)
 
-    async def close(self) -> None:
-        """Return the connection; a running query is cancelled."""
-        await self._stack.aclose()
+    def end(self) -> None:
+        """Return the connection now; a running query is cancelled. A second call does nothing."""
+        self._snapshot.end()
 
 
 async def take_snapshot(
@@ -71,25 +72,29 @@ async def take_snapshot(
     prepare_check: Callable[[], Callable[[SnapshotVisibility], bool]],
     on_retake: Callable[[], None],
 ) -> TakenSnapshot:
-    """A snapshot that the check accepts. `prepare_check` is called before each snapshot is taken.
+    """A snapshot that the check accepts, to be ended by the caller. `prepare_check` is called before each
+    snapshot is taken.
 
     Raises CreationFailed when no snapshot was accepted in time, NotNow, SourceError.
     """
-    async with AsyncExitStack() as stack:
-        snapshot = await stack.enter_async_context(source.open(relation))
+    snapshot = await source.borrow(relation)
 
-        async def take() -> SnapshotVisibility | None:
-            is_complete = prepare_check()
-            visibility = await snapshot.take()
-            if is_complete(visibility):
-                return visibility
-            await snapshot.discard()
-            return None
+    async def take() -> SnapshotVisibility | None:
+        is_complete = prepare_check()
+        visibility = await snapshot.take()
+        if is_complete(visibility):
+            return visibility
+        await snapshot.discard()
+        return None
 
+    try:
         visibility = await retake(take, RETAKE_TIMEOUT_S, on_retake)
         if visibility is None:
             raise CreationFailed("a committed transaction does not become visible (synchronous standby?)")
-        return TakenSnapshot(snapshot, visibility, stack.pop_all())
+    except BaseException:
+        await snapshot.end()
+        raise
+    return TakenSnapshot(snapshot, visibility)
 
 
 class SnapshotBasis(NamedTuple):
@@ -104,7 +109,9 @@ class SnapshotBasis(NamedTuple):
 
 class SnapshotWriting:
     """Writes one snapshot. `started` is done when the first row is written, or at the end of an empty
-    snapshot; it fails if the query fails before that.
+    snapshot; it fails if the query fails before that, or the writing ends.
+
+    `run` is run in a task, whose end is told to `end`: it may be cancelled before its first step.
     """
 
     def __init__(
@@ -124,27 +131,22 @@ class SnapshotWriting:
         self._basis = basis
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.has_started = False
-        self.has_begun = False
-        """Whether `run` was entered, which then returns the connection."""
-
-    async def abandon(self) -> None:
-        """Fail and return the connection, in place of `run`."""
-        self._fail(CreationFailed(_TERMINATED))
-        await self._taken.close()
 
     async def run(self) -> None:
         """Write all rows. Raises the error of the query or the disk."""
-        self.has_begun = True
-        try:
-            await self._write()
-        except PgShapesError as error:
-            self._fail(error)
-            raise
-        except BaseException as error:
-            self._fail(CreationFailed(f"{_TERMINATED}: {error}"))
-            raise
-        finally:
-            await self._taken.close()
+        await self._write()
+
+    def end(self, task: asyncio.Task[None]) -> PgShapesError | None:
+        """Return the connection and end the wait for the first row; why the rows are not complete, if so."""
+        self._taken.end()
+        cause = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if cause is None:
+            return None
+        error = cause if isinstance(cause, PgShapesError) else CreationFailed(_TERMINATED)
+        if not self.started.done():
+            self.started.set_exception(error)
+            self.started.exception()  # marked as retrieved, also if no task awaits it
+        return error
 
     async def _write(self) -> None:
         log = self._store.get(self._handle)
@@ -169,12 +171,8 @@ class SnapshotWriting:
     def _start(self) -> None:
         if not self.has_started:
             self.has_started = True
-            self.started.set_result(None)
-
-    def _fail(self, error: PgShapesError) -> None:
-        if not self.started.done():
-            self.started.set_exception(error)
-            self.started.exception()
+            if not self.started.done():
+                self.started.set_result(None)
 
 
 def snapshot_end(visibility: SnapshotVisibility) -> bytes:

@@ -6,9 +6,11 @@ connections are the application's, too: nothing but whole transactions is sent t
 made with SET LOCAL (`snapshot.BEGIN`). No statement is prepared under a name there.
 
 Not here: retries, and the requirements on the server (`system_identity`). The code that opens a connection
-owns it. A pool is a bounded set of connections to one database, opened on demand. Invariant: a borrowed
-connection is idle, outside any transaction, and used by its borrower only; a connection returned in another
-state is closed. Borrowers are served in the order of arrival. State: the pool owns its idle connections.
+owns it. A pool is a bounded set of connections to one database, opened on demand. Invariants: a borrowed
+connection is idle, outside any transaction, and used by its borrower only; one that is returned in another
+state is cleaned by the pool before it is lent again. Returning does not wait, so a borrower that is cancelled
+while it returns a connection loses neither the connection nor its place. Borrowers are served in the order of
+arrival. State: the pool owns its connections, borrowed ones until their loan ends excepted.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from pgshapes.errors import ConfigError
 from pgshapes.postgres.database_url import failure_to_connect, libpq_parameters
 from pgshapes.postgres.session_settings import VALUE_SETTINGS, Setting, long_life_settings, settings_sql
 from pgshapes.postgres.sqlstate import from_sqlstate
+from pgshapes.waiting.background import begin
+from pgshapes.waiting.notice import Notice
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
@@ -136,6 +140,30 @@ class PoolTimeout(Exception):
     """No connection became free before the timeout."""
 
 
+class Loan:
+    """A borrowed connection and its place in the pool, until `end`."""
+
+    __slots__ = ("_ended", "_take_back", "connection")
+
+    def __init__(self, connection: Connection, take_back: TakeBack) -> None:
+        self.connection = connection
+        self._take_back = take_back
+        self._ended: Notice | None = None
+
+    def end(self, after: asyncio.Task[None] | None = None) -> Notice:
+        """Return the connection now; a second call does nothing. Given when the next borrower can have it.
+
+        `after` may still cancel what runs on the connection, which is therefore closed once that has ended.
+        """
+        if self._ended is None:
+            self._ended = Notice()
+            self._take_back(self.connection, after, self._ended)
+        return self._ended
+
+
+TakeBack = Callable[[Connection, asyncio.Task[None] | None, Notice], None]
+
+
 class ConnectionPool:
     """A pool of at most `size` connections, opened with `connect`, which opens others like them, too."""
 
@@ -144,6 +172,7 @@ class ConnectionPool:
         self.connect = connect
         self._free = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
+        self._cleaning: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._is_closed = False
 
@@ -154,22 +183,32 @@ class ConnectionPool:
 
     @asynccontextmanager
     async def connection(self, timeout_s: float | None = None) -> AsyncIterator[Connection]:
-        """Borrow a connection. Raises PoolTimeout if none becomes free, and the errors of `connect`."""
+        """Borrow a connection. Raises PoolTimeout if none becomes free, and the errors of `connect`.
+
+        At the end it waits until the connection is clean; whoever does not wait that long still returns it.
+        """
+        loan = await self.borrow(timeout_s)
+        try:
+            yield loan.connection
+        finally:
+            await loan.end()
+
+    async def borrow(self, timeout_s: float | None = None) -> Loan:
+        """A connection until its loan is ended. Raises as `connection`."""
         await self._wait_for_turn(timeout_s)
         try:
-            borrowed = self._take_idle() or await self.connect()
-            try:
-                yield borrowed
-            finally:
-                await self._take_back(borrowed)
-        finally:
+            return Loan(self._take_idle() or await self.connect(), self._take_back)
+        except BaseException:
             self._free.release()
+            raise
 
     async def close(self) -> None:
         """Close idle connections now, and borrowed ones when they are returned."""
         self._is_closed = True
         while self._idle:
             await self._idle.pop().close()
+        if self._cleaning:
+            await asyncio.wait(self._cleaning)
 
     async def _wait_for_turn(self, timeout_s: float | None) -> None:
         self._waiting += 1
@@ -189,16 +228,52 @@ class ConnectionPool:
             candidate.pgconn.finish()
         return None
 
-    async def _take_back(self, returned: Connection) -> None:
-        if _is_usable(returned) and not self._is_closed:
-            self._idle.append(returned)
+    def _take_back(self, returned: Connection, after: asyncio.Task[None] | None, ended: Notice) -> None:
+        if after is None and (returned.closed or _is_usable(returned)):
+            self._put_away(returned, ended)
         else:
-            await returned.close()
+            cleaning = begin(
+                _clean(returned, after), at_end=lambda task: self._cleaned(task, returned, ended)
+            )
+            self._cleaning.add(cleaning)
+
+    def _cleaned(self, task: asyncio.Task[None], returned: Connection, ended: Notice) -> None:
+        self._cleaning.discard(task)
+        self._put_away(returned, ended)
+
+    def _put_away(self, returned: Connection, ended: Notice) -> None:
+        if self._is_closed or not _is_usable(returned):
+            returned.pgconn.finish()
+        else:
+            self._idle.append(returned)
+        self._free.release()
+        ended.give()
+
+
+_CLEAN_UP_TIMEOUT_S: Final = 5.0
+
+
+async def _clean(connection: Connection, after: asyncio.Task[None] | None) -> None:
+    """Roll back; cancel a running query and close the connection."""
+    if after is not None:
+        await asyncio.wait((after,))
+        await connection.close()
+        return
+    status = connection.pgconn.transaction_status
+    try:
+        async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
+            if status == pq.TransactionStatus.ACTIVE:
+                await connection.cancel_safe(timeout=_CLEAN_UP_TIMEOUT_S)
+                await connection.close()
+            elif status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
+                await connection.rollback()
+    except (TimeoutError, psycopg.Error):
+        await connection.close()
 
 
 def _is_usable(connection: Connection) -> bool:
     """Whether the connection is idle and the server has not closed it; checked without a query."""
-    if connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+    if connection.closed or connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
         return False
     unread = select.poll()
     unread.register(connection.pgconn.socket, select.POLLIN)

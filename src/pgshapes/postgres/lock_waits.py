@@ -22,6 +22,7 @@ import structlog
 from pgshapes.errors import PgShapesError
 from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import Connect, Connection
+from pgshapes.waiting.background import begin, holds_nothing
 
 _log = structlog.get_logger(__name__)
 
@@ -64,13 +65,18 @@ class LockingQuery:
     def yield_locks(self) -> None:
         """Cancel what runs on the connection. A transaction that runs nothing must look at `has_yielded`."""
         if self._cancellation is None:
-            self._cancellation = asyncio.get_running_loop().create_task(self._cancel())
+            self._cancellation = begin(self._cancel(), at_end=holds_nothing)
 
     async def release(self) -> None:
         """Stop watching, before the transaction ends: afterwards the backend may be somebody else's."""
+        cancellation = self.end()
+        if cancellation is not None:
+            await asyncio.wait((cancellation,))
+
+    def end(self) -> asyncio.Task[None] | None:
+        """Stop watching; the cancellation that may be under way, which must end before the transaction."""
         self._queries.discard(self)
-        if self._cancellation is not None:
-            await asyncio.shield(self._cancellation)
+        return self._cancellation
 
     async def _cancel(self) -> None:
         with suppress(psycopg.Error):
@@ -92,8 +98,7 @@ class LockWaits:
         """Watch a transaction that is about to lock a table. `pid` is what `BACKEND_PID` returned in it."""
         made = LockingQuery(self._queries, connection, pid)
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.get_running_loop().create_task(self._look_while_needed())
-            self._looking.add_done_callback(_log_failure)
+            self._looking = begin(self._look_while_needed(), at_end=_log_failure)
         return made
 
     async def close(self) -> None:

@@ -3,19 +3,18 @@
 Not here: which transactions a snapshot sees (`model.visibility`), when it must be retaken and what its table
 must be like (the caller), storing the rows. Invariants: `take` locks the table against DDL first, then gets
 the snapshot, then the WAL position and the version of the table; all rows are read with this snapshot on the
-primary. Settings are made with SET LOCAL, because the connection may go
-through a transaction pooler. State: an open snapshot owns its connection until the `async with` ends.
+primary. Settings are made with SET LOCAL, because the connection may go through a transaction pooler. State:
+an open snapshot owns its connection until `end`, which does not wait: the pool ends the transaction.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 import psycopg
-from psycopg import pq
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
@@ -24,13 +23,14 @@ from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query
-from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
+from pgshapes.postgres.connection import Connection, ConnectionPool, Loan, PoolTimeout
 from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits
 from pgshapes.postgres.relation_sql import RELATION_BY_OID, RelationStamp, relation_from_row, stamp_of
 from pgshapes.postgres.rendering import copy_after_pin, from_item
 from pgshapes.postgres.session_settings import SEARCH_PATH, VALUE_SETTINGS, long_life_settings, settings_sql
 from pgshapes.postgres.simple_query import CopyOut
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
+from pgshapes.waiting.notice import Notice
 
 CURRENT_SNAPSHOT: Final = (
     "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text"
@@ -69,8 +69,6 @@ def parse_visibility(snapshot: str, insert_lsn: str) -> SnapshotVisibility:
     running = tuple(int(xid) for xid in xip.split(",") if xid)
     return SnapshotVisibility(int(xmin), int(xmax), running, parse_lsn(insert_lsn))
 
-
-_CLEAN_UP_TIMEOUT_S: Final = 5.0
 
 _QUERY_SETTINGS: Final = (
     ("row_security", "off"),  # the stream ignores policies, so raise an error rather than filter rows
@@ -134,20 +132,6 @@ async def begin_copy(connection: Connection, copy_sql: str) -> CopyOut:
     return await CopyOut.begin(connection, f"ROLLBACK TO SAVEPOINT unplanned; {_TAKE_OWN_PATH}; {again}")
 
 
-async def reset(connection: Connection) -> None:
-    """Roll back, or cancel a running query and close the connection."""
-    status = connection.pgconn.transaction_status
-    try:
-        async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
-            if status == pq.TransactionStatus.ACTIVE:
-                await connection.cancel_safe(timeout=_CLEAN_UP_TIMEOUT_S)
-                await connection.close()
-            elif status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
-                await simple_query.run(connection, "ROLLBACK")
-    except (TimeoutError, psycopg.Error):
-        await connection.close()
-
-
 FIRST_ROW_TIMEOUT_S: Final = 30.0
 QUEUE_TIMEOUT_S: Final = 10.0
 """Less than the 30 s that a caller waits for a creation."""
@@ -185,13 +169,14 @@ class Snapshot:
 
     def __init__(
         self,
-        connection: Connection,
+        loan: Loan,
         relation: Relation,
         publication: str,
         lock_waits: LockWaits,
         first_row_timeout_s: float,
     ) -> None:
-        self._connection = connection
+        self._loan = loan
+        self._connection = loan.connection
         self._relation = relation
         self._publication = publication
         self._lock_waits = lock_waits
@@ -255,12 +240,12 @@ class Snapshot:
         if not self._has_yielded:
             await self._run("COMMIT")
 
-    async def reset(self) -> None:
-        """Roll back, or cancel a running query and close the connection."""
-        await self._release()
-        if self._has_yielded:
-            await self._connection.close()
-        await reset(self._connection)
+    def end(self) -> Notice:
+        """Return the connection now, also in the middle of a query; given when it can be borrowed again.
+
+        A second call does nothing.
+        """
+        return self._loan.end(None if self._locking is None else self._locking.end())
 
     async def _first_batch(self, copy_sql: str) -> tuple[list[bytes], CopyOut]:
         try:
@@ -320,29 +305,29 @@ class SnapshotSource:
 
     @asynccontextmanager
     async def open(self, relation: Relation) -> AsyncIterator[Snapshot]:
-        """A snapshot of a table.
+        """A snapshot of a table until the end of the block. Raises as `borrow`."""
+        snapshot = await self.borrow(relation)
+        try:
+            yield snapshot
+        finally:
+            await snapshot.end()
+
+    async def borrow(self, relation: Relation) -> Snapshot:
+        """A snapshot of a table, to be ended by the caller.
 
         Raises NotNow if no connection is available. Cancelling the task cancels the query on the server.
         """
-        async with AsyncExitStack() as borrowed:
-            connection = await self._borrow(borrowed)
-            snapshot = Snapshot(
-                connection, relation, self._publication, self.lock_waits, self._first_row_timeout_s
-            )
-            borrowed.push_async_callback(snapshot.reset)
-            yield snapshot
-
-    async def close(self) -> None:
-        """Stop looking for sessions that wait for a snapshot. Does not close the pool."""
-        await self.lock_waits.close()
-
-    async def _borrow(self, borrowed: AsyncExitStack) -> Connection:
         try:
-            return await borrowed.enter_async_context(self._pool.connection(self._queue_timeout_s))
+            loan = await self._pool.borrow(self._queue_timeout_s)
         except PoolTimeout:
             raise refusals.queue_too_long() from None
         except SourceError as error:
             raise refusals.refuse_snapshot(error) from error
+        return Snapshot(loan, relation, self._publication, self.lock_waits, self._first_row_timeout_s)
+
+    async def close(self) -> None:
+        """Stop looking for sessions that wait for a snapshot. Does not close the pool."""
+        await self.lock_waits.close()
 
 
 def _text(result: PGresult, column: int) -> str | None:

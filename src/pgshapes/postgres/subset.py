@@ -9,7 +9,7 @@ connections; the number of waiting requests and the size of a result are bounded
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 import psycopg
@@ -19,11 +19,12 @@ from pgshapes.model.quoting import qualified_name, quote_identifier
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query, snapshot
-from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
+from pgshapes.postgres.connection import ConnectionPool, Loan, PoolTimeout
 from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits
 from pgshapes.postgres.relation_sql import stamp_of
 from pgshapes.postgres.rendering import copy_texts, from_item, row_json
 from pgshapes.postgres.session_settings import settings_sql
+from pgshapes.waiting.notice import Notice
 from pgshapes.where.language.sort_order import SortTerm
 
 
@@ -112,10 +113,9 @@ class SubsetVisibility(NamedTuple):
 class SubsetQuery:
     """One transaction: `take` it, then read its `rows`."""
 
-    def __init__(
-        self, connection: Connection, relation: Relation, lock_waits: LockWaits, max_bytes: int
-    ) -> None:
-        self._connection = connection
+    def __init__(self, loan: Loan, relation: Relation, lock_waits: LockWaits, max_bytes: int) -> None:
+        self._loan = loan
+        self._connection = loan.connection
         self._relation = relation
         self._lock_waits = lock_waits
         self._max_bytes = max_bytes
@@ -176,13 +176,9 @@ class SubsetQuery:
                 has_shape_where=selection.shape_where is not None,
             ) from error
 
-    async def reset(self) -> None:
-        """Roll back, or cancel a running query and close the connection."""
-        if self._locking is not None:
-            await self._locking.release()
-            if self._locking.has_yielded:
-                await self._connection.close()
-        await snapshot.reset(self._connection)
+    def end(self) -> Notice:
+        """Return the connection now, also in the middle of a query; given when it can be borrowed again."""
+        return self._loan.end(None if self._locking is None else self._locking.end())
 
     def _check_locks(self) -> None:
         if self._locking is not None and self._locking.has_yielded:
@@ -222,21 +218,22 @@ class SubsetSource:
         """A query on this table. Raises NotNow if no connection is available, SourceError."""
         if self._pool.waiting >= self._queue_limit:
             raise refusals.too_many()
-        async with AsyncExitStack() as borrowed:
-            connection = await self._borrow(borrowed)
-            query = SubsetQuery(connection, relation, self.lock_waits, self._max_bytes)
-            borrowed.push_async_callback(query.reset)
+        query = await self._borrow(relation)
+        try:
             yield query
+        finally:
+            await query.end()
 
     async def close(self) -> None:
         """Close the connections."""
         await self.lock_waits.close()
         await self._pool.close()
 
-    async def _borrow(self, borrowed: AsyncExitStack) -> Connection:
+    async def _borrow(self, relation: Relation) -> SubsetQuery:
         try:
-            return await borrowed.enter_async_context(self._pool.connection(self._queue_timeout_s))
+            loan = await self._pool.borrow(self._queue_timeout_s)
         except PoolTimeout:
             raise refusals.too_many() from None
         except SourceError as error:
             raise refusals.refuse_subset(error) from error
+        return SubsetQuery(loan, relation, self.lock_waits, self._max_bytes)

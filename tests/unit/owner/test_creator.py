@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -29,6 +28,7 @@ from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import Entry
 from pgshapes.tables.tables import Tables
+from pgshapes.waiting.notice import Notice
 
 VERSION = RelationVersion(ITEMS.oid, ITEMS.schema, ITEMS.name, ITEMS.generation)
 MEMBERSHIP = "1.2.3.4"
@@ -46,6 +46,7 @@ class Database:
         self.open_snapshots = 0
         self.copies: list[str] = []
         self._while_taking = while_taking
+        self._ended = Notice()
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
         """As the inspector does."""
@@ -58,14 +59,18 @@ class Database:
         """As the publication does."""
         return PublicationMembership(relation.oid, MEMBERSHIP)
 
-    @asynccontextmanager
-    async def open(self, *_: object) -> AsyncIterator[Database]:
+    async def borrow(self, *_: object) -> Database:
         """As the source of snapshots does."""
         self.open_snapshots += 1
-        try:
-            yield self
-        finally:
+        self._ended = Notice()
+        return self
+
+    def end(self) -> Notice:
+        """As a snapshot does."""
+        if not self._ended.is_given:
             self.open_snapshots -= 1
+            self._ended.give()
+        return self._ended
 
     async def take(self) -> SnapshotVisibility:
         """As a snapshot does."""
@@ -99,6 +104,13 @@ class Store(MemoryShapeStore):
     def create(self, handle: str) -> MemoryShapeLog:
         log = self._logs[handle] = FailingLog(1000)
         return log
+
+    synced: asyncio.Future[None] | None = None
+
+    async def sync_shape(self, handle: str) -> None:
+        """Wait until the test lets the sync end."""
+        if self.synced is not None:
+            await self.synced
 
 
 class Progress:
@@ -221,6 +233,18 @@ async def test_a_shape_that_ends_before_its_writing_has_begun_fails_with_a_reaso
     await scene.settle()
     assert scene.database.open_snapshots == 0
     assert scene.creator.slots.in_use == 0
+    assert scene.creator.writings == {}
+
+
+async def test_a_shape_whose_writing_is_cancelled_does_not_stay(scene: Scene) -> None:
+    """Otherwise its readers would wait for the rest of its snapshot."""
+    scene.store.synced = asyncio.get_running_loop().create_future()
+    handle = await scene.create()
+    (writing,) = scene.creator.writings.values()
+    writing.cancel()
+    await scene.settle()
+    assert handle not in scene.tables.shapes
+    assert scene.database.open_snapshots == 0
 
 
 async def test_the_rows_are_rendered_by_the_table_as_it_is_in_the_snapshot(scene: Scene) -> None:

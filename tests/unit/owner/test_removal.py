@@ -124,3 +124,31 @@ async def test_a_shape_is_ended_once() -> None:
     scene.disk.removals[0].set_result(None)
     await settle()
     scene.disk.commits[0].set_result(None)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+async def test_a_removal_whose_task_is_cancelled_is_completed(steps: int) -> None:
+    scene = Scene()
+    known = asyncio.all_tasks()
+    removal = scene.cleaner.end(["1"], "truncated")
+    assert removal is not None
+    scene.boundary.advance(200)
+    (removing,) = asyncio.all_tasks() - known
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    removing.cancel()
+    await settle()
+    assert scene.boundary.acknowledgeable() == 100
+    scene.disk.removals[-1].set_result(None)
+    await settle()
+    scene.disk.commits[-1].set_result(None)
+    await removal
+    assert "1" not in scene.tables.shapes
+    assert scene.boundary.acknowledgeable() == 200
+
+
+async def test_nothing_is_removed_after_the_owner_has_closed() -> None:
+    scene = Scene()
+    scene.cleaner.close()
+    assert scene.cleaner.end(["1"], "truncated") is None
+    assert scene.tables.shapes["1"].state is ShapeState.LIVE
