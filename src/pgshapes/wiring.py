@@ -60,6 +60,7 @@ from pgshapes.tables.calls import Call
 from pgshapes.tables.link import InProcessLink, OwnerLink
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
+from pgshapes.waiting.background import begin
 
 _log = structlog.get_logger(__name__)
 
@@ -158,8 +159,8 @@ async def _open_single_process(
             owned = owner_families(replicator, link.mailbox, tables)
             return {"single": [*owned, *caller_families(parts), *loop_families(turns)]}
 
-        owning = asyncio.ensure_future(run_reported(replicator, settings))
-        owning.add_done_callback(partial(_mark_not_ready, tables, on_failure))
+        mark = partial(_mark_not_ready, tables, on_failure)
+        owning = begin(run_reported(replicator, settings), at_end=mark)
         stack.push_async_callback(_stop_owner, replicator, owning, link, subsets)
         if metrics is not None:
             turns.start()

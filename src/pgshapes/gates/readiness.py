@@ -25,6 +25,7 @@ from pgshapes.gates.conditions import (
     timeout_text,
 )
 from pgshapes.waiting import poll_wait
+from pgshapes.waiting.background import begin
 from pgshapes.waiting.notice import Notice
 from pgshapes.waiting.release_gate import ReleaseGate
 
@@ -108,7 +109,7 @@ class StatusMonitor:
         self._parked[waiter] = level
         self.is_congested = len(self._parked) >= CONGESTED_FROM
         if self._poller is None:
-            self._poller = asyncio.create_task(self._poll_for_parked())
+            self._poller = begin(self._poll_for_parked(), at_end=self._forget_poller)
         try:
             async with asyncio.timeout(timeout_s):
                 await waiter
@@ -122,6 +123,11 @@ class StatusMonitor:
             if self._poller is not None:
                 self._poller.cancel()
                 self._poller = None
+
+    def _forget_poller(self, poller: asyncio.Task[None]) -> None:
+        """However it ended: the next waiter starts another."""
+        if self._poller is poller:
+            self._poller = None
 
     async def _poll_for_parked(self) -> None:
         while True:

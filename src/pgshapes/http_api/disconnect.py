@@ -13,6 +13,8 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 from typing import Any
 
+from pgshapes.waiting.background import begin, holds_nothing
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
@@ -49,7 +51,7 @@ class _Listener:
         self.request = current
         self.is_disconnected = False
         self._receive = receive
-        self._task = asyncio.create_task(self._listen())
+        self._task = begin(self._listen(), at_end=holds_nothing)
 
     def stop(self) -> None:
         self._task.cancel()

@@ -25,6 +25,7 @@ from pgshapes.http_api.decide import (
 from pgshapes.http_api.ports import Readiness, Shapes
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.tail import Tail
+from pgshapes.waiting.background import begin
 from pgshapes.waiting.single_flight import SingleFlight
 
 
@@ -66,12 +67,16 @@ class TailWaits:
     def _start_hold(self) -> None:
         self._held += 1
         if self._stop_task is None:
-            self._stop_task = asyncio.create_task(self._watch_stopping())
+            self._stop_task = begin(self._watch_stopping(), at_end=self._forget_stop_task)
 
     def _end_hold(self) -> None:
         self._held -= 1
         if self._held == 0 and self._stop_task is not None:
             self._stop_task.cancel()
+            self._stop_task = None
+
+    def _forget_stop_task(self, task: asyncio.Task[None]) -> None:
+        if self._stop_task is task:
             self._stop_task = None
 
     async def _watch_stopping(self) -> None:

@@ -17,6 +17,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -388,7 +389,14 @@ class ChangePath:
         self._is_blocked = True
         if self._stream is not None:
             self._stream.pause()
-        self._spawn(self._unblock(until))
+        self._spawn(self._unblock(until)).add_done_callback(partial(self._end_block, until))
+
+    def _end_block(self, until: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
+        """Do not stay paused if the task was cancelled: the changes are sent again after a reconnect."""
+        until.close()  # it was not awaited if the task took no step
+        if task.cancelled():
+            self._is_blocked = False
+            self._reconnect("the wait before the next changes was cancelled")
 
     async def _unblock(self, until: Coroutine[Any, Any, None]) -> None:
         try:

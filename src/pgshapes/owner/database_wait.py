@@ -14,6 +14,8 @@ from typing import Final
 
 import structlog
 
+from pgshapes.waiting.background import begin, holds_nothing
+
 _log = structlog.get_logger(__name__)
 
 REPEAT_S: Final = 10.0
@@ -34,7 +36,7 @@ class DatabaseWait:
         if self._repeating is None:
             self._began_at = time.monotonic()
             self._since = datetime.now(UTC).isoformat(timespec="seconds")
-            self._repeating = asyncio.create_task(self._repeat())
+            self._repeating = begin(self._repeat(), at_end=holds_nothing)
         if reason != self._reason:
             self._reason = reason
             self._say()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -53,6 +53,7 @@ from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
+from pgshapes.waiting.background import begin, holds_nothing
 
 _log = structlog.get_logger(__name__)
 
@@ -165,8 +166,9 @@ class Replicator:
         finally:
             await self._close()
 
-    async def _until_stopped(self, work: Awaitable[None]) -> None:
-        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        task = begin(work, at_end=holds_nothing)
+        stop = begin(self._stopping.wait(), at_end=holds_nothing)
         try:
             await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -248,10 +250,9 @@ class Replicator:
     async def _run_stream(self, stream: ReplicationStream, session: Session) -> None:
         assert self.owner is not None
         path = self.owner.change_path
-        running = asyncio.ensure_future(
-            stream.run(lambda payload, _: path.on_message(payload), path.on_keepalive)
-        )
-        lost = asyncio.ensure_future(session.lock.wait_until_lost())
+        reading = stream.run(lambda payload, _: path.on_message(payload), path.on_keepalive)
+        running = begin(reading, at_end=holds_nothing)
+        lost = begin(session.lock.wait_until_lost(), at_end=holds_nothing)
         self._unusable = asyncio.get_running_loop().create_future()
         try:
             waits = (running, lost, self._unusable)

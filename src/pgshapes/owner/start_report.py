@@ -21,6 +21,7 @@ from pgshapes.owner.replicator import ALTERATIONS, Replicator
 from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX
 from pgshapes.postgres.doctor import examine_database
 from pgshapes.postgres.pooler import ThroughPooler
+from pgshapes.waiting.background import begin, holds_nothing
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +47,7 @@ async def run_reported(replicator: Replicator, settings: Settings, *, is_restart
 
     After a restart nothing is reported: the first process did it. Raises what `replicator.run` raises.
     """
-    report = asyncio.ensure_future(_report_once_started(replicator, settings, is_wanted=not is_restart))
+    report = begin(_report_once_started(replicator, settings, is_wanted=not is_restart), at_end=holds_nothing)
     try:
         await replicator.run()
     except ConfigError as error:

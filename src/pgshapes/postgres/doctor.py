@@ -26,6 +26,7 @@ from pgshapes.postgres.database_url import failure_to_connect
 from pgshapes.postgres.doctor_facts import read_facts
 from pgshapes.postgres.doctor_tables import read_tables
 from pgshapes.postgres.sqlstate import from_sqlstate
+from pgshapes.waiting.background import begin, holds_nothing
 
 READ_TIMEOUT_S: Final = 30.0
 TABLES_TIMEOUT_S: Final = 300.0
@@ -140,13 +141,13 @@ async def _pooling(first: Connection, second: Connection) -> Pooling:
     connection lets one of them wait. No query is cancelled: that would end the connection.
     """
     before = await _pid(first)
-    beginning = asyncio.ensure_future(_begin(second))
+    beginning = begin(_begin(second), at_end=holds_nothing)
     if not await _ends_in_time(beginning):
         await first.close()
         await beginning
         return Pooling.SESSION
     other = beginning.result()
-    asking = asyncio.ensure_future(_pid(first))
+    asking = begin(_pid(first), at_end=holds_nothing)
     has_session = await _ends_in_time(asking)
     await second.execute(b"ROLLBACK")
     after = await asking

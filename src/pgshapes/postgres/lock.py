@@ -18,6 +18,7 @@ import structlog
 from pgshapes.errors import SourceError
 from pgshapes.postgres.connection import Connection, connect
 from pgshapes.postgres.sqlstate import RETRY, from_sqlstate
+from pgshapes.waiting.background import begin, holds_nothing
 
 _log = structlog.get_logger(__name__)
 
@@ -115,7 +116,7 @@ class AdvisoryLock:
         return row is not None and row[0] is True
 
     async def _wait(self, connection: Connection) -> None:
-        breaking = asyncio.create_task(self._break_when_stale())
+        breaking = begin(self._break_when_stale(), at_end=holds_nothing)
         try:
             await connection.execute(_WAIT, (self._slot,))
         finally:

@@ -21,6 +21,7 @@ from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.quoting import quote_identifier
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.sqlstate import OPERATOR, WAIT, from_sqlstate
+from pgshapes.waiting.background import begin, holds_nothing
 
 _log = structlog.get_logger(__name__)
 
@@ -89,7 +90,7 @@ async def create_slot(
     """
     kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
     sql = f"CREATE_REPLICATION_SLOT {quote_identifier(name)} {kind} pgoutput NOEXPORT_SNAPSHOT"
-    logs = asyncio.create_task(_log_standby_snapshots(admin, name))
+    logs = begin(_log_standby_snapshots(admin, name), at_end=holds_nothing)
     try:
         row = await (await replication.execute(sql.encode())).fetchone()
     except psycopg.Error as error:

@@ -31,6 +31,7 @@ from pgshapes.server.child import PERMITS, ChildTask
 from pgshapes.server.environment import configure_logs
 from pgshapes.server.http_server import listen
 from pgshapes.server.metrics import fetch_metrics, listen_for_metrics, metrics_listener
+from pgshapes.waiting.background import begin, holds_nothing
 
 _log = structlog.get_logger(__name__)
 
@@ -119,7 +120,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         tasks = [
-            asyncio.create_task(self._keep_running(child)) for child in (self._replicator, *self._workers)
+            begin(self._keep_running(child), at_end=holds_nothing)
+            for child in (self._replicator, *self._workers)
         ]
         try:
             await self._stopping.wait()

@@ -14,6 +14,7 @@ from pgshapes.model.tail import Tail
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.tables.calls import NoteUse
 from pgshapes.tables.link import OwnerLink
+from pgshapes.waiting.background import begin, holds_nothing
 
 REPORT_INTERVAL_S: Final = 15.0
 """Less than the owner's interval of a minute, so that a shape that is being read is never the oldest."""
@@ -36,7 +37,7 @@ class UseTracking(ShapeCache):
 
     def start_reports(self) -> None:
         """Begin to report at intervals."""
-        self._reporting = asyncio.get_running_loop().create_task(self.report_periodically())
+        self._reporting = begin(self.report_periodically(), at_end=holds_nothing)
 
     async def report_periodically(self, interval_s: float = REPORT_INTERVAL_S) -> None:
         """Report to the owner at intervals, until cancelled; a failed report is repeated with the next

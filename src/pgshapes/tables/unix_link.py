@@ -25,6 +25,7 @@ from pgshapes.tables.mailbox import Handler, Mailbox
 from pgshapes.tables.owner_connection import OwnerConnection
 from pgshapes.tables.replica import TablesReplica
 from pgshapes.tables.tables import Tables
+from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.notice import Notice
 
 HEARTBEAT_S: Final = 0.25
@@ -135,7 +136,7 @@ class UnixSocketLink:
 
     def start(self) -> None:
         """Begin to connect, in the background."""
-        self._task = asyncio.get_running_loop().create_task(self._stay_connected())
+        self._task = begin(self._stay_connected(), at_end=holds_nothing)
 
     async def close(self) -> None:
         """End the connection; calls under way get OwnerUnavailable."""
