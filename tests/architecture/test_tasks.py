@@ -13,7 +13,7 @@ STARTS: Final = frozenset({"create_task", "ensure_future", "TaskGroup", "shield"
 
 ALLOWED: Final = {
     "pgshapes.waiting.background": "it is the one module that makes tasks",
-    "pgshapes.waiting.poll_wait": "it waits for awaitables that are no coroutines, and holds nothing for them",
+    "pgshapes.waiting.poll_wait": "it waits for awaitables of any kind, and holds nothing for them",
     "pgshapes.cli.dev": "its tasks end with the program",
 }
 

@@ -131,18 +131,23 @@ class SnapshotWriting:
         self._basis = basis
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.has_started = False
+        self._error: PgShapesError | None = None
 
     async def run(self) -> None:
-        """Write all rows. Raises the error of the query or the disk."""
-        await self._write()
+        """Write all rows, unless the query or the disk fails, which `end` tells."""
+        try:
+            await self._write()
+        except PgShapesError as error:
+            self._error = error
 
     def end(self, task: asyncio.Task[None]) -> PgShapesError | None:
         """Return the connection and end the wait for the first row; why the rows are not complete, if so."""
         self._taken.end()
-        cause = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if cause is None:
+        error = self._error
+        if error is None and (task.cancelled() or task.exception() is not None):
+            error = CreationFailed(_TERMINATED)
+        if error is None:
             return None
-        error = cause if isinstance(cause, PgShapesError) else CreationFailed(_TERMINATED)
         if not self.started.done():
             self.started.set_exception(error)
             self.started.exception()  # marked as retrieved, also if no task awaits it

@@ -1,0 +1,126 @@
+"""Cancels each task of a server at each point of each scenario, and counts what is held afterwards.
+
+`python -m tests.support.cancellation.everywhere --rounds 10` does it as often, with all scenarios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.support.cancellation.points import Point, Watch
+from tests.support.cancellation.scenarios import SCENARIOS, Definition, Scenario, definition, make_tables
+from tests.support.cancellation.stage import Stage, open_stage
+from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
+from tests.support.postgres.installations import DEFAULT, postgres_of
+
+SETTLES_WITHIN_S = 10.0
+"""Much longer than anything takes that was cancelled; what is held after that is held for good."""
+_LOOKS = 2
+"""Runs without a cancellation: the first also finds what is done once, as connecting."""
+
+
+_numbers = itertools.count(1)
+
+
+class Everywhere:
+    """The runs on one stage. `points` were cancelled; `missed` were not passed again."""
+
+    def __init__(self, stage: Stage, watch: Watch) -> None:
+        self.stage = stage
+        self.points: set[Point] = set()
+        self.missed = 0
+        self._watch = watch
+        self._made: list[Definition] = []
+
+    async def cancel_all(self, scenario: Scenario) -> None:
+        """Run a scenario once for each of its points that no other had. Raises AssertionError."""
+        found: dict[Point, int] = {}
+        for _ in range(_LOOKS):
+            await self._run(scenario, None)
+            found |= self._watch.points
+        for point in found.keys() - self.points:
+            self.points.add(point)
+            await self._run(scenario, point)
+            self.missed += self._watch.cancelled is None
+
+    async def check_again(self) -> None:
+        """Each definition whose creation was cancelled has its rows. Raises AssertionError."""
+        made, self._made = self._made, []
+        await asyncio.gather(*(self._check_again(shape) for shape in made))
+        await self._settle("the end")
+
+    async def _check_again(self, shape: Definition) -> None:
+        ids, _ = await shape.follow(self.stage)
+        found = await asyncio.to_thread(self.stage.select, f"SELECT id FROM {shape.table} ORDER BY id")
+        assert ids == [row[0] for row in found], shape
+
+    async def _run(self, scenario: Scenario, point: Point | None) -> None:
+        shape = definition(scenario.__name__, next(_numbers))
+        self._made.append(shape)
+        run = await scenario(self.stage, shape)
+        await self._settle(f"{scenario.__name__}, not watched")
+        before = _functions_of_tasks()
+        self._watch.begin(point)
+        try:
+            async with asyncio.timeout(60):
+                await run()
+            await self._settle(f"{scenario.__name__}: {point}", before)
+        finally:
+            self._watch.end()
+
+    async def _settle(self, after: str, before: Counter[str] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SETTLES_WITHIN_S
+        while held := self._held(before):
+            assert loop.time() < deadline, f"{held} after {after}"
+            await asyncio.sleep(0.002)
+
+    def _held(self, before: Counter[str] | None) -> dict[str, object]:
+        held = self.stage.held()
+        if before is not None and (left := _functions_of_tasks() - before):
+            held["tasks"] = left
+        return held
+
+
+def _functions_of_tasks() -> Counter[str]:
+    return Counter(getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks())
+
+
+async def cancel_everywhere(url: str, directory: Path, scenarios: Iterable[str]) -> Everywhere:
+    """Cancel each task at each point of these scenarios. Raises AssertionError."""
+    watch = Watch()
+    watch.install(asyncio.get_running_loop())
+    async with open_stage(url, directory) as stage:
+        await make_tables(stage)
+        everywhere = Everywhere(stage, watch)
+        for name in scenarios:
+            await everywhere.cancel_all(SCENARIOS[name])
+        await everywhere.check_again()
+        assert stage.excess_backends() == []
+    return everywhere
+
+
+def main() -> None:
+    """Print how many points were cancelled."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--scenario", choices=SCENARIOS, action="append")
+    options = parser.parse_args()
+    with postgres_of(DEFAULT, settings=SERVER_SETTINGS) as server:
+        for number in range(options.rounds):
+            for name in options.scenario or SCENARIOS:
+                with fresh_database(server) as url, tempfile.TemporaryDirectory() as directory:
+                    done = asyncio.run(cancel_everywhere(url, Path(directory), [name]))
+                print(
+                    f"round {number + 1}, {name}: {len(done.points)} points, {done.missed} not passed again"
+                )
+
+
+if __name__ == "__main__":
+    main()
