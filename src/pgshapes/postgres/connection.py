@@ -10,7 +10,9 @@ owns it. A pool is a bounded set of connections to one database, opened on deman
 connection is idle, outside any transaction, and used by its borrower only; one that is returned in another
 state is cleaned by the pool before it is lent again. Returning does not wait, so a borrower that is cancelled
 while it returns a connection loses neither the connection nor its place. Borrowers are served in the order of
-arrival. State: the pool owns its connections, borrowed ones until their loan ends excepted.
+arrival. When the server of a borrowed connection does not answer, the idle ones that have not heard of it
+since are closed, too: the same outage costs one look-up, not one for each connection. State: the pool owns
+its connections, borrowed ones until their loan ends excepted.
 """
 
 from __future__ import annotations
@@ -24,16 +26,16 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg import conninfo, pq
 from psycopg.abc import ConnParam
-from psycopg.rows import TupleRow
 
 from pgshapes.errors import ConfigError
+from pgshapes.postgres.bounded_connection import BoundedConnection
 from pgshapes.postgres.database_url import failure_to_connect, libpq_parameters
 from pgshapes.postgres.session_settings import VALUE_SETTINGS, Setting, long_life_settings, settings_sql
 from pgshapes.postgres.sqlstate import from_sqlstate
 from pgshapes.waiting.background import begin
 from pgshapes.waiting.notice import Notice
 
-Connection = psycopg.AsyncConnection[TupleRow]
+Connection = BoundedConnection
 
 OLDEST_SERVER: Final = 140000
 
@@ -43,8 +45,10 @@ _DEFAULTS: Final[dict[str, ConnParam]] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
 }
-"""A dead peer is detected within 30 s. Parameters in the URL take precedence."""
+"""The kernel detects a dead peer within 30 s, which is the second line: behind a proxy the peer lives
+(`bounded_connection`). Parameters in the URL take precedence."""
 
 
 def connection_string(url: str, **parameters: str) -> str:
@@ -229,6 +233,8 @@ class ConnectionPool:
         return None
 
     def _take_back(self, returned: Connection, after: asyncio.Task[None] | None, ended: Notice) -> None:
+        if returned.silent_since is not None:
+            self._drop_silent(returned.silent_since)
         if after is None and (returned.closed or _is_usable(returned)):
             self._put_away(returned, ended)
         else:
@@ -240,6 +246,15 @@ class ConnectionPool:
     def _cleaned(self, task: asyncio.Task[None], returned: Connection, ended: Notice) -> None:
         self._cleaning.discard(task)
         self._put_away(returned, ended)
+
+    def _drop_silent(self, since: float) -> None:
+        """Close the idle connections that have not heard of the server since then."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            if connection.heard_at > since:
+                self._idle.append(connection)
+            else:
+                connection.pgconn.finish()
 
     def _put_away(self, returned: Connection, ended: Notice) -> None:
         if self._is_closed or not _is_usable(returned):

@@ -193,7 +193,7 @@ async def _connect(url: str, **parameters: str) -> Connection:
     """
     text = connection_string(url, application_name=_APPLICATION, **parameters)
     try:
-        db = await psycopg.AsyncConnection.connect(text, autocommit=True, prepare_threshold=None)
+        db = await Connection.connect(text, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         # Not chained: the text of libpq may quote parameters, and a traceback shows the whole chain.
         raise failure_to_connect(error, text) from None

@@ -87,7 +87,7 @@ class CopyOut:
             if batch:
                 return batch
             if not self._is_ended:
-                await _readable(self._connection.fileno())
+                await self._connection.readable()
         await finish(self._connection)
         return []
 
@@ -111,18 +111,3 @@ class CopyOut:
                 consume()
                 has_consumed = True
         return batch
-
-
-async def _readable(socket: int) -> None:
-    loop = asyncio.get_running_loop()
-    is_readable = loop.create_future()
-    loop.add_reader(socket, _wake, is_readable)
-    try:
-        await is_readable
-    finally:
-        loop.remove_reader(socket)
-
-
-def _wake(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)

@@ -1,0 +1,181 @@
+"""The connection class of this package: no wait for the server is without a limit.
+
+A server can be gone while its connection stays open: a proxy, a tunnel or a suspended machine answers TCP in
+its place, so neither the kernel nor libpq notices anything. Each wait of psycopg passes through
+`BoundedConnection.wait`, and each wait for lines of a COPY through `readable`; both end with `ServerSilent`
+after the connection's limit of silence. A statement that may legitimately take longer is run `patiently`: at
+the limit another session is asked whether the server works on it.
+
+Not here: the replication stream, which has its own limit (`replication`), and opening a connection, which
+`connect_timeout` limits. Invariant: after `ServerSilent`, and after a cancelled wait that the server did not
+confirm, the connection is closed without waiting for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import pq, waiting
+from psycopg.abc import PQGen
+from psycopg.rows import TupleRow
+
+SILENCE_LIMIT_S: Final = 40.0
+"""Longer than every limit that the server keeps on a statement of ours, which is 30 s at most."""
+_CHECK_INTERVAL_S: Final = 0.1
+_CANCEL_TIMEOUT_S: Final = 2.0
+"""For each of the two steps: sending a cancellation, and the end of the statement."""
+
+Look = Callable[[], Awaitable[bool]]
+"""Whether the server is alive and works on the statement, asked on another connection."""
+R = TypeVar("R")
+
+
+class ServerSilent(psycopg.OperationalError):
+    """The server has sent nothing for the connection's limit of silence; the connection is closed."""
+
+
+class _LimitReachedError(Exception):
+    """Nothing was received for the limit. The wait can be continued."""
+
+
+class _Watched(Generator[waiting.Wait, waiting.Ready | int, R]):
+    """An operation of psycopg that raises _LimitReachedError, and can be resumed, after a silence."""
+
+    def __init__(self, operation: PQGen[R], limit_s: float) -> None:
+        self._operation = operation
+        self._limit_s = limit_s
+        self.heard_at = time.monotonic()
+
+    def restart(self) -> None:
+        """Begin a new limit of silence."""
+        self.heard_at = time.monotonic()
+
+    def send(self, ready: waiting.Ready | int) -> waiting.Wait:
+        """Continue the operation; `ready` is 0 after an interval in which nothing happened."""
+        if ready:
+            self.heard_at = time.monotonic()
+        elif ready is not None and time.monotonic() - self.heard_at >= self._limit_s:
+            raise _LimitReachedError
+        return self._operation.send(ready)
+
+    def throw(  # type: ignore[override]
+        self, kind: Any, value: BaseException | None = None, trace: TracebackType | None = None
+    ) -> waiting.Wait:
+        """Raise an exception in the operation."""
+        return self._operation.throw(kind, value, trace)
+
+
+class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
+    """A connection on which nothing waits without a limit. Opened by `connection` and `doctor` only."""
+
+    silence_limit_s: float = SILENCE_LIMIT_S
+    look: Look | None = None
+    """Asked at the limit of silence instead of giving up."""
+    patience_s: float = float("inf")
+    """How long `look` may prolong a silence."""
+    heard_at: float = 0.0
+    """When something was received for the last time, in time.monotonic(); 0 before the first wait."""
+    silent_since: float | None = None
+    """Since when the server had been silent when the connection was given up; None if it was not."""
+
+    async def wait(
+        self, gen: PQGen[R], interval: float = _CHECK_INTERVAL_S, timeout: float | None = None
+    ) -> R:
+        """The result of an operation of psycopg. Raises psycopg.Error, ServerSilent.
+
+        Cancelling the task cancels the statement on the server. Nothing here uses `timeout`.
+        """
+        assert timeout is None, "use asyncio.timeout, which cancels the statement"
+        watched, began_at = _Watched(gen, self.silence_limit_s), time.monotonic()
+        while True:
+            try:
+                result = await waiting.wait_async(watched, self.pgconn.socket, interval=interval)
+            except _LimitReachedError:
+                await self._allow_silence(began_at, watched.heard_at)
+                watched.restart()
+            except asyncio.CancelledError:
+                await self._cancel(watched)
+                raise
+            else:
+                self.heard_at = time.monotonic()
+                return result
+
+    async def readable(self) -> None:
+        """Wait until the socket can be read. Raises ServerSilent."""
+        loop, began_at = asyncio.get_running_loop(), time.monotonic()
+        socket, heard_at = self.fileno(), began_at
+        while True:
+            is_readable = loop.create_future()
+            loop.add_reader(socket, _end, is_readable, True)
+            timer = loop.call_later(self.silence_limit_s, _end, is_readable, False)
+            try:
+                if await is_readable:
+                    return
+            finally:
+                loop.remove_reader(socket)
+                timer.cancel()
+            await self._allow_silence(began_at, heard_at)
+
+    @contextmanager
+    def patiently(self, look: Look, patience_s: float = float("inf")) -> Iterator[None]:
+        """During the block, the server may be silent as long as `look` returns True, up to `patience_s`."""
+        self.look, self.patience_s = look, patience_s
+        try:
+            yield
+        finally:
+            self.look, self.patience_s = None, float("inf")
+
+    def give_up(self, silent_since: float) -> None:
+        """Close the connection now, because its server does not answer."""
+        self.silent_since = silent_since
+        self.pgconn.finish()
+
+    async def _allow_silence(self, began_at: float, heard_at: float) -> None:
+        """Return if the server works. Raises ServerSilent."""
+        silent_s = time.monotonic() - began_at
+        if has_input(self.pgconn.socket):
+            return  # it arrived while the loop was busy
+        try:
+            if self.look is not None and silent_s < self.patience_s and await self.look():
+                return
+        except BaseException:
+            self.give_up(heard_at)
+            raise
+        self.give_up(heard_at)
+        raise ServerSilent(f"the server has sent nothing for {silent_s:.0f} s; the connection was closed")
+
+    async def _cancel(self, watched: _Watched[Any]) -> None:
+        """End the running statement, so that the connection can be used again; else close it."""
+        if self.pgconn.transaction_status != pq.TransactionStatus.ACTIVE:
+            return
+        silent_since = watched.heard_at
+        try:
+            await self.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+            async with asyncio.timeout(_CANCEL_TIMEOUT_S):
+                await waiting.wait_async(watched, self.pgconn.socket, interval=_CHECK_INTERVAL_S)
+        except psycopg.errors.QueryCanceled:
+            return
+        except (psycopg.Error, TimeoutError, _LimitReachedError):
+            self.give_up(silent_since)
+        except BaseException:
+            self.give_up(silent_since)
+            raise
+
+
+def has_input(socket: int) -> bool:
+    """Whether the socket can be read without waiting."""
+    input_ = select.poll()
+    input_.register(socket, select.POLLIN)
+    return bool(input_.poll(0))
+
+
+def _end(waiter: asyncio.Future[bool], is_readable: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(is_readable)

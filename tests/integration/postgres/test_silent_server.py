@@ -1,0 +1,219 @@
+"""A server that is gone while its connections stay open: every wait ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import psycopg
+import pytest
+from tests.support.servers.black_hole import Proxy, proxied
+
+from pgshapes.postgres import simple_query
+from pgshapes.postgres.bounded_connection import ServerSilent
+from pgshapes.postgres.connection import Connection, ConnectionPool, connect
+from pgshapes.postgres.simple_query import CopyOut
+
+END_S = 60.0
+LIMIT_S = 0.3
+
+
+@pytest.fixture
+def hole(database_url: str) -> Iterator[tuple[Proxy, str]]:
+    """A proxy, and the URL through it."""
+    with proxied(database_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def db(hole: tuple[Proxy, str]) -> AsyncIterator[Connection]:
+    """A connection through the proxy, with a short limit."""
+    async with await connect(hole[1]) as connection:
+        connection.silence_limit_s = LIMIT_S
+        yield connection
+
+
+async def _execute(db: Connection) -> None:
+    await db.execute(b"SELECT 1")
+
+
+async def _cursor(db: Connection) -> None:
+    async with db.cursor() as cursor:
+        await cursor.execute(b"SELECT 1")
+
+
+async def _stream(db: Connection) -> None:
+    async with db.cursor() as cursor:
+        async for _ in cursor.stream(b"SELECT 1"):
+            pass
+
+
+async def _copy(db: Connection) -> None:
+    async with db.cursor() as cursor, cursor.copy(b"COPY (SELECT 1) TO STDOUT") as copy:
+        await copy.read()
+
+
+async def _transaction(db: Connection) -> None:
+    async with db.transaction():
+        pass
+
+
+async def _run(db: Connection) -> None:
+    await simple_query.run(db, "SELECT 1")
+
+
+async def _describe(db: Connection) -> None:
+    await simple_query.describe(db, "SELECT 1")
+
+
+async def _copy_out(db: Connection) -> None:
+    await CopyOut.begin(db, "COPY (SELECT 1) TO STDOUT")
+
+
+async def _notifies(db: Connection) -> None:
+    async for _ in db.notifies():
+        pass
+
+
+async def _pipeline(db: Connection) -> None:
+    async with db.pipeline():
+        await db.execute(b"SELECT 1")
+
+
+WAITS: list[Callable[[Connection], Awaitable[None]]] = [
+    *(_execute, _cursor, _stream, _copy, _transaction, _run, _describe, _copy_out, _notifies, _pipeline)
+]
+
+
+@pytest.mark.parametrize("wait", WAITS, ids=lambda wait: wait.__name__)
+async def test_every_wait_ends(
+    hole: tuple[Proxy, str], db: Connection, wait: Callable[[Connection], Awaitable[None]]
+) -> None:
+    hole[0].swallow()
+    async with asyncio.timeout(END_S):
+        with pytest.raises(ServerSilent):
+            await wait(db)
+    assert db.closed
+    assert db.silent_since is not None
+
+
+@pytest.mark.parametrize("wait", [_execute, _run], ids=lambda wait: wait.__name__)
+async def test_a_cancelled_wait_ends(
+    hole: tuple[Proxy, str], db: Connection, wait: Callable[[Connection], Awaitable[None]]
+) -> None:
+    """The server cancels a statement, but says so to nobody."""
+    db.silence_limit_s = END_S
+    hole[0].swallow()
+    waiting = asyncio.ensure_future(wait(db))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    async with asyncio.timeout(END_S):
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert db.closed
+    assert db.silent_since is not None
+
+
+async def test_a_cancelled_statement_leaves_a_living_connection_usable(db: Connection) -> None:
+    db.silence_limit_s = END_S
+    waiting = asyncio.ensure_future(db.execute(b"SELECT pg_sleep(60)"))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await (await db.execute(b"SELECT 1")).fetchone() == (1,)
+    assert db.silent_since is None
+
+
+async def test_a_copy_that_stands_still_ends(hole: tuple[Proxy, str], db: Connection) -> None:
+    """Some lines have arrived, then nothing does."""
+    sql = "COPY (SELECT repeat('x', 10000) FROM generate_series(1, 20000)) TO STDOUT"
+    copy = await CopyOut.begin(db, sql)
+    assert await copy.next_batch()
+    hole[0].swallow()
+    async with asyncio.timeout(END_S):
+        with pytest.raises(ServerSilent):
+            while await copy.next_batch():
+                pass
+
+
+async def test_a_slow_statement_is_waited_for_while_the_server_works(db: Connection) -> None:
+    looks: list[bool] = []
+
+    async def look() -> bool:
+        looks.append(True)
+        return True
+
+    with db.patiently(look):
+        row = await (await db.execute(b"SELECT 1 FROM pg_sleep(1)")).fetchone()
+    assert row == (1,)
+    assert looks
+    assert db.look is None
+
+
+async def test_patience_ends(db: Connection) -> None:
+    async def look() -> bool:
+        return True
+
+    async with asyncio.timeout(END_S):
+        with db.patiently(look, patience_s=2 * LIMIT_S), pytest.raises(ServerSilent):
+            await db.execute(b"SELECT pg_sleep(600)")
+
+
+async def test_a_look_that_fails_closes_the_connection(db: Connection) -> None:
+    async def look() -> bool:
+        raise psycopg.OperationalError("no connection")
+
+    with db.patiently(look), pytest.raises(psycopg.OperationalError, match="no connection"):
+        await db.execute(b"SELECT pg_sleep(60)")
+    assert db.closed
+
+
+async def test_dead_connections_of_a_pool_cost_one_look_up(hole: tuple[Proxy, str]) -> None:
+    opened: list[Connection] = []
+
+    async def open_() -> Connection:
+        connection = await connect(hole[1])
+        connection.silence_limit_s = LIMIT_S
+        opened.append(connection)
+        return connection
+
+    pool = ConnectionPool(open_, 4)
+    await _use_at_once(pool, 4)
+    assert len(opened) == 4
+    hole[0].swallow()
+    async with asyncio.timeout(END_S):
+        with pytest.raises(ServerSilent):
+            async with pool.connection() as first:
+                await first.execute(b"SELECT 1")
+    assert all(connection.closed for connection in opened)
+    async with pool.connection() as next_one:
+        await next_one.execute(b"SELECT 1")
+    await pool.close()
+
+
+async def test_a_connection_that_answered_meanwhile_is_kept(hole: tuple[Proxy, str]) -> None:
+    pool = ConnectionPool(lambda: connect(hole[1]), 2)
+    async with pool.connection() as silent:
+        hole[0].swallow()
+        silent.silence_limit_s = LIMIT_S
+        async with pool.connection() as alive:
+            waiting = asyncio.ensure_future(silent.execute(b"SELECT 1"))
+            await asyncio.sleep(0.05)
+            await alive.execute(b"SELECT 1")
+        with pytest.raises(ServerSilent):
+            await waiting
+    async with pool.connection() as again:
+        assert again is alive
+    await pool.close()
+
+
+async def _use_at_once(pool: ConnectionPool, count: int) -> None:
+    barrier = asyncio.Barrier(count)
+
+    async def use() -> None:
+        async with pool.connection() as connection:
+            await connection.execute(b"SELECT 1")
+            await barrier.wait()
+
+    await asyncio.gather(*(use() for _ in range(count)))
