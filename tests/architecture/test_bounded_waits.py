@@ -1,4 +1,4 @@
-"""No part waits for Postgres but through the class whose waits are bounded (`postgres/bounded_connection`)."""
+"""No part waits for Postgres past the class whose waits are bounded (`postgres/bounded_connection`)."""
 
 from __future__ import annotations
 

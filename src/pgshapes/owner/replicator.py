@@ -33,7 +33,6 @@ from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
 from pgshapes.owner.large_stack import evaluate_deeply
 from pgshapes.owner.owner import Owner, Sources
-from pgshapes.owner.reconnect_pause import ReconnectPause
 from pgshapes.owner.removal import empty_trash
 from pgshapes.owner.session import PUBLICATION_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.storage_dir import StorageDir
@@ -54,9 +53,11 @@ from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting.background import begin, holds_nothing
+from pgshapes.waiting.backoff import Backoff
 
 _log = structlog.get_logger(__name__)
 
+_RECONNECT_FIRST_S: Final = 0.5
 _RECONNECT_CAP_S: Final = 10.0
 _START_CAP_S: Final = 2.0
 """The longest pause at the first start, when nothing else is served that attempts could disturb."""
@@ -126,8 +127,8 @@ class Replicator:
         self._unusable: asyncio.Future[str] = asyncio.Future()
         """Has the reason once the stream of this session cannot be used."""
         self._wait = DatabaseWait()
-        self._worked_s = 0.0
-        """How long the last session streamed."""
+        self._streamed_s = 0.0
+        """How long the last session streamed; 0 if it did not."""
         self._catch_up_lsn: Lsn = 2**64
         self._has_caught_up = False
         self._has_loaded = False
@@ -151,18 +152,19 @@ class Replicator:
         UnreadableStream.
         """
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
-        pause = ReconnectPause()
+        backoff = Backoff(_RECONNECT_FIRST_S, _START_CAP_S)
         try:
             while not self._stopping.is_set():
-                self._worked_s = 0.0
                 try:
                     await self._until_stopped(self._follow())
                 except UnreadableStream:
                     raise
                 except (SourceError, ConfigError) as error:
-                    self._note_failure(error)
-                    cap_s = _RECONNECT_CAP_S if self._is_retry_enabled else _START_CAP_S
-                    await self._until_stopped(asyncio.sleep(pause.after(self._worked_s, longest_s=cap_s)))
+                    backoff.cap_s = _RECONNECT_CAP_S if self._is_retry_enabled else _START_CAP_S
+                    backoff.note_worked(self._streamed_s)
+                    pause_s = backoff.next_s()
+                    self._note_failure(error, pause_s)
+                    await self._until_stopped(asyncio.sleep(pause_s))
         finally:
             await self._close()
 
@@ -177,12 +179,14 @@ class Replicator:
             with suppress(asyncio.CancelledError):
                 await task
 
-    def _note_failure(self, error: SourceError | ConfigError) -> None:
+    def _note_failure(self, error: SourceError | ConfigError, pause_s: float) -> None:
         """Log it and let `run` retry. Raises ConfigError at the first start if waiting does not help."""
         for condition in _CONNECTION_CONDITIONS:
             self._conditions.unmeet(condition, error.message)
         if self._is_retry_enabled:
-            _log.warning("database connection lost; reconnecting", error=error.message)
+            _log.warning(
+                "database connection lost; reconnecting", error=error.message, pause_s=round(pause_s, 2)
+            )
         elif isinstance(error, ConfigError):
             raise error
         elif not may_pass(error):
@@ -193,6 +197,9 @@ class Replicator:
     # --- one session
 
     async def _follow(self) -> None:
+        self._streamed_s = 0.0
+        for pool in (self._admin_pool, self._publication_pool, self._snapshot_pool):
+            pool.close_idle()
         async with Session(self._settings, self.sources.publication, self._conditions) as session:
             start = await session.prepare(self._stored_source)
             await self._check_pooled_url()
@@ -213,11 +220,11 @@ class Replicator:
             self._note_progress()
             _log.info("replication started", lsn=format_lsn(self.durability.recorded_lsn))
             self.started.set()
-            began_s = asyncio.get_running_loop().time()
+            began_at = time.monotonic()
             try:
                 await self._run_stream(stream, session)
             finally:
-                self._worked_s = asyncio.get_running_loop().time() - began_s
+                self._streamed_s = time.monotonic() - began_at
                 await self._end_session()
 
     async def _check_pooled_url(self) -> None:

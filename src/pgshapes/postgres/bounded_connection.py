@@ -86,7 +86,10 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
     """Since when the server had been silent when the connection was given up; None if it was not."""
 
     async def wait(
-        self, gen: PQGen[R], interval: float = _CHECK_INTERVAL_S, timeout: float | None = None
+        self,
+        gen: PQGen[R],
+        interval: float = _CHECK_INTERVAL_S,
+        timeout: float | None = None,  # noqa: ASYNC109 - the signature of psycopg
     ) -> R:
         """The result of an operation of psycopg. Raises psycopg.Error, ServerSilent.
 
@@ -126,11 +129,15 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
     @contextmanager
     def patiently(self, look: Look, patience_s: float = float("inf")) -> Iterator[None]:
         """During the block, the server may be silent as long as `look` returns True, up to `patience_s`."""
-        self.look, self.patience_s = look, patience_s
+        self.be_patient(look, patience_s)
         try:
             yield
         finally:
-            self.look, self.patience_s = None, float("inf")
+            self.be_patient(None)
+
+    def be_patient(self, look: Look | None, patience_s: float = float("inf")) -> None:
+        """As `patiently`, until it is called again; without a question no longer."""
+        self.look, self.patience_s = look, patience_s
 
     def give_up(self, silent_since: float) -> None:
         """Close the connection now, because its server does not answer."""

@@ -37,6 +37,7 @@ from pgshapes.waiting.notice import Notice
 
 Connection = BoundedConnection
 
+APPLICATION: Final = "pgshapes"
 OLDEST_SERVER: Final = 140000
 
 _CONNECT_TIMEOUT_S: Final = 10
@@ -69,7 +70,7 @@ class SharedSession(Connection):
         return super().cursor(*args, **kwargs)
 
 
-async def connect(url: str, *, application_name: str = "pgshapes", read_values: bool = True) -> Connection:
+async def connect(url: str, *, application_name: str = APPLICATION, read_values: bool = True) -> Connection:
     """A new session of our own, in autocommit mode; with `read_values` it has VALUE_SETTINGS.
 
     Without, its search path is the role's, which event triggers may need. Raises SourceError, and ConfigError
@@ -79,20 +80,20 @@ async def connect(url: str, *, application_name: str = "pgshapes", read_values: 
     return await _set_up(await _open(Connection, text), VALUE_SETTINGS if read_values else ())
 
 
-async def connect_for_replication(url: str, *, application_name: str = "pgshapes") -> Connection:
+async def connect_for_replication(url: str, *, application_name: str = APPLICATION) -> Connection:
     """A walsender connection: for replication commands, and SQL without parameters. Raises as `connect`."""
     walsender = await connect_bare_walsender(url, application_name=application_name)
     return await _set_up(walsender, VALUE_SETTINGS)
 
 
-async def connect_shared(url: str, *, application_name: str = "pgshapes") -> SharedSession:
+async def connect_shared(url: str, *, application_name: str = APPLICATION) -> SharedSession:
     """A new shared session, on which nothing has been sent. Raises as `connect`."""
     session = await _open(SharedSession, connection_string(url, application_name=application_name))
     session.prepare_threshold = None
     return session
 
 
-async def connect_bare_walsender(url: str, *, application_name: str = "pgshapes") -> Connection:
+async def connect_bare_walsender(url: str, *, application_name: str = APPLICATION) -> Connection:
     """A walsender connection, if the server makes it one, on which nothing has been sent. Raises as
     `connect`.
     """
@@ -206,11 +207,16 @@ class ConnectionPool:
             self._free.release()
             raise
 
+    def close_idle(self) -> None:
+        """Close idle connections: the server, or the way to it, may be another one now."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.pgconn.finish()
+
     async def close(self) -> None:
         """Close idle connections now, and borrowed ones when they are returned."""
         self._is_closed = True
-        while self._idle:
-            await self._idle.pop().close()
+        self.close_idle()
         if self._cleaning:
             await asyncio.wait(self._cleaning)
 
@@ -270,6 +276,7 @@ _CLEAN_UP_TIMEOUT_S: Final = 5.0
 
 async def _clean(connection: Connection, after: asyncio.Task[None] | None) -> None:
     """Roll back; cancel a running query and close the connection."""
+    connection.be_patient(None)
     if after is not None:
         await asyncio.wait((after,))
         await connection.close()

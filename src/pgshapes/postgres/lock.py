@@ -3,6 +3,10 @@
 The lock is held by a connection of its own and ends with it. Without the lock, two instances could consume
 the same slot, and each would acknowledge WAL that the other has not stored. `wait_until_lost` returns when
 the lock is lost; the caller decides what to do.
+
+The holder sends a statement every few seconds, from the moment it has the lock: so it notices a connection
+that is dead, no proxy closes one that is idle, and an instance that waits can tell a holder that lives from
+one that is gone.
 """
 
 from __future__ import annotations
@@ -10,13 +14,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import psycopg
 import structlog
 
 from pgshapes.errors import SourceError
+from pgshapes.postgres.bounded_connection import SILENCE_LIMIT_S
 from pgshapes.postgres.connection import Connection, connect
+from pgshapes.postgres.sign_of_life import look_at, terminate
 from pgshapes.postgres.sqlstate import RETRY, from_sqlstate
 from pgshapes.waiting.background import begin, holds_nothing
 
@@ -26,7 +33,7 @@ _TRY: Final = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext(%s))"
 _WAIT: Final = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext(%s))"
 
 _IDLE_HOLDER: Final = """
-SELECT l.pid, a.backend_start
+SELECT l.pid, a.backend_start, a.state_change
 FROM pg_catalog.pg_locks l
 JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
@@ -36,31 +43,42 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 """
 
 BREAK_INTERVAL_S: Final = 10.0
+CHECKS: Final = 4
+"""How many checks in a row have to find a holder without a sign of life: 30 s, so that one whose event loop
+is busy loading shapes survives.
+"""
+_BEAT_S: Final = 5.0
+_BEAT: Final = "SELECT 1"
+_APPLICATION: Final = "pgshapes lock"
 
 
 class _Holder(NamedTuple):
     pid: int
     backend_start: object
+    state_change: object
+    """When its last statement ended; it is another after each sign of life."""
 
 
 class LockBreaker:
     """Terminates the backend of a dead holder whose connection the server has not detected as broken.
 
-    A live holder streams from the slot. A holder that did not stream at two consecutive checks, with the same
-    backend, is considered dead; at a single check it may be starting or reconnecting.
+    A live holder streams from the slot, or gives a sign of life: it may be loading shapes, or reconnecting. A
+    holder that did neither at several consecutive checks is considered dead.
     """
 
     def __init__(self, slot: str) -> None:
         self._slot = slot
         self._suspect: _Holder | None = None
+        self._checks = 0
 
     async def check(self, connection: Connection) -> int | None:
         """Check the holder once; return the pid of the terminated backend, if any. Raises psycopg.Error."""
         cursor = await connection.execute(_IDLE_HOLDER, {"slot": self._slot})
         row = await cursor.fetchone()
         holder = _Holder(*row) if row else None
-        suspect, self._suspect = self._suspect, holder
-        if holder is None or holder != suspect:
+        self._checks = self._checks + 1 if holder is not None and holder == self._suspect else 1
+        self._suspect = holder
+        if holder is None or self._checks < CHECKS:
             return None
         await connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (holder.pid,))
         return holder.pid
@@ -69,11 +87,25 @@ class LockBreaker:
 class AdvisoryLock:
     """The advisory lock for a slot. Owns its connection."""
 
-    def __init__(self, url: str, slot: str, *, break_interval_s: float = BREAK_INTERVAL_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        slot: str,
+        *,
+        break_interval_s: float = BREAK_INTERVAL_S,
+        beat_s: float = _BEAT_S,
+        silence_limit_s: float = SILENCE_LIMIT_S,
+    ) -> None:
+        self._beat_s = beat_s
+        self._silence_limit_s = silence_limit_s
         self._url = url
         self._slot = slot
         self._break_interval_s = break_interval_s
         self._connection: Connection | None = None
+        self._pid = 0
+        self.is_suspect = False
+        """Whether another connection to the server turned out to be dead."""
+        self._beating: asyncio.Task[None] | None = None
 
     @property
     def is_held(self) -> bool:
@@ -85,7 +117,8 @@ class AdvisoryLock:
 
         Raises SourceError if the connection fails; the lock is not held then.
         """
-        connection = await connect(self._url, application_name="pgshapes lock", read_values=False)
+        connection = await connect(self._url, application_name=_APPLICATION, read_values=False)
+        connection.silence_limit_s = self._silence_limit_s
         try:
             if not await self._try(connection):
                 on_waiting()
@@ -95,21 +128,25 @@ class AdvisoryLock:
             if isinstance(error, psycopg.Error):
                 raise from_sqlstate(error) from error
             raise
-        self._connection = connection
+        self._connection, self._pid = connection, connection.info.backend_pid
+        self._beating = asyncio.create_task(_beat_until_lost(connection, self._beat_s))
 
     async def wait_until_lost(self) -> None:
-        """Return when the connection that holds the lock has ended."""
-        if self._connection is None:
-            return
-        with contextlib.suppress(psycopg.Error):
-            async for _ in self._connection.notifies():
-                """Nothing sends notifications: the loop only waits for the end of the connection."""
+        """Return when the connection that holds the lock has ended, or its server does not answer."""
+        if self._beating is not None:
+            await asyncio.wait((self._beating,))
 
     async def release(self) -> None:
-        """Release the lock."""
+        """Release the lock. If the server did not answer, end its session, which would keep the lock."""
         connection, self._connection = self._connection, None
+        beating, self._beating = self._beating, None
+        if beating is not None:
+            beating.cancel()
+            await asyncio.wait((beating,))
         if connection is not None:
             await connection.close()
+            if self.is_suspect or connection.silent_since is not None:
+                await terminate(partial(connect, self._url), self._pid, _APPLICATION)
 
     async def _try(self, connection: Connection) -> bool:
         row = await (await connection.execute(_TRY, (self._slot,))).fetchone()
@@ -117,8 +154,10 @@ class AdvisoryLock:
 
     async def _wait(self, connection: Connection) -> None:
         breaking = begin(self._break_when_stale(), at_end=holds_nothing)
+        look = look_at(partial(connect, self._url), connection.info.backend_pid)
         try:
-            await connection.execute(_WAIT, (self._slot,))
+            with connection.patiently(look):
+                await connection.execute(_WAIT, (self._slot,))
         finally:
             breaking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -137,4 +176,14 @@ class AdvisoryLock:
                 _log.warning("lock holder check failed", reason=str(error), action=RETRY)
                 continue
             if pid is not None:
-                _log.warning("lock holder terminated", pid=pid, reason="it did not replicate")
+                _log.warning("lock holder terminated", pid=pid, reason="it gave no sign of life")
+
+
+async def _beat_until_lost(connection: Connection, beat_s: float) -> None:
+    """Give signs of life; return when the connection has ended."""
+    with contextlib.suppress(psycopg.Error, OSError):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(beat_s):
+                    await connection.readable()  # nothing is sent unasked but the end of the connection
+            await connection.execute(_BEAT)

@@ -87,7 +87,7 @@ class LockWaits:
     """The queries of one pool of connections. `looks` counts the queries for waiting sessions."""
 
     def __init__(self, connect: Connect, *, interval_s: float = INTERVAL_S) -> None:
-        self._connect = connect
+        self.connect = connect
         self._interval_s = interval_s
         self._queries: set[LockingQuery] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -113,7 +113,7 @@ class LockWaits:
             if not old:
                 continue
             try:
-                connection = await self._connect()
+                connection = await self.connect()
                 try:
                     while old:
                         await self._look(connection, old)

@@ -6,8 +6,10 @@ reconnects: the end of the stream is an error.
 
 Invariants: libpq's buffer is drained before waiting for the socket, but each turn returns to the loop after a
 few milliseconds. Status is sent in time even while reading is paused, so the server does not time out. Only
-positions that the caller acknowledged are sent as flushed. State: the stream owns the connection, the
-positions, and the callbacks registered in the loop.
+positions that the caller acknowledged are sent as flushed. A server that has sent nothing for a third of
+wal_sender_timeout is asked for a reply; the stream ends when it has sent nothing for the whole of it, unless
+the server itself says that its walsender works. State: the stream owns the connection, the positions, and the
+callbacks registered in the loop.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from psycopg import pq
 from pgshapes.errors import SourceError, WireError
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.model.quoting import quote_identifier, quote_literal
+from pgshapes.postgres.bounded_connection import Look, has_input
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.sqlstate import RETRY, WAIT, from_sqlstate
 
@@ -62,10 +65,10 @@ def decode_keepalive(data: bytes | memoryview) -> Keepalive:
     return Keepalive(wal_end, bool(wants_reply))
 
 
-def encode_status(received: Lsn, flushed: Lsn, now_s: float) -> bytes:
+def encode_status(received: Lsn, flushed: Lsn, now_s: float, *, wants_reply: bool = False) -> bytes:
     """A standby status update with the received and the flushed position."""
     microseconds = int((now_s - _EPOCH_S) * 1_000_000)
-    return _status.pack(b"r", max(received, flushed), flushed, flushed, microseconds, 0)
+    return _status.pack(b"r", max(received, flushed), flushed, flushed, microseconds, wants_reply)
 
 
 OnMessage = Callable[[bytes, Lsn], None]
@@ -80,6 +83,9 @@ _OPTIONS: Final = "proto_version '1', binary 'false', messages 'false', streamin
 _TURN_S: Final = 0.002
 """How long one turn may block the loop; enough for hundreds of messages."""
 _STATUS_INTERVAL_S: Final = 10.0
+_SILENCE_LIMIT_S: Final = 60.0
+"""If the server has no wal_sender_timeout. The default of that, and of wal_receiver_timeout."""
+_LEAST_SILENCE_LIMIT_S: Final = 3.0
 _STATUS_DELAY_S: Final = 0.1
 """Acknowledgements within this time are sent together."""
 _SLOT_RETRY_S: Final = 0.2
@@ -89,10 +95,26 @@ _END_TIMEOUT_S: Final = 2.0
 _XLOG_DATA: Final = ord("w")
 
 
+async def _does_not_work() -> bool:
+    """Without anybody to ask, a silent walsender counts as dead."""
+    return False
+
+
 class ReplicationStream:
     """One START_REPLICATION command. Owns the given walsender connection."""
 
-    def __init__(self, connection: Connection, *, slot: str, publication: str, start_lsn: Lsn = 0) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        slot: str,
+        publication: str,
+        start_lsn: Lsn = 0,
+        look: Look = _does_not_work,
+    ) -> None:
+        """`look` asks the server, on another connection, whether the walsender works: it may decode for long
+        without sending anything.
+        """
         self._connection = connection
         self._pgconn = connection.pgconn
         self._slot = slot
@@ -104,6 +126,12 @@ class ReplicationStream:
         self._is_paused = False
         self._is_writing = False
         self._status_interval_s = _STATUS_INTERVAL_S
+        self._silence_limit_s = _SILENCE_LIMIT_S
+        self.is_silent = False
+        """Whether the stream was left because the server sent nothing."""
+        self._look = look
+        self._looking: asyncio.Task[None] | None = None
+        self._heard_at = time.monotonic()
         self._on_message: OnMessage = _no_message
         self._on_keepalive: OnKeepalive = _no_keepalive
         self._ended: asyncio.Future[None] | None = None
@@ -129,13 +157,18 @@ class ReplicationStream:
         """The position up to which the server may remove WAL."""
         return self._acknowledged
 
+    @property
+    def heard_at(self) -> float:
+        """When the server sent something for the last time, in time.monotonic()."""
+        return self._heard_at
+
     async def start(self, slot_wait_s: float = 10.0) -> None:
         """Start streaming at the slot's confirmed position, or at `start_lsn` if that is later.
 
         Waits up to `slot_wait_s` for a slot that is in use. Raises SourceError.
         """
         deadline = time.monotonic() + slot_wait_s
-        self._status_interval_s = await self._read_status_interval()
+        self._note_timeout(await self._read_timeout())
         while True:
             try:
                 await self._start_replication()
@@ -153,6 +186,7 @@ class ReplicationStream:
         """
         self._on_message, self._on_keepalive = on_message, on_keepalive
         self._ended = ended = asyncio.get_running_loop().create_future()
+        self._heard_at = time.monotonic()
         try:
             self._run_step(self._send_status_regularly)
             if self._is_running and not self._is_paused:
@@ -181,6 +215,7 @@ class ReplicationStream:
         """Continue reading."""
         if self._is_paused:
             self._is_paused = False
+            self._heard_at = time.monotonic()
             if self._is_running:
                 self._start_reading()
 
@@ -198,8 +233,8 @@ class ReplicationStream:
     def _is_running(self) -> bool:
         return self._ended is not None and not self._ended.done()
 
-    async def _read_status_interval(self) -> float:
-        """A third of wal_sender_timeout."""
+    async def _read_timeout(self) -> float:
+        """The server's wal_sender_timeout, in seconds; 0 if it has none."""
         try:
             cursor = await self._connection.execute(
                 b"SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
@@ -207,8 +242,12 @@ class ReplicationStream:
             row = await cursor.fetchone()
         except psycopg.Error as error:
             raise from_sqlstate(error) from error
-        timeout_ms = int(row[0]) if row else 0
-        return min(timeout_ms / 3000, _STATUS_INTERVAL_S) if timeout_ms else _STATUS_INTERVAL_S
+        return int(row[0]) / 1000 if row else 0.0
+
+    def _note_timeout(self, timeout_s: float) -> None:
+        timeout_s = timeout_s or _SILENCE_LIMIT_S
+        self._status_interval_s = min(timeout_s / 3, _STATUS_INTERVAL_S)
+        self._silence_limit_s = max(timeout_s, _LEAST_SILENCE_LIMIT_S)
 
     async def _start_replication(self) -> None:
         publication = quote_literal(quote_identifier(self._publication))
@@ -240,7 +279,8 @@ class ReplicationStream:
     def _take_messages(self) -> None:
         """Process what libpq has buffered, for one turn."""
         self._next_turn = None
-        turn_ends = time.monotonic() + _TURN_S
+        self._heard_at = time.monotonic()
+        turn_ends = self._heard_at + _TURN_S
         get_copy_data = self._pgconn.get_copy_data
         while not self._is_paused:
             size, data = get_copy_data(1)
@@ -275,18 +315,43 @@ class ReplicationStream:
 
     def _send_status_regularly(self) -> None:
         loop = asyncio.get_running_loop()
-        self._send_status()
+        silent_s = self._silent_s()
+        self._send_status(wants_reply=silent_s >= self._status_interval_s / 2)
         self._regular_status = loop.call_later(
             self._status_interval_s, self._run_step, self._send_status_regularly
         )
+        if silent_s >= self._silence_limit_s and self._looking is None:
+            self._looking = loop.create_task(self._judge_silence())
 
-    def _send_status(self) -> None:
+    def _silent_s(self) -> float:
+        """For how long the server has sent nothing; 0 while nothing is read, or something can be."""
+        if self._is_paused or self._next_turn is not None or has_input(self._socket):
+            return 0.0
+        return time.monotonic() - self._heard_at
+
+    async def _judge_silence(self) -> None:
+        """End the stream, unless the walsender works or has sent something meanwhile."""
+        try:
+            is_working = await self._look()
+        finally:
+            self._looking = None
+        silent_s, ended = self._silent_s(), self._ended
+        if silent_s < self._silence_limit_s or ended is None or ended.done():
+            return
+        if is_working:
+            self._heard_at = time.monotonic()
+            return
+        self.is_silent = True
+        ended.set_exception(SourceError(f"Postgres has sent nothing for {silent_s:.0f} s", action=RETRY))
+
+    def _send_status(self, *, wants_reply: bool = False) -> None:
         if self._early_status is not None:
             self._early_status.cancel()
             self._early_status = None
         # While bytes are waiting to be sent, skip this status; a later one contains the same information.
         if not self._is_writing:
-            self._pgconn.put_copy_data(encode_status(self._received, self._acknowledged, time.time()))
+            status = encode_status(self._received, self._acknowledged, time.time(), wants_reply=wants_reply)
+            self._pgconn.put_copy_data(status)
             self._flush()
 
     def _flush(self) -> None:
@@ -327,6 +392,8 @@ class ReplicationStream:
             if handle is not None:
                 handle.cancel()
         self._regular_status = self._early_status = self._next_turn = None
+        if self._looking is not None:
+            self._looking.cancel()
         # By number, because libpq closes the socket when the connection breaks.
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._socket)

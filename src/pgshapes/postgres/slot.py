@@ -19,6 +19,7 @@ import structlog
 from pgshapes.errors import SourceError
 from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.quoting import quote_identifier
+from pgshapes.postgres.bounded_connection import Look
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.sqlstate import OPERATOR, WAIT, from_sqlstate
 from pgshapes.waiting.background import begin, holds_nothing
@@ -81,18 +82,20 @@ async def find_slot(connection: Connection, name: str) -> Slot | None:
 
 
 async def create_slot(
-    replication: Connection, admin: Connection, name: str, *, temporary: bool = False
+    replication: Connection, admin: Connection, name: str, *, look: Look, temporary: bool = False
 ) -> Lsn:
     """Create the slot on a walsender connection; return the position from which it has every change.
 
-    Postgres waits for all open transactions, also prepared ones; `admin` is used to shorten that. A temporary
-    slot is dropped with the walsender connection. Raises SourceError.
+    Postgres waits for all open transactions, also prepared ones, as long as it takes: `look` asks whether it
+    does; `admin` is used to shorten that. A temporary slot is dropped with the walsender connection. Raises
+    SourceError.
     """
     kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
     sql = f"CREATE_REPLICATION_SLOT {quote_identifier(name)} {kind} pgoutput NOEXPORT_SNAPSHOT"
     logs = begin(_log_standby_snapshots(admin, name), at_end=holds_nothing)
     try:
-        row = await (await replication.execute(sql.encode())).fetchone()
+        with replication.patiently(look):
+            row = await (await replication.execute(sql.encode())).fetchone()
     except psycopg.Error as error:
         raise from_sqlstate(error) from error
     finally:
@@ -123,10 +126,11 @@ async def drop_slot(connection: Connection, name: str, *, wait_s: float = 10.0) 
 async def _log_standby_snapshots(admin: Connection, slot: str) -> None:
     """Make the server log its running transactions repeatedly, so that slot creation continues sooner.
 
-    Not possible before Postgres 16 or without the privilege; slot creation then takes longer.
+    Not possible before Postgres 16, without the privilege, or once the connection is lost; slot creation then
+    takes longer.
     """
     pause_s = _FIRST_PAUSE_S
-    with contextlib.suppress(psycopg.errors.UndefinedFunction):
+    with contextlib.suppress(psycopg.errors.UndefinedFunction, psycopg.OperationalError):
         while True:
             await asyncio.sleep(pause_s)
             pause_s = _PAUSE_S

@@ -28,6 +28,7 @@ from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits
 from pgshapes.postgres.relation_sql import RELATION_BY_OID, RelationStamp, relation_from_row, stamp_of
 from pgshapes.postgres.rendering import copy_after_pin, from_item
 from pgshapes.postgres.session_settings import SEARCH_PATH, VALUE_SETTINGS, long_life_settings, settings_sql
+from pgshapes.postgres.sign_of_life import look_at
 from pgshapes.postgres.simple_query import CopyOut
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 from pgshapes.waiting.notice import Notice
@@ -133,6 +134,9 @@ async def begin_copy(connection: Connection, copy_sql: str) -> CopyOut:
 
 
 FIRST_ROW_TIMEOUT_S: Final = 30.0
+COPY_PATIENCE_S: Final = 600.0
+"""How long a query may find no row after its first one, while the server works on it. When the server does
+not work on it, the limit is that of the connection."""
 QUEUE_TIMEOUT_S: Final = 10.0
 """Less than the 30 s that a caller waits for a creation."""
 
@@ -193,7 +197,9 @@ class Snapshot:
         timeout_ms = round(self._first_row_timeout_s * 1000)
         timeout = settings_sql([("lock_timeout", f"{timeout_ms}ms")], local=True)
         *_, pid = await self._run("; ".join((begin_sql(server_version), timeout, BACKEND_PID)))
-        self._locking = self._lock_waits.watch(self._connection, int(pid.get_value(0, 0) or 0))
+        backend_pid = int(pid.get_value(0, 0) or 0)
+        self._locking = self._lock_waits.watch(self._connection, backend_pid)
+        self._connection.be_patient(look_at(self._lock_waits.connect, backend_pid), COPY_PATIENCE_S)
         statements = (
             lock_table(self._relation),
             VISIBILITY_QUERY,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-import psycopg
 import pytest
 
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect
@@ -14,7 +13,7 @@ from pgshapes.postgres.inspector import Inspector
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Connection]:
     """A connection to the test's database in autocommit mode, without the settings of `connect`."""
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+    async with await Connection.connect(database_url, autocommit=True) as connection:
         yield connection
 
 

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import orjson
-import psycopg
 import pytest
 from tests.integration.catalogue.wire_rows import Walsender, walsender
 
@@ -38,7 +37,7 @@ Finish = Callable[[], Awaitable[object]]
 
 @asynccontextmanager
 async def open_writer(url: str, table: str) -> AsyncIterator[Connection]:
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as session:
+    async with await Connection.connect(url, autocommit=True) as session:
         await session.execute(f"BEGIN; INSERT INTO {table} VALUES (1)".encode())
         yield session
 

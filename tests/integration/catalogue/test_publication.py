@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import psycopg
 import pytest
 from tests.integration.catalogue.published import MEMBERSHIP, identity, memberships, one
 
@@ -42,7 +41,7 @@ async def is_published(db: Connection, table: str) -> bool:
 @asynccontextmanager
 async def writer(url: str, statement: str) -> AsyncIterator[Connection]:
     """A session with an open transaction that has written."""
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as session:
+    async with await Connection.connect(url, autocommit=True) as session:
         await session.execute("BEGIN")
         await session.execute(statement.encode())
         yield session

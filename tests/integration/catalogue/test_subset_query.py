@@ -110,7 +110,7 @@ async def test_later_commits_are_neither_read_nor_in_the_visibility(
 ) -> None:
     await db.execute("CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items VALUES (1)")
     items = await inspector.relation("public", "items")
-    async with await psycopg.AsyncConnection.connect(database_url) as running:
+    async with await Connection.connect(database_url) as running:
         await running.execute("INSERT INTO items VALUES (2)")
         open_xid = int(await one(running, "SELECT pg_current_xact_id()::text"))
         await db.execute("INSERT INTO items VALUES (3)")
@@ -135,7 +135,7 @@ async def test_xmax_is_raised_past_all_begun_transactions(
     """A running transaction above xmax may precede a visible one in the WAL."""
     await db.execute("CREATE TABLE items (id int PRIMARY KEY)")
     items = await inspector.relation("public", "items")
-    running = [await psycopg.AsyncConnection.connect(database_url) for _ in range(5)]
+    running = [await Connection.connect(database_url) for _ in range(5)]
     begun = [int(await one(each, "SELECT pg_current_xact_id()::text")) for each in running]
     async with source.open(items) as query:
         taken: SubsetVisibility = await query.take()
@@ -211,7 +211,7 @@ async def test_ddl_waits_until_the_rows_are_read(
     async with source.open(items) as query:
         await query.take()
         truncating = asyncio.create_task(db.execute("TRUNCATE items"))
-        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+        async with await Connection.connect(database_url, autocommit=True) as other:
             while not await waiting_for_a_lock(other):
                 await asyncio.sleep(0.01)
         assert json.loads(await query.rows(SubsetSelection(items, ("id",)), 7))["value"] == {"id": "1"}
@@ -230,7 +230,7 @@ async def test_the_statement_times_out(
     monkeypatch.setattr(subset, "STATEMENT_TIMEOUT_MS", 50)
     await db.execute("CREATE TABLE items (id int PRIMARY KEY)")
     items = await inspector.relation("public", "items")
-    async with await psycopg.AsyncConnection.connect(database_url) as other:
+    async with await Connection.connect(database_url) as other:
         await other.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
         error = await failure(source, items)
         assert isinstance(error, NotNow)
@@ -275,7 +275,7 @@ async def test_cancelling_cancels_the_query(
 ) -> None:
     await db.execute("CREATE TABLE items (id int PRIMARY KEY)")
     items = await inspector.relation("public", "items")
-    async with await psycopg.AsyncConnection.connect(database_url) as other:
+    async with await Connection.connect(database_url) as other:
         await other.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
         reading = asyncio.create_task(ids(source, items))
         while not await waiting_for_a_lock(db):
@@ -351,7 +351,7 @@ async def test_no_database(db: Connection, inspector: Inspector) -> None:
 async def test_a_standby_is_refused() -> None:
     """Its snapshots do not list running transactions of the primary."""
     with postgres_of() as server:
-        async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as db:
+        async with await Connection.connect(server.url(), autocommit=True) as db:
             await db.execute("CREATE TABLE items (id int PRIMARY KEY)")
         pool = ConnectionPool(lambda: connect(server.url()), 1)
         inspector = Inspector(pool)

@@ -120,7 +120,7 @@ def url(german_server: EmbeddedPostgres) -> Iterator[str]:
 
 @pytest.fixture
 async def db(url: str) -> AsyncIterator[Connection]:
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+    async with await Connection.connect(url, autocommit=True) as connection:
         await connection.execute(OWN_OBJECTS)
         yield connection
 

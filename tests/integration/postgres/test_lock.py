@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 from tests.support.postgres.replicated import prepare, replicated
+from tests.support.servers.black_hole import proxied
 
-from pgshapes.postgres.connection import connect
-from pgshapes.postgres.lock import AdvisoryLock, LockBreaker
+from pgshapes.errors import SourceError
+from pgshapes.postgres.connection import Connection, connect
+from pgshapes.postgres.lock import CHECKS, AdvisoryLock, LockBreaker
 
 
 @pytest.fixture
@@ -71,30 +75,87 @@ async def test_a_holder_that_streams_is_not_terminated(database_url: str, slot: 
     lock, breaker = AdvisoryLock(database_url, slot), LockBreaker(slot)
     await lock.acquire()
     async with replicated(database_url, slot), await connect(database_url) as connection:
-        assert [await breaker.check(connection) for _ in range(3)] == [None, None, None]
+        assert [await breaker.check(connection) for _ in range(CHECKS)] == [None] * CHECKS
     assert lock.is_held
     await lock.release()
 
 
-async def test_a_holder_that_does_not_stream_is_terminated_at_the_second_check(
+@contextlib.contextmanager
+def dead_holder(url: str, slot: str) -> Iterator[psycopg.Connection]:
+    """A session that has the lock and does nothing, as that of an instance that is gone."""
+    with psycopg.connect(url, autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(hashtext(%s))", (slot,))
+        yield holder
+
+
+async def test_a_holder_without_a_sign_of_life_is_terminated_after_some_checks(
     database_url: str, slot: str
 ) -> None:
-    lock, breaker = AdvisoryLock(database_url, slot), LockBreaker(slot)
+    breaker = LockBreaker(slot)
+    with dead_holder(database_url, slot) as holder:
+        async with await connect(database_url) as connection:
+            assert [await breaker.check(connection) for _ in range(CHECKS - 1)] == [None] * (CHECKS - 1)
+            assert await breaker.check(connection) == holder.info.backend_pid
+        with pytest.raises(psycopg.OperationalError):
+            holder.execute("SELECT 1")
+
+
+async def test_a_holder_that_loads_its_shapes_is_not_terminated(database_url: str, slot: str) -> None:
+    """It does not stream yet, but it gives signs of life."""
+    lock, breaker = AdvisoryLock(database_url, slot, beat_s=0.01), LockBreaker(slot)
     await lock.acquire()
-    losing = asyncio.create_task(lock.wait_until_lost())
     async with await connect(database_url) as connection:
-        assert await breaker.check(connection) is None
-        assert await breaker.check(connection) is not None
-        async with asyncio.timeout(30):
-            await losing
+        for _ in range(3 * CHECKS):
+            before = await state_change(connection)
+            assert await breaker.check(connection) is None
+            async with asyncio.timeout(30):
+                while await state_change(connection) == before:
+                    await asyncio.sleep(0.01)
+    assert lock.is_held
     await lock.release()
 
 
+async def state_change(connection: Connection) -> object:
+    sql = b"SELECT state_change FROM pg_stat_activity WHERE application_name = 'pgshapes lock'"
+    return await (await connection.execute(sql)).fetchone()
+
+
 async def test_a_waiting_instance_gets_the_lock_of_a_dead_holder(database_url: str, slot: str) -> None:
-    dead, heir = AdvisoryLock(database_url, slot), AdvisoryLock(database_url, slot, break_interval_s=0.05)
-    await dead.acquire()
-    async with asyncio.timeout(30):
-        await heir.acquire()
+    heir = AdvisoryLock(database_url, slot, break_interval_s=0.05)
+    with dead_holder(database_url, slot):
+        async with asyncio.timeout(30):
+            await heir.acquire()
     assert heir.is_held
     await heir.release()
-    await dead.release()
+
+
+async def test_a_lock_behind_a_dead_connection_is_lost_and_free_again(database_url: str, slot: str) -> None:
+    """Nobody closes the connection, and the server does not know that it is dead."""
+    with proxied(database_url) as (proxy, url):
+        lock, next_one = AdvisoryLock(url, slot, beat_s=0.05, silence_limit_s=0.3), AdvisoryLock(url, slot)
+        await lock.acquire()
+        proxy.swallow()
+        async with asyncio.timeout(30):
+            await lock.wait_until_lost()
+            assert not lock.is_held
+            await lock.release()
+            await next_one.acquire()
+        assert next_one.is_held
+        await next_one.release()
+
+
+async def test_a_wait_behind_a_dead_connection_ends(database_url: str, slot: str) -> None:
+    holder = AdvisoryLock(database_url, slot)
+    await holder.acquire()
+    with proxied(database_url) as (proxy, url):
+        second = AdvisoryLock(url, slot, silence_limit_s=0.3)
+        waiting = asyncio.Event()
+        taking = asyncio.create_task(second.acquire(waiting.set))
+        await waiting.wait()
+        await asyncio.sleep(1)  # longer than the limit: the server works on it
+        assert not taking.done()
+        proxy.swallow()
+        await holder.release()
+        async with asyncio.timeout(30):
+            with pytest.raises(SourceError, match="has sent nothing"):
+                await taking

@@ -23,6 +23,11 @@ PUBLICATION = "pub"
 _numbers = itertools.count(1)
 
 
+async def works() -> bool:
+    """The answer about a session that may be waited for."""
+    return True
+
+
 def prepare(sql: psycopg.Connection, *tables: str) -> str:
     """Publish the tables with REPLICA IDENTITY FULL and create a slot; return its name."""
     sql.execute(f"CREATE PUBLICATION {PUBLICATION}")

@@ -1,0 +1,67 @@
+"""Whether a session works is asked of the server itself."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import psycopg
+from tests.support.postgres.replicated import prepare, replicated
+from tests.support.servers.ports import free_port
+
+from pgshapes.postgres.connection import APPLICATION, connect
+from pgshapes.postgres.sign_of_life import is_working, terminate
+
+NOBODY = 2**30
+
+
+async def test_a_session_that_waits_for_a_lock_works(sql: psycopg.Connection, database_url: str) -> None:
+    sql.execute("SELECT pg_advisory_lock(1)")
+    async with await connect(database_url) as waiting:
+        statement = asyncio.ensure_future(waiting.execute(b"SELECT pg_advisory_lock(1)"))
+        pid = waiting.info.backend_pid
+        async with asyncio.timeout(30):
+            while not await is_working(partial(connect, database_url), pid):
+                await asyncio.sleep(0.01)
+        sql.execute("SELECT pg_advisory_unlock(1)")
+        await statement
+        assert not await is_working(partial(connect, database_url), pid)
+
+
+async def test_a_session_that_cannot_send_does_not_work(database_url: str) -> None:
+    async with await connect(database_url) as stuck:
+        stuck.pgconn.send_query(b"COPY (SELECT repeat('x', 1000) FROM generate_series(1, 100000)) TO STDOUT")
+        stuck.pgconn.flush()
+        async with asyncio.timeout(30):
+            while await is_working(partial(connect, database_url), stuck.info.backend_pid):
+                await asyncio.sleep(0.05)
+        stuck.pgconn.finish()
+
+
+async def test_a_walsender_without_changes_does_not_work(sql: psycopg.Connection, database_url: str) -> None:
+    slot = prepare(sql)
+    async with replicated(database_url, slot):
+        row = sql.execute(
+            "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", (slot,)
+        ).fetchone()
+        assert row is not None
+        async with asyncio.timeout(30):
+            while await is_working(partial(connect, database_url), row[0]):
+                await asyncio.sleep(0.05)
+
+
+async def test_nobody_works_without_an_answer(database_url: str) -> None:
+    assert not await is_working(partial(connect, database_url), NOBODY)
+    assert not await is_working(partial(connect, f"postgresql://127.0.0.1:{free_port()}/none"), 1)
+
+
+async def test_only_a_session_of_ours_is_ended(sql: psycopg.Connection, database_url: str) -> None:
+    async with await connect(database_url) as ours:
+        await terminate(partial(connect, database_url), sql.info.backend_pid, APPLICATION)
+        sql.execute("SELECT 1")
+        await terminate(partial(connect, database_url), ours.info.backend_pid, APPLICATION)
+        row = sql.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (ours.info.backend_pid,))
+        async with asyncio.timeout(30):
+            while row.fetchone() is not None:
+                await asyncio.sleep(0.01)
+                row = sql.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (ours.info.backend_pid,))
