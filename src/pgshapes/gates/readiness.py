@@ -26,6 +26,7 @@ from pgshapes.gates.conditions import (
 )
 from pgshapes.waiting import poll_wait
 from pgshapes.waiting.background import begin
+from pgshapes.waiting.keep_running import keep_running
 from pgshapes.waiting.notice import Notice
 from pgshapes.waiting.release_gate import ReleaseGate
 
@@ -109,7 +110,8 @@ class StatusMonitor:
         self._parked[waiter] = level
         self.is_congested = len(self._parked) >= CONGESTED_FROM
         if self._poller is None:
-            self._poller = begin(self._poll_for_parked(), at_end=self._forget_poller)
+            waiting = keep_running("releasing requests", self._poll_for_parked)
+            self._poller = begin(waiting, at_end=self._forget_poller)
         try:
             async with asyncio.timeout(timeout_s):
                 await waiter

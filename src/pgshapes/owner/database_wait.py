@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from pgshapes.waiting.background import begin, holds_nothing
+from pgshapes.waiting.keep_running import keep_running
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +37,8 @@ class DatabaseWait:
         if self._repeating is None:
             self._began_at = time.monotonic()
             self._since = datetime.now(UTC).isoformat(timespec="seconds")
-            self._repeating = begin(self._repeat(), at_end=holds_nothing)
+            saying = keep_running("saying what is waited for", self._repeat)
+            self._repeating = begin(saying, at_end=holds_nothing)
         if reason != self._reason:
             self._reason = reason
             self._say()

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import structlog
 
-from pgshapes.errors import NotNow, StorageError
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -110,6 +109,7 @@ class ShapeCleaner:
         self._after_removal(relations)
 
     async def _remove_durably(self, handles: list[str]) -> None:
+        said = ""
         while True:
             try:
                 await self._store.remove(handles)
@@ -117,8 +117,10 @@ class ShapeCleaner:
                 if deleted is not None:
                     await deleted
                 return
-            except (StorageError, NotNow) as error:
-                _log.error("shape removal failed; retrying", error=error.message, shapes=len(handles))
+            except Exception as error:  # also a shortage of threads, memory or descriptors
+                if said != repr(error):
+                    _log.error("shape removal failed; retrying", error=repr(error), shapes=len(handles))
+                said = repr(error)
                 await asyncio.sleep(_RETRY_S)
 
 

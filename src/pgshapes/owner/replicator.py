@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +55,7 @@ from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.backoff import Backoff
+from pgshapes.waiting.keep_running import keep_running
 
 _log = structlog.get_logger(__name__)
 
@@ -339,11 +341,11 @@ class Replicator:
         if not self._has_loaded:
             self._has_loaded = True
             await self.on_loaded()
-        owner.spawn(durability.run())
+        owner.spawn(keep_running("acknowledging changes", durability.run))
         if owner.expiry is not None:
-            owner.spawn(owner.expiry.run())
-        owner.spawn(owner.watch.run())
-        owner.spawn(empty_trash(self._store))
+            owner.spawn(keep_running("removing excess shapes", owner.expiry.run))
+        owner.spawn(keep_running("watching the system catalogs", owner.watch.run))
+        owner.spawn(keep_running("emptying the trash", partial(empty_trash, self._store)))
 
     async def _discard(self, owner: Owner, reason: str) -> None:
         """Remove all shapes, which do not belong to this database or slot, and the owner with its state."""

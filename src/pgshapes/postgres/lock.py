@@ -26,6 +26,7 @@ from pgshapes.postgres.connection import Connection, connect
 from pgshapes.postgres.sign_of_life import look_at, terminate
 from pgshapes.postgres.sqlstate import RETRY, from_sqlstate
 from pgshapes.waiting.background import begin, holds_nothing
+from pgshapes.waiting.keep_running import keep_running
 
 _log = structlog.get_logger(__name__)
 
@@ -129,7 +130,7 @@ class AdvisoryLock:
                 raise from_sqlstate(error) from error
             raise
         self._connection, self._pid = connection, connection.info.backend_pid
-        self._beating = asyncio.create_task(_beat_until_lost(connection, self._beat_s))
+        self._beating = begin(_beat_until_lost(connection, self._beat_s), at_end=holds_nothing)
 
     async def wait_until_lost(self) -> None:
         """Return when the connection that holds the lock has ended, or its server does not answer."""
@@ -153,7 +154,8 @@ class AdvisoryLock:
         return row is not None and row[0] is True
 
     async def _wait(self, connection: Connection) -> None:
-        breaking = begin(self._break_when_stale(), at_end=holds_nothing)
+        looking = keep_running("looking at the holder of the lock", self._break_when_stale)
+        breaking = begin(looking, at_end=holds_nothing)
         look = look_at(partial(connect, self._url), connection.info.backend_pid)
         try:
             with connection.patiently(look):

@@ -23,6 +23,7 @@ from pgshapes.errors import PgShapesError
 from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import Connect, Connection
 from pgshapes.waiting.background import begin, holds_nothing
+from pgshapes.waiting.keep_running import keep_running
 
 _log = structlog.get_logger(__name__)
 
@@ -98,7 +99,8 @@ class LockWaits:
         """Watch a transaction that is about to lock a table. `pid` is what `BACKEND_PID` returned in it."""
         made = LockingQuery(self._queries, connection, pid)
         if self._looking is None or self._looking.done():
-            self._looking = begin(self._look_while_needed(), at_end=_log_failure)
+            looking = keep_running("looking for waiting sessions", self._look_while_needed)
+            self._looking = begin(looking, at_end=holds_nothing)
         return made
 
     async def close(self) -> None:
@@ -140,8 +142,3 @@ class LockWaits:
             query = old[int(found.get_value(row, 0) or 0)]
             if query in self._queries:
                 query.yield_locks()
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("background task failed", error=repr(error), exc_info=error)

@@ -31,6 +31,7 @@ from pgshapes.model.quoting import quote_identifier, quote_literal
 from pgshapes.postgres.bounded_connection import Look, has_input
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.sqlstate import RETRY, WAIT, from_sqlstate
+from pgshapes.waiting.background import begin
 
 PAYLOAD_START: Final = 25
 """Offset of the message in XLogData: after kind, start, end and time."""
@@ -321,7 +322,10 @@ class ReplicationStream:
             self._status_interval_s, self._run_step, self._send_status_regularly
         )
         if silent_s >= self._silence_limit_s and self._looking is None:
-            self._looking = loop.create_task(self._judge_silence())
+            self._looking = begin(self._judge_silence(), at_end=self._looked)
+
+    def _looked(self, _: asyncio.Task[None]) -> None:
+        self._looking = None
 
     def _silent_s(self) -> float:
         """For how long the server has sent nothing; 0 while nothing is read, or something can be."""
@@ -331,10 +335,7 @@ class ReplicationStream:
 
     async def _judge_silence(self) -> None:
         """End the stream, unless the walsender works or has sent something meanwhile."""
-        try:
-            is_working = await self._look()
-        finally:
-            self._looking = None
+        is_working = await self._look()
         silent_s, ended = self._silent_s(), self._ended
         if silent_s < self._silence_limit_s or ended is None or ended.done():
             return

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import Final, NamedTuple
 
 import psycopg
@@ -23,6 +24,7 @@ from pgshapes.postgres.bounded_connection import Look
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.sqlstate import OPERATOR, WAIT, from_sqlstate
 from pgshapes.waiting.background import begin, holds_nothing
+from pgshapes.waiting.keep_running import keep_running
 
 _log = structlog.get_logger(__name__)
 
@@ -92,7 +94,10 @@ async def create_slot(
     """
     kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
     sql = f"CREATE_REPLICATION_SLOT {quote_identifier(name)} {kind} pgoutput NOEXPORT_SNAPSHOT"
-    logs = begin(_log_standby_snapshots(admin, name), at_end=holds_nothing)
+    logging = keep_running(
+        "accelerating the creation of the slot", partial(_log_standby_snapshots, admin, name)
+    )
+    logs = begin(logging, at_end=holds_nothing)
     try:
         with replication.patiently(look):
             row = await (await replication.execute(sql.encode())).fetchone()

@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ from pgshapes.server.environment import configure_logs
 from pgshapes.server.http_server import listen
 from pgshapes.server.metrics import fetch_metrics, listen_for_metrics, metrics_listener
 from pgshapes.waiting.background import begin, holds_nothing
+from pgshapes.waiting.keep_running import keep_running
 
 _log = structlog.get_logger(__name__)
 
@@ -71,8 +73,9 @@ class Child:
             )
         assert self._process.stdin is not None
         data = pickle.dumps(self.task)
-        self._process.stdin.write(len(data).to_bytes(4, "big") + data)
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended; `wait` says so
+            self._process.stdin.write(len(data).to_bytes(4, "big") + data)
+            self._process.stdin.flush()
 
     async def wait(self) -> int:
         """Wait until the process ends; return its exit status."""
@@ -120,7 +123,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         tasks = [
-            begin(self._keep_running(child), at_end=holds_nothing)
+            begin(
+                keep_running(f"running {child.task.label}", partial(self._run_child, child)),
+                at_end=holds_nothing,
+            )
             for child in (self._replicator, *self._workers)
         ]
         try:
@@ -133,7 +139,7 @@ class Supervisor:
             await self._replicator.stop(DRAIN_S)
         return self._status
 
-    async def _keep_running(self, child: Child) -> None:
+    async def _run_child(self, child: Child) -> None:
         while True:
             child.start()
             status = await child.wait()

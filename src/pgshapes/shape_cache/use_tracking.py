@@ -15,6 +15,7 @@ from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.tables.calls import NoteUse
 from pgshapes.tables.link import OwnerLink
 from pgshapes.waiting.background import begin, holds_nothing
+from pgshapes.waiting.keep_running import keep_running
 
 REPORT_INTERVAL_S: Final = 15.0
 """Less than the owner's interval of a minute, so that a shape that is being read is never the oldest."""
@@ -37,7 +38,8 @@ class UseTracking(ShapeCache):
 
     def start_reports(self) -> None:
         """Begin to report at intervals."""
-        self._reporting = begin(self.report_periodically(), at_end=holds_nothing)
+        reports = keep_running("reporting the use of shapes", self.report_periodically)
+        self._reporting = begin(reports, at_end=holds_nothing)
 
     async def report_periodically(self, interval_s: float = REPORT_INTERVAL_S) -> None:
         """Report to the owner at intervals, until cancelled; a failed report is repeated with the next

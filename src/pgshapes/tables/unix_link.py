@@ -26,6 +26,7 @@ from pgshapes.tables.owner_connection import OwnerConnection
 from pgshapes.tables.replica import TablesReplica
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.background import begin, holds_nothing
+from pgshapes.waiting.keep_running import keep_running
 from pgshapes.waiting.notice import Notice
 
 HEARTBEAT_S: Final = 0.25
@@ -61,9 +62,10 @@ class UnixSocketOwner:
         return OwnerConnection(self._tables, self.mailbox, self._connections)
 
     def _send_heartbeats(self) -> None:
+        # First: an error of a connection must not be the last heartbeat of all.
+        self._beat = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._send_heartbeats)
         for connection in tuple(self._connections):
             connection.send(_HEARTBEAT)
-        self._beat = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._send_heartbeats)
 
     async def close(self) -> None:
         """Stop listening, end every connection and every call."""
@@ -136,7 +138,8 @@ class UnixSocketLink:
 
     def start(self) -> None:
         """Begin to connect, in the background."""
-        self._task = begin(self._stay_connected(), at_end=holds_nothing)
+        connecting = keep_running("connecting to the owner", self._stay_connected)
+        self._task = begin(connecting, at_end=holds_nothing)
 
     async def close(self) -> None:
         """End the connection; calls under way get OwnerUnavailable."""

@@ -121,9 +121,11 @@ class RealFiles:
         """Sync the whole file system; False if that failed or `syncfs` is not available."""
         if _syncfs is None:
             return False
-        with self._opening:
+        with self._opening, suppress(OSError):
             if self._descriptor < 0:
                 self._descriptor = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
+        if self._descriptor < 0:
+            return False
         return bool(_syncfs(self._descriptor) == 0)
 
 

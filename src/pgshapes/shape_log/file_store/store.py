@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -26,7 +27,7 @@ from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout, is_handle
 from pgshapes.shape_log.file_store.log import FileShapeLog, LogContext
 from pgshapes.shape_log.file_store.open_logs import OpenLogs
 from pgshapes.shape_log.file_store.recovery import RecoveryPlan, plan_recovery
-from pgshapes.shape_log.file_store.unsynced import Unsynced
+from pgshapes.shape_log.file_store.unsynced import Batch, Unsynced
 from pgshapes.waiting.batch import BatchQueue
 
 
@@ -118,10 +119,24 @@ class FileShapeStore:
         batch = self._unsynced.take(handles)
         if not batch.files and not batch.directories:
             return
-        failed = await asyncio.to_thread(batch.sync, self._files)
+        try:
+            failed = await asyncio.to_thread(batch.sync, self._files)
+        except BaseException as error:
+            self._note_broken_sync(batch, error)
+            raise
         self._unsynced.done(batch, failed)
         for handle in self._logs.keys() & failed.keys():
             self._mark_lost(handle, failed[handle])
+
+    def _note_broken_sync(self, batch: Batch, error: BaseException) -> None:
+        """What was not synced must not count as synced in the next cycle. If the sync had begun, it may have
+        failed for some of the shapes, and a second one would succeed without their data.
+        """
+        if not batch.has_begun:
+            self._unsynced.put_back(batch)
+            return
+        for handle in self._logs.keys() & batch.taken.keys():
+            self._mark_lost(handle, OSError(errno.EIO, repr(error)))
 
     def _mark_lost(self, handle: str, error: OSError) -> None:
         """Fail a shape: after a failed sync the kernel may drop pages, and the next sync would succeed."""
@@ -159,8 +174,14 @@ class FileShapeStore:
         return parents
 
     def _empty_trash(self) -> None:
+        failed: OSError | None = None
         for path in Path(self._layout.trash).iterdir():
-            self._files.remove_tree(str(path))
+            try:
+                self._files.remove_tree(str(path))
+            except OSError as error:
+                failed = error  # the others are deleted all the same
+        if failed is not None:
+            raise failed
 
     def _handles_on_disk(self) -> set[str]:
         prefixes = Path(self._layout.shapes).iterdir()

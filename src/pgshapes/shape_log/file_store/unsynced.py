@@ -37,9 +37,13 @@ class Batch:
     files: dict[str, str] = field(default_factory=dict)
     directories: dict[str, set[str]] = field(default_factory=dict)
     fresh_prefixes: frozenset[str] = frozenset()
+    taken: dict[str, Pending] = field(default_factory=dict)
+    """What was pending, by handle."""
+    has_begun: bool = False
 
     def sync(self, files: Files) -> dict[str, OSError]:
         """Sync content, then names. Returns the shapes that failed. Runs in a worker thread."""
+        self.has_begun = True
         failed = {self.files[path]: error for path, error in files.sync_files(list(self.files)).items()}
         for path, error in files.sync_directories(list(self.directories)).items():
             failed.update(dict.fromkeys(self.directories[path], error))
@@ -92,8 +96,17 @@ class Unsynced:
             if handle in self._logs:
                 self._logs.remove(handle)
                 pending.files |= LOG_FILES
+            batch.taken[handle] = pending
             self._add(batch, handle, pending)
         return batch
+
+    def put_back(self, batch: Batch) -> None:
+        """Note that a batch was not synced at all."""
+        for handle, taken in batch.taken.items():
+            pending = self._of(handle)
+            pending.files |= taken.files
+            pending.has_new_names |= taken.has_new_names
+            pending.is_new |= taken.is_new
 
     def done(self, batch: Batch, failed: Collection[str]) -> None:
         """Note that a batch was synced, except for these shapes."""
