@@ -136,13 +136,13 @@ class Reads:
         except DiskFull:
             raise
         except StorageError:
-            await self._delete_unreadable(resolved)
+            await self.delete_unreadable(resolved)
             piece = None
         if piece is None:
             return await self.refetch_after_removal(resolved)
         return self._answers.of_piece(resolved, piece)
 
-    async def _delete_unreadable(self, resolved: ResolvedRequest) -> None:
+    async def delete_unreadable(self, resolved: ResolvedRequest) -> None:
         """Delete a shape whose files cannot be read, unless it has been removed already."""
         if await self._shapes.is_current(resolved.handle, resolved.shape):
             await self._shapes.delete(resolved.handle)

@@ -17,12 +17,13 @@ from typing import Final
 
 import orjson
 
+from pgshapes.errors import DiskFull, StorageError
 from pgshapes.http_api import decide
 from pgshapes.http_api.answers import Answers, ResolvedRequest
-from pgshapes.http_api.body_cache import BodyCache, up_to_date
+from pgshapes.http_api.body_cache import BodyCache, Piece, up_to_date
 from pgshapes.http_api.decide import Wake
 from pgshapes.http_api.live import TailWaits
-from pgshapes.http_api.reads import Reads
+from pgshapes.http_api.reads import DecidedRead, Reads
 from pgshapes.http_api.response import Exchange
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
@@ -60,6 +61,9 @@ class EventStreams:
         if not has_pending and not isinstance(decided.decision, decide.WaitForTail):
             await exchange.answer(await self._reads.carry_out(resolved, decided))
             return
+        if has_pending and await self._readable_piece(resolved, decided) is None:
+            await exchange.answer(await self._reads.refetch_after_removal(resolved))
+            return
         position = resolved.request.offset
         assert isinstance(position, Offset), "a live request has an offset in the log"
         await exchange.begin(200, self._answers.start_of_stream(resolved, position))
@@ -74,7 +78,7 @@ class EventStreams:
             decided = self._reads.current_decision(resolved.handle, position, True)
             decision, tail = decided
             if isinstance(decision, decide.Serve):
-                piece = await self._reads.piece(resolved.handle, decided, True)
+                piece = await self._readable_piece(resolved, decided)
                 if piece is None:
                     return
                 await exchange.stream(self._bodies.events(resolved.handle, position, piece, as_events))
@@ -88,6 +92,16 @@ class EventStreams:
                 is_done = not is_wait or not await self._idle(exchange, resolved.handle, tail, ends_s)
             if is_done:
                 return
+
+    async def _readable_piece(self, resolved: ResolvedRequest, decided: DecidedRead) -> Piece | None:
+        """The piece to send; None if the shape is removed, as one whose files cannot be read is here."""
+        try:
+            return await self._reads.piece(resolved.handle, decided, True)
+        except DiskFull:
+            raise
+        except StorageError:
+            await self._reads.delete_unreadable(resolved)
+            return None
 
     async def _idle(self, exchange: Exchange, handle: str, seen: Tail | None, ends_s: float) -> bool:
         """Wait for a change, and send a keep-alive comment after a while; return whether to continue."""

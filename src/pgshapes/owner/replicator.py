@@ -35,7 +35,8 @@ from pgshapes.owner.durability import Durability, Recorded, load_recorded, recor
 from pgshapes.owner.large_stack import evaluate_deeply
 from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.removal import empty_trash
-from pgshapes.owner.session import PUBLICATION_PREFIX, Session, StartPoint, StoredSource
+from pgshapes.owner.repeated_error import LASTING_PAUSE_S, RepeatedError
+from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.storage_dir import StorageDir
 from pgshapes.postgres.connection import ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
@@ -129,6 +130,9 @@ class Replicator:
         self._unusable: asyncio.Future[str] = asyncio.Future()
         """Has the reason once the stream of this session cannot be used."""
         self._wait = DatabaseWait()
+        self._repeated = RepeatedError()
+        self._streamed_from: Lsn | None = None
+        """Where the stream of the last session began, None if it had none."""
         self._streamed_s = 0.0
         """How long the last session streamed; 0 if it did not."""
         self._catch_up_lsn: Lsn = 2**64
@@ -164,11 +168,30 @@ class Replicator:
                 except (SourceError, ConfigError) as error:
                     backoff.cap_s = _RECONNECT_CAP_S if self._is_retry_enabled else _START_CAP_S
                     backoff.note_worked(self._streamed_s)
-                    pause_s = backoff.next_s()
+                    is_lasting = self._repeated.note(error, self._streamed_from)
+                    pause_s = LASTING_PAUSE_S if is_lasting else backoff.next_s()
+                    if is_lasting:
+                        error = self._lasting(error)
                     self._note_failure(error, pause_s)
                     await self._until_stopped(asyncio.sleep(pause_s))
         finally:
             await self._close()
+
+    def _lasting(self, error: SourceError | ConfigError) -> SourceError:
+        """The error of a change that Postgres cannot send, with the way out."""
+        assert self._streamed_from is not None
+        drop = f"SELECT pg_drop_replication_slot('{SLOT_PREFIX}{self._settings.replication_stream_id}')"
+        _log.error(
+            "replication cannot pass a transaction",
+            error=error.message,
+            lsn=format_lsn(self._streamed_from),
+            action=f"{drop}; before, take the table of the change out of the publication",
+        )
+        return SourceError(
+            f"{error.message}; the same error came at {format_lsn(self._streamed_from)} each time, so it does"
+            f" not pass: take the table of the change out of the publication, and run {drop}, after which all"
+            " shapes are recreated"
+        )
 
     async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
         task = begin(work, at_end=holds_nothing)
@@ -199,7 +222,7 @@ class Replicator:
     # --- one session
 
     async def _follow(self) -> None:
-        self._streamed_s = 0.0
+        self._streamed_s, self._streamed_from = 0.0, None
         for pool in (self._admin_pool, self._publication_pool, self._snapshot_pool):
             pool.close_idle()
         async with Session(self._settings, self.sources.publication, self._conditions) as session:
@@ -211,6 +234,7 @@ class Replicator:
                 await self._load(start)
             assert self.owner is not None and self.durability is not None
             stream = await session.stream(self.durability.recorded_lsn)
+            self._streamed_from = self.durability.recorded_lsn
             self.owner.change_path.connected(stream)
             self.durability.acknowledge = stream.acknowledge
             self._catch_up_lsn = await flushed_lsn(self._admin_pool)

@@ -40,6 +40,9 @@ _FLIGHT_TIMEOUT_S: Final = 660.0
 """A creation may wait this long for old writers of its table; a flight outlives its waiters' deadlines."""
 
 RETRY_TEXT: Final = "Failed to create shape, please retry"
+REMOVAL_TEXT: Final = "The shape is being removed, which takes long. Please try again later."
+REMOVAL_TIMEOUT_S: Final = 20.0
+"""A removal takes a few syncs of a directory, and what waits for it holds a permit."""
 LOCK_TEXT: Final = "Snapshot timed out while waiting for a table lock"
 
 
@@ -85,6 +88,7 @@ class ShapeCache:
         self._link = link
         self._tables = link.tables
         self._poll = poll
+        self.removal_timeout_s = REMOVAL_TIMEOUT_S
         self.definitions = Definitions(link)
         self.flights: SingleFlight[bytes, tuple[str, Tail]] = SingleFlight()
         self.counts = ShapeCacheCounts()
@@ -163,10 +167,19 @@ class ShapeCache:
         return self._until(lambda: tails.get(handle) is not seen, lambda: tails.changed(handle))
 
     async def removed(self, handle: str) -> None:
-        """Wait until a retiring shape is removed, so that a 409 may be sent."""
+        """Wait until a retiring shape is removed, so that a 409 may be sent.
+
+        Raises NotNow if that takes long: the removal is not durable before the disk works again.
+        """
         shapes = self._tables.shapes
-        if handle in shapes:
-            await self._until(lambda: handle not in shapes, lambda: shapes.changed(handle))
+        if handle not in shapes:
+            return
+        try:
+            await self._until(
+                lambda: handle not in shapes, lambda: shapes.changed(handle), self.removal_timeout_s
+            )
+        except TimeoutError:
+            raise NotNow(REMOVAL_TEXT, retry_after_s=5) from None
 
     async def delete(self, handle: str) -> bool:
         """Remove a shape; False when there is none."""

@@ -186,3 +186,24 @@ def test_events_keep_the_text_of_values() -> None:
     events = as_events(body).decode().split("\n\n")
     assert [json.loads(event[6:]) for event in events[:2]] == json.loads(body)
     assert events[2] == ""
+
+
+async def test_a_damaged_log_is_given_up_before_the_stream_begins(backend: FakeBackend) -> None:
+    """As by an ordinary read: 409, and the shape is deleted."""
+    backend.append(HANDLE, 50, 0)
+    backend.shapes[HANDLE].is_damaged = True
+    answer = await Client(backend).get(f"{BASE}&offset=0_inf")
+    assert answer.status == 409
+    assert HANDLE not in backend.shapes
+
+
+async def test_a_stream_of_a_log_that_becomes_damaged_ends(backend: FakeBackend) -> None:
+    client = Client(backend)
+    stream = client.hold(OPEN)
+    await turns()
+    backend.shapes[HANDLE].is_damaged = True
+    backend.append(HANDLE, 50, 0)
+    await turns()
+    assert stream.answer.is_whole
+    assert messages(stream) == []
+    assert (await client.get(OPEN)).status == 409

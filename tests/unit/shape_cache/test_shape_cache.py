@@ -315,3 +315,13 @@ async def test_a_look_up_that_times_out_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(definitions, "RESOLVE_TIMEOUT_S", 0.001)
     with pytest.raises(NotNow, match="Cannot connect to the database"):
         await ShapeCache(Link()).resolve(RAW)
+
+
+async def test_a_removal_that_cannot_be_made_durable_holds_no_request_for_ever() -> None:
+    """A dead disk: the shape is retired and stays."""
+    link = Link()
+    link.tables.shapes.put("h", ShapeRow(b"items", (16384,), ShapeState.RETIRING))
+    cache = ShapeCache(link)
+    cache.removal_timeout_s = 0.01
+    with pytest.raises(NotNow, match="is being removed"):
+        await cache.removed("h")
