@@ -219,6 +219,14 @@ class Settings:
         50_000,
         also=("ELECTRIC_MAX_SHAPES", "ELECTRIC_EXPERIMENTAL_MAX_SHAPES"),
     )
+    max_retained_wal: int | None = _setting(
+        "How much WAL the replication slot may make the primary keep, such as `10GB`. Beyond it, the shapes"
+        " that hold the slot back are dropped, and if that does not help the slot is recreated, with all"
+        " shapes. Without a limit, only `max_slot_wal_keep_size` of Postgres protects the primary's disk.",
+        parse_size_bytes,
+        None,
+        shown="unlimited",
+    )
     max_txn_size_bytes: int = _setting(
         "Accepted for compatibility with Electric deployments and ignored: transactions of any size are"
         " processed.",

@@ -27,6 +27,7 @@ class Condition(Enum):
     LOG_COLLECTOR_READY = "log_collector_ready"
     SUPERVISOR_PROCESSES_READY = "supervisor_processes_ready"
     INTEGRITY_CHECKS_PASSED = "integrity_checks_passed"
+    CHANGES_FLOWING = "changes_flowing"
 
 
 class Level(Enum):
@@ -54,6 +55,7 @@ TIMEOUT_TEXTS: Final = {
     Condition.LOG_COLLECTOR_READY: "Timeout waiting for shape data to be loaded",
     Condition.SUPERVISOR_PROCESSES_READY: "Timeout waiting for stack restart",
     Condition.INTEGRITY_CHECKS_PASSED: "Timeout waiting for integrety checks",
+    Condition.CHANGES_FLOWING: "Timeout waiting for changes to arrive",
 }
 """The messages that Electric's clients know, with the original misspelling."""
 
@@ -94,13 +96,16 @@ def level_of(status: StatusTable, *, is_following: bool = True) -> Level:
 
 
 def service_status_of(status: StatusTable, *, is_following: bool = True) -> ServiceStatus:
-    """The status for `/v1/health`: `waiting` when shapes are loaded but the lock is not held."""
+    """The status for `/v1/health`: `waiting` when shapes are loaded, but the lock is not held or changes do
+    not arrive.
+    """
     level = level_of(status, is_following=is_following)
-    if level is Level.READ_ONLY and not is_met(status, Condition.LOCK_ACQUIRED):
+    if level is Level.READ_ONLY and not all(is_met(status, condition) for condition in _WAITED_FOR):
         return ServiceStatus.WAITING
     return _STATUSES[level]
 
 
+_WAITED_FOR: Final = (Condition.LOCK_ACQUIRED, Condition.CHANGES_FLOWING)
 _STATUSES: Final = {
     Level.STARTING: ServiceStatus.STARTING,
     Level.READ_ONLY: ServiceStatus.STARTING,

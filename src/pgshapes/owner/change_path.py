@@ -98,6 +98,10 @@ class LogPublisher:
             if self._unended or self._failures:
                 self._end()
 
+    def unwritten(self) -> set[str]:
+        """The shapes that wait for room on the disk."""
+        return {append.handle for append in self._unwritten}
+
     def publish_tail(self, handle: str) -> None:
         """Publish the tail of a shape's log, so that readers see what was appended."""
         log = self._store.get(handle)
@@ -148,6 +152,10 @@ _OID: Final = struct.Struct(">I")
 class Pausable(Protocol):
     """The replication stream, as far as it is used here."""
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the server has not answered a request for a sign of life."""
+
     def pause(self) -> None:
         """Stop reading; keepalives are still answered."""
 
@@ -184,10 +192,19 @@ class ChangePath:
         self._stream: Pausable | None = None
         self._backlog: deque[Event] = deque()
         self._is_blocked = False
+        self._blocked_by = ""
         self._compared_ahead = 0
         """How many of the next announcements were compared with the system catalogs already."""
         self.transactions = 0
         self.changes = 0
+
+    def obstacle(self) -> str | None:
+        """Why changes do not arrive; None if nothing is known to stop them."""
+        if self._is_blocked:
+            return self._blocked_by
+        if self._stream is not None and self._stream.is_doubtful:
+            return "Postgres does not answer on the replication connection"
+        return None
 
     def connected(self, stream: Pausable) -> None:
         """Use a new stream, which starts at the last acknowledged position.
@@ -284,10 +301,10 @@ class ChangePath:
             self._publisher.publish_queued(seen_lsn=seen_lsn)
         except DiskFull as error:
             _log.error("storage directory is full; replication paused", error=error.message)
-            self._block(self._wait_for_room(hold))
+            self._block(self._wait_for_room(hold), "the storage directory is full")
         except Exception:
             _log.exception("changes could not be published; replication paused")
-            self._block(self._wait_for_room(hold))
+            self._block(self._wait_for_room(hold), "changes could not be published")
         else:
             self._boundary.release(hold)
 
@@ -310,7 +327,7 @@ class ChangePath:
             self._compared_ahead -= 1
             self._bind(announced)
         elif self._router.has_partitioned() or self._affected_tables(announced.message):
-            self._block(self._compare(announced))
+            self._block(self._compare(announced), "the system catalogs cannot be read")
         else:
             self._bind(announced)
 
@@ -385,8 +402,8 @@ class ChangePath:
         for table in tables:
             self._on_identity_lost(table)
 
-    def _block(self, until: Coroutine[Any, Any, None]) -> None:
-        self._is_blocked = True
+    def _block(self, until: Coroutine[Any, Any, None], reason: str) -> None:
+        self._is_blocked, self._blocked_by = True, reason
         if self._stream is not None:
             self._stream.pause()
         self._spawn(self._unblock(until)).add_done_callback(partial(self._end_block, until))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from pgshapes.metrics.family import COUNTER, GAUGE, Family, counter, gauge, labelled
 from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.replicator import Replicator
+from pgshapes.owner.slot_watch import SlotWatch
 from pgshapes.tables.mailbox import Mailbox, Outcome
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import TABLES
@@ -12,7 +15,12 @@ from pgshapes.tables.tables_reader import TABLES
 
 def owner_families(replicator: Replicator, mailbox: Mailbox, tables: Tables) -> list[Family]:
     """All families of the owner; those of creations and shapes once the shapes are loaded."""
-    found = [*_mailbox(mailbox), *_tables(tables), *_sources(replicator.sources)]
+    found = [
+        *_mailbox(mailbox),
+        *_tables(tables),
+        *_sources(replicator.sources),
+        *_slot(replicator.slot_watch),
+    ]
     if replicator.owner is not None:
         found += [*_creations(replicator.owner), *_snapshots(replicator.owner), *_shapes(replicator.owner)]
     return found
@@ -50,6 +58,18 @@ def _sources(sources: Sources) -> list[Family]:
         ),
         counter("publication_reads", "Reads of the publication's state.", publication.state_reads),
     ]
+
+
+def _slot(watch: SlotWatch) -> list[Family]:
+    held_s = 0.0 if watch.held_since is None else max(time.time() - watch.held_since, 0.0)
+    found = [gauge("slot_held_seconds", "For how long something has held the slot back.", held_s)]
+    if watch.retained is not None:
+        total, unconfirmed = watch.retained.total_bytes, watch.retained.unconfirmed_bytes
+        found += [
+            gauge("slot_retained_bytes", "WAL that the primary keeps for the slot.", total),
+            gauge("slot_unconfirmed_bytes", "The part of it that is not acknowledged.", unconfirmed),
+        ]
+    return found
 
 
 def _creations(owner: Owner) -> list[Family]:

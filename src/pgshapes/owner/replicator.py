@@ -37,11 +37,13 @@ from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.removal import empty_trash
 from pgshapes.owner.repeated_error import LASTING_PAUSE_S, RepeatedError
 from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX, Session, StartPoint, StoredSource
+from pgshapes.owner.slot_watch import SlotWatch
 from pgshapes.owner.storage_dir import StorageDir
 from pgshapes.postgres.connection import ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.replication import ReplicationStream
+from pgshapes.postgres.retained_wal import read_retained_wal
 from pgshapes.postgres.snapshot import SnapshotSource, check_shared, current_snapshot, flushed_lsn
 from pgshapes.postgres.sqlstate import config_error, may_pass
 from pgshapes.postgres.system_identity import SystemIdentity
@@ -127,14 +129,8 @@ class Replicator:
         self.owner: Owner | None = None
         self.durability: Durability | None = None
         self._stopping = asyncio.Event()
-        self._unusable: asyncio.Future[str] = asyncio.Future()
-        """Has the reason once the stream of this session cannot be used."""
+        self._init_session_state()
         self._wait = DatabaseWait()
-        self._repeated = RepeatedError()
-        self._streamed_from: Lsn | None = None
-        """Where the stream of the last session began, None if it had none."""
-        self._streamed_s = 0.0
-        """How long the last session streamed; 0 if it did not."""
         self._catch_up_lsn: Lsn = 2**64
         self._has_caught_up = False
         self._has_loaded = False
@@ -142,6 +138,26 @@ class Replicator:
         """Awaited when the tables contain the shapes. Until then callers must not read the tables."""
         self.started = asyncio.Event()
         """Set once the first stream has started."""
+
+    def _init_session_state(self) -> None:
+        """What one session leaves to the next."""
+        self._unusable: asyncio.Future[str] = asyncio.Future()
+        """Has the reason once the stream of this session cannot be used."""
+        self.slot_watch = self._make_slot_watch()
+        self._recreating = asyncio.Event()
+        """Set while the slot has to be recreated and the session has not ended for it."""
+        self._must_recreate = ""
+        """Why the next session has to recreate the slot."""
+        self._repeated = RepeatedError()
+        self._streamed_from: Lsn | None = None
+        """Where the stream of the last session began, None if it had none."""
+        self._streamed_s = 0.0
+        """How long the last session streamed; 0 if it did not."""
+
+    def _make_slot_watch(self) -> SlotWatch:
+        slot = SLOT_PREFIX + self._settings.replication_stream_id
+        read = partial(read_retained_wal, self._admin_pool, slot)
+        return SlotWatch(read, self, self._conditions, self._settings.max_retained_wal)
 
     def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
         """Answer a caller. Raises NotReady before the shapes are loaded."""
@@ -153,16 +169,38 @@ class Replicator:
         """Make `run` return."""
         self._stopping.set()
 
+    def obstacle(self) -> str | None:
+        """Why changes do not arrive, or are not made durable; None if nothing is known to stop them."""
+        if self.owner is None or self.durability is None:
+            return None
+        if self.durability.failing is not None:
+            return "changes cannot be made durable"
+        return self.owner.change_path.obstacle()
+
+    def drop_holders(self, reason: str) -> int:
+        """Drop the shapes that wait for room on the disk; return how many there are."""
+        handles = set() if self.owner is None else self.owner.publisher.unwritten()
+        if self.owner is not None and handles:
+            self.owner.cleaner.end(handles, reason)
+        return len(handles)
+
+    def recreate_slot(self, reason: str) -> None:
+        """End the session; the next one recreates the slot, and all shapes."""
+        self._must_recreate = reason
+        self._recreating.set()
+
     async def run(self) -> None:
         """Stream until stopped, and reconnect when the connection is lost. Raises ConfigError,
         UnreadableStream.
         """
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
+        self._conditions.meet(Condition.CHANGES_FLOWING)
         backoff = Backoff(_RECONNECT_FIRST_S, _START_CAP_S)
+        watching = asyncio.create_task(keep_running("watching the replication slot", self.slot_watch.run))
         try:
             while not self._stopping.is_set():
                 try:
-                    await self._until_stopped(self._follow())
+                    await self._until_stopped(self._follow(), self._recreating)
                 except UnreadableStream:
                     raise
                 except (SourceError, ConfigError) as error:
@@ -175,6 +213,7 @@ class Replicator:
                     self._note_failure(error, pause_s)
                     await self._until_stopped(asyncio.sleep(pause_s))
         finally:
+            watching.cancel()
             await self._close()
 
     def _lasting(self, error: SourceError | ConfigError) -> SourceError:
@@ -193,16 +232,23 @@ class Replicator:
             " shapes are recreated"
         )
 
-    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _until_stopped(
+        self, work: Coroutine[Any, Any, None], breaks: asyncio.Event | None = None
+    ) -> None:
+        """Work until it is done or the owner is stopped; also until `breaks`: raises SourceError then."""
         task = begin(work, at_end=holds_nothing)
-        stop = begin(self._stopping.wait(), at_end=holds_nothing)
+        events = filter(None, (self._stopping, breaks))
+        ends = [begin(event.wait(), at_end=holds_nothing) for event in events]
         try:
-            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, *ends), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stop.cancel()
-            task.cancel()
+            for each in (*ends, task):
+                each.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if breaks is not None and breaks.is_set() and not self._stopping.is_set():
+            breaks.clear()
+            raise SourceError(self._must_recreate)
 
     def _note_failure(self, error: SourceError | ConfigError, pause_s: float) -> None:
         """Log it and let `run` retry. Raises ConfigError at the first start if waiting does not help."""
@@ -225,8 +271,15 @@ class Replicator:
         self._streamed_s, self._streamed_from = 0.0, None
         for pool in (self._admin_pool, self._publication_pool, self._snapshot_pool):
             pool.close_idle()
-        async with Session(self._settings, self.sources.publication, self._conditions) as session:
+        session = Session(
+            self._settings,
+            self.sources.publication,
+            self._conditions,
+            must_recreate=bool(self._must_recreate),
+        )
+        async with session:
             start = await session.prepare(self._stored_source)
+            self._must_recreate = ""
             await self._check_pooled_url()
             if start.purge_reason is not None and self.owner is not None:
                 await self._discard(self.owner, start.purge_reason)

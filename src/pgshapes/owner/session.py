@@ -52,7 +52,16 @@ class StartPoint(NamedTuple):
 class Session:
     """Use as `async with`; then `prepare`, then `stream`."""
 
-    def __init__(self, settings: Settings, publication: Publication, conditions: Conditions) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        publication: Publication,
+        conditions: Conditions,
+        *,
+        must_recreate: bool = False,
+    ) -> None:
+        """With `must_recreate` the slot is dropped and created again, whatever its state."""
+        self._must_recreate = must_recreate
         self._settings = settings
         self._publication = publication
         self._conditions = conditions
@@ -123,7 +132,7 @@ class Session:
                 slot=self._slot,
                 reason=slot.unusable,
             )
-        elif slot is not None and not is_new_publication:
+        elif slot is not None and not is_new_publication and not self._must_recreate:
             return slot, False
         await drop_slot(admin, self._slot)
         temporary = self._settings.cleanup_replication_slots_on_shutdown

@@ -163,6 +163,11 @@ class ReplicationStream:
         """When the server sent something for the last time, in time.monotonic()."""
         return self._heard_at
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the server has not answered a request for a sign of life."""
+        return self._is_running and self._silent_s() > 2 * self._status_interval_s
+
     async def start(self, slot_wait_s: float = 10.0) -> None:
         """Start streaming at the slot's confirmed position, or at `start_lsn` if that is later.
 

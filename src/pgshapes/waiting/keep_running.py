@@ -7,8 +7,8 @@ a defect alike are logged once and tried again after a pause. No state is kept b
 
 from __future__ import annotations
 
+import asyncio
 import time
-from asyncio import sleep
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -57,4 +57,4 @@ async def keep_running(
                     exc_info=None if is_expected else error,
                 )
             failing = said
-        await sleep(backoff.next_s())
+        await asyncio.sleep(backoff.next_s())

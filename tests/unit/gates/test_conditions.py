@@ -32,8 +32,8 @@ def meet_all_but(conditions: Conditions, *unmet: Condition) -> None:
             conditions.meet(condition)
 
 
-def test_there_are_eight_conditions() -> None:
-    assert len(Condition) == 8
+def test_there_are_nine_conditions() -> None:
+    assert len(Condition) == 9
 
 
 def test_nothing_is_met_at_first(tables: Tables) -> None:
@@ -63,8 +63,18 @@ def test_the_service_is_not_active_with_one_unmet_condition(
 def test_the_status_is_waiting_without_the_lock(tables: Tables, conditions: Conditions) -> None:
     conditions.meet(Condition.SHAPE_METADATA_READY)
     assert service_status_of(tables.status) is ServiceStatus.WAITING
+    conditions.meet(Condition.CHANGES_FLOWING)
+    assert service_status_of(tables.status) is ServiceStatus.WAITING
     conditions.meet(Condition.LOCK_ACQUIRED)
     assert service_status_of(tables.status) is ServiceStatus.STARTING
+
+
+def test_the_status_is_waiting_while_changes_do_not_arrive(tables: Tables, conditions: Conditions) -> None:
+    """Known shapes are served all the same."""
+    meet_all_but(conditions)
+    conditions.unmeet(Condition.CHANGES_FLOWING, "the storage directory is full")
+    assert service_status_of(tables.status) is ServiceStatus.WAITING
+    assert level_of(tables.status) is Level.READ_ONLY
 
 
 def test_a_process_without_an_owner_is_read_only(tables: Tables, conditions: Conditions) -> None:
@@ -87,6 +97,7 @@ TEXTS = {
     Condition.LOG_COLLECTOR_READY: "Timeout waiting for shape data to be loaded",
     Condition.SUPERVISOR_PROCESSES_READY: "Timeout waiting for stack restart",
     Condition.INTEGRITY_CHECKS_PASSED: "Timeout waiting for integrety checks",
+    Condition.CHANGES_FLOWING: "Timeout waiting for changes to arrive",
 }
 
 

@@ -1,0 +1,134 @@
+"""What stops changes is told; beyond the limit shapes are dropped, then the slot is recreated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from pgshapes.errors import SourceError
+from pgshapes.gates.conditions import Condition, Conditions, is_met
+from pgshapes.owner.slot_watch import PATIENCE, SlotWatch
+from pgshapes.postgres.retained_wal import RetainedWal
+from pgshapes.tables.tables import Tables
+
+LIMIT = 1000
+TOLD = "replication slot keeps more WAL than max_retained_wal"
+
+
+class Instance:
+    """What the watch looks at, and what it did."""
+
+    def __init__(self, limit: int | None = LIMIT) -> None:
+        self.stopped_by: str | None = None
+        self.holders = 0
+        self.done: list[str] = []
+        self.now: RetainedWal | None = RetainedWal(0, 0, False, None)
+        self.is_away = False
+        self.tables = Tables()
+        self.watch = SlotWatch(self._read, self, Conditions(self.tables.status), limit, clock=lambda: 17.0)
+        Conditions(self.tables.status).meet(Condition.CHANGES_FLOWING)
+
+    async def _read(self) -> RetainedWal | None:
+        if self.is_away:
+            raise SourceError("no connection")
+        return self.now
+
+    def obstacle(self) -> str | None:
+        return self.stopped_by
+
+    def drop_holders(self, reason: str) -> int:
+        self.done.append("drop")
+        return self.holders
+
+    def recreate_slot(self, reason: str) -> None:
+        self.done.append("recreate")
+
+    @property
+    def is_flowing(self) -> bool:
+        return is_met(self.tables.status, Condition.CHANGES_FLOWING)
+
+
+@pytest.fixture
+def instance() -> Instance:
+    return Instance()
+
+
+async def looks(instance: Instance, times: int) -> list[Any]:
+    """So many looks; returns what was logged."""
+    with capture_logs() as lines:
+        for _ in range(times):
+            await instance.watch.look()
+    return lines
+
+
+async def test_an_obstacle_that_stays_is_told(instance: Instance) -> None:
+    instance.stopped_by = "the storage directory is full"
+    await looks(instance, 1)
+    assert instance.is_flowing
+    await looks(instance, 1)
+    assert not instance.is_flowing
+    assert instance.tables.status.get("changes_flowing").error == instance.stopped_by
+    assert (instance.watch.held_by, instance.watch.held_since) == (instance.stopped_by, 17.0)
+    instance.stopped_by = None
+    await looks(instance, 1)
+    assert instance.is_flowing
+    assert instance.watch.held_by is None
+
+
+async def test_below_the_limit_nothing_is_done(instance: Instance) -> None:
+    instance.now = RetainedWal(LIMIT, LIMIT, False, None)
+    assert await looks(instance, 10) == []
+    assert instance.done == []
+
+
+async def test_without_a_limit_nothing_is_done() -> None:
+    instance = Instance(None)
+    instance.now = RetainedWal(10**15, 10**15, False, None)
+    assert await looks(instance, 10) == []
+    assert instance.done == []
+
+
+async def test_the_shapes_that_hold_are_dropped_first(instance: Instance) -> None:
+    instance.now, instance.holders = RetainedWal(2 * LIMIT, 2 * LIMIT, False, None), 3
+    lines = await looks(instance, PATIENCE)
+    assert instance.done == ["drop"]
+    assert [line["event"] for line in lines] == [TOLD]
+    instance.now = RetainedWal(0, 0, False, None)
+    await looks(instance, 10)
+    assert instance.done == ["drop"]
+
+
+async def test_the_slot_is_recreated_if_that_does_not_help(instance: Instance) -> None:
+    instance.now, instance.holders = RetainedWal(2 * LIMIT, 2 * LIMIT, False, None), 3
+    await looks(instance, PATIENCE + 1)
+    assert instance.done == ["drop", "recreate"]
+
+
+async def test_the_slot_is_recreated_at_once_if_no_shape_holds_it(instance: Instance) -> None:
+    instance.now = RetainedWal(2 * LIMIT, 2 * LIMIT, False, None)
+    await looks(instance, 1)
+    assert instance.done == ["drop", "recreate"]
+
+
+async def test_a_creation_of_the_slot_that_waits_is_begun_anew(instance: Instance) -> None:
+    instance.now = RetainedWal(2 * LIMIT, 2 * LIMIT, True, "pid 4711")
+    lines = await looks(instance, 1)
+    assert instance.done == ["drop", "recreate"]
+    assert lines[0]["held_by"] == "an open transaction: pid 4711"
+
+
+async def test_an_open_transaction_is_named_and_nothing_is_dropped(instance: Instance) -> None:
+    instance.now = RetainedWal(2 * LIMIT, 0, False, "pid 4711 of app, open for 3600 s")
+    lines = await looks(instance, 10)
+    assert instance.done == []
+    assert [line["event"] for line in lines] == [TOLD]
+    assert lines[0]["held_by"] == "an open transaction: pid 4711 of app, open for 3600 s"
+    assert "does not help" in lines[0]["action"]
+
+
+async def test_a_database_that_cannot_be_asked_changes_nothing(instance: Instance) -> None:
+    instance.is_away = True
+    assert await looks(instance, 10) == []
+    assert instance.watch.retained is None
