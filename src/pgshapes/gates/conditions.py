@@ -81,6 +81,28 @@ class Conditions:
         """Set the condition to not met; `error` becomes part of the message when a wait for it times out."""
         self._status.put(condition.value, ConditionRow(False, error))
 
+    def note_stream(self, text: str) -> None:
+        """Set what `/v1/health` says about the replication stream."""
+        row = ConditionRow(True, text)
+        if self._status.get(_STREAM) != row:
+            self._status.put(_STREAM, row)
+
+
+_STREAM: Final = "stream"
+"""A row beside those of the conditions."""
+
+
+def stream_text(status: StatusTable) -> str:
+    """What the owner noted about the replication stream last; empty before the first stream."""
+    row = status.get(_STREAM)
+    return "" if row is None else row.error or ""
+
+
+def obstacle_text(status: StatusTable) -> str:
+    """Why changes do not arrive; empty if they do."""
+    row = status.get(Condition.CHANGES_FLOWING.value)
+    return "" if row is None or row.is_met else row.error or ""
+
 
 def is_met(status: StatusTable, condition: Condition) -> bool:
     """Whether the condition is met."""

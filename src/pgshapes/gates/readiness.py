@@ -21,7 +21,9 @@ from pgshapes.gates.conditions import (
     ServiceStatus,
     StatusTable,
     level_of,
+    obstacle_text,
     service_status_of,
+    stream_text,
     timeout_text,
 )
 from pgshapes.waiting import poll_wait
@@ -83,6 +85,12 @@ class StatusMonitor:
         if self._level is Level.ACTIVE and not self._is_following():
             return Level.READ_ONLY
         return self._level
+
+    def stream(self) -> tuple[str, str]:
+        """What is known of the replication stream, and why changes do not arrive; empty if nothing, or they
+        do.
+        """
+        return stream_text(self._status), obstacle_text(self._status)
 
     def service_status(self) -> ServiceStatus:
         """The status for `/v1/health`."""

@@ -43,10 +43,10 @@ _HEALTH: Final = {
 }
 
 
-def health_response(service_status: ServiceStatus) -> Response:
+def health_response(service_status: ServiceStatus, stream: tuple[str, str] = ("", "")) -> Response:
     """The response of `/v1/health`, for load balancers."""
     status, body = _HEALTH[service_status]
-    return Response(status, health_headers(), body)
+    return Response(status, health_headers(stream), body)
 
 
 MISMATCH: Final = (
@@ -155,7 +155,7 @@ class ShapeApp:
         if route is Route.SHAPE:
             await self._shape(exchange)
         elif route is Route.HEALTH:
-            await exchange.answer(health_response(self.readiness.service_status()))
+            await exchange.answer(health_response(self.readiness.service_status(), self.readiness.stream()))
         elif route is Route.ROOT:
             await exchange.answer(Response(200, [headers.uncached()]))
         else:

@@ -234,9 +234,11 @@ def content_length(size: int) -> tuple[bytes, bytes]:
     return (b"content-length", b"%d" % size)
 
 
-def health_headers() -> Headers:
-    """Headers of a response of `/v1/health`."""
-    return [JSON, (b"cache-control", HEALTH_CACHE)]
+def health_headers(stream: tuple[str, str]) -> Headers:
+    """Headers of a response of `/v1/health`; what is known of the stream, and what stops it, are ours."""
+    found: Headers = [JSON, (b"cache-control", HEALTH_CACHE)]
+    names = (b"pgshapes-replication", b"pgshapes-waits-for")
+    return found + [(name, text.encode()) for name, text in zip(names, stream, strict=True) if text]
 
 
 def deletion_headers() -> Headers:

@@ -66,6 +66,9 @@ class Readiness(Protocol):
     def level(self) -> Level:
         """The current service level."""
 
+    def stream(self) -> tuple[str, str]:
+        """What is known of the replication stream, and why changes do not arrive."""
+
     def service_status(self) -> ServiceStatus:
         """The status for `/v1/health`."""
 

@@ -153,6 +153,10 @@ class Pausable(Protocol):
     """The replication stream, as far as it is used here."""
 
     @property
+    def heard_at(self) -> float:
+        """When the server sent something for the last time, in time.monotonic()."""
+
+    @property
     def is_doubtful(self) -> bool:
         """Whether the server has not answered a request for a sign of life."""
 
@@ -197,6 +201,10 @@ class ChangePath:
         """How many of the next announcements were compared with the system catalogs already."""
         self.transactions = 0
         self.changes = 0
+
+    def heard_at(self) -> float | None:
+        """When the stream was heard for the last time, in time.monotonic(); None before the first stream."""
+        return None if self._stream is None else self._stream.heard_at
 
     def obstacle(self) -> str | None:
         """Why changes do not arrive; None if nothing is known to stop them."""

@@ -177,6 +177,11 @@ class Replicator:
             return "changes cannot be made durable"
         return self.owner.change_path.obstacle()
 
+    def heard_at(self) -> float | None:
+        """When Postgres sent something on the stream for the last time, as a Unix time."""
+        heard_at = None if self.owner is None else self.owner.change_path.heard_at()
+        return None if heard_at is None else time.time() - (time.monotonic() - heard_at)
+
     def drop_holders(self, reason: str) -> int:
         """Drop the shapes that wait for room on the disk; return how many there are."""
         handles = set() if self.owner is None else self.owner.publisher.unwritten()

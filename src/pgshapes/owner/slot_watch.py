@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import structlog
@@ -35,6 +36,9 @@ class Watched(Protocol):
 
     def obstacle(self) -> str | None:
         """Why changes do not arrive at the moment; None if they do."""
+
+    def heard_at(self) -> float | None:
+        """When Postgres sent something on the stream for the last time, as a Unix time."""
 
     def drop_holders(self, reason: str) -> int:
         """Drop the shapes that hold the slot back; return how many there are."""
@@ -85,8 +89,17 @@ class SlotWatch:
         except PgShapesError:
             self.retained = None  # the session says that the database cannot be reached
         self._note_holder(self._holder(self.retained))
+        self._note_stream()
         if self.retained is not None and self._limit_bytes is not None:
             self._keep_limit(self.retained, self._limit_bytes)
+
+    def _note_stream(self) -> None:
+        heard_at = self._watched.heard_at()
+        if heard_at is None:
+            return
+        moment = datetime.fromtimestamp(heard_at, UTC).isoformat(timespec="seconds")
+        lag = "unknown" if self.retained is None else self.retained.unconfirmed_bytes
+        self._conditions.note_stream(f"lag_bytes={lag}; heard_at={moment}")
 
     def _note_obstacle(self, obstacle: str | None) -> None:
         """One that is there at two looks in a row is told; shorter ones are part of the work."""

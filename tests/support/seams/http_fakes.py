@@ -78,6 +78,7 @@ class FakeBackend:
         self.creating: asyncio.Event | None = None
         """If set, creations wait for this event."""
         self.resolving: asyncio.Event | None = None
+        self.stream_is = ("", "")
         self.now = Level.ACTIVE
         self.ready: asyncio.Event | None = None
         """If set, requests that wait for readiness wait for this event."""
@@ -207,6 +208,9 @@ class FakeBackend:
 
     def level(self) -> Level:
         return self.now
+
+    def stream(self) -> tuple[str, str]:
+        return self.stream_is
 
     def service_status(self) -> ServiceStatus:
         words = {Level.READ_ONLY: ServiceStatus.WAITING}

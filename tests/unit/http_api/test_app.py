@@ -232,3 +232,13 @@ async def test_unreadable_bodies(backend: FakeBackend, body: bytes, status: int,
     assert (answer.status, answer.json) == (status, {"error": message})
     assert answer.headers["cache-control"] == DEFAULT_CACHE
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
+
+
+async def test_health_says_what_the_stream_says(backend: FakeBackend) -> None:
+    backend.stream_is = ("lag_bytes=0; heard_at=now", "the storage directory is full")
+    answer = await Client(backend).ask("GET", "/v1/health")
+    assert answer.headers["pgshapes-replication"] == "lag_bytes=0; heard_at=now"
+    assert answer.headers["pgshapes-waits-for"] == "the storage directory is full"
+    backend.stream_is = ("", "")
+    answer = await Client(backend).ask("GET", "/v1/health")
+    assert not [name for name in answer.headers if name.startswith("pgshapes-")]

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pgshapes.errors import SourceError
-from pgshapes.gates.conditions import Condition, Conditions, is_met
+from pgshapes.gates.conditions import Condition, Conditions, is_met, stream_text
 from pgshapes.owner.slot_watch import PATIENCE, SlotWatch
 from pgshapes.postgres.retained_wal import RetainedWal
 from pgshapes.tables.tables import Tables
@@ -34,6 +34,9 @@ class Instance:
         if self.is_away:
             raise SourceError("no connection")
         return self.now
+
+    def heard_at(self) -> float | None:
+        return 0.0
 
     def obstacle(self) -> str | None:
         return self.stopped_by
@@ -75,6 +78,15 @@ async def test_an_obstacle_that_stays_is_told(instance: Instance) -> None:
     await looks(instance, 1)
     assert instance.is_flowing
     assert instance.watch.held_by is None
+
+
+async def test_the_stream_is_described(instance: Instance) -> None:
+    instance.now = RetainedWal(500, 200, False, None)
+    await looks(instance, 1)
+    assert stream_text(instance.tables.status) == "lag_bytes=200; heard_at=1970-01-01T00:00:00+00:00"
+    instance.is_away = True
+    await looks(instance, 1)
+    assert stream_text(instance.tables.status).startswith("lag_bytes=unknown; ")
 
 
 async def test_below_the_limit_nothing_is_done(instance: Instance) -> None:
