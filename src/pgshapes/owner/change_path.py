@@ -197,6 +197,7 @@ class ChangePath:
         self._backlog: deque[Event] = deque()
         self._is_blocked = False
         self._blocked_by = ""
+        """What stops changes; empty while other work has its turn."""
         self._compared_ahead = 0
         """How many of the next announcements were compared with the system catalogs already."""
         self.transactions = 0
@@ -208,7 +209,7 @@ class ChangePath:
 
     def obstacle(self) -> str | None:
         """Why changes do not arrive; None if nothing is known to stop them."""
-        if self._is_blocked:
+        if self._is_blocked and self._blocked_by:
             return self._blocked_by
         if self._stream is not None and self._stream.is_doubtful:
             return "Postgres does not answer on the replication connection"
@@ -272,7 +273,7 @@ class ChangePath:
             else:
                 self._lose_identity(event)
             if self._backlog and not self._is_blocked and self._router.meter.is_step_over():
-                self._block(asyncio.sleep(0))
+                self._block(asyncio.sleep(0), "")
 
     def _route(self, fragment: Fragment) -> None:
         routed = self._router.route(fragment)

@@ -17,7 +17,6 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from pgshapes import __version__
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, NotReady, PgShapesError, SourceError, WireError
 from pgshapes.gates.conditions import Condition, Conditions
@@ -39,6 +38,7 @@ from pgshapes.owner.repeated_error import LASTING_PAUSE_S, RepeatedError
 from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.slot_watch import SlotWatch
 from pgshapes.owner.storage_dir import StorageDir
+from pgshapes.owner.stream_errors import UnreadableStream, lasting, unreadable
 from pgshapes.postgres.connection import ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
@@ -74,14 +74,6 @@ _CONNECTION_CONDITIONS: Final = (
 _IDENTITY: Final = "identity"
 ALTERATIONS: Final = 4
 """Maximum number of connections that alter the publication."""
-
-
-class UnreadableStream(ConfigError):
-    """Postgres sent a message that cannot be read. It would send it again after every reconnect and restart,
-    so the program ends until an operator has acted.
-    """
-
-    code = "unreadable_stream"
 
 
 class Replicator:
@@ -201,7 +193,9 @@ class Replicator:
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
         self._conditions.meet(Condition.CHANGES_FLOWING)
         backoff = Backoff(_RECONNECT_FIRST_S, _START_CAP_S)
-        watching = asyncio.create_task(keep_running("watching the replication slot", self.slot_watch.run))
+        watching = begin(
+            keep_running("watching the replication slot", self.slot_watch.run), at_end=holds_nothing
+        )
         try:
             while not self._stopping.is_set():
                 try:
@@ -214,28 +208,13 @@ class Replicator:
                     is_lasting = self._repeated.note(error, self._streamed_from)
                     pause_s = LASTING_PAUSE_S if is_lasting else backoff.next_s()
                     if is_lasting:
-                        error = self._lasting(error)
+                        slot = SLOT_PREFIX + self._settings.replication_stream_id
+                        error = lasting(error, self._streamed_from or 0, slot)
                     self._note_failure(error, pause_s)
                     await self._until_stopped(asyncio.sleep(pause_s))
         finally:
             watching.cancel()
             await self._close()
-
-    def _lasting(self, error: SourceError | ConfigError) -> SourceError:
-        """The error of a change that Postgres cannot send, with the way out."""
-        assert self._streamed_from is not None
-        drop = f"SELECT pg_drop_replication_slot('{SLOT_PREFIX}{self._settings.replication_stream_id}')"
-        _log.error(
-            "replication cannot pass a transaction",
-            error=error.message,
-            lsn=format_lsn(self._streamed_from),
-            action=f"{drop}; before, take the table of the change out of the publication",
-        )
-        return SourceError(
-            f"{error.message}; the same error came at {format_lsn(self._streamed_from)} each time, so it does"
-            f" not pass: take the table of the change out of the publication, and run {drop}, after which all"
-            " shapes are recreated"
-        )
 
     async def _until_stopped(
         self, work: Coroutine[Any, Any, None], breaks: asyncio.Event | None = None
@@ -354,7 +333,7 @@ class Replicator:
                 raise SourceError(self._unusable.result())
             raise SourceError("the lock on the database was lost")
         except WireError as error:
-            raise _unreadable(error, stream, session) from error
+            raise unreadable(error, stream.received_lsn, session.slot_name, session.server_version) from error
         except (SourceError, ConfigError):
             raise
         except Exception as error:
@@ -479,16 +458,6 @@ class Replicator:
         await self._buffer.close()
         self._catalogue.close()
         self._storage.release()
-
-
-def _unreadable(error: WireError, stream: ReplicationStream, session: Session) -> UnreadableStream:
-    lsn = format_lsn(stream.received_lsn)
-    drop = f"SELECT pg_drop_replication_slot('{session.slot_name}')"
-    _log.error("replication stream cannot be read", error=error.message, lsn=lsn, action=drop)
-    return UnreadableStream(
-        f"pgoutput of Postgres {session.server_version} sent at {lsn} what pgshapes {__version__} cannot read"
-        f" ({error.message}): install a newer pgshapes, or run {drop}, after which all shapes are recreated"
-    )
 
 
 async def _ignore_loaded() -> None:

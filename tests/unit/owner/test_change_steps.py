@@ -47,6 +47,9 @@ class Published:
 class Scene:
     """A change path whose clauses take 20 ms each, with a stream that counts its pauses."""
 
+    heard_at = 0.0
+    is_doubtful = False
+
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.dear = DearClauses(monkeypatch, lambda _, __: 0.02)
         self.published = Published()
