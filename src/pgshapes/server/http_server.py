@@ -1,9 +1,7 @@
 """Runs the ASGI application with uvicorn, on a socket that is bound before anything else starts.
 
 On stop, held polls are answered at once, other processes accept new connections, and responses in progress
-are completed. uvicorn writes head and body separately, and each write is a system call that costs as much as
-all other work on a small response. So writes of one turn of the event loop are joined into one; large ones
-are sent immediately, after those that are waiting.
+are completed.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pgshapes.errors import ConfigError
 from pgshapes.server.application import Application
+from pgshapes.server.corked_transport import CorkedTransport
 
 # Clients with held polls reconnect at the same time after a deployment. The kernel limits this to
 # net.core.somaxconn.
@@ -39,43 +38,6 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
-
-
-# From this size on, joining costs more than the system call that it saves.
-_LARGE_BYTES: Final = 64 * 1024
-
-
-class CorkedTransport:
-    """A transport that joins small writes; everything else is passed to the wrapped transport."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._waiting: list[bytes] = []
-        self._call_soon = asyncio.get_running_loop().call_soon
-
-    def write(self, data: bytes) -> None:
-        """Write at the end of this turn of the event loop; large data immediately."""
-        if len(data) >= _LARGE_BYTES:
-            self._flush()
-            self._transport.write(data)
-            return
-        if not self._waiting:
-            self._call_soon(self._flush)
-        self._waiting.append(data)
-
-    def close(self) -> None:
-        """Write what is waiting, then close."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        waiting = self._waiting
-        if waiting:
-            self._waiting = []
-            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 class CorkedHttpProtocol(HttpToolsProtocol):
