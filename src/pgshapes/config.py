@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ from pgshapes.config_values import (
     parse_count,
     parse_duration_ms,
     parse_log_level,
+    parse_networks,
     parse_port,
     parse_positive,
     parse_readable_file,
@@ -92,6 +94,7 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+_LOOPBACK: Final = "127.0.0.0/8,::1"
 _STORAGE_DIR: Final = Path("persistent")
 _LIMITS: Final = ConcurrencyLimits()
 
@@ -160,6 +163,23 @@ class Settings:
         None,
         also=("ELECTRIC_PROMETHEUS_PORT",),
         shown="none",
+    )
+    max_connections: int | None = _setting(
+        "Maximum number of connections of clients in each process that answers requests. The default leaves"
+        " descriptors for files: the limit of open files less 256 or a quarter of it, half as much with"
+        " `workers` = 0.",
+        parse_positive,
+        None,
+        shown="from the limit of open files",
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        "Addresses and networks of proxies, separated by commas; `none` for none. Their requests count for"
+        " the client that they name in `x-forwarded-for`, and for nobody if they name none. Any other client"
+        " has at most three times as many connections, requests in flight and bytes of request bodies as are"
+        " free: three quarters of the limit if it is alone.",
+        parse_networks,
+        lambda: parse_networks(_LOOPBACK),
+        shown=_LOOPBACK,
     )
     workers: int = _setting(
         "Number of HTTP processes in addition to the replicator; 0 runs everything in one process.",

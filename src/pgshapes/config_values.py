@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -104,6 +105,16 @@ def _scale(text: str, units: Mapping[str, int], message: str) -> int:
     if found is None or found[2] not in units:
         raise ValueError(message)
     return int(float(found[1]) * units[found[2]]) if "." in found[1] else int(found[1]) * units[found[2]]
+
+
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Addresses and networks such as `10.0.0.0/8`, separated by commas; `none` for none."""
+    if text.strip().lower() == "none":
+        return ()
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise ValueError("must be none, or addresses and networks such as 10.0.0.5,fd00::/8") from None
 
 
 def parse_concurrency_limits(text: str) -> ConcurrencyLimits:
