@@ -21,6 +21,7 @@ import structlog
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, PgShapesError
 from pgshapes.gates.admission import AdmissionControl, PermitCounts, SharedCounts
+from pgshapes.gates.clients import Clients
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.gates.time_limits import READY_TIMEOUT_S
@@ -38,7 +39,15 @@ from pgshapes.postgres.subset import SubsetSource
 from pgshapes.redaction import redaction
 from pgshapes.server.application import Application, Opened
 from pgshapes.server.child import PERMITS, ChildTask, read_task, stop_with_supervisor
-from pgshapes.server.environment import configure_logs, hide_secrets, raise_nofile_limit, tune_gc
+from pgshapes.server.connections import Connections
+from pgshapes.server.environment import (
+    configure_logs,
+    default_max_connections,
+    hide_secrets,
+    nofile_limit,
+    raise_nofile_limit,
+    tune_gc,
+)
 from pgshapes.server.event_loop import run_in_loop
 from pgshapes.server.http_server import HttpServer, listen
 from pgshapes.server.metrics import (
@@ -104,11 +113,19 @@ def serve_in_one_process(settings: Settings, seams: Seams = REAL) -> int:
     return 0
 
 
+def http_server(
+    settings: Settings, app: Application, listener: socket.socket, *, with_owner: bool
+) -> HttpServer:
+    """The HTTP server of a process; `with_owner` is whether the owner runs in it."""
+    limit = settings.max_connections or default_max_connections(nofile_limit(), with_owner=with_owner)
+    return HttpServer(app, listener, Connections(limit), Clients(settings.trusted_proxies).of_address)
+
+
 async def serve_in_one_loop(settings: Settings, seams: Seams = REAL) -> None:
     """Serve in the running event loop until SIGTERM or SIGINT. Raises ConfigError."""
     listener = listen(settings.host, settings.port)
     app = single_process_application(settings, seams)
-    server = HttpServer(app, listener)
+    server = http_server(settings, app, listener, with_owner=True)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -208,7 +225,7 @@ async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
 async def run_http_process(task: ChildTask, seams: Seams = REAL) -> None:
     """Run an HTTP process, which reads a replica of the tables and the shape logs."""
     app = Application(partial(_open_http_process, task, seams))
-    server = HttpServer(app, socket.socket(fileno=task.listener_fd))
+    server = http_server(task.settings, app, socket.socket(fileno=task.listener_fd), with_owner=False)
     async with app.lifespan():
         stop_with_supervisor(server.stop)
         await server.run()

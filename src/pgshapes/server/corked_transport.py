@@ -19,12 +19,15 @@ class CorkedTransport:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._waiting: list[bytes] = []
+        self.written = 0
+        """Bytes that were written so far, what is waiting excepted."""
         self._call_soon = asyncio.get_running_loop().call_soon
 
     def write(self, data: bytes) -> None:
         """Write at the end of this turn of the event loop; large data immediately."""
         if len(data) >= _LARGE_BYTES:
             self._flush()
+            self.written += len(data)
             self._transport.write(data)
             return
         if not self._waiting:
@@ -36,11 +39,18 @@ class CorkedTransport:
         self._flush()
         self._transport.close()
 
+    def abort(self) -> None:
+        """Close at once; what is waiting is not written."""
+        self._waiting = []
+        self._transport.abort()
+
     def _flush(self) -> None:
         waiting = self._waiting
         if waiting:
             self._waiting = []
-            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+            data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+            self.written += len(data)
+            self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

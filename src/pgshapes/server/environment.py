@@ -102,7 +102,25 @@ def raise_nofile_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return nofile_limit()
+
+
+def nofile_limit() -> int:
+    """The soft limit of open files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**20 if soft == resource.RLIM_INFINITY else soft
+
+
+_LARGEST_RESERVE: Final = 256
+
+
+def default_max_connections(nofile: int, *, with_owner: bool) -> int:
+    """How many connections leave enough descriptors for files, links and Postgres.
+
+    An owner in the same process keeps up to half of the descriptors for logs.
+    """
+    left = nofile // 2 if with_owner else nofile
+    return max(left - min(left // 4, _LARGEST_RESERVE), 1)
 
 
 THRESHOLDS: Final = (10_000, 10, 20)

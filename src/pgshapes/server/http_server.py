@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pgshapes.errors import ConfigError
 from pgshapes.server.application import Application
-from pgshapes.server.corked_transport import CorkedTransport
+from pgshapes.server.connections import Connections
+from pgshapes.server.http_protocol import HttpProtocol
 
 # Clients with held polls reconnect at the same time after a deployment. The kernel limits this to
 # net.core.somaxconn.
@@ -40,30 +42,31 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class CorkedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on a corked transport."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wrap the transport and start the protocol."""
-        super().connection_made(CorkedTransport(transport))  # type: ignore[arg-type]
-
-
 # Longer than the 60 s for which proxies keep idle connections: otherwise they send requests on a connection
 # that the server has closed.
 _KEEP_ALIVE_S: Final = 75
 _DRAIN_S: Final = 15
+_CHECKED_EVERY: Final = 20
+"""Ticks of uvicorn's main loop, 0.1 s each, between two checks of all connections."""
 
 
 class HttpServer:
     """A uvicorn server for an application whose lifespan is open."""
 
-    def __init__(self, app: Application, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        app: Application,
+        listener: socket.socket,
+        connections: Connections,
+        client_key: Callable[[str], str | None] = lambda address: address,
+    ) -> None:
+        """`client_key` says for whom a connection from an address counts; None: for nobody."""
         self._app = app
         self._listener = listener
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=CorkedHttpProtocol,
+                http=partial(HttpProtocol, connections, client_key),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -90,3 +93,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
         """Do nothing: the process installs its own signal handlers."""
         return contextlib.nullcontext()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections that take too long, every two seconds."""
+        if counter % _CHECKED_EVERY == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, HttpProtocol)
+                connection.check(now)
+        return await super().on_tick(counter)

@@ -1,0 +1,84 @@
+"""What `server.http_protocol` and `server.http_server` use of uvicorn, which does not promise to keep it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import uvicorn
+from tests.support.servers.front_door import GET, App, front_door
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from pgshapes.server.http_protocol import HttpProtocol
+
+ROOT = Path(__file__).parents[3]
+
+
+def source_of(thing: object) -> str:
+    return inspect.getsource(thing)  # type: ignore[arg-type]
+
+
+def test_the_version_has_an_upper_bound() -> None:
+    given = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    (bounds,) = [each for each in given if each.startswith("uvicorn")]
+    _, below = bounds.split(",<")
+    numbers = version("uvicorn").split(".")
+    assert [int(each) for each in below.split(".")] == [int(numbers[0]), int(numbers[1]) + 1], (
+        f"{bounds}: {'.'.join(numbers)} is installed; check this file against it, then raise the bound"
+    )
+
+
+def test_methods_that_are_overridden() -> None:
+    for name in ("connection_made", "connection_lost", "data_received", "resume_writing"):
+        assert name in vars(HttpToolsProtocol), name
+        assert name in vars(HttpProtocol), name
+    assert inspect.iscoroutinefunction(uvicorn.Server.on_tick)
+    assert list(inspect.signature(uvicorn.Server.on_tick).parameters) == ["self", "counter"]
+    assert "self.on_tick(counter)" in source_of(uvicorn.Server.main_loop)
+    assert "asyncio.sleep(0.1)" in source_of(uvicorn.Server.main_loop)
+
+
+def test_what_data_received_does() -> None:
+    """Ours does this and nothing else for a complete request."""
+    lines = [line.strip() for line in source_of(HttpToolsProtocol.data_received).splitlines()]
+    assert lines[1:5] == ["self._unset_keepalive_if_required()", "", "try:", "self.parser.feed_data(data)"]
+
+
+def test_a_message_has_a_scope_of_its_own() -> None:
+    assert "self.scope = {" in source_of(HttpToolsProtocol.on_message_begin)
+    assert "scope=self.scope" in source_of(HttpToolsProtocol.on_headers_complete)
+    assert "self.scope = scope" in source_of(RequestResponseCycle.__init__)
+
+
+def test_a_request_of_a_cycle() -> None:
+    assert "on_response=self.on_response_complete" in source_of(HttpToolsProtocol.on_headers_complete)
+    assert "self.on_response()" in source_of(RequestResponseCycle.send)
+    assert "self.cycle.more_body = False" in source_of(HttpToolsProtocol.on_message_complete)
+    assert "await self.flow.drain()" in source_of(RequestResponseCycle.send)
+
+
+async def test_attributes() -> None:
+    app = App()
+    app.hold = asyncio.Event()
+    async with front_door(app) as door:
+        client = await door.connect()
+        client.send(GET)
+        await door.until(lambda: app.begun)
+        (protocol,) = door.protocols()
+        cycle = protocol.cycle
+        assert (cycle.response_complete, cycle.more_body, cycle.disconnected) == (False, False, False)
+        assert cycle.scope is protocol.scope
+        assert cycle.on_response == protocol.on_response_complete
+        assert isinstance(protocol.flow, FlowControl)
+        assert (protocol.flow.read_paused, protocol.flow.write_paused) == (False, False)
+        assert protocol.client is not None
+        assert protocol.timeout_keep_alive_task is None
+        assert not protocol.pipeline
+        app.hold.set()
+        assert (await client.answer())[0] == 200
+        await door.until(lambda: protocol.timeout_keep_alive_task is not None)
+        assert cycle.response_complete
