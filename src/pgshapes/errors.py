@@ -137,7 +137,19 @@ class StorageError(PgShapesError):
     code = "storage"
 
 
-class DiskFull(StorageError):
+class StorageShortage(StorageError):
+    """A file cannot be used now, for want of descriptors, memory or space: nothing is lost or damaged."""
+
+    code = "storage_shortage"
+
+
+class StorageFailing(StorageShortage):
+    """The disk fails, perhaps for now: damage if it does not pass (`shape_log.patience`)."""
+
+    code = "storage_failing"
+
+
+class DiskFull(StorageShortage):
     """The storage directory is full: new data is not accepted, existing data is kept."""
 
     code = "disk_full"

@@ -19,6 +19,9 @@ from pgshapes.http_api.response import Response
 
 MUST_REFETCH: Final = b'[{"headers":{"control":"must-refetch"}}]'
 SOURCE_RETRY_S: Final = 10
+SHORTAGE: Final = "The server cannot use its storage at the moment; please retry"
+SHORTAGE_RETRY_S: Final = 2
+FULL: Final = "The server's storage is full; please retry later"
 
 
 class _Answer(NamedTuple):
@@ -113,8 +116,12 @@ def _storage(error: errors.StorageError) -> _Answer:
     return _Answer(500, {"message": f"Unable to retrieve shape log: {error.message}"})
 
 
-def _disk_full(error: errors.DiskFull) -> _Answer:
-    return _Answer(503, {"message": error.message}, SOURCE_RETRY_S)
+def _shortage(_: errors.StorageShortage) -> _Answer:
+    return _Answer(503, {"message": SHORTAGE}, SHORTAGE_RETRY_S, is_known=True)
+
+
+def _disk_full(_: errors.DiskFull) -> _Answer:
+    return _Answer(503, {"message": FULL}, SOURCE_RETRY_S, is_known=True)
 
 
 _INTERNAL: Final = _Answer(500, {"error": "Internal server error"}, is_bare=True)
@@ -135,5 +142,7 @@ ANSWERS: Final[dict[type[BaseException], Callable[[Any], _Answer]]] = {
     errors.ReplicaIdentityNotFull: _replica_identity,
     errors.WireError: _internal,
     errors.StorageError: _storage,
+    errors.StorageShortage: _shortage,
+    errors.StorageFailing: _shortage,
     errors.DiskFull: _disk_full,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from pgshapes.errors import DiskFull, NotNow, StorageError
+from pgshapes.errors import NotNow, StorageError
 from pgshapes.http_api import decide
 from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import BodyCache, Piece, up_to_date
@@ -22,6 +22,7 @@ from pgshapes.http_api.ports import Shapes
 from pgshapes.http_api.response import Response
 from pgshapes.model.offset import BEFORE_ALL, FIRST_SNAPSHOT_CHUNK, Offset
 from pgshapes.model.tail import Tail
+from pgshapes.shape_log.patience import Patience
 
 
 class DecidedRead(NamedTuple):
@@ -41,6 +42,7 @@ class Reads:
         self._bodies = bodies
         self._held_requests = held_requests
         self._answers = answers
+        self._patience = Patience()
 
     async def respond(self, resolved: ResolvedRequest) -> Response:
         """The response, after waiting if the rules say so. Raises NotNow, StorageError."""
@@ -133,9 +135,10 @@ class Reads:
     async def _serve_piece(self, resolved: ResolvedRequest, decided: DecidedRead) -> Response:
         try:
             piece = await self.piece(resolved.handle, decided, resolved.request.is_live)
-        except DiskFull:
-            raise
-        except StorageError:
+            self._patience.succeeded(resolved.handle)
+        except StorageError as error:
+            if not self._patience.is_damage(resolved.handle, error):
+                raise
             await self.delete_unreadable(resolved)
             piece = None
         if piece is None:

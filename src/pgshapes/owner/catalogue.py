@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from pgshapes.errors import ConfigError, StorageError
+from pgshapes.errors import ConfigError, StorageShortage
 from pgshapes.model.relation import RelationData
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
@@ -64,8 +64,8 @@ class Statement(NamedTuple):
 
 
 class Catalogue:
-    """An open catalogue file. Raises ConfigError when it cannot be opened or read, StorageError when a write
-    fails.
+    """An open catalogue file. Raises ConfigError when it cannot be opened or read, StorageShortage when a
+    write fails.
 
     Files of other versions are deleted: the logs of their shapes are removed as unknown.
     """
@@ -98,7 +98,7 @@ class Catalogue:
                 raise
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StorageError(f"the catalogue cannot be written: {error}") from error
+            raise StorageShortage(f"the catalogue cannot be written: {error}") from error
 
     def shapes(self) -> list[StoredShape]:
         """All shapes with a complete snapshot."""
@@ -245,7 +245,7 @@ class WriteBuffer:
         self._writes: BatchQueue[_Write, None] = BatchQueue(self._commit)
 
     def put(self, *statements: Statement) -> asyncio.Future[None]:
-        """Queue writes; the future is done when all of them are durable, or fails with StorageError."""
+        """Queue writes; the future is done when all of them are durable, or fails with StorageShortage."""
         return self._writes.request(_Write(statements))
 
     async def close(self) -> None:

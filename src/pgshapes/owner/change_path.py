@@ -1,11 +1,11 @@
 """A change's path through the owner: stream bytes → messages → fragments → entries → readable logs.
 
 Nothing here waits for a client. The stream is paused, and received changes are buffered in order, in two
-cases only: the disk is full, or a relation that shapes depend on is announced. The system catalogs are read
-then, because DDL or a change of the publication may have preceded the changes that follow. Only
-`LogPublisher` writes the tables `tails` and `progress` while changes are processed. If a log cannot be
-written, its shape is removed and other shapes are not affected. If the disk is full, processing stops and
-unwritten changes are kept in memory until there is space.
+cases only: logs cannot be written for now, or a relation that shapes depend on is announced. The system
+catalogs are read then, because DDL or a change of the publication may have preceded the changes that follow.
+Only `LogPublisher` writes the tables `tails` and `progress` while changes are processed. If a log cannot be
+written, its shape is removed and other shapes are not affected. If space or descriptors are used up or the
+disk fails for now, processing stops and unwritten changes are kept in memory until it works again.
 
 State is owned by the replicator's loop. A `ChangePath` is kept across reconnects; its assembler is replaced.
 """
@@ -22,7 +22,13 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from pgshapes.errors import DiskFull, PgShapesError, ReplicaIdentityNotFull, StorageError
+from pgshapes.errors import (
+    DiskFull,
+    PgShapesError,
+    ReplicaIdentityNotFull,
+    StorageError,
+    StorageShortage,
+)
 from pgshapes.model.change import Fragment
 from pgshapes.model.lsn import Lsn
 from pgshapes.owner.catalog_watch import CatalogWatch
@@ -34,9 +40,12 @@ from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.routed import Append, Routed
 from pgshapes.routing.router import Router
+from pgshapes.shape_log.patience import Patience
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
+
+_WRITING: Final = "append"
 
 
 class LogPublisher:
@@ -52,6 +61,7 @@ class LogPublisher:
         tables: Tables,
         on_ended: Callable[[Iterable[str], str], object],
         on_failed: Callable[[ShapeFailure], object] = lambda _: None,
+        patience: Patience | None = None,
     ) -> None:
         self._store = store
         self._tables = tables
@@ -60,12 +70,13 @@ class LogPublisher:
         self._unwritten: deque[Append] = deque()
         self._unended: deque[tuple[Sequence[str], str]] = deque()
         self._failures: deque[ShapeFailure] = deque()
+        self._patience = patience or Patience()
         self.queue: deque[Routed] = deque()
         """What was routed and is not taken up yet. The router has forgotten it, so nothing else names it."""
 
     def publish(self, routed: Routed, *, seen_lsn: Lsn | None = None) -> None:
-        """Append, and publish the tail of each completed transaction. Raises DiskFull, or anything that is
-        not about one shape; `retry` continues then.
+        """Append, and publish the tail of each completed transaction. Raises StorageShortage, or anything
+        that is not about one shape; `retry` continues then.
         """
         self.queue.append(routed)
         self.publish_queued(seen_lsn=seen_lsn)
@@ -109,7 +120,7 @@ class LogPublisher:
             self._tables.tails.put(handle, log.tail)
 
     def _write(self, append: Append) -> None:
-        """Append to one log. Raises DiskFull; anything else ends the shape."""
+        """Append to one log. Raises StorageShortage; anything else ends the shape."""
         try:
             log = self._store.get(append.handle)
             if log is None:
@@ -117,9 +128,11 @@ class LogPublisher:
             log.append(append.entries, ends_transaction=append.ends_transaction)
             if append.ends_transaction:
                 self._tables.tails.put(append.handle, log.tail)
-        except DiskFull:
-            raise
+            if self._patience.failing:
+                self._patience.succeeded(_WRITING)
         except StorageError as error:
+            if not self._patience.is_damage(_WRITING, error):
+                raise
             self._unended.append(((append.handle,), error.message))
         except Exception as error:
             shapes = () if append.shape is None else (append.shape,)
@@ -308,9 +321,11 @@ class ChangePath:
         hold = self._boundary.hold()
         try:
             self._publisher.publish_queued(seen_lsn=seen_lsn)
-        except DiskFull as error:
-            _log.error("storage directory is full; replication paused", error=error.message)
-            self._block(self._wait_for_room(hold), "the storage directory is full")
+        except StorageShortage as error:
+            is_full = isinstance(error, DiskFull)
+            event = "storage directory is full" if is_full else "storage cannot be written"
+            _log.error(f"{event}; replication paused", error=error.message)
+            self._block(self._wait_for_room(hold), f"the {event}")
         except Exception:
             _log.exception("changes could not be published; replication paused")
             self._block(self._wait_for_room(hold), "changes could not be published")
@@ -322,7 +337,7 @@ class ChangePath:
             await asyncio.sleep(_DISK_RETRY_S)
             try:
                 self._publisher.retry()
-            except DiskFull:
+            except StorageShortage:
                 continue
             except Exception:
                 _log.exception("changes could not be published; retrying")

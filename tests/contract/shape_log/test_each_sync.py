@@ -22,7 +22,7 @@ from tests.support.storage.shape_log_samples import (
     walk,
 )
 
-from pgshapes.errors import StorageError
+from pgshapes.errors import StorageError, StorageShortage
 from pgshapes.model.offset import AFTER_SNAPSHOT
 from pgshapes.shape_log.file_store.reader import FileLogReader
 from pgshapes.shape_log.file_store.store import FileShapeStore
@@ -307,6 +307,7 @@ class FailingFiles(ForgetfulFiles):
     """Fails to sync paths with a name in `failing`."""
 
     failing: frozenset[str] = frozenset()
+    code = errno.EIO
 
     def sync_files(self, paths: Sequence[str]) -> dict[str, OSError]:
         return self._failed(paths) | super().sync_files(self._others(paths))
@@ -315,13 +316,34 @@ class FailingFiles(ForgetfulFiles):
         return self._failed(paths) | super().sync_directories(self._others(paths))
 
     def _failed(self, paths: Sequence[str]) -> dict[str, OSError]:
-        return {path: OSError(errno.EIO, os.strerror(errno.EIO)) for path in paths if self._fails(path)}
+        return {path: OSError(self.code, os.strerror(self.code)) for path in paths if self._fails(path)}
 
     def _others(self, paths: Sequence[str]) -> list[str]:
         return [path for path in paths if not self._fails(path)]
 
     def _fails(self, path: str) -> bool:
         return not self.failing.isdisjoint(Path(path).parts)
+
+
+async def test_a_sync_without_descriptors_is_tried_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transactions = make_transactions(1, 4)
+    store = machine.start(FailingFiles)
+    await _make(store, ONE)
+    monkeypatch.setattr(FailingFiles, "failing", frozenset([ONE, OTHER]))
+    monkeypatch.setattr(FailingFiles, "code", errno.EMFILE)
+    _append(store, ONE, transactions[:2])
+    _snapshot(store, OTHER)
+    for _ in range(2):
+        with pytest.raises(StorageShortage):
+            await store.sync()
+    monkeypatch.setattr(FailingFiles, "failing", frozenset())
+    await store.sync()
+    machine.cut_power(1)
+    store = machine.start()
+    assert store.recover([ONE, OTHER], transactions[1][0].offset.tx + 1).keys() == {ONE, OTHER}
+    assert machine.holds(store, ONE, transactions[:2])
 
 
 async def test_a_shape_that_could_not_be_synced_holds_back_every_acknowledgement(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from tests.support.storage.shape_log_samples import (
     walk,
 )
 
-from pgshapes.errors import StorageError
+from pgshapes.errors import StorageError, StorageShortage
 from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.file_store import reader as reader_module
@@ -115,3 +117,31 @@ def test_reading_while_another_process_appends(tmp_path: Path) -> None:
             position = slices[-1].end
     assert owner.returncode == 0
     assert b",".join(read) == b",".join(entry.json for entry in entries_of(make_transactions(1, 1500)))
+
+
+def test_reading_without_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tail = _write(tmp_path, 1)
+    reader = Reading(FileLogReader(tmp_path))
+
+    def exhausted(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", exhausted)
+    with pytest.raises(StorageShortage):
+        reader.read_log(HANDLE, AFTER_SNAPSHOT, tail)
+
+
+def test_a_start_without_descriptors_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, 1)
+    store = FileShapeStore(tmp_path, chunk_bytes=400)
+    before = sorted(tmp_path.rglob("*"))
+
+    def exhausted(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", exhausted)
+        patch.setattr(os, "listdir", exhausted)
+        with pytest.raises(StorageShortage):
+            store.recover([HANDLE], 0)
+    assert sorted(tmp_path.rglob("*")) == before

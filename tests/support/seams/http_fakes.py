@@ -63,6 +63,8 @@ class FakeShape:
     bounds: list[Offset] = field(default_factory=list)
     is_retiring: bool = False
     is_damaged: bool = False
+    failure: StorageError | None = None
+    """Raised by reads."""
 
 
 class FakeBackend:
@@ -202,6 +204,8 @@ class FakeBackend:
         shape = self.shapes.get(handle)
         if shape is None or shape.is_damaged:
             raise StorageError("cannot be read")
+        if shape.failure is not None:
+            raise shape.failure
         return shape
 
     # Readiness

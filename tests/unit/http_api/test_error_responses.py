@@ -9,9 +9,10 @@ import pytest
 
 from pgshapes import errors
 from pgshapes.errors import PgShapesError, RequestError
-from pgshapes.http_api.error_responses import ANSWERS, error_response
+from pgshapes.http_api.error_responses import ANSWERS, FULL, SHORTAGE, error_response
 from pgshapes.http_api.parameters import UnreadableBody
 
+KNOWN = {"electric-internal-known-error": "true"}
 NO_STORE = {"cache-control": "no-store", "surrogate-control": "no-store"}
 JSON = {"content-type": "application/json; charset=utf-8"}
 UNCACHED = {"cache-control": "max-age=0, private, must-revalidate"}
@@ -87,7 +88,24 @@ def test_every_error_has_a_row_in_the_table() -> None:
             {"message": "Unable to retrieve shape log: torn"},
             JSON | NO_STORE,
         ),
-        (errors.DiskFull("full"), 503, {"message": "full"}, JSON | NO_STORE | {"retry-after": "10"}),
+        (
+            errors.DiskFull("full: /a/path"),
+            503,
+            {"message": FULL},
+            JSON | NO_STORE | KNOWN | {"retry-after": "10"},
+        ),
+        (
+            errors.StorageShortage("files"),
+            503,
+            {"message": SHORTAGE},
+            JSON | NO_STORE | KNOWN | {"retry-after": "2"},
+        ),
+        (
+            errors.StorageFailing("EIO"),
+            503,
+            {"message": SHORTAGE},
+            JSON | NO_STORE | KNOWN | {"retry-after": "2"},
+        ),
         (errors.WireError("?"), 500, INTERNAL, UNCACHED),
         (errors.ConfigError("?"), 500, INTERNAL, UNCACHED),
         (PgShapesError("?"), 500, INTERNAL, UNCACHED),

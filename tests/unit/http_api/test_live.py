@@ -7,12 +7,14 @@ import asyncio
 import pytest
 from tests.support.seams.http_fakes import CHUNK, COMPLETE, ITEMS, Answer, Client, FakeBackend, turns
 
+from pgshapes.errors import DiskFull, StorageError, StorageFailing, StorageShortage
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape
 from pgshapes.model.tail import Tail
+from pgshapes.shape_log import patience
 
 HANDLE = "17-4"
 LIVE = f"table=items&handle={HANDLE}&offset=0_inf&live=true"
@@ -185,6 +187,32 @@ async def test_a_shape_whose_files_cannot_be_read_is_dropped(backend: FakeBacken
     answer = await Client(backend).get("table=items&offset=-1")
     assert (answer.status, answer.json) == (409, MUST_REFETCH)
     assert "delete" in backend.calls
+    assert HANDLE not in backend.shapes
+
+
+@pytest.mark.parametrize("failure", [StorageShortage("open: Too many open files"), DiskFull("write")])
+async def test_a_shortage_is_no_damage(backend: FakeBackend, failure: StorageError) -> None:
+    backend.shapes[HANDLE].failure = failure
+    client = Client(backend)
+    for _ in range(3):
+        answer = await client.get("table=items&offset=-1")
+        assert answer.status == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert "open" not in answer.json["message"]
+    assert "delete" not in backend.calls
+    backend.shapes[HANDLE].failure = None
+    assert (await client.get("table=items&offset=-1")).status == 200
+
+
+async def test_an_error_of_the_disk_is_damage_when_it_lasts(
+    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.shapes[HANDLE].failure = StorageFailing("read: Input/output error")
+    client = Client(backend)
+    assert (await client.get("table=items&offset=-1")).status == 503
+    assert "delete" not in backend.calls
+    monkeypatch.setattr(patience, "LIMIT_S", -1.0)
+    assert (await client.get("table=items&offset=-1")).status == 409
     assert HANDLE not in backend.shapes
 
 

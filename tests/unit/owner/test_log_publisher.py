@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 import pytest
 from tests.support.storage.memory_store import MemoryShapeLog, MemoryShapeStore
 
-from pgshapes.errors import DiskFull
+from pgshapes.errors import DiskFull, StorageError, StorageFailing, StorageShortage
 from pgshapes.model.offset import Offset
 from pgshapes.owner.change_path import LogPublisher
 from pgshapes.routing.routed import Append, Routed
+from pgshapes.shape_log.patience import LIMIT_S, Patience
 from pgshapes.shape_log.store import Entry
 from pgshapes.tables.tables import Tables
 
@@ -51,3 +52,67 @@ async def test_a_full_disk_does_not_keep_truncated_shapes_alive() -> None:
     assert ended == ["2"]
     publisher.retry()
     assert tables.tails["1"].latest == Offset(200, 0)
+
+
+class Disk(MemoryShapeStore):
+    """A store whose logs raise `error` if there is one."""
+
+    error: StorageError | None = None
+
+    def create(self, handle: str) -> MemoryShapeLog:
+        disk = self
+
+        class Log(MemoryShapeLog):
+            def append(self, entries: Sequence[Entry], *, ends_transaction: bool) -> None:
+                if disk.error is not None:
+                    raise disk.error
+                super().append(entries, ends_transaction=ends_transaction)
+
+        log = self._logs[handle] = Log(1000)
+        return log
+
+
+async def test_what_passes_ends_no_shape() -> None:
+    now, ended = [0.0], list[str]()
+    store = Disk(chunk_bytes=1000)
+    store.create("1")
+
+    def end(handles: Iterable[str], _: str) -> None:
+        ended.extend(handles)
+
+    publisher = LogPublisher(store, Tables(), end, patience=Patience(lambda: now[0]))
+    routed = Routed()
+    routed.appends.append(Append("1", [Entry(Offset(200, 0), b"{}")], True))
+    store.error = StorageShortage("Too many open files")
+    with pytest.raises(StorageShortage):
+        publisher.publish(routed)
+    now[0] = 10 * LIMIT_S
+    with pytest.raises(StorageShortage):
+        publisher.retry()
+    store.error = StorageFailing("Input/output error")
+    with pytest.raises(StorageFailing):
+        publisher.retry()
+    now[0] += LIMIT_S + 1
+    store.error = None
+    publisher.retry()
+    assert ended == []
+    assert publisher._tables.tails["1"].latest == Offset(200, 0)
+
+
+async def test_an_error_of_the_disk_that_lasts_ends_the_shape() -> None:
+    now, ended = [0.0], list[str]()
+    store = Disk(chunk_bytes=1000)
+    store.create("1")
+
+    def end(handles: Iterable[str], _: str) -> None:
+        ended.extend(handles)
+
+    publisher = LogPublisher(store, Tables(), end, patience=Patience(lambda: now[0]))
+    routed = Routed()
+    routed.appends.append(Append("1", [Entry(Offset(200, 0), b"{}")], True))
+    store.error = StorageFailing("Input/output error")
+    with pytest.raises(StorageFailing):
+        publisher.publish(routed)
+    now[0] = LIMIT_S + 1
+    publisher.retry()
+    assert ended == ["1"]

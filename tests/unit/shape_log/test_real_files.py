@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pgshapes.errors import DiskFull, StorageError
+from pgshapes.errors import DiskFull, StorageError, StorageFailing, StorageShortage
 from pgshapes.shape_log.file_store import files as files_module
 from pgshapes.shape_log.file_store.files import SYNC_FILE_SYSTEM_FROM, RealFiles, storage_error
 
@@ -139,6 +139,31 @@ def test_names(tmp_path: Path) -> None:
 def test_what_an_error_means() -> None:
     assert isinstance(storage_error(OSError(errno.ENOSPC, "full"), "x"), DiskFull)
     assert isinstance(storage_error(OSError(errno.EDQUOT, "full"), "x"), DiskFull)
-    other = storage_error(OSError(errno.EIO, "broken"), "x")
-    assert isinstance(other, StorageError) and not isinstance(other, DiskFull)
-    assert other.message == "x: broken"
+    for code in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EROFS):
+        assert type(storage_error(OSError(code, "short"), "x")) is StorageShortage
+    for code in (errno.EIO, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT):
+        assert type(storage_error(OSError(code, "broken"), "x")) is StorageFailing
+    for code in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        assert type(storage_error(OSError(code, "gone"), "x")) is StorageError
+    assert storage_error(OSError(errno.EIO, "broken"), "x").message == "x: broken"
+
+
+def test_no_errno_is_unjudged() -> None:
+    """An error of which nobody has thought may pass; it deletes nothing at once."""
+    for code in errno.errorcode:
+        kind = type(storage_error(OSError(code, "x"), "x"))
+        assert kind is StorageFailing or code in files_module._DAMAGE or code in files_module._SHORTAGES
+
+
+def test_syncs_go_on_without_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = RealFiles(str(tmp_path))
+    paths = _make_files(tmp_path, 3)
+    assert files.sync_directories([str(tmp_path)]) == {}
+
+    def exhausted(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", exhausted)
+    assert files.sync_files(paths) == {}
+    other = RealFiles(str(tmp_path))
+    assert {error.errno for error in other.sync_files(paths).values()} == {errno.EMFILE}

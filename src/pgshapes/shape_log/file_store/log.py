@@ -194,14 +194,15 @@ class FileShapeLog:
 
     def _open_files(self) -> None:
         directory, context = self.ensure_directory(), self._context
-        self._log_file = self._open(f"{directory}/{LOG}")
-        self._index_file = self._open(f"{directory}/{INDEX}")
+        self._log_file = self.open_file(f"{directory}/{LOG}")
+        self._index_file = self.open_file(f"{directory}/{INDEX}")
         if not self._has_log_files:
             self._has_log_files = True
             context.unsynced.made_names(self.handle)
         context.open_logs.admit(self)
 
-    def _open(self, path: str) -> int:
+    def open_file(self, path: str) -> int:
+        """A descriptor for writing; closes the files of other logs if there is none left. Raises OSError."""
         context = self._context
         try:
             return context.files.open(path)
@@ -219,6 +220,7 @@ class FileShapeLog:
             self._context.files.truncate(f"{directory}/{LOG}", to.position)
             self._context.files.truncate(f"{directory}/{INDEX}", to.records * RECORD_BYTES)
         except OSError as error:
-            broken = storage_error(error, f"restore shape {self.handle}")
+            # Damage whatever the reason: the files end with what does not belong to the log.
+            broken = StorageError(f"restore shape {self.handle}: {error.strerror}", errno=error.errno)
             self.close_with_error(broken)
             raise broken from error

@@ -26,6 +26,9 @@ class SnapshotOwner(Protocol):
     def ensure_directory(self) -> str:
         """The shape's directory."""
 
+    def open_file(self, path: str) -> int:
+        """A descriptor for writing."""
+
     def has_snapshot_chunk(self, number: int, *, is_last: bool) -> None:
         """Note that a chunk can be read."""
 
@@ -70,7 +73,8 @@ class FileSnapshotWriter:
             raise StorageError("the snapshot is closed")
         with self._close_on_error():
             if self._file < 0:
-                self._file = self._files.open(f"{self._log.ensure_directory()}/{snapshot_name(self._number)}")
+                directory = self._log.ensure_directory()
+                self._file = self._log.open_file(f"{directory}/{snapshot_name(self._number)}")
             data = b"".join((b"," if self._position else b"[", items, ending))
             self._files.write_at(self._file, data, self._position)
         self._position += len(data)

@@ -20,8 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
-from pgshapes.errors import StorageError
-from pgshapes.shape_log.file_store.files import Files, RealFiles, storage_error
+from pgshapes.errors import StorageError, StorageFailing, StorageShortage
+from pgshapes.shape_log.file_store.files import Files, RealFiles, is_shortage, storage_error
 from pgshapes.shape_log.file_store.format import RECORD_BYTES
 from pgshapes.shape_log.file_store.layout import INDEX, LOG, Layout, is_handle
 from pgshapes.shape_log.file_store.log import FileShapeLog, LogContext
@@ -85,14 +85,25 @@ class FileShapeStore:
         self._trash(on_disk.difference(live))
         plans: dict[str, RecoveryPlan] = {}
         for handle in live:
-            with suppress(StorageError):
-                plans[handle] = plan_recovery(self._layout.directory(handle), recorded_lsn)
+            plan = self._plan(handle, recorded_lsn)
+            if plan is not None:
+                plans[handle] = plan
         self._trash_durably([handle for handle in live if handle not in plans])
         self._cut_and_sync(plans)
         self._logs = {
             handle: FileShapeLog(handle, self._context, found.recovered) for handle, found in plans.items()
         }
         return dict(self._logs)
+
+    def _plan(self, handle: str, recorded_lsn: int) -> RecoveryPlan | None:
+        """What to keep of a shape; None if it is lost. Raises StorageShortage."""
+        try:
+            return plan_recovery(self._layout.directory(handle), recorded_lsn)
+        except StorageError as error:
+            # An error of the disk counts as damage: one unreadable shape must not prevent every start.
+            if isinstance(error, StorageShortage) and not isinstance(error, StorageFailing):
+                raise
+            return None
 
     async def close(self) -> None:
         await self._syncs.idle()
@@ -125,8 +136,15 @@ class FileShapeStore:
             self._note_broken_sync(batch, error)
             raise
         self._unsynced.done(batch, failed)
+        postponed = [handle for handle, error in failed.items() if is_shortage(error)]
         for handle in self._logs.keys() & failed.keys():
-            self._mark_lost(handle, failed[handle])
+            if handle in postponed:
+                self._unsynced.put_back(batch, handle)
+            else:
+                self._mark_lost(handle, failed[handle])
+        if postponed:
+            error = failed[postponed[0]]
+            raise storage_error(error, f"sync {len(postponed)} shapes")
 
     def _note_broken_sync(self, batch: Batch, error: BaseException) -> None:
         """What was not synced must not count as synced in the next cycle. If the sync had begun, it may have
@@ -184,8 +202,11 @@ class FileShapeStore:
             raise failed
 
     def _handles_on_disk(self) -> set[str]:
-        prefixes = Path(self._layout.shapes).iterdir()
-        return {path.name for prefix in prefixes for path in prefix.iterdir() if is_handle(path.name)}
+        try:
+            prefixes = Path(self._layout.shapes).iterdir()
+            return {path.name for prefix in prefixes for path in prefix.iterdir() if is_handle(path.name)}
+        except OSError as error:
+            raise storage_error(error, self._layout.shapes) from error
 
     def _cut_and_sync(self, plans: Mapping[str, RecoveryPlan]) -> None:
         paths: list[str] = []

@@ -113,6 +113,18 @@ class Unsynced:
         if not batch.directories.get(self._layout.shapes, set(failed)).intersection(failed):
             self._fresh_prefixes -= batch.fresh_prefixes
 
+    def put_back(self, batch: Batch, handle: str) -> None:
+        """Note again what a batch has of this shape: it was not tried."""
+        directory = self._layout.directory(handle)
+        names = {path.rpartition("/")[2] for path, owner in batch.files.items() if owner == handle}
+        if names >= LOG_FILES:
+            names -= LOG_FILES
+            self._logs.add(handle)
+        pending = self._of(handle)
+        pending.files |= names
+        pending.has_new_names |= handle in batch.directories.get(directory, ())
+        pending.is_new |= handle in batch.directories.get(self._layout.prefix(handle), ())
+
     def _add(self, batch: Batch, handle: str, pending: Pending) -> None:
         directory, prefix = self._layout.directory(handle), self._layout.prefix(handle)
         batch.files.update({f"{directory}/{name}": handle for name in pending.files})
