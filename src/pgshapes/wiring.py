@@ -305,6 +305,7 @@ def app_for(
             cache_max_age_s=settings.cache_max_age_s,
             cache_stale_age_s=settings.cache_stale_age_s,
             ready_timeout_s=seams.ready_timeout_s,
+            trusted_proxies=settings.trusted_proxies,
         ),
         stopping=stopping,
         subsets=subsets,

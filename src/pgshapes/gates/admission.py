@@ -11,6 +11,8 @@ count at the same moment may both see the other's permit and both refuse, or, wi
 access, both miss it: the limit can be exceeded by one per process. A process that dies leaves its slot
 unchanged, so the slot is reset before the next process uses it.
 
+One client gets at most its share of the permits (`gates.shares`), counted in each process alone.
+
 A refused request gets a `retry-after`: each refusal takes the next place in a queue that advances at the
 measured rate of completions. So `retry-after` grows with load, and requests refused together retry at
 different times.
@@ -30,6 +32,7 @@ from typing import Final, Protocol
 
 from pgshapes.config_values import ConcurrencyLimits
 from pgshapes.errors import ConfigError, Overloaded
+from pgshapes.gates.shares import may_take
 from pgshapes.gates.time_limits import CREATION_TIMEOUT_S
 
 SHORTEST_S: Final = 1
@@ -235,6 +238,8 @@ class AdmissionControl:
         self._limits = _by_kind(initial_limit, existing_limit)
         self._queues = [RetryQueue(limit) for limit in self._limits]
         self._refused = [0] * len(Kind)
+        self._held: list[dict[str, int]] = [{} for _ in Kind]
+        """The permits of this process by kind and client."""
         self._counts: PermitCounts = LocalCounts() if counts is None else counts
         self._clock = clock
 
@@ -254,19 +259,39 @@ class AdmissionControl:
         """The number of permits that this process has refused."""
         return self._refused[kind.index]
 
-    def acquire(self, kind: Kind) -> Permit:
-        """Grant a permit. Raises Overloaded when the limit is reached."""
-        if not self._counts.take(kind, self._limits[kind.index]):
+    def acquire(self, kind: Kind, client: str | None = None) -> Permit:
+        """Grant a permit to a client (None: it has no share). Raises Overloaded when a limit is reached."""
+        if client is None:
+            has_permit = self._counts.take(kind, self._limits[kind.index])
+        else:
+            has_permit = self.take(kind, client)
+        if not has_permit:
             raise self._refusal(kind)
-        return Permit(self, kind, self._clock() if kind is Kind.INITIAL else 0.0)
+        return Permit(self, kind, client, self._clock() if kind is Kind.INITIAL else 0.0)
 
-    def take(self, kind: Kind) -> bool:
-        """Count one more permit unless the limit is reached; False if it is. Called by `Permit`."""
-        return self._counts.take(kind, self._limits[kind.index])
+    def take(self, kind: Kind, client: str | None) -> bool:
+        """Count one more permit; False at the limit, or if the client has its share of this process's."""
+        index = kind.index
+        limit = self._limits[index]
+        if client is None:
+            return self._counts.take(kind, limit)
+        held = self._held[index]
+        number = held.get(client, 0)
+        if number and not may_take(number, self._counts.total(kind), limit):
+            return False
+        if not self._counts.take(kind, limit):
+            return False
+        held[client] = number + 1
+        return True
 
-    def give_back(self, kind: Kind, since: float) -> None:
+    def give_back(self, kind: Kind, client: str | None, since: float) -> None:
         """Count one permit less. Called by `Permit`; `since` is when an *initial* one was granted."""
         self._counts.give_back(kind)
+        if client is not None:
+            held = self._held[kind.index]
+            held[client] -= 1
+            if not held[client]:
+                del held[client]
         if kind is Kind.INITIAL and self._clock() - since < WORK_FROM_S:
             return
         queue = self._queues[kind.index]
@@ -292,10 +317,11 @@ def _by_kind(initial: int, existing: int) -> list[int]:
 class Permit:
     """A slot for one request in flight; return it with `release()`."""
 
-    __slots__ = ("_control", "_since", "kind")
+    __slots__ = ("_client", "_control", "_since", "kind")
 
-    def __init__(self, control: AdmissionControl, kind: Kind, since: float) -> None:
+    def __init__(self, control: AdmissionControl, kind: Kind, client: str | None, since: float) -> None:
         self.kind = kind
+        self._client = client
         self._since = since
         self._control: AdmissionControl | None = control
 
@@ -308,9 +334,9 @@ class Permit:
             return False
         if self.kind is Kind.EXISTING:
             return True
-        if not self._control.take(Kind.EXISTING):
+        if not self._control.take(Kind.EXISTING, self._client):
             return False
-        self._control.give_back(self.kind, self._since)
+        self._control.give_back(self.kind, self._client, self._since)
         self.kind = Kind.EXISTING
         return True
 
@@ -318,4 +344,4 @@ class Permit:
         """Return the permit; a second call does nothing."""
         control, self._control = self._control, None
         if control is not None:
-            control.give_back(self.kind, self._since)
+            control.give_back(self.kind, self._client, self._since)

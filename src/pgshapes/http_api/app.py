@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from pgshapes.errors import PgShapesError, RequestError
+from pgshapes.gates.clients import Clients
 from pgshapes.gates.conditions import Level, ServiceStatus
 from pgshapes.http_api import headers
 from pgshapes.http_api.answers import Answers
@@ -29,6 +30,7 @@ from pgshapes.http_api.params import parse_delete_request
 from pgshapes.http_api.parsed_queries import ParsedQueries, ParsedQuery
 from pgshapes.http_api.ports import Admission, Readiness, Shapes, Subsets
 from pgshapes.http_api.reads import Reads
+from pgshapes.http_api.request_bodies import RequestBodies
 from pgshapes.http_api.response import Exchange, Receive, Response, Scope, Send
 from pgshapes.http_api.serve import Lookup, ServeShape, check_authorized
 from pgshapes.http_api.settings import HttpSettings
@@ -197,11 +199,14 @@ def make_app(
 ) -> AsgiApp:
     """The ASGI application. When `stopping` is set, it answers held requests at once."""
     waits = TailWaits(shapes, stopping)
-    bodies = BodyCache(reader, settings.body_cache_bytes)
+    cache = BodyCache(reader, settings.body_cache_bytes)
     answers = Answers(settings)
     lookup = Lookup(shapes, readiness, settings)
-    reads = Reads(shapes, bodies, HeldRequests(waits, readiness, settings), answers)
-    streams = EventStreams(reads, waits, bodies, answers, settings)
-    serving = ServeShape(shapes, readiness, admission, subsets, settings, lookup, reads, streams, answers)
+    reads = Reads(shapes, cache, HeldRequests(waits, readiness, settings), answers)
+    streams = EventStreams(reads, waits, cache, answers, settings)
+    bodies, clients = RequestBodies(settings), Clients(settings.trusted_proxies)
+    serving = ServeShape(
+        shapes, readiness, admission, subsets, settings, lookup, reads, streams, answers, bodies, clients
+    )
     deletion = DeleteShape(shapes, readiness, settings, lookup)
     return ShapeApp(settings, ParsedQueries(), readiness, serving, deletion)

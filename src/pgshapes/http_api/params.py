@@ -9,7 +9,7 @@ ASCII letters are converted to lower case.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -22,6 +22,17 @@ from pgshapes.model.shape import RawShape
 MAX_IDENTIFIER_BYTES: Final = 63
 """NAMEDATALEN - 1, with Postgres's default of NAMEDATALEN."""
 DEFAULT_SCHEMA: Final = "public"
+_LONG_IDENTIFIER: Final = f"Identifier is too long (max length is {MAX_IDENTIFIER_BYTES})"
+
+MAX_COLUMNS: Final = 1664
+"""MaxTupleAttributeNumber: Postgres selects no more."""
+MAX_TEXT: Final = 65_536
+"""Length of any text, as of a clause."""
+MAX_COLUMNS_TEXT: Final = 4 * MAX_TEXT
+"""Length of a list of columns: as many quoted names as there may be."""
+MAX_PARAMS: Final = 10_000
+MAX_PARAMS_TEXT: Final = 1_000_000
+"""Length of all params together; a clause cannot use more."""
 
 _UNQUOTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UPPER, _LOWER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
@@ -33,7 +44,7 @@ def parse_identifier(text: str) -> str:
     is_quoted = text.startswith('"') and text.endswith('"')
     name = _unquote(text[1:-1]) if is_quoted else _lower(text)
     if len(name.encode()) > MAX_IDENTIFIER_BYTES:
-        raise ValueError(f"Identifier is too long (max length is {MAX_IDENTIFIER_BYTES})")
+        raise ValueError(_LONG_IDENTIFIER)
     return name
 
 
@@ -48,7 +59,20 @@ def parse_relation(text: str) -> tuple[str, str]:
 
 def parse_columns(text: str) -> tuple[str, ...]:
     """The names in a comma-separated list, in order. Raises ValueError."""
-    return tuple(parse_identifier(part) for part in split_outside_quotes(text, ","))
+    if len(text) > MAX_COLUMNS_TEXT:
+        raise ValueError(_too_long(MAX_COLUMNS_TEXT))
+    parts = dict.fromkeys(split_outside_quotes(text, ","))
+    _check_number(parts)
+    return tuple(dict.fromkeys(parse_identifier(part) for part in parts))
+
+
+def _check_number(columns: Collection[str]) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise ValueError(f"has more than {MAX_COLUMNS} columns")
+
+
+def _too_long(limit: int) -> str:
+    return f"is longer than {limit} characters"
 
 
 def split_outside_quotes(text: str, delimiter: str) -> list[str]:
@@ -233,12 +257,14 @@ def _cast_all(given: Parameters) -> _Typed:
     return typed
 
 
-def cast_text(value: Any) -> str | None:
+def cast_text(value: Any, limit: int = MAX_TEXT) -> str | None:
     """The text; None if it is blank. Raises ValueError."""
     if value is None:
         return None
     if not isinstance(value, str) or "\0" in value:
         raise ValueError(INVALID)
+    if len(value) > limit:
+        raise ValueError(_too_long(limit))
     return value if value.strip() else None
 
 
@@ -262,13 +288,17 @@ def cast_texts_by_key(value: Any) -> tuple[tuple[str, str], ...]:
         raise ValueError(INVALID)
     if any(not isinstance(text, str) or "\0" in text or "\0" in key for key, text in value.items()):
         raise ValueError(INVALID)
+    if len(value) > MAX_PARAMS:
+        raise ValueError(f"has more than {MAX_PARAMS} entries")
+    if sum(len(key) + len(text) for key, text in value.items()) > MAX_PARAMS_TEXT:
+        raise ValueError(_too_long(MAX_PARAMS_TEXT))
     return tuple(sorted(value.items()))
 
 
 def _cast_columns(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, list):
         return _cast_column_list(value)
-    text = cast_text(value)
+    text = cast_text(value, MAX_COLUMNS_TEXT)
     return None if text is None else parse_columns(text)
 
 
@@ -277,7 +307,11 @@ def _cast_column_list(names: list[Any]) -> tuple[str, ...]:
         raise ValueError(INVALID)
     if "" in names:
         raise ValueError("Invalid zero-length delimited identifier")
-    return tuple(names)
+    different = dict.fromkeys(names)
+    _check_number(different)
+    if any(len(name.encode()) > MAX_IDENTIFIER_BYTES for name in different):
+        raise ValueError(_LONG_IDENTIFIER)
+    return tuple(different)
 
 
 def _one_of(default: str, other: str) -> Callable[[Any], str]:

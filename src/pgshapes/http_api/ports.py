@@ -89,5 +89,5 @@ class Permit(Protocol):
 class Admission(Protocol):
     """Limits the number of requests in flight."""
 
-    def acquire(self, kind: Kind) -> Permit:
-        """Grant a permit. Raises Overloaded when the limit is reached; never waits."""
+    def acquire(self, kind: Kind, client: str | None) -> Permit:
+        """Grant a permit to a client. Raises Overloaded when a limit is reached; never waits."""

@@ -135,7 +135,8 @@ class Reads:
     async def _serve_piece(self, resolved: ResolvedRequest, decided: DecidedRead) -> Response:
         try:
             piece = await self.piece(resolved.handle, decided, resolved.request.is_live)
-            self._patience.succeeded(resolved.handle)
+            if self._patience.failing:
+                self._patience.succeeded(resolved.handle)
         except StorageError as error:
             if not self._patience.is_damage(resolved.handle, error):
                 raise

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, NamedTuple
 
+from pgshapes.gates.clients import FORWARDED
 from pgshapes.http_api import headers
 from pgshapes.http_api.headers import Headers
 
@@ -22,7 +23,7 @@ MIN_REQUEST_ID, MAX_REQUEST_ID = 20, 200
 """The lengths in bytes between which an incoming `x-request-id` is used."""
 
 READ_HEADERS: Final = frozenset(
-    {b"origin", b"x-request-id", b"if-none-match", b"access-control-request-headers"}
+    {b"origin", b"x-request-id", b"if-none-match", b"access-control-request-headers", FORWARDED}
 )
 """The request headers that are used; all others are ignored."""
 

@@ -10,9 +10,8 @@ for the other request's work. So any number of requests for one new shape hold o
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from pgshapes.errors import (
@@ -24,20 +23,22 @@ from pgshapes.errors import (
     SourceError,
 )
 from pgshapes.gates.admission import Kind
+from pgshapes.gates.clients import FORWARDED, Clients
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.decide import AskOwner, MustRefetch, ServeHandle, decide_identity
 from pgshapes.http_api.disconnect import while_connected
 from pgshapes.http_api.error_responses import refetch_response
-from pgshapes.http_api.parameters import UnreadableBody, parse_body
+from pgshapes.http_api.parameters import Parameters, parse_body
 from pgshapes.http_api.params import ShapeRequest
 from pgshapes.http_api.parsed_queries import ParsedQuery
 from pgshapes.http_api.ports import Admission, Permit, Readiness, Shapes, Subsets
 from pgshapes.http_api.reads import Reads
+from pgshapes.http_api.request_bodies import IncomingBody, RequestBodies
 from pgshapes.http_api.response import Exchange, Response, Scope
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
-from pgshapes.http_api.subset_params import parse_subset
+from pgshapes.http_api.subset_params import parse_subset, used_of_subset
 from pgshapes.model.shape import RawShape, ResolvedShape, Subset
 
 _T = TypeVar("_T")
@@ -119,7 +120,6 @@ class Lookup:
 
 
 FORBIDDEN: Final = "Not authorized for this shape"
-UNREAD: Final = "Failed to read request body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,23 +135,41 @@ class ServeShape:
     reads: Reads
     streams: EventStreams
     answers: Answers
+    bodies: RequestBodies
+    clients: Clients
 
     async def serve(self, exchange: Exchange, query: ParsedQuery) -> None:
         """Answer one request. Raises PgShapesError before anything is sent."""
-        is_existing = query.handle is not None and self.shapes.is_known(query.handle)
-        permit = self.admission.acquire(Kind.EXISTING if is_existing else Kind.INITIAL)
+        peer = exchange.scope.get("client")
+        client = None if peer is None else self.clients.of_address(peer[0])
+        if client is None and FORWARDED in exchange.request_headers:
+            client = self._forwarded_client(exchange)
+        body = self.bodies.open(client) if exchange.method == "POST" else None
         try:
-            body = await self._await_body(exchange) if exchange.method == "POST" else None
-            await while_connected(self._answer(exchange, query, body, permit), exchange.receive)
+            if body is not None:
+                await body.receive(exchange.receive)
+            is_existing = query.handle is not None and self.shapes.is_known(query.handle)
+            permit = self.admission.acquire(Kind.EXISTING if is_existing else Kind.INITIAL, client)
+            try:
+                await while_connected(self._answer(exchange, query, body, permit), exchange.receive)
+            finally:
+                permit.release()
         finally:
-            permit.release()
+            if body is not None:
+                body.release()
+
+    def _forwarded_client(self, exchange: Exchange) -> str | None:
+        address = exchange.scope["client"][0] if exchange.scope.get("client") else ""
+        return self.clients.of_request(address, exchange.request_headers[FORWARDED])
 
     async def _answer(
-        self, exchange: Exchange, query: ParsedQuery, body: bytes | None, permit: Permit
+        self, exchange: Exchange, query: ParsedQuery, body: IncomingBody | None, permit: Permit
     ) -> None:
-        parameters = None if body is None else parse_body(body)
-        await self._pass_readiness(permit)
-        request = query.request() if parameters is None else query.request_with(parameters)
+        if body is None:
+            await self._pass_readiness(permit)
+            request = query.request()
+        else:
+            request = await self._request_with(body, query, permit)
         await check_authorized(self.settings, exchange.scope, request.raw)
         subset = None
         if request.subset is not None:
@@ -176,6 +194,18 @@ class ServeShape:
         else:
             await exchange.answer(await self.reads.respond(resolved))
 
+    async def _request_with(self, body: IncomingBody, query: ParsedQuery, permit: Permit) -> ShapeRequest:
+        """The typed request of a POST. Its errors come after those of readiness, but the body, which takes
+        much more memory when it is parsed, is not kept until then. Raises RequestError, NotReady.
+        """
+        request = _typed(query, parse_body(body.take()))
+        if isinstance(request, RequestError) or request.subset is None:
+            body.release()
+        await self._pass_readiness(permit)
+        if isinstance(request, RequestError):
+            raise request
+        return request
+
     async def _pass_readiness(self, permit: Permit) -> None:
         if self.readiness.level() not in (Level.ACTIVE, Level.READ_ONLY):
             permit.swap_to_existing()
@@ -197,26 +227,14 @@ class ServeShape:
             return await self.reads.refetch_after_removal(resolved)
         return self.answers.of_subset(resolved, resume, body)
 
-    async def _await_body(self, exchange: Exchange) -> bytes:
-        try:
-            async with asyncio.timeout(self.settings.body_timeout_s):
-                return await self._read_body(exchange)
-        except TimeoutError:
-            raise UnreadableBody(UNREAD) from None
 
-    async def _read_body(self, exchange: Exchange) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while True:
-            message = await exchange.receive()
-            if message["type"] != "http.request":
-                raise UnreadableBody(UNREAD)
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > self.settings.max_body_bytes:
-                raise UnreadableBody("Request body too large", status=413)
-            if not message.get("more_body", False):
-                return b"".join(pieces)
+def _typed(query: ParsedQuery, body: Parameters) -> ShapeRequest | RequestError:
+    """The request or its error; of a subset, which is unchecked, only what is used is kept."""
+    try:
+        request = query.request_with(body)
+    except RequestError as error:
+        return error
+    return replace(request, subset=used_of_subset(request.subset))
 
 
 async def check_authorized(settings: HttpSettings, scope: Scope, raw: RawShape | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgshapes.gates.clients import Network
 from pgshapes.gates.time_limits import CREATION_TIMEOUT_S, READY_TIMEOUT_S
 from pgshapes.model.shape import RawShape
 
@@ -39,7 +40,11 @@ class HttpSettings:
     """How long a reader waits for the next snapshot chunk."""
     max_body_bytes: int = 8_000_000
     body_timeout_s: float = 30.0
-    """How long receiving a POST body may take; the request holds a permit during that time."""
+    """How long receiving a POST body may take."""
+    bodies_bytes: int = 64 * 2**20
+    """Size of the bodies that all requests together may hold."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Proxies whose `x-forwarded-for` says for which client a request counts."""
     body_cache_bytes: int = 64 * 2**20
     """Size of the body cache: a few full chunks of 10 MiB, or many long-poll responses."""
     clock: Callable[[], float] = time.time

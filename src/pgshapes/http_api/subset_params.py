@@ -19,6 +19,14 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _ORDER_NEEDED: Final = "order_by is required when limit or offset is present"
 
 
+_USED: Final = ("where", "params", "order_by", "limit", "offset")
+
+
+def used_of_subset(given: Any) -> Any:
+    """The parameters that `parse_subset` uses; other values are returned unchanged, for it to refuse them."""
+    return {name: given[name] for name in _USED if name in given} if isinstance(given, dict) else given
+
+
 def parse_subset(given: Any) -> Subset:
     """The query that the parameters describe. Raises RequestError with its errors under `subset`."""
     if not isinstance(given, dict):

@@ -20,7 +20,10 @@ from pgshapes.tables.table import TableReader
 from pgshapes.waiting.single_flight import SingleFlight
 
 RESOLVE_TIMEOUT_S: Final = 10.0
-_KEPT: Final = 10_000
+_KEPT_BYTES: Final = 32 * 2**20
+"""Ten thousand definitions with clauses of a kilobyte."""
+_ITEM_BYTES: Final = 100
+"""Memory of a string or a pair in addition to its characters."""
 
 
 class Definitions:
@@ -30,6 +33,8 @@ class Definitions:
         self._link = link
         self._relations = link.tables.relations
         self._known: dict[RawShape, ResolvedShape] = {}
+        self.kept_bytes = 0
+        """An estimate of the memory of the cached definitions."""
         self.flights: SingleFlight[RawShape, ResolvedShape] = SingleFlight()
         self.calls = 0
         """Calls to the owner to resolve a definition."""
@@ -50,10 +55,17 @@ class Definitions:
         except OwnerUnavailable:
             await self._wait_for_owner()
             shape = await self._ask(raw)
-        if len(self._known) >= _KEPT:
-            self._known.pop(next(iter(self._known)))
+        self._forget(raw)
         self._known[raw] = shape
+        self.kept_bytes += size_of(raw, shape)
+        while self.kept_bytes > _KEPT_BYTES:
+            self._forget(next(iter(self._known)))
         return shape
+
+    def _forget(self, raw: RawShape) -> None:
+        known = self._known.pop(raw, None)
+        if known is not None:
+            self.kept_bytes -= size_of(raw, known)
 
     async def _ask(self, raw: RawShape) -> ResolvedShape:
         self.calls += 1
@@ -67,6 +79,15 @@ class Definitions:
                 await self._link.connected()
         except TimeoutError:
             raise OwnerUnavailable("the owner cannot be reached") from None
+
+
+def size_of(raw: RawShape, shape: ResolvedShape) -> int:
+    """An estimate of the memory of a checked definition, in bytes."""
+    texts = [raw.where or "", shape.definition.where or "", *(raw.columns or ()), *shape.definition.columns]
+    texts += raw.queryable_columns or ()
+    texts += (text for pair in raw.params for text in pair)
+    size = sum(map(len, texts)) + _ITEM_BYTES * (len(texts) + len(raw.params))
+    return size + len(shape.comparable) + len(shape.schema_header) + _ITEM_BYTES * 20
 
 
 def find_changed(

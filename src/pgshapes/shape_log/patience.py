@@ -20,7 +20,8 @@ class Patience:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._since: dict[str, float] = {}
+        self.failing: dict[str, float] = {}
+        """Since when each key fails; empty in ordinary times."""
 
     def is_damage(self, key: str, error: StorageError) -> bool:
         """Whether waiting is useless: always for damage, never for a shortage, and for an error of the disk
@@ -30,11 +31,10 @@ class Patience:
             return True
         if not isinstance(error, StorageFailing):
             return False
-        if key not in self._since and len(self._since) >= _REMEMBERED:
-            del self._since[next(iter(self._since))]
-        return self._clock() - self._since.setdefault(key, self._clock()) > LIMIT_S
+        if key not in self.failing and len(self.failing) >= _REMEMBERED:
+            del self.failing[next(iter(self.failing))]
+        return self._clock() - self.failing.setdefault(key, self._clock()) > LIMIT_S
 
     def succeeded(self, key: str) -> None:
         """Note that the operation has succeeded."""
-        if self._since:
-            self._since.pop(key, None)
+        self.failing.pop(key, None)

@@ -186,7 +186,7 @@ def _expire(waiter: asyncio.Future[Any]) -> None:
 
 
 _FAILURES_KEPT: Final = 1000
-"""Keys can be client text: past this many, those that have expired are swept."""
+"""Keys can be client text: past this many, those that have expired are swept, then the oldest."""
 
 
 class SharedLookUps(Generic[K, V]):
@@ -272,4 +272,6 @@ class SharedLookUps(Generic[K, V]):
         now = self._clock()
         if len(self._failures) >= _FAILURES_KEPT:
             self._failures = {key: kept for key, kept in self._failures.items() if kept[0] > now}
+        while len(self._failures) >= _FAILURES_KEPT:
+            del self._failures[next(iter(self._failures))]
         self._failures[key] = (now + self._failure_ttl_s, error)

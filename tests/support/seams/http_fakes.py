@@ -335,6 +335,7 @@ class Client:
         body: bytes = b"",
         root_path: str = "",
         is_complete: bool = True,
+        address: str | None = None,
     ) -> Connection:
         text = query if isinstance(query, str) else "&".join(f"{k}={quote(v)}" for k, v in query.items())
         pairs = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
@@ -345,6 +346,7 @@ class Client:
             "root_path": root_path,
             "query_string": text.encode(),
             "headers": pairs,
+            "client": None if address is None else (address, 1),
         }
         return Connection(self.app, scope, body, is_complete)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.seams.http_fakes import ITEMS, Client, FakeBackend, turns
+from tests.support.seams.http_fakes import ITEMS, Client, Connection, FakeBackend, turns
 
+from pgshapes.config_values import parse_networks
 from pgshapes.errors import CreationFailed
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
@@ -77,14 +78,54 @@ async def test_a_body_that_is_not_received_releases_the_permit() -> None:
     assert in_use(client) == (0, 0)
 
 
-async def test_a_disconnect_before_the_body_releases_the_permit() -> None:
-    client = Client(FakeBackend())
-    leaving = client.open("POST", "/v1/shape", FRESH, is_complete=False)
-    await turns()
-    assert in_use(client) == (1, 0)
-    leaving.disconnect()
+async def test_bodies_that_do_not_come_take_no_permit() -> None:
+    client = Client(FakeBackend(), initial=2)
+    waiting = [client.open("POST", "/v1/shape", FRESH, is_complete=False) for _ in range(310)]
     await turns()
     assert in_use(client) == (0, 0)
+    assert (await client.get(FRESH)).status == 200
+    for connection in waiting:
+        connection.disconnect()
+    await asyncio.gather(*(connection.task for connection in waiting))
+    assert in_use(client) == (0, 0)
+
+
+async def test_one_address_has_its_share_of_the_permits() -> None:
+    backend = FakeBackend()
+    backend.creating = asyncio.Event()
+    client = Client(backend, initial=8)
+    own = [client.hold(f"table=t{number}&offset=-1", address="192.0.2.1") for number in range(10)]
+    await turns()
+    assert in_use(client) == (6, 0)
+    assert [one.answer.status for one in own] == [0] * 6 + [503] * 4
+    other = client.hold("table=other&offset=-1", address="192.0.2.2")
+    await turns()
+    assert in_use(client) == (7, 0)
+    backend.creating.set()
+    assert (await other.whole()).status == 200
+    assert [(await one.whole()).status for one in own] == [200] * 6 + [503] * 4
+    assert client.admission._held == [{}, {}]
+
+
+async def test_a_trusted_proxy_names_its_clients() -> None:
+    backend = FakeBackend()
+    backend.creating = asyncio.Event()
+    client = Client(backend, HttpSettings(trusted_proxies=parse_networks("10.0.0.0/8")), initial=8)
+
+    def through_proxy(table: str, forwarded: str | None) -> Connection:
+        headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
+        return client.hold(f"table={table}&offset=-1", address="10.0.0.1", headers=headers)
+
+    own = [through_proxy(f"t{number}", "192.0.2.1") for number in range(10)]
+    await turns()
+    assert [one.answer.status for one in own] == [0] * 6 + [503] * 4
+    rest = [through_proxy("u0", "192.0.2.2"), through_proxy("u1", None)]
+    await turns()
+    assert in_use(client) == (8, 0)
+    backend.creating.set()
+    assert [(await one.whole()).status for one in rest] == [200, 200]
+    for one in own:
+        await one.whole()
 
 
 async def test_each_new_shape_takes_an_initial_permit() -> None:

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from pgshapes.errors import RequestError
-from pgshapes.http_api.params import Now, ShapeRequest, parse_delete_request, parse_shape_request
+from pgshapes.http_api.params import (
+    MAX_COLUMNS,
+    MAX_PARAMS,
+    Now,
+    ShapeRequest,
+    parse_delete_request,
+    parse_shape_request,
+)
 from pgshapes.model.offset import AFTER_SNAPSHOT, BEFORE_ALL, Offset
 from pgshapes.model.shape import RawShape
 
@@ -192,3 +199,31 @@ def test_bad_deletions(given: dict[str, str], errors: Any) -> None:
     with pytest.raises(RequestError) as refused:
         parse_delete_request(given)
     assert refused.value.errors == errors
+
+
+def test_repeated_columns_count_once() -> None:
+    assert parse(columns=",".join(["id", "name"] * 3_000)).raw.columns == ("id", "name")
+    assert parse(columns=["id"] * 1_000_000).raw.columns == ("id",)
+    assert parse(columns="A,a").raw.columns == ("a",)
+
+
+@pytest.mark.parametrize("name", ["columns", "queryable_columns"])
+def test_too_many_columns(name: str) -> None:
+    columns = [f"c{number}" for number in range(MAX_COLUMNS + 1)]
+    message = {name: [f"has more than {MAX_COLUMNS} columns"]}
+    assert errors_of(**{name: columns}) == message
+    assert errors_of(**{name: ",".join(columns)}) == message
+    assert len(parse(**{name: columns[:-1]}).raw[4 if name == "columns" else 5]) == MAX_COLUMNS
+
+
+def test_too_long_texts() -> None:
+    assert errors_of(columns="c" * 1_000_000) == {"columns": ["is longer than 262144 characters"]}
+    assert errors_of(columns=["c" * 64]) == {"columns": ["Identifier is too long (max length is 63)"]}
+    for name in ("where", "table", "handle", "offset"):
+        assert errors_of(**{name: "x" * 65_537}) == {name: ["is longer than 65536 characters"]}
+
+
+def test_too_many_params() -> None:
+    many = {str(number): "" for number in range(MAX_PARAMS + 1)}
+    assert errors_of(params=many) == {"params": [f"has more than {MAX_PARAMS} entries"]}
+    assert errors_of(params={"1": "x" * 1_000_000}) == {"params": ["is longer than 1000000 characters"]}

@@ -7,7 +7,8 @@ from tests.unit.shape_cache.definitions_of import shape_of
 
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, RelationVersion
-from pgshapes.shape_cache.definitions import Definitions, find_changed
+from pgshapes.shape_cache import definitions as definitions_module
+from pgshapes.shape_cache.definitions import Definitions, find_changed, size_of
 from pgshapes.tables.calls import Call, Reply, ResolveShape
 from pgshapes.tables.link import InProcessLink
 from pgshapes.tables.mailbox import CallContext
@@ -55,4 +56,24 @@ async def test_a_definition_is_checked_again_when_any_of_its_relations_changed(
     tables.relations.remove(name)
     await definitions.resolve(RAW)
     assert len(calls) == 2
+    await link.close()
+
+
+async def test_the_cache_is_bounded_in_bytes(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definitions_module, "_KEPT_BYTES", 100_000)
+
+    async def handle(call: Call, context: CallContext) -> Reply:
+        return SHAPE
+
+    link = InProcessLink(tables, handle)
+    definitions = Definitions(link)
+    for number in range(50):
+        await definitions.resolve(RAW._replace(where=f"id = {number} AND {'x' * 20_000} = 1"))
+        assert definitions.kept_bytes <= 100_000
+    assert len(definitions._known) == 4
+    await definitions.resolve(RAW._replace(columns=tuple(f"c{number}" for number in range(1_000))))
+    assert definitions.kept_bytes <= 100_000
+    assert definitions._known == {} or definitions.kept_bytes > 0
+    await definitions.resolve(RAW)
+    assert definitions.kept_bytes == sum(size_of(raw, shape) for raw, shape in definitions._known.items())
     await link.close()

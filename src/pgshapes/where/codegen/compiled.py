@@ -192,8 +192,20 @@ def _parameters(emitter: Emitter) -> str:
     return ", ".join(f"k{index}" for index in range(len(emitter.names.constants)))
 
 
-@lru_cache(maxsize=1024)
+_LONGEST_KEPT: Final = 4096
+"""Sources up to this length are kept compiled, which takes some 10 MB at most."""
+
+
 def _factory(source: str) -> Callable[..., Any]:
+    return _kept_factory(source) if len(source) <= _LONGEST_KEPT else _make_factory(source)
+
+
+@lru_cache(maxsize=1024)
+def _kept_factory(source: str) -> Callable[..., Any]:
+    return _make_factory(source)
+
+
+def _make_factory(source: str) -> Callable[..., Any]:
     scope = dict(_GLOBALS)
     exec(compile(source, "<clause>", "exec"), scope)  # source is made of our templates only
     factory: Callable[..., Any] = scope["factory"]
