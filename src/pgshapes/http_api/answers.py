@@ -51,7 +51,8 @@ class Answers:
         facts = self._facts(resolved, piece.end, piece.is_up_to_date)
         if resolved.if_none_match and self._is_known(resolved, facts):
             return self._not_modified(resolved, facts)
-        return Response(200, self._with_cursor(resolved, self._cached_headers(facts)), piece.body)
+        body = piece.body if piece.large is None else piece.large
+        return Response(200, self._with_cursor(resolved, self._cached_headers(facts)), body)
 
     def of_no_change(self, resolved: ResolvedRequest, latest: Offset, lsn: int) -> Response:
         """200 with the control message `up-to-date` alone."""

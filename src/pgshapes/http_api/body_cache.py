@@ -24,12 +24,63 @@ ENTRY_OVERHEAD_BYTES: Final = 500
 with tracemalloc."""
 
 
+PART_BYTES: Final = 128 * 1024
+"""Larger bodies are sent in parts of this size."""
+
+
+class FileRange(NamedTuple):
+    """Bytes that can be read again: of a snapshot chunk, or of the log if `chunk` is None."""
+
+    handle: str
+    chunk: int | None
+    position: int
+    size: int
+
+
+class LargeBody:
+    """A body that is sent in parts, and that its response does not keep in memory.
+
+    A part comes from the cache. When the body has been evicted, because its client reads slowly, only the
+    part is read again.
+    """
+
+    __slots__ = ("_after", "_before", "_cache", "_key", "_range")
+
+    def __init__(
+        self, cache: BodyCache, key: Hashable, range_: FileRange, before: bytes, after: bytes
+    ) -> None:
+        """The body that is cached under `key`: `before`, the bytes of a file, `after`."""
+        self._cache = cache
+        self._key = key
+        self._range = range_
+        self._before = before
+        self._after = after
+
+    def __len__(self) -> int:
+        return len(self._before) + self._range.size + len(self._after)
+
+    async def part(self, start: int) -> bytes:
+        """`PART_BYTES` bytes from `start`, fewer at the end. Raises StorageError."""
+        whole = self._cache.cached(self._key)
+        if whole is not None:
+            return whole.body[start : start + PART_BYTES]
+        first = start - len(self._before)
+        last = min(first + PART_BYTES, self._range.size)
+        middle = b""
+        if max(first, 0) < last:
+            middle = await self._cache.read_again(self._range, max(first, 0), last - max(first, 0))
+        part = self._before[start:] + middle + self._after[max(first - self._range.size, 0) :]
+        return part[:PART_BYTES]
+
+
 class Piece(NamedTuple):
     """A response body, the offset of its end, and whether it reaches the end of the log."""
 
     body: bytes
     end: Offset
     is_up_to_date: bool
+    large: LargeBody | None = None
+    """The body to send instead, if it is large."""
 
 
 class BodyCache:
@@ -85,20 +136,36 @@ class BodyCache:
     def events(self, handle: str, after: Offset, piece: Piece, render: Callable[[bytes], bytes]) -> bytes:
         """The body of the piece after `after`, rendered as events by `render`."""
         key = (handle, after, piece.end, piece.is_up_to_date, "events")
-        rendered = self._cached(key) or self._store(key, piece._replace(body=render(piece.body)))
+        rendered = self._cached(key) or self._store(key, piece._replace(body=render(piece.body), large=None))
         return rendered.body
 
     async def _read_snapshot_chunk(self, key: tuple[str, int]) -> Piece:
         handle, number = key
         body = await self._reader.read_snapshot_chunk(handle, number)
-        return self._store(key, Piece(body, Offset(0, number), False))
+        large = self._large(key, FileRange(handle, number, 0, len(body)), b"", b"")
+        return self._store(key, Piece(body, Offset(0, number), False, large))
 
     async def _read_log(self, handle: str, after: Offset, tail: Tail, seen_lsn: int) -> Piece:
         part = await self._reader.read_log(handle, after, tail)
+        range_ = FileRange(handle, None, part.position, len(part.body))
         if not is_up_to_date(part.end, tail.latest):
-            return self._store((handle, after), Piece(b"[%b]" % part.body, part.end, False))
-        body = b"[%b]" % up_to_date_after(part.body, max(seen_lsn, part.end.tx))
-        return self._store((handle, after, tail.latest, seen_lsn), Piece(body, part.end, True))
+            key: Hashable = (handle, after)
+            large = self._large(key, range_, b"[", b"]")
+            return self._store(key, Piece(b"[%b]" % part.body, part.end, False, large))
+        key, lsn = (handle, after, tail.latest, seen_lsn), max(seen_lsn, part.end.tx)
+        large = self._large(key, range_, b"[", b",%b]" % up_to_date(lsn))
+        return self._store(key, Piece(b"[%b]" % up_to_date_after(part.body, lsn), part.end, True, large))
+
+    def _large(self, key: Hashable, range_: FileRange, before: bytes, after: bytes) -> LargeBody | None:
+        return LargeBody(self, key, range_, before, after) if range_.size > PART_BYTES else None
+
+    async def read_again(self, range_: FileRange, start: int, size: int) -> bytes:
+        """Part of the bytes that a body was made of. Raises StorageError."""
+        return await self._reader.read_part(range_.handle, range_.chunk, range_.position + start, size)
+
+    def cached(self, key: Hashable) -> Piece | None:
+        """The piece with this key if it is cached."""
+        return self._cached(key)
 
     def _cached(self, key: Hashable) -> Piece | None:
         piece = self._pieces.get(key)

@@ -133,20 +133,29 @@ class Reads:
         )
 
     async def _serve_piece(self, resolved: ResolvedRequest, decided: DecidedRead) -> Response:
+        piece = await self.readable_piece(resolved, decided, resolved.request.is_live)
+        if piece is None:
+            return await self.refetch_after_removal(resolved)
+        return self._answers.of_piece(resolved, piece)
+
+    async def readable_piece(
+        self, resolved: ResolvedRequest, decided: DecidedRead, is_live: bool
+    ) -> Piece | None:
+        """As `piece`; also None if the log is damaged, after which the shape is deleted. Raises
+        StorageShortage.
+        """
         try:
-            piece = await self.piece(resolved.handle, decided, resolved.request.is_live)
+            piece = await self.piece(resolved.handle, decided, is_live)
             if self._patience.failing:
                 self._patience.succeeded(resolved.handle)
         except StorageError as error:
             if not self._patience.is_damage(resolved.handle, error):
                 raise
-            await self.delete_unreadable(resolved)
-            piece = None
-        if piece is None:
-            return await self.refetch_after_removal(resolved)
-        return self._answers.of_piece(resolved, piece)
+            await self._delete_unreadable(resolved)
+            return None
+        return piece
 
-    async def delete_unreadable(self, resolved: ResolvedRequest) -> None:
+    async def _delete_unreadable(self, resolved: ResolvedRequest) -> None:
         """Delete a shape whose files cannot be read, unless it has been removed already."""
         if await self._shapes.is_current(resolved.handle, resolved.shape):
             await self._shapes.delete(resolved.handle)

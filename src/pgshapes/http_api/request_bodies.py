@@ -2,7 +2,7 @@
 
 A body is received before its request gets a permit: a permit is for work. Invariants: the bodies of all
 requests together take at most `limit_bytes`; one client has at most its share (`gates.shares`); each body has
-a time limit. State: the bytes that are held, in all and by client; one per application.
+a time limit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from typing import Final
 
 from pgshapes.errors import Overloaded
-from pgshapes.gates.shares import may_take
+from pgshapes.gates.shares import SharedBytes
 from pgshapes.http_api.parameters import UnreadableBody
 from pgshapes.http_api.response import Receive
 from pgshapes.http_api.settings import HttpSettings
@@ -28,44 +28,22 @@ class RequestBodies:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
-        self._limit = settings.bodies_bytes
-        self.held_bytes = 0
-        self._by_client: dict[str, int] = {}
+        self.bytes = SharedBytes(settings.bodies_bytes)
 
     def open(self, client: str | None) -> IncomingBody:
         """A body of a client's request, to be received and released. Raises Overloaded."""
-        body = IncomingBody(self, client, self._settings)
+        body = IncomingBody(self.bytes, client, self._settings)
         body.grow(LEAST_BYTES)
         return body
-
-    def take(self, client: str | None, size: int) -> None:
-        """Count bytes. Raises Overloaded if there are too many."""
-        held = 0 if client is None else self._by_client.get(client, 0)
-        is_over_share = client is not None and not may_take(held, self.held_bytes, self._limit, size)
-        if is_over_share or self.held_bytes + size > self._limit:
-            raise Overloaded(TOO_MANY, retry_after_s=_RETRY_AFTER_S, known=True)
-        self.held_bytes += size
-        if client is not None:
-            self._by_client[client] = held + size
-
-    def give_back(self, client: str | None, size: int) -> None:
-        """Count bytes less."""
-        self.held_bytes -= size
-        if client is not None:
-            left = self._by_client[client] - size
-            if left:
-                self._by_client[client] = left
-            else:
-                del self._by_client[client]
 
 
 class IncomingBody:
     """The body of one request; call `release` when it is not needed any more."""
 
-    __slots__ = ("_bodies", "_client", "_counted", "_data", "_settings")
+    __slots__ = ("_bytes", "_client", "_counted", "_data", "_settings")
 
-    def __init__(self, bodies: RequestBodies, client: str | None, settings: HttpSettings) -> None:
-        self._bodies = bodies
+    def __init__(self, bytes_: SharedBytes, client: str | None, settings: HttpSettings) -> None:
+        self._bytes = bytes_
         self._client = client
         self._settings = settings
         self._counted = 0
@@ -86,15 +64,17 @@ class IncomingBody:
 
     def grow(self, size: int) -> None:
         """Count `size` bytes in all. Raises Overloaded."""
-        if size > self._counted:
-            self._bodies.take(self._client, size - self._counted)
-            self._counted = size
+        if size <= self._counted:
+            return
+        if not self._bytes.take(self._client, size - self._counted):
+            raise Overloaded(TOO_MANY, retry_after_s=_RETRY_AFTER_S, known=True)
+        self._counted = size
 
     def release(self) -> None:
         """Count it no more; a second call does nothing."""
         counted, self._counted = self._counted, 0
         if counted:
-            self._bodies.give_back(self._client, counted)
+            self._bytes.give_back(self._client, counted)
 
     async def _receive_all(self, receive: Receive) -> bytes:
         pieces: list[bytes] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from pgshapes.gates.clients import FORWARDED
 from pgshapes.http_api import headers
@@ -19,6 +19,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+LARGEST_STREAMED: Final = 128 * 1024
 MIN_REQUEST_ID, MAX_REQUEST_ID = 20, 200
 """The lengths in bytes between which an incoming `x-request-id` is used."""
 
@@ -34,12 +35,22 @@ _PREFIX: Final = secrets.token_hex(8)
 _NUMBERS = itertools.count(1)
 
 
+class BodyInParts(Protocol):
+    """A body that is sent in parts, each when the client has read most of those before."""
+
+    def __len__(self) -> int:
+        """The size of the whole body."""
+
+    async def part(self, start: int) -> bytes:
+        """The part that begins at `start`. Raises StorageError."""
+
+
 class Response(NamedTuple):
     """A complete response: status, body, and the headers that do not depend on the request."""
 
     status: int
     headers: Headers
-    body: bytes = b""
+    body: bytes | BodyInParts = b""
 
 
 class Exchange:
@@ -48,6 +59,7 @@ class Exchange:
     __slots__ = (
         "_has_body",
         "_send",
+        "client",
         "has_begun",
         "is_cacheable",
         "method",
@@ -63,6 +75,8 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, is_shared: bool = True) -> None:
         method: str = scope["method"]
         self.scope = scope
+        self.client: str | None = None
+        """For which client the request counts; None: for nobody."""
         self._send = send
         self._has_body = method != "HEAD"
         self.request_headers: dict[bytes, list[bytes]] = {}
@@ -92,7 +106,23 @@ class Exchange:
         if response.status not in BODILESS:
             own = [*own, headers.content_length(len(response.body))]
         await self.begin(response.status, own)
-        await self._send({"type": "http.response.body", "body": response.body if self._has_body else b""})
+        body = response.body
+        if not self._has_body:
+            body = b""
+        elif not isinstance(body, bytes):
+            await self._send_parts(body)
+            body = b""
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _send_parts(self, body: BodyInParts) -> None:
+        """Send a body except for its end. The server waits before each message until most of the others are
+        with the client, so what follows is not sent before that.
+        """
+        position = 0
+        while position < len(body):
+            part = await body.part(position)
+            position += len(part)
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def answer_without_cors(self, status: int, body: bytes) -> None:
         """Send a response without CORS headers."""
@@ -109,9 +139,16 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def stream(self, body: bytes, *, is_last: bool = False) -> None:
-        """Send a part of a body of unknown length."""
+        """Send a part of a body of unknown length, in smaller parts if it is large."""
         shown = body if self._has_body else b""
-        await self._send({"type": "http.response.body", "body": shown, "more_body": not is_last})
+        if len(shown) <= LARGEST_STREAMED:
+            await self._send({"type": "http.response.body", "body": shown, "more_body": not is_last})
+            return
+        for start in range(0, len(shown), LARGEST_STREAMED):
+            part = shown[start : start + LARGEST_STREAMED]
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+        # Sent when most of the others are with the client.
+        await self._send({"type": "http.response.body", "body": b"", "more_body": not is_last})
 
     def _choose_request_id(self) -> bytes:
         for given in self.request_headers.get(b"x-request-id", ()):

@@ -144,6 +144,7 @@ class ServeShape:
         client = None if peer is None else self.clients.of_address(peer[0])
         if client is None and FORWARDED in exchange.request_headers:
             client = self._forwarded_client(exchange)
+        exchange.client = client
         body = self.bodies.open(client) if exchange.method == "POST" else None
         try:
             if body is not None:

@@ -17,14 +17,14 @@ from typing import Final
 
 import orjson
 
-from pgshapes.errors import DiskFull, StorageError
+from pgshapes.gates.shares import SharedBytes
 from pgshapes.http_api import decide
 from pgshapes.http_api.answers import Answers, ResolvedRequest
-from pgshapes.http_api.body_cache import BodyCache, Piece, up_to_date
+from pgshapes.http_api.body_cache import BodyCache, up_to_date
 from pgshapes.http_api.decide import Wake
 from pgshapes.http_api.live import TailWaits
-from pgshapes.http_api.reads import DecidedRead, Reads
-from pgshapes.http_api.response import Exchange
+from pgshapes.http_api.reads import Reads
+from pgshapes.http_api.response import LARGEST_STREAMED, Exchange
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
@@ -53,6 +53,7 @@ class EventStreams:
         self._bodies = bodies
         self._answers = answers
         self._settings = settings
+        self._sending = SharedBytes(settings.events_bytes)
 
     async def serve(self, exchange: Exchange, resolved: ResolvedRequest) -> None:
         """Answer with a stream; with an ordinary response, for example a 409, if there is nothing to send."""
@@ -61,7 +62,7 @@ class EventStreams:
         if not has_pending and not isinstance(decided.decision, decide.WaitForTail):
             await exchange.answer(await self._reads.carry_out(resolved, decided))
             return
-        if has_pending and await self._readable_piece(resolved, decided) is None:
+        if has_pending and await self._reads.readable_piece(resolved, decided, True) is None:
             await exchange.answer(await self._reads.refetch_after_removal(resolved))
             return
         position = resolved.request.offset
@@ -78,10 +79,12 @@ class EventStreams:
             decided = self._reads.current_decision(resolved.handle, position, True)
             decision, tail = decided
             if isinstance(decision, decide.Serve):
-                piece = await self._readable_piece(resolved, decided)
+                piece = await self._reads.readable_piece(resolved, decided, True)
                 if piece is None:
                     return
-                await exchange.stream(self._bodies.events(resolved.handle, position, piece, as_events))
+                events = self._bodies.events(resolved.handle, position, piece, as_events)
+                if not await self._send_events(exchange, events):
+                    return
                 position = piece.end
                 is_done = has_pending and piece.is_up_to_date
             elif has_pending and isinstance(decision, decide.WaitForTail):
@@ -93,15 +96,18 @@ class EventStreams:
             if is_done:
                 return
 
-    async def _readable_piece(self, resolved: ResolvedRequest, decided: DecidedRead) -> Piece | None:
-        """The piece to send; None if the shape is removed, as one whose files cannot be read is here."""
+    async def _send_events(self, exchange: Exchange, events: bytes) -> bool:
+        """Send events; False if too many large pieces are being sent: the client continues with requests."""
+        if len(events) <= LARGEST_STREAMED:
+            await exchange.stream(events)
+            return True
+        if not self._sending.take(exchange.client, len(events)):
+            return False
         try:
-            return await self._reads.piece(resolved.handle, decided, True)
-        except DiskFull:
-            raise
-        except StorageError:
-            await self._reads.delete_unreadable(resolved)
-            return None
+            await exchange.stream(events)
+        finally:
+            self._sending.give_back(exchange.client, len(events))
+        return True
 
     async def _idle(self, exchange: Exchange, handle: str, seen: Tail | None, ends_s: float) -> bool:
         """Wait for a change, and send a keep-alive comment after a while; return whether to continue."""

@@ -33,6 +33,8 @@ class LogSlice(NamedTuple):
     """Offset of the last message covered: the chunk's end, or the tail's `latest`."""
     is_chunk_end: bool
     """Whether the slice ends at the end of a closed chunk."""
+    position: int = 0
+    """Where it is in the log, for `read_part`."""
 
 
 class SnapshotWriter(Protocol):
@@ -115,3 +117,9 @@ class LogReader(Protocol):
 
     async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
         """The messages after `after`, up to the end of their chunk or to `tail.latest`."""
+
+    async def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
+        """Bytes that were read before: of snapshot chunk `chunk`, or of the log if it is None.
+
+        Raises StorageError if the shape has been removed.
+        """

@@ -208,3 +208,22 @@ def test_a_handle_is_never_used_twice(build: Build) -> None:
     harness.store.create(HANDLE)
     with pytest.raises(ValueError, match="handle"):
         harness.store.create(HANDLE)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_of_what_was_read(build: Callable[[int], Harness], seed: int) -> None:
+    harness = build(300)
+    log = harness.store.create(HANDLE)
+    writer = log.start_snapshot()
+    writer.add_rows([b'"%d"' % number for number in range(50)])
+    writer.finish(b"{}")
+    transactions = make_transactions(seed, 20)
+    append_whole(log, transactions)
+    for number in range(log.tail.snapshot_chunks):
+        chunk = harness.reader.read_snapshot_chunk(HANDLE, number)
+        assert harness.reader.read_part(HANDLE, number, 3, len(chunk) - 3) == chunk[3:]
+    for entry in entries_of(transactions):
+        found = harness.reader.read_log(HANDLE, entry.offset, log.tail)
+        if len(found.body) > 2:
+            part = harness.reader.read_part(HANDLE, None, found.position + 1, len(found.body) - 2)
+            assert part == found.body[1:-1]

@@ -87,6 +87,8 @@ class FakeBackend:
         self.lsn = 0
         self.calls: list[str] = []
         self.reads: list[str] = []
+        self.parts: list[int] = []
+        """Sizes of the parts that were read again."""
         self._notices: dict[str, Notice] = {}
         self._removals: dict[str, Notice] = {}
 
@@ -198,7 +200,14 @@ class FakeBackend:
         bound = next((bound for bound in shape.bounds if bound > after), None)
         end = tail.latest if bound is None else min(bound, tail.latest)
         body = b",".join(text for offset, text in shape.log if after < offset <= end)
-        return LogSlice(body, end, bound is not None)
+        position = sum(len(text) + 1 for offset, text in shape.log if offset <= after)
+        return LogSlice(body, end, bound is not None, position)
+
+    async def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
+        self.parts.append(size)
+        shape = self._readable(handle)
+        whole = b",".join(text for _, text in shape.log) if chunk is None else shape.chunks[chunk]
+        return whole[position : position + size]
 
     def _readable(self, handle: str) -> FakeShape:
         shape = self.shapes.get(handle)

@@ -175,7 +175,14 @@ class MemoryLogReader:
         is_closed = chunk < len(log.bounds) and log.bounds[chunk] <= readable
         end = log.bounds[chunk] if is_closed else readable
         body = b",".join(entry.json for entry in log.entries[start:end])
-        return LogSlice(body, log.entries[end - 1].offset, is_closed)
+        position = sum(len(entry.json) + 1 for entry in log.entries[:start])
+        return LogSlice(body, log.entries[end - 1].offset, is_closed, position)
+
+    async def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
+        """Bytes that were read before. Raises StorageError."""
+        log = self._log(handle)
+        whole = b",".join(entry.json for entry in log.entries) if chunk is None else log.snapshot[chunk]
+        return whole[position : position + size]
 
     def _log(self, handle: str) -> MemoryShapeLog:
         log = self._store.get(handle)

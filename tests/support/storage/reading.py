@@ -39,3 +39,7 @@ class Reading:
     def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
         found: LogSlice = self.run(self.reader.read_log(handle, after, tail))
         return found
+
+    def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
+        part: bytes = self.run(self.reader.read_part(handle, chunk, position, size))
+        return part

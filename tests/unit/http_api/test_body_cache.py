@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from tests.support.seams.http_fakes import ITEMS, FakeBackend
 
 from pgshapes.errors import StorageError
-from pgshapes.http_api.body_cache import ENTRY_OVERHEAD_BYTES, BodyCache, up_to_date, up_to_date_after
+from pgshapes.http_api.body_cache import (
+    ENTRY_OVERHEAD_BYTES,
+    PART_BYTES,
+    BodyCache,
+    LargeBody,
+    up_to_date,
+    up_to_date_after,
+)
 from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.store import LogSlice
@@ -141,3 +149,73 @@ def test_the_up_to_date_message() -> None:
     assert up_to_date(7) == b'{"headers":{"control":"up-to-date","global_last_seen_lsn":"7"}}'
     assert up_to_date_after(b"", 7) == up_to_date(7)
     assert up_to_date_after(b"{}", 7) == b"{}," + up_to_date(7)
+
+
+def large_backend() -> tuple[FakeBackend, bytes]:
+    """A shape with a snapshot chunk and a log that are both larger than three parts."""
+    backend = FakeBackend()
+    chunk = b"[" + b",".join(b'{"k":"%06d"}' % number for number in range(40_000)) + b"]"
+    shape = backend.add(ITEMS, HANDLE, chunks=[chunk])
+    shape.log = [(Offset(50, op), b'{"v":"%d%s"}' % (op, b"x" * 90_000)) for op in range(5)]
+    backend.set_tail(HANDLE, shape.tail._replace(latest=Offset(50, 4), position=(5,)))
+    return backend, chunk
+
+
+async def parts_of(body: LargeBody) -> list[bytes]:
+    found: list[bytes] = []
+    while sum(map(len, found)) < len(body):
+        found.append(await body.part(sum(map(len, found))))
+    return found
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+async def test_a_large_body_in_parts(is_cached: bool) -> None:
+    backend, chunk = large_backend()
+    cache = BodyCache(backend, 10_000_000 if is_cached else 0)
+    tail = backend.shapes[HANDLE].tail
+    pieces = [await cache.snapshot_chunk(HANDLE, 0), await cache.log(HANDLE, AFTER_SNAPSHOT, tail, 60)]
+    assert pieces[0].body == chunk
+    assert pieces[1].is_up_to_date
+    for piece in pieces:
+        assert piece.large is not None
+        parts = await parts_of(piece.large)
+        assert b"".join(parts) == piece.body
+        assert {len(part) for part in parts[:-1]} == {PART_BYTES}
+    assert bool(backend.parts) is not is_cached
+    assert max(backend.parts, default=0) <= PART_BYTES
+
+
+async def test_a_large_closed_chunk_in_parts() -> None:
+    backend, _ = large_backend()
+    backend.shapes[HANDLE].bounds = [Offset(50, 2)]
+    cache = BodyCache(backend, 0)
+    piece = await cache.log(HANDLE, Offset(50, 0), backend.shapes[HANDLE].tail, 60)
+    assert piece.large is not None and not piece.is_up_to_date
+    assert b"".join(await parts_of(piece.large)) == piece.body
+
+
+async def test_readers_of_large_bodies_keep_nothing() -> None:
+    """However many read from different offsets, only the cache has whole bodies."""
+    backend, _ = large_backend()
+    cache = BodyCache(backend, 400_000)
+    tail = backend.shapes[HANDLE].tail
+    for op in range(4):
+        piece = await cache.log(HANDLE, Offset(50, op - 1) if op else AFTER_SNAPSHOT, tail, 60)
+        large = piece.large
+        del piece
+        if large is not None:
+            await large.part(0)
+            reachable = gc.get_referents(large)
+            assert not any(isinstance(each, bytes) and len(each) > 1_000 for each in reachable)
+    assert cache.size_bytes <= 400_000
+
+
+async def test_a_removed_shape_ends_its_large_bodies() -> None:
+    backend, _ = large_backend()
+    cache = BodyCache(backend, 0)
+    piece = await cache.snapshot_chunk(HANDLE, 0)
+    assert piece.large is not None
+    await piece.large.part(0)
+    backend.remove(HANDLE)
+    with pytest.raises(StorageError):
+        await piece.large.part(PART_BYTES)

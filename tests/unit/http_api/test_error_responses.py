@@ -114,6 +114,7 @@ def test_every_error_has_a_row_in_the_table() -> None:
 )
 def test_answers(error: Exception, status: int, body: Any, own: dict[str, str]) -> None:
     response = error_response(error, is_cacheable=True)
+    assert isinstance(response.body, bytes)
     assert (response.status, json.loads(response.body)) == (status, body)
     assert {name.decode(): value.decode() for name, value in response.headers} == own
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.support.seams.http_fakes import ITEMS, Client, Connection, FakeBackend, turns
@@ -207,3 +208,35 @@ async def test_a_disconnect_during_a_creation_releases_the_permit() -> None:
     assert in_use(client) == (1, 0)
     backend.creating.set()
     assert (await staying.whole()).status == 200
+
+
+async def test_a_permit_is_held_until_the_body_is_gone() -> None:
+    """The server's `send` waits while the client does not read; the last message is sent after that."""
+    backend = FakeBackend()
+    backend.add(ITEMS, "1-1", chunks=[b"[" + b" " * 1_000_000 + b"]"])
+    client, reads, sizes = Client(backend), asyncio.Event(), list[int]()
+
+    async def send(message: Any) -> None:
+        if sizes:
+            await reads.wait()
+        sizes.append(len(message.get("body", b"")))
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/shape",
+        "query_string": FRESH.encode(),
+        "headers": [],
+    }
+    request = asyncio.create_task(client.app(scope, receive, send))  # type: ignore[arg-type]
+    await turns()
+    assert in_use(client) == (0, 1)
+    reads.set()
+    await request
+    assert in_use(client) == (0, 0)
+    assert sum(sizes) == 1_000_002
+    assert max(sizes) == 128 * 1024
+    assert sizes[-1] == 0

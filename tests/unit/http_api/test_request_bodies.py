@@ -29,15 +29,15 @@ def receive_of(*pieces: bytes) -> Any:
 async def test_a_body_in_pieces() -> None:
     bodies = RequestBodies(SETTINGS)
     body = bodies.open("a")
-    assert bodies.held_bytes == LEAST_BYTES
+    assert bodies.bytes.held_bytes == LEAST_BYTES
     await body.receive(receive_of(b"x" * 9_000, b"", b"y"))
-    assert bodies.held_bytes == 9_001
+    assert bodies.bytes.held_bytes == 9_001
     assert body.take() == b"x" * 9_000 + b"y"
     assert body.take() == b""
     body.release()
     body.release()
-    assert bodies.held_bytes == 0
-    assert bodies._by_client == {}
+    assert bodies.bytes.held_bytes == 0
+    assert bodies.bytes._by_client == {}
 
 
 async def test_a_body_that_is_too_large() -> None:
@@ -47,7 +47,7 @@ async def test_a_body_that_is_too_large() -> None:
         await body.receive(receive_of(*[b"x" * 10_000] * 6))
     assert refused.value.status == 413
     body.release()
-    assert bodies.held_bytes == 0
+    assert bodies.bytes.held_bytes == 0
 
 
 async def test_all_bodies_together() -> None:
@@ -72,7 +72,7 @@ async def test_one_client_has_its_share() -> None:
     bodies.open("b")
     for body in held:
         body.release()
-    assert bodies.held_bytes == LEAST_BYTES
+    assert bodies.bytes.held_bytes == LEAST_BYTES
 
 
 async def test_a_body_that_does_not_come() -> None:

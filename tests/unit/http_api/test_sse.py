@@ -11,6 +11,7 @@ from tests.support.seams.http_fakes import ITEMS, Client, Connection, FakeBacken
 
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import as_events
+from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape
 
 HANDLE = "17-4"
@@ -207,3 +208,16 @@ async def test_a_stream_of_a_log_that_becomes_damaged_ends(backend: FakeBackend)
     assert stream.answer.is_whole
     assert messages(stream) == []
     assert (await client.get(OPEN)).status == 409
+
+
+async def test_large_pieces_that_are_being_sent_are_bounded() -> None:
+    """The memory of slow readers of events: past the limit a stream ends before the piece."""
+    backend = FakeBackend()
+    shape = backend.add(ITEMS, HANDLE)
+    shape.log = [(Offset(50, 0), b'{"v":"%b"}' % (b"x" * 300_000))]
+    backend.set_tail(HANDLE, shape.tail._replace(latest=Offset(50, 0), position=(1,)))
+    query = f"table=items&handle={HANDLE}&offset=0_0&live=true&live_sse=true"
+    whole = await Client(backend, HttpSettings(events_bytes=400_000)).get(query)
+    assert len(whole.body) > 300_000
+    ended = await Client(backend, HttpSettings(events_bytes=200_000)).get(query)
+    assert (ended.status, ended.body) == (200, b"")

@@ -63,7 +63,12 @@ class FileLogReader:
             return self._read_closed_chunk(handle, after, end)
         is_at_bound = after == tail.last_chunk_bound or after.tx <= 0
         start = bound if is_at_bound else self._start_in_open_chunk(handle, after)
-        return LogSlice(self._read_body(handle, start, end, end), tail.latest, False)
+        return LogSlice(self._read_body(handle, start, end, end), tail.latest, False, start)
+
+    async def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
+        """Bytes of a snapshot chunk, or of the log, that were read before. Raises StorageError."""
+        with self._opened(handle, LOG if chunk is None else snapshot_name(chunk)) as file:
+            return _read(file, position, size)
 
     def _start_in_open_chunk(self, handle: str, after: Offset) -> int:
         known = self._ends.get((handle, after))
@@ -79,7 +84,7 @@ class FileLogReader:
         body = self._read_body(handle, first.record.position, last.record.end, readable)
         if not (first.is_first_of(body) and last.is_last_of(body) and last.record.flags & ENDS_CHUNK):
             raise StorageError(f"shape {handle}: the index is damaged")
-        return LogSlice(body, last.record.offset, True)
+        return LogSlice(body, last.record.offset, True, first.record.position)
 
     def _read_body(self, handle: str, start: int, end: int, readable: int) -> bytes:
         """The messages in this range, without the separator after the last."""

@@ -136,22 +136,19 @@ class FileShapeStore:
             self._note_broken_sync(batch, error)
             raise
         self._unsynced.done(batch, failed)
-        postponed = [handle for handle, error in failed.items() if is_shortage(error)]
-        for handle in self._logs.keys() & failed.keys():
-            if handle in postponed:
-                self._unsynced.put_back(batch, handle)
-            else:
-                self._mark_lost(handle, failed[handle])
+        postponed = [handle for handle in failed if is_shortage(failed[handle])]
+        for handle in (self._logs.keys() & failed.keys()) - set(postponed):
+            self._mark_lost(handle, failed[handle])
+        self._unsynced.put_back(batch, self._logs.keys() & postponed)
         if postponed:
-            error = failed[postponed[0]]
-            raise storage_error(error, f"sync {len(postponed)} shapes")
+            raise storage_error(failed[postponed[0]], f"sync {len(postponed)} shapes")
 
     def _note_broken_sync(self, batch: Batch, error: BaseException) -> None:
         """What was not synced must not count as synced in the next cycle. If the sync had begun, it may have
         failed for some of the shapes, and a second one would succeed without their data.
         """
         if not batch.has_begun:
-            self._unsynced.put_back(batch)
+            self._unsynced.put_back(batch, batch.taken.keys())
             return
         for handle in self._logs.keys() & batch.taken.keys():
             self._mark_lost(handle, OSError(errno.EIO, repr(error)))

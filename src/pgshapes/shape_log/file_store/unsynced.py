@@ -100,9 +100,10 @@ class Unsynced:
             self._add(batch, handle, pending)
         return batch
 
-    def put_back(self, batch: Batch) -> None:
-        """Note that a batch was not synced at all."""
-        for handle, taken in batch.taken.items():
+    def put_back(self, batch: Batch, handles: Collection[str]) -> None:
+        """Note again what a batch has of these shapes: it was not tried."""
+        for handle in handles:
+            taken = batch.taken[handle]
             pending = self._of(handle)
             pending.files |= taken.files
             pending.has_new_names |= taken.has_new_names
@@ -112,18 +113,6 @@ class Unsynced:
         """Note that a batch was synced, except for these shapes."""
         if not batch.directories.get(self._layout.shapes, set(failed)).intersection(failed):
             self._fresh_prefixes -= batch.fresh_prefixes
-
-    def put_back(self, batch: Batch, handle: str) -> None:
-        """Note again what a batch has of this shape: it was not tried."""
-        directory = self._layout.directory(handle)
-        names = {path.rpartition("/")[2] for path, owner in batch.files.items() if owner == handle}
-        if names >= LOG_FILES:
-            names -= LOG_FILES
-            self._logs.add(handle)
-        pending = self._of(handle)
-        pending.files |= names
-        pending.has_new_names |= handle in batch.directories.get(directory, ())
-        pending.is_new |= handle in batch.directories.get(self._layout.prefix(handle), ())
 
     def _add(self, batch: Batch, handle: str, pending: Pending) -> None:
         directory, prefix = self._layout.directory(handle), self._layout.prefix(handle)
