@@ -224,14 +224,9 @@ async def test_a_permit_is_held_until_the_body_is_gone() -> None:
     async def receive() -> Any:
         await asyncio.Event().wait()
 
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/v1/shape",
-        "query_string": FRESH.encode(),
-        "headers": [],
-    }
-    request = asyncio.create_task(client.app(scope, receive, send))  # type: ignore[arg-type]
+    scope = {"type": "http", "method": "GET", "path": "/v1/shape", "headers": []}
+    work: Any = client.app(scope | {"query_string": FRESH.encode()}, receive, send)
+    request: asyncio.Task[None] = asyncio.create_task(work)
     await turns()
     assert in_use(client) == (0, 1)
     reads.set()
