@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import httpx
 import pytest
+from tests.oracle import http_fuzz
 from tests.support.clients.hostile import KINDS, Kind, Target, at_work
 from tests.support.postgres.databases import fresh_database
 from tests.support.servers.besieged import LIMIT_S, SECRET, Besieged, besieged
@@ -96,3 +97,12 @@ def test_no_descriptors_left(scene: Besieged) -> None:
         assert {read_log(scene, client, offset).status_code for offset in offsets[:20]} == {200}
     assert scene.lost() == 0
     assert "Traceback" not in scene.server.log_path.read_text()
+
+
+@both_forms
+@pytest.mark.slow
+async def test_mutated_requests(scene: Besieged) -> None:
+    statuses = await http_fuzz.fuzz(scene.server.port, 1, 600)
+    assert sum(statuses.values()) == 600
+    assert {200, 400, 401} <= statuses.keys()
+    await asyncio.to_thread(http_fuzz.check, scene, statuses)
