@@ -21,6 +21,7 @@ class CorkedTransport:
         self._waiting: list[bytes] = []
         self.written = 0
         """Bytes that were written so far, what is waiting excepted."""
+        self.is_closing = transport.is_closing
         self._call_soon = asyncio.get_running_loop().call_soon
 
     def write(self, data: bytes) -> None:
