@@ -204,7 +204,10 @@ class ServeShape:
             body.release()
         await self._pass_readiness(permit)
         if isinstance(request, RequestError):
-            raise request
+            try:
+                raise request
+            finally:
+                del request  # or the error would keep this frame, and this frame the error
         return request
 
     async def _pass_readiness(self, permit: Permit) -> None:
@@ -234,7 +237,7 @@ def _typed(query: ParsedQuery, body: Parameters) -> ShapeRequest | RequestError:
     try:
         request = query.request_with(body)
     except RequestError as error:
-        return error
+        return error.with_traceback(None)  # whose frames have the whole body
     return replace(request, subset=used_of_subset(request.subset))
 
 

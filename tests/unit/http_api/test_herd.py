@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 from typing import Any
 
 import pytest
 from tests.support.seams.http_fakes import ITEMS, Client, Connection, FakeBackend, turns
 
 from pgshapes.config_values import parse_networks
-from pgshapes.errors import CreationFailed
+from pgshapes.errors import CreationFailed, RequestError
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.settings import HttpSettings
@@ -235,3 +237,21 @@ async def test_a_permit_is_held_until_the_body_is_gone() -> None:
     assert sum(sizes) == 1_000_002
     assert max(sizes) == 128 * 1024
     assert sizes[-1] == 0
+
+
+@pytest.mark.parametrize(
+    "body", [{"columns": [f"c{number}" for number in range(3_000)]}, {"columns": 1}, {"where": []}]
+)
+async def test_a_refused_body_is_freed_at_once(body: dict[str, Any]) -> None:
+    """Not by the garbage collector: strings do not count as objects, so it may come too late."""
+    client = Client(FakeBackend())
+    raw = json.dumps({"table": "items", "offset": "-1"} | body).encode()
+    await client.ask("POST", "/v1/shape", "", body=raw)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert (await client.ask("POST", "/v1/shape", "", body=raw)).status == 400
+        assert not any(isinstance(each, RequestError) for each in gc.get_objects())
+    finally:
+        gc.enable()
