@@ -303,12 +303,15 @@ def _cast_columns(value: Any) -> tuple[str, ...] | None:
 
 
 def _cast_column_list(names: list[Any]) -> tuple[str, ...]:
-    if not names or any(not isinstance(name, str) or "\0" in name for name in names):
-        raise ValueError(INVALID)
-    if "" in names:
-        raise ValueError("Invalid zero-length delimited identifier")
-    different = dict.fromkeys(names)
+    try:
+        different = dict.fromkeys(names)
+    except TypeError:
+        raise ValueError(INVALID) from None
     _check_number(different)
+    if not names or any(not isinstance(name, str) or "\0" in name for name in different):
+        raise ValueError(INVALID)
+    if "" in different:
+        raise ValueError("Invalid zero-length delimited identifier")
     if any(len(name.encode()) > MAX_IDENTIFIER_BYTES for name in different):
         raise ValueError(_LONG_IDENTIFIER)
     return tuple(different)

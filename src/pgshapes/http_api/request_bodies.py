@@ -8,6 +8,8 @@ a time limit.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from pgshapes.errors import Overloaded
@@ -21,6 +23,7 @@ TOO_MANY: Final = "Too many request bodies are being received; please retry"
 LEAST_BYTES: Final = 4096
 """What a body counts for before any of it has arrived: a connection, a task and a timer."""
 _RETRY_AFTER_S: Final = 5
+_SMALL_BYTES: Final = 128 * 1024
 
 
 class RequestBodies:
@@ -29,12 +32,25 @@ class RequestBodies:
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self.bytes = SharedBytes(settings.bodies_bytes)
+        self._large = asyncio.Lock()
 
     def open(self, client: str | None) -> IncomingBody:
         """A body of a client's request, to be received and released. Raises Overloaded."""
         body = IncomingBody(self.bytes, client, self._settings)
         body.grow(LEAST_BYTES)
         return body
+
+    @asynccontextmanager
+    async def turn(self, body: IncomingBody) -> AsyncIterator[None]:
+        """Where a body may be parsed. Large ones, which take tens of milliseconds, are parsed one by one, and
+        other tasks run in between.
+        """
+        if len(body) <= _SMALL_BYTES:
+            yield
+            return
+        async with self._large:
+            yield
+            await asyncio.sleep(0)
 
 
 class IncomingBody:
@@ -48,6 +64,9 @@ class IncomingBody:
         self._settings = settings
         self._counted = 0
         self._data = b""
+
+    def __len__(self) -> int:
+        return len(self._data)
 
     async def receive(self, receive: Receive) -> None:
         """Receive the whole body. Raises UnreadableBody, Overloaded."""

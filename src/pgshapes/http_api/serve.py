@@ -199,7 +199,8 @@ class ServeShape:
         """The typed request of a POST. Its errors come after those of readiness, but the body, which takes
         much more memory when it is parsed, is not kept until then. Raises RequestError, NotReady.
         """
-        request = _typed(query, parse_body(body.take()))
+        async with self.bodies.turn(body):
+            request = _typed(query, parse_body(body.take()))
         if isinstance(request, RequestError) or request.subset is None:
             body.release()
         await self._pass_readiness(permit)
