@@ -17,7 +17,7 @@ from tests.support.servers.besieged import LIMIT_S, SECRET, Besieged, besieged
 from pgshapes.embedded.server import EmbeddedPostgres
 
 CONNECTIONS = 4
-PROBES = 10
+PROBES = 5
 GROWTH_MB = 100
 
 both_forms = pytest.mark.parametrize(
