@@ -36,7 +36,7 @@ def scene(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> 
     """A server that accepts few connections."""
     with (
         fresh_database(postgres_server) as url,
-        besieged(url, workers=request.param, max_connections=64) as found,
+        besieged(url, offsets=20, workers=request.param, max_connections=64) as found,
     ):
         found.read_logs()
         yield found
