@@ -28,7 +28,7 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.removal import ShapeCleaner
 from pgshapes.owner.resolver import KnownRelations
 from pgshapes.owner.shape_status import ShapeStatus
-from pgshapes.postgres.relation_sql import RelationStamp, is_listed
+from pgshapes.postgres.relation_sql import RelationStamp, is_listed, rights_of
 from pgshapes.routing.router import Router
 
 _log = structlog.get_logger(__name__)
@@ -189,7 +189,7 @@ class CatalogWatch:
         if seen is not None and seen.stamp == now and seen.last_number >= self._router.newest_number(oid):
             return
         handles = self._router.handles_up_to(oid, reading.last_number)
-        has_other_rights = seen is not None and now is not None and seen.stamp.rights != now.rights
+        has_other_rights = now is not None and self._has_other_rights(oid, seen, now)
         self._known.withdraw_other(oid, None if now is None or has_other_rights else now.stamp)
         if now is None:
             self._seen.pop(oid, None)
@@ -208,6 +208,13 @@ class CatalogWatch:
         # A shape without a membership yet is still being created: it is compared with the next reading, too.
         is_complete = None not in known.values()
         self._seen[oid] = _Seen(now, reading.last_number if is_complete else -1)
+
+    def _has_other_rights(self, oid: int, seen: _Seen | None, now: RelationStamp) -> bool:
+        """Whether the rights of our role differ from those of the last comparison, or of a shape's table."""
+        before = {rights_of(known) for known in self._router.known_relations(oid)}
+        if seen is not None:
+            before.add(seen.stamp.rights)
+        return bool(now.rights) and bool(before - {now.rights})
 
     def _end_unfollowable(self, oid: int, handles: set[str]) -> None:
         """End the shapes of an unchanged table, if the present settings do not allow it."""

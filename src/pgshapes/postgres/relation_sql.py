@@ -178,6 +178,17 @@ _NARROWED_PARTS: Final = (
 )
 
 
+def rights_of(relation: Relation) -> str:
+    """The rights in a stamp that is as old as the relation."""
+    facts = (
+        relation.is_schema_usable,
+        relation.is_readable,
+        relation.is_readable or any(column.is_readable for column in relation.columns),
+        relation.is_row_security_active,
+    )
+    return "".join("t" if fact else "f" for fact in facts)
+
+
 def membership(server_version: int) -> str:
     """An expression for how the relation `c` is a member of the publication `p`, itself or with its schema.
 

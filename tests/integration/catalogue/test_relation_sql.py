@@ -8,6 +8,7 @@ from tests.support.postgres.databases import SERVER_SETTINGS
 from pgshapes.model.relation import Relation
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.inspector import Inspector
+from pgshapes.postgres.relation_sql import RELATION_BY_OID, relation_from_row, rights_of, stamps
 
 pytestmark = pytest.mark.each_postgres
 
@@ -327,3 +328,29 @@ async def test_an_expression_of_a_partition(db: Connection, inspector: Inspector
 def test_the_server_does_not_analyze_by_itself() -> None:
     """Otherwise the stamps could change on their own."""
     assert SERVER_SETTINGS["autovacuum"] == "off"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "",
+        "ALTER TABLE items ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        "GRANT SELECT ON items TO reader_of_stamps; SET ROLE reader_of_stamps",
+        "GRANT SELECT (id) ON items TO reader_of_stamps; SET ROLE reader_of_stamps",
+        "SET ROLE reader_of_stamps",
+        "REVOKE USAGE ON SCHEMA public FROM PUBLIC; SET ROLE reader_of_stamps",
+    ],
+)
+async def test_the_rights_in_a_stamp_are_those_of_the_relation(
+    db: Connection, inspector: Inspector, items: Relation, change: str
+) -> None:
+    await db.execute("CREATE ROLE reader_of_stamps")
+    try:
+        await run(db, change)
+        cursor = await db.execute(RELATION_BY_OID.encode(), (items.oid,))
+        relation = relation_from_row(await cursor.fetchone() or ())
+        cursor = await db.execute(stamps(db.info.server_version).encode(), ([items.oid], False, "p", "p"))
+        rights = (await cursor.fetchone() or ())[4]
+        assert rights_of(relation) == rights
+    finally:
+        await run(db, "RESET ROLE; DROP OWNED BY reader_of_stamps; DROP ROLE reader_of_stamps")

@@ -16,7 +16,7 @@ from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.catalog_watch import CatalogWatch
 from pgshapes.owner.resolver import KnownRelations
-from pgshapes.postgres.relation_sql import RelationStamp
+from pgshapes.postgres.relation_sql import RelationStamp, rights_of
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.router import Router
 from pgshapes.tables.rows import ShapeRow
@@ -36,7 +36,7 @@ class Database:
         self.membership: str | None = "7.1.table.8.1"
         self.has_publication = True
         self.published: set[int] = set()
-        self.rights = "t"
+        self.rights = rights_of(TABLE)
         self.filled: set[int] = set()
         self.reads: list[str] = []
         self.failures = 0
@@ -288,13 +288,17 @@ async def test_a_table_that_cannot_be_followed_any_more_ends_its_shapes_with_the
     assert scene.ended == {"all": "it is strange", "id": "it is strange"}
 
 
-async def test_other_rights_are_noticed_without_another_version(scene: Scene) -> None:
-    """Memberships of roles have no row in the catalogs of the table."""
+@pytest.mark.parametrize("looks", [0, 1])
+async def test_other_rights_are_noticed_without_another_version(scene: Scene, looks: int) -> None:
+    """Memberships of roles have no row in the catalogs of the table. Also when they have changed before the
+    first look.
+    """
     scene.known.publish(TABLE)
-    await scene.watch.look()
+    for _ in range(looks):
+        await scene.watch.look()
     assert scene.known.oids() == {TABLE.oid}
     scene.obstacle = Obstacle("it may not be read", "grant it")
-    scene.database.rights = "f"
+    scene.database.rights = "ffff"
     await scene.watch.look()
     assert scene.known.oids() == set()
     assert set(scene.ended.values()) == {"it may not be read"}
