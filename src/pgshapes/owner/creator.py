@@ -39,6 +39,7 @@ _log = structlog.get_logger(__name__)
 
 _ATTEMPTS: Final = 3
 """How often a creation is begun while statements wait for its table."""
+_TRUNCATED: Final = "the table was truncated or changed while the shape was being created"
 
 
 class ReportsTableWait(Protocol):
@@ -168,7 +169,10 @@ class ShapeCreator:
         taken = await self._take(handle, basis.relations[0])
         try:
             basis = await self._confirm(handle, basis, taken)
-            parts.publisher.publish(parts.router.release(handle, taken.visibility))
+            routed = parts.router.release(handle, taken.visibility)
+            parts.publisher.publish(routed)
+            if routed.ended:
+                raise SchemaChanged(_TRUNCATED)
             writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, basis)
             self._begin_writing(handle, writing)
         except BaseException:
@@ -257,7 +261,7 @@ class ShapeCreator:
 
     def _check_alive(self, handle: str) -> None:
         if handle not in self._parts.router:
-            raise SchemaChanged("the table was truncated or changed while the shape was being created")
+            raise SchemaChanged(_TRUNCATED)
 
     async def _abandon(self, handle: str) -> None:
         removal = self._parts.cleaner.end([handle], "creation failed")

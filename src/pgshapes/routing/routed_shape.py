@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Limits memory while a creation waits for a table lock. Transactions dropped from the buffer count as
 # delivered before registration: the snapshot has to see them (retake).
 BUFFER_LIMIT_BYTES: Final = 16 * 1024 * 1024
+_TRUNCATE_BYTES: Final = 200
+"""What a truncate counts in the buffer."""
 
 
 class Phase(Enum):
@@ -51,6 +53,8 @@ class BufferedTransaction:
     commit_lsn: Lsn
     messages: list[RenderedMessage]
     is_complete: bool = False
+    has_truncate: bool = False
+    """Whether it truncates the table. The shape ends with it, unless the snapshot sees it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -113,12 +117,25 @@ class RoutedShape:
         self, xid: int, commit_lsn: Lsn, messages: list[RenderedMessage], *, is_complete: bool
     ) -> None:
         """Buffer the messages of a fragment."""
-        if not self.buffer or self.buffer[-1].commit_lsn != commit_lsn:
-            self.buffer.append(BufferedTransaction(xid, commit_lsn, []))
-        current = self.buffer[-1]
+        current = self._buffered(xid, commit_lsn)
         current.messages.extend(messages)
         current.is_complete = is_complete
-        self.buffered_bytes += sum(message.size_bytes for message in messages)
+        self._count(sum(message.size_bytes for message in messages))
+
+    def buffer_truncate(self, xid: int, commit_lsn: Lsn) -> None:
+        """Note that a transaction truncates the table, in place of what it wrote to it before."""
+        current = self._buffered(xid, commit_lsn)
+        current.has_truncate = True
+        current.messages.clear()
+        self._count(_TRUNCATE_BYTES)
+
+    def _buffered(self, xid: int, commit_lsn: Lsn) -> BufferedTransaction:
+        if not self.buffer or self.buffer[-1].commit_lsn != commit_lsn:
+            self.buffer.append(BufferedTransaction(xid, commit_lsn, []))
+        return self.buffer[-1]
+
+    def _count(self, size_bytes: int) -> None:
+        self.buffered_bytes += size_bytes
         if self.buffered_bytes > BUFFER_LIMIT_BYTES:
             self._move_registration()
 

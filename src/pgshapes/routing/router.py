@@ -4,7 +4,8 @@ loop.
 Not here: which shapes a row belongs to (`shape_index`), how a change is rendered (`projection`). A row that
 starts to match a clause is an insert, one that ceases to match is a delete. A transaction of several
 fragments gets its `last` mark once, on its last message for the shape. A truncate ends every shape on its
-table.
+table that has its snapshot. For a shape that waits for its snapshot it is buffered like any change: usually
+the snapshot sees it.
 
 Whatever is raised for one shape or one relation ends that alone (`failures`). Invariant: `route` returns the
 messages of every shape that it did not end, or raises before it has done more than to end shapes, so that the
@@ -375,14 +376,20 @@ class Router:
         return ended
 
     def release(self, handle: str, visibility: SnapshotVisibility) -> Routed:
-        """Set the snapshot's visibility; route the buffered transactions that the snapshot does not see."""
+        """Set the snapshot's visibility; route the buffered transactions that the snapshot does not see.
+
+        If one of them truncates the table, the shape ends.
+        """
         shape = self._shapes[handle]
         shape.visibility = visibility
         buffered, shape.buffer, shape.buffered_bytes = shape.buffer, [], 0
         routed = Routed()
         for one in buffered:
-            if shape.decide(one.xid, one.commit_lsn) is Decision.APPLY:
-                append(routed, shape, one.messages, is_last=one.is_complete)
+            if shape.decide(one.xid, one.commit_lsn) is not Decision.APPLY:
+                continue
+            if one.has_truncate:
+                return Routed(ended=self._end([handle]))
+            append(routed, shape, one.messages, is_last=one.is_complete)
         return routed
 
     def route(self, fragment: Fragment) -> Routed:
@@ -463,7 +470,9 @@ class Router:
         self, failure: ShapeFailure, origin: Origin | None = None, collected: Collected | None = None
     ) -> None:
         """End shapes by an error, unless their snapshots contain the transaction of the change."""
-        ended = tuple(shape for shape in failure.shapes if origin is None or not _skips(shape, origin))
+        ended = tuple(
+            shape for shape in failure.shapes if origin is None or _decide(shape, origin) is not Decision.SKIP
+        )
         if not ended:
             return
         self.failures.append(replace(failure, shapes=ended))
@@ -484,16 +493,25 @@ class Router:
         return Routed(failures=failures)
 
     def _truncate(self, members: RelationShapes, origin: Origin, collected: Collected) -> None:
-        """End the shapes on a table, unless their snapshots were taken after the truncate."""
-        ended = [shape for shape in members.members.values() if not _skips(shape, origin)]
-        for shape in ended:
+        """End the shapes on a table whose snapshots do not contain the truncate; those without a snapshot
+        note it.
+        """
+        ended = []
+        for shape in members.members.values():
+            decision = _decide(shape, origin)
+            if decision is Decision.SKIP:
+                continue
             collected.pop(shape, None)
-        self._truncated += self._end(shape.handle for shape in ended)
+            if decision is Decision.BUFFER:
+                shape.buffer_truncate(origin.xid, origin.commit_lsn)
+            else:
+                ended.append(shape.handle)
+        self._truncated += self._end(ended)
 
 
-def _skips(shape: RoutedShape, origin: Origin) -> bool:
-    """Whether the shape's snapshot contains a transaction. A shape that cannot tell ends by it."""
+def _decide(shape: RoutedShape, origin: Origin) -> Decision:
+    """What a transaction is for a shape. To one that cannot tell it applies, and ends it."""
     try:
-        return shape.decide(origin.xid, origin.commit_lsn) is Decision.SKIP
+        return shape.decide(origin.xid, origin.commit_lsn)
     except Exception:
-        return False
+        return Decision.APPLY

@@ -322,9 +322,37 @@ def test_a_truncate_in_a_later_fragment_ends_a_shape_with_a_pending_message(rout
     assert (last.appends, last.ended) == ([], [])
 
 
-def test_a_truncate_ends_a_shape_that_waits_for_its_snapshot(router: Router) -> None:
+def test_a_truncate_is_buffered_until_the_snapshot_is_known(router: Router) -> None:
     registered(router, "h")
-    assert router.route(transaction(100, truncated(0))).ended == ["h"]
+    routed = router.route(transaction(100, inserted(0, "1", "a", "5"), truncated(2), xid=9))
+    assert routed.ended == []
+    router.route(transaction(200, inserted(0, "2", "a", "5"), xid=10))
+    released = router.release("h", SnapshotVisibility(10, 12, (10,), 500))
+    assert released.ended == []
+    assert appended_entries(released) == [("insert", "2", True)]
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_a_buffered_truncate_that_the_snapshot_does_not_see_ends_the_shape(
+    router: Router, pieces: int
+) -> None:
+    registered(router, "h")
+    router.route(transaction(50, inserted(0, "0", "a", "5"), xid=8))
+    changes = [inserted(0, "1", "a", "5"), truncated(2), inserted(4, "2", "a", "5")]
+    for part in (changes[:1], changes[1:2])[: pieces - 1]:
+        router.route(piece(100, *part, xid=9))
+    router.route(piece(100, *changes[pieces - 1 :], xid=9, is_last=True))
+    released = router.release("h", SnapshotVisibility(9, 12, (9,), 500))
+    assert (released.appends, released.ended) == ([], ["h"])
+    assert "h" not in router
+
+
+def test_a_truncate_that_was_dropped_from_the_buffer_must_be_in_the_snapshot(router: Router) -> None:
+    registered(router, "h")
+    for lsn in range(100, 100 + BUFFER_LIMIT_BYTES // 200 + 1):
+        router.route(transaction(lsn, truncated(0), xid=lsn))
+    assert router.skip_until("h") == lsn
+    assert router.release("h", OLD_SNAPSHOT).ended == []
 
 
 def test_a_truncate_that_the_snapshot_sees_ends_nothing(router: Router) -> None:
