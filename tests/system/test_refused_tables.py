@@ -48,6 +48,11 @@ class Environment(NamedTuple):
     def is_served(self, table: str, **params: str) -> bool:
         return self.ask(table, **params).status_code == 200
 
+    def await_served(self, table: str) -> httpx.Response:
+        """The answer once the table can be followed; a refusal answers requests for a second."""
+        until(lambda: self.is_served(table), "the end of the refusal, which answers requests for a second")
+        return self.ask(table)
+
     def logged(self, table: str) -> list[str]:
         """The lines about a table that cannot be followed."""
         lines = self.server.log_path.read_text().splitlines()
@@ -84,7 +89,7 @@ def test_a_table_of_somebody_else(env: Environment) -> None:
     assert f'ADD TABLE "public"."{table}"' in line
     env.sql.execute(f"ALTER TABLE {table} REPLICA IDENTITY FULL")
     env.sql.execute(f"ALTER PUBLICATION {env.server.publication} ADD TABLE {table}")
-    until(lambda: env.is_served(table), "the end of the failure, which answers requests for a second")
+    env.await_served(table)
 
 
 def test_a_table_that_may_not_be_read(env: Environment) -> None:
@@ -94,7 +99,7 @@ def test_a_table_that_may_not_be_read(env: Environment) -> None:
     (line,) = env.logged(table)
     assert f'GRANT SELECT ON "public"."{table}" TO {env.role}' in line
     env.sql.execute(f"GRANT SELECT ON {table} TO {env.role}")
-    assert env.is_served(table)
+    env.await_served(table)
 
 
 def test_a_schema_that_may_not_be_used(env: Environment) -> None:
@@ -103,7 +108,7 @@ def test_a_schema_that_may_not_be_used(env: Environment) -> None:
     assert "lacks USAGE on its schema" in env.refusal("closed.t")
     assert "lacks USAGE on its schema" in env.refusal("closed.t", where="id > 0")
     env.sql.execute(f"GRANT USAGE ON SCHEMA closed TO {env.role}")
-    assert env.is_served("closed.t")
+    env.await_served("closed.t")
 
 
 def test_a_right_that_comes_with_the_membership_of_a_role(env: Environment) -> None:
@@ -115,8 +120,7 @@ def test_a_right_that_comes_with_the_membership_of_a_role(env: Environment) -> N
     try:
         assert "may not read it" in env.refusal(table)
         env.sql.execute(f"GRANT {readers} TO {env.role}")
-        follower = env.ask(table)
-        assert follower.status_code == 200
+        follower = env.await_served(table)
         env.sql.execute(f"REVOKE {readers} FROM {env.role}")
         until(lambda: env.ask(table).status_code == 400, "the end of the right")
         assert_ended(env, table, follower)
@@ -150,13 +154,14 @@ def test_a_table_that_cannot_be_followed_any_more(
     (line,) = env.logged(table)
     assert reason in line
     env.sql.execute(undo.format(t=table, role=env.role))
-    assert env.is_served(table)
+    env.await_served(table)
 
 
 def assert_ended(env: Environment, table: str, follower: httpx.Response) -> None:
-    """The old handle is not valid any more."""
+    """A client between two polls gets a 409; the 400 is for its next first request."""
     at = {name: follower.headers[f"electric-{name}"] for name in ("handle", "offset")}
-    assert env.ask(table, **at).status_code in (400, 409)
+    assert env.ask(table, **at).status_code == 409
+    assert env.ask(table, handle=at["handle"]).status_code == 400
 
 
 def test_a_virtual_column_is_noticed_and_writes_work_again(env: Environment) -> None:

@@ -30,6 +30,9 @@ class Shapes(Protocol):
     def is_known(self, handle: str) -> bool:
         """Whether this process's tables have the handle and it is not retiring."""
 
+    async def is_in_use(self, handle: str) -> bool:
+        """Whether there is a shape with this handle, once its table was compared with the database."""
+
     async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
         """Whether `handle` is live and belongs to this definition; asks the owner before returning False."""
 

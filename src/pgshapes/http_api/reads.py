@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from pgshapes.errors import NotNow, StorageError
+from pgshapes.errors import NotNow, SchemaChanged, StorageError
 from pgshapes.http_api import decide
 from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import BodyCache, Piece, up_to_date
@@ -45,7 +45,7 @@ class Reads:
         self._patience = Patience()
 
     async def respond(self, resolved: ResolvedRequest) -> Response:
-        """The response, after waiting if the rules say so. Raises NotNow, StorageError."""
+        """The response, after waiting if the rules say so. Raises NotNow, SchemaChanged, StorageError."""
         known = self._known_end(resolved) if resolved.if_none_match else None
         return known or await self.carry_out(resolved, await self.await_decision(resolved))
 
@@ -71,7 +71,7 @@ class Reads:
         return DecidedRead(decide.decide_read(offset, is_live, tail), tail)
 
     async def carry_out(self, resolved: ResolvedRequest, decided: DecidedRead) -> Response:
-        """The response for a decision. Raises NotNow, StorageError."""
+        """The response for a decision. Raises NotNow, SchemaChanged, StorageError."""
         decision = decided.decision
         if isinstance(decision, decide.Serve):
             return await self._serve_piece(resolved, decided)
@@ -125,8 +125,14 @@ class Reads:
         return FIRST_SNAPSHOT_CHUNK if offset == BEFORE_ALL else offset
 
     async def refetch_after_removal(self, resolved: ResolvedRequest) -> Response:
-        """409 for a removed shape, once no process serves it; with the handle of its successor, if any."""
+        """409 for a removed shape, once no process serves it; with the handle of its successor, if any.
+
+        Raises SchemaChanged if the client has not presented a handle: it has nothing to refetch, and its
+        request is begun again.
+        """
         await self._shapes.removed(resolved.handle)
+        if resolved.request.handle is None:
+            raise SchemaChanged("the shape was removed before it was read")
         right = self._shapes.find_handle(resolved.shape)
         return refetch_response(
             right if right != resolved.handle else None, is_cacheable=resolved.is_cacheable

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Hashable
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from pgshapes.errors import (
     UNVERIFIED_TEXT,
@@ -44,7 +44,14 @@ from pgshapes.model.shape import RawShape, ResolvedShape, Subset
 _T = TypeVar("_T")
 
 _ATTEMPTS: Final = 4
-"""How often a definition is checked while DDL on its table is under way."""
+"""How often a request is begun again while DDL or TRUNCATE on its table is under way."""
+
+
+class Found(NamedTuple):
+    """A checked definition, and the handle to serve."""
+
+    shape: ResolvedShape
+    handle: str
 
 
 class Lookup:
@@ -65,20 +72,24 @@ class Lookup:
         except SourceError as error:
             raise NotNow(UNVERIFIED_TEXT, retry_after_s=1) from error
 
-    async def find(
-        self, request: ShapeRequest, permit: Permit
-    ) -> tuple[ResolvedShape, ServeHandle | MustRefetch]:
+    async def find(self, request: ShapeRequest, permit: Permit) -> Found | MustRefetch:
         """The checked definition and the handle to serve; creates the shape if needed.
 
-        If the table changes meanwhile, the definition is checked again. Raises RequestError, NotNow.
+        Raises RequestError, NotNow, SchemaChanged.
         """
-        for _ in range(_ATTEMPTS):
-            try:
-                shape = await self.resolve(request.raw, permit)
-                return shape, await self.identify(request, shape, permit)
-            except SchemaChanged as error:
-                changed = error
-        raise NotNow(f"{changed.message}; please retry", retry_after_s=1) from changed
+        try:
+            shape = await self.resolve(request.raw, permit)
+            decision = await self.identify(request, shape, permit)
+        except RequestError:
+            if request.handle is None or request.subset is not None:
+                raise
+            if await self._shapes.is_in_use(request.handle):
+                raise
+            # The client follows a shape that was accepted and has ended. Clients refetch after a 409, but
+            # give up after a 400: that is for their next first request.
+            await self._shapes.removed(request.handle)
+            return MustRefetch()
+        return Found(shape, decision.handle) if isinstance(decision, ServeHandle) else decision
 
     async def identify(
         self, request: ShapeRequest, shape: ResolvedShape, permit: Permit
@@ -172,19 +183,33 @@ class ServeShape:
         else:
             request = await self._request_with(body, query, permit)
         await check_authorized(self.settings, exchange.scope, request.raw)
-        subset = None
-        if request.subset is not None:
-            await self.lookup.resolve(request.raw, permit)  # its errors come before those of the subset
-            subset = self._check_subset(request)
-        shape, identity = await self.lookup.find(request, permit)
-        permit.swap_to_existing()
-        if isinstance(identity, MustRefetch):
-            await exchange.answer(refetch_response(identity.handle, is_cacheable=exchange.is_cacheable))
+        for _ in range(_ATTEMPTS):
+            found: Found | MustRefetch | None = None
+            try:
+                subset = await self._subset_of(request, permit)
+                found = await self.lookup.find(request, permit)
+                permit.swap_to_existing()
+                await self._answer_found(exchange, request, subset, found)
+                return
+            except SchemaChanged as error:
+                if found is not None and request.handle is not None:
+                    raise
+                changed = error
+        raise NotNow(f"{changed.message}; please retry", retry_after_s=1) from changed
+
+    async def _answer_found(
+        self, exchange: Exchange, request: ShapeRequest, subset: Subset | None, found: Found | MustRefetch
+    ) -> None:
+        """Answer one request. Raises SchemaChanged, before anything is sent, if the shape has changed or
+        ended and the client has no handle for which a 409 could be sent.
+        """
+        if isinstance(found, MustRefetch):
+            await exchange.answer(refetch_response(found.handle, is_cacheable=exchange.is_cacheable))
             return
         resolved = ResolvedRequest(
             request,
-            shape,
-            identity.handle,
+            found.shape,
+            found.handle,
             [value.decode("latin-1") for value in exchange.request_headers.get(b"if-none-match", ())],
             exchange.is_cacheable,
         )
@@ -216,7 +241,10 @@ class ServeShape:
             permit.swap_to_existing()
             await self.readiness.wait_until(Level.READ_ONLY, self.settings.ready_timeout_s)
 
-    def _check_subset(self, request: ShapeRequest) -> Subset:
+    async def _subset_of(self, request: ShapeRequest, permit: Permit) -> Subset | None:
+        if request.subset is None:
+            return None
+        await self.lookup.resolve(request.raw, permit)  # its errors come before those of the subset
         subset = parse_subset(request.subset)
         if self.subsets is None:
             raise RequestError.field("subset", "subset snapshots are not supported by this server")

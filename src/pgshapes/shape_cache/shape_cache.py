@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -19,7 +19,7 @@ from pgshapes.metrics.family import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.model.tail import Tail
 from pgshapes.shape_cache.definitions import Definitions
-from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape
+from pgshapes.tables.calls import CreateOrWaitShapeHandle, DeleteShape, InvalidateRelation
 from pgshapes.tables.creation_protocol import (
     MAX_ATTEMPTS,
     FlightStep,
@@ -31,6 +31,7 @@ from pgshapes.tables.link import OwnerLink
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting import poll_wait
+from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.single_flight import SingleFlight
 
 POLL_INITIAL_S: Final = 0.005
@@ -38,6 +39,8 @@ POLL_CAP_S: Final = 0.1
 """A small shape takes a few milliseconds; a delay of 0.1 s is acceptable for larger ones."""
 _FLIGHT_TIMEOUT_S: Final = 660.0
 """A creation may wait this long for old writers of its table; a flight outlives its waiters' deadlines."""
+
+COMPARISON_TIMEOUT_S: Final = 10.0
 
 RETRY_TEXT: Final = "Failed to create shape, please retry"
 REMOVAL_TEXT: Final = "The shape is being removed, which takes long. Please try again later."
@@ -90,6 +93,7 @@ class ShapeCache:
         self._poll = poll
         self.removal_timeout_s = REMOVAL_TIMEOUT_S
         self.definitions = Definitions(link)
+        self._comparisons: BatchQueue[int, None] = BatchQueue(self._compare_tables)
         self.flights: SingleFlight[bytes, tuple[str, Tail]] = SingleFlight()
         self.counts = ShapeCacheCounts()
 
@@ -141,6 +145,27 @@ class ShapeCache:
             return True
         await self._link.barrier()
         return self._stands_for(handle, shape)
+
+    async def is_in_use(self, handle: str) -> bool:
+        """Whether the handle is in use, after the owner has compared its table with the system catalogs.
+
+        Raises NotNow, OwnerUnavailable, SourceError.
+        """
+        row = self._tables.shapes.get(handle)
+        if row is None:
+            await self._link.barrier()
+            row = self._tables.shapes.get(handle)
+        for oid in row.relation_oids if row is not None else ():
+            await self._comparisons.request(oid)
+        return self.is_known(handle)
+
+    async def _compare_tables(self, oids: tuple[int, ...]) -> Mapping[int, None]:
+        try:
+            for oid in oids:
+                await self._link.call(InvalidateRelation(oid), timeout_s=COMPARISON_TIMEOUT_S)
+        except TimeoutError:
+            raise OwnerUnavailable("the owner does not answer") from None
+        return {}
 
     def _stands_for(self, handle: str, shape: ResolvedShape) -> bool:
         row = self._tables.shapes.get(handle)

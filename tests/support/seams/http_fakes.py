@@ -161,6 +161,10 @@ class FakeBackend:
         shape = self.shapes.get(handle)
         return shape is not None and not shape.is_retiring and handle not in self.hidden
 
+    async def is_in_use(self, handle: str) -> bool:
+        self.calls.append("is_in_use")
+        return self.is_known(handle)
+
     async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
         self.calls.append("is_current")
         self.hidden.discard(handle)

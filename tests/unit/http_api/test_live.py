@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tests.support.seams.http_fakes import CHUNK, COMPLETE, ITEMS, Answer, Client, FakeBackend, turns
 
-from pgshapes.errors import DiskFull, StorageError, StorageFailing, StorageShortage
+from pgshapes.errors import DiskFull, RequestError, StorageError, StorageFailing, StorageShortage
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.settings import HttpSettings
@@ -15,6 +15,7 @@ from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log import patience
+from pgshapes.shape_log.store import LogSlice
 
 HANDLE = "17-4"
 LIVE = f"table=items&handle={HANDLE}&offset=0_inf&live=true"
@@ -183,8 +184,9 @@ async def test_the_409_for_a_retiring_handle_waits_too(backend: FakeBackend) -> 
 
 
 async def test_a_shape_whose_files_cannot_be_read_is_dropped(backend: FakeBackend) -> None:
+    backend.append(HANDLE, 5, 0)
     backend.shapes[HANDLE].is_damaged = True
-    answer = await Client(backend).get("table=items&offset=-1")
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=0_inf")
     assert (answer.status, answer.json) == (409, MUST_REFETCH)
     assert "delete" in backend.calls
     assert HANDLE not in backend.shapes
@@ -218,30 +220,110 @@ async def test_an_error_of_the_disk_is_damage_when_it_lasts(
 
 async def test_missing_files_of_a_removed_shape_are_no_damage(backend: FakeBackend) -> None:
     class Racing(FakeBackend):
-        async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
+        async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
             self.remove(handle)
-            return await super().read_snapshot_chunk(handle, number)
+            return await super().read_log(handle, after, tail)
 
     racing = Racing()
     racing.add(ITEMS, HANDLE)
-    answer = await Client(racing).get("table=items&offset=-1")
+    racing.append(HANDLE, 5, 0)
+    answer = await Client(racing).get(f"table=items&handle={HANDLE}&offset=0_inf")
     assert answer.status == 409
     assert "delete" not in racing.calls
 
 
 async def test_a_shape_that_is_retired_while_it_is_read_is_not_served(backend: FakeBackend) -> None:
     class Retiring(FakeBackend):
-        async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
-            body = await super().read_snapshot_chunk(handle, number)
+        async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+            piece = await super().read_log(handle, after, tail)
             await asyncio.sleep(0)
             self.remove(handle)
-            return body
+            return piece
 
     retiring = Retiring()
     retiring.add(ITEMS, HANDLE)
-    answer = await Client(retiring).get("table=items&offset=-1")
+    retiring.append(HANDLE, 5, 0)
+    answer = await Client(retiring).get(f"table=items&handle={HANDLE}&offset=0_inf")
     assert (answer.status, answer.json) == (409, MUST_REFETCH)
     assert "delete" not in retiring.calls
+
+
+class Ending(FakeBackend):
+    """Removes a shape as its snapshot is read, `times` times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
+        if self.times:
+            self.times -= 1
+            self.remove(handle)
+        return await super().read_snapshot_chunk(handle, number)
+
+
+@pytest.mark.parametrize("offset", ["-1", "now"])
+async def test_a_first_request_whose_shape_ends_is_begun_again(offset: str) -> None:
+    ending = Ending(3)
+    ending.add(ITEMS, HANDLE)
+    answer = await Client(ending).get(f"table=items&offset={offset}")
+    assert answer.status == 200
+    assert answer.headers["electric-handle"] in ending.shapes
+
+
+async def test_a_first_request_whose_shapes_end_again_and_again_gets_a_503() -> None:
+    ending = Ending(1000)
+    answer = await Client(ending).get("table=items&offset=-1")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+
+
+async def test_a_first_request_that_waits_for_a_chunk_is_begun_again(backend: FakeBackend) -> None:
+    backend.set_tail(HANDLE, Tail())
+    held = Client(backend, FOREVER).hold("table=items&offset=-1")
+    await turns()
+    backend.remove(HANDLE)
+    assert (await held.whole()).status == 200
+
+
+GONE = RequestError.field("table", "does not exist")
+
+
+@pytest.mark.parametrize("mode", ["", "&live=true", "&live=true&live_sse=true"])
+async def test_a_client_between_polls_gets_a_409_before_the_400(backend: FakeBackend, mode: str) -> None:
+    """Also when the shape has been removed from the tables."""
+    client = Client(backend)
+    backend.remove(HANDLE)
+    backend.resolve_error = GONE
+    answer = await client.get(f"table=items&handle={HANDLE}&offset=0_inf{mode}")
+    assert (answer.status, answer.json) == (409, MUST_REFETCH)
+    for first in ("offset=-1", f"offset=-1&handle={HANDLE}", "offset=now"):
+        assert (await client.get(f"table=items&{first}")).status == 400
+
+
+async def test_a_shape_that_cannot_be_created_any_more_is_a_409_before_the_400(backend: FakeBackend) -> None:
+    client = Client(backend)
+    backend.remove(HANDLE)
+    backend.create_error = GONE
+    assert (await client.get(f"table=items&handle={HANDLE}&offset=0_inf")).status == 409
+    assert (await client.get("table=items&offset=-1")).status == 400
+
+
+async def test_the_409_of_a_table_that_has_ended_waits_for_the_removal(backend: FakeBackend) -> None:
+    client = Client(backend, FOREVER)
+    backend.retire(HANDLE)
+    backend.resolve_error = GONE
+    held = client.hold(f"table=items&handle={HANDLE}&offset=0_inf")
+    await turns()
+    assert held.answer.status == 0
+    backend.remove(HANDLE)
+    assert (await held.whole()).status == 409
+
+
+async def test_a_wrong_definition_with_a_handle_in_use_is_a_400(backend: FakeBackend) -> None:
+    backend.resolve_error = RequestError.field("where", "syntax error")
+    answer = await Client(backend).get(f"table=items&handle={HANDLE}&offset=0_inf&where=x")
+    assert answer.status == 400
+    assert "is_in_use" in backend.calls
 
 
 # --- handles
