@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import httpx
@@ -180,3 +182,55 @@ async def test_a_refusal_reaches_the_program(items: Items) -> None:
     async with NodeProgram("follow.mjs", items.url, "nowhere") as program:
         line = await program.line()
     assert (line["error"], line["status"]) == ("FetchError", 400)
+
+
+async def test_server_sent_events_of_a_busy_shape(items: Items) -> None:
+    """One stream has all changes. The client gives up streams that end early three times."""
+    items.fill(1)
+    shape = {"table": items.table, "liveSse": True}
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 2
+        while not stop.is_set():
+            items.sql(f"INSERT INTO items VALUES ({number}, 'busy')")
+            number += 1
+        items.sql("INSERT INTO items VALUES (-1, 'end')")
+
+    writing = asyncio.create_task(asyncio.to_thread(write))
+    try:
+        async with NodeProgram("follow.mjs", items.url, shape) as program:
+            heard = await program.lines_until(lambda line: bool(operations([line])))
+            while len(changes(heard)) < 300:
+                heard.append(await program.line())
+            stop.set()
+            heard += await program.lines_until(lambda line: ("insert", -1) in operations([line]))
+    finally:
+        stop.set()
+        await writing
+    numbers = [number for _, number in operations(heard)]
+    assert numbers[:-1] == list(range(1, len(numbers)))
+    live = [line["request"] for line in heard if "live" in line.get("request", {})]
+    assert [request["live_sse"] for request in live] == ["true"]
+
+
+async def test_a_dropped_table_is_a_refetch_before_it_is_an_error(items: Items) -> None:
+    """The client ends with a 400; what it has is discarded before."""
+    items.fill(2)
+    async with NodeProgram("follow.mjs", items.url, items.table) as program:
+        await program.lines_until(is_position)
+        items.sql("DROP TABLE items")
+        heard = await program.lines_until(lambda line: "error" in line)
+    assert any(is_must_refetch(line) for line in heard)
+    assert heard[-1]["status"] == 400
+
+
+async def test_a_client_between_polls_discards_the_rows_of_a_dropped_table(items: Items) -> None:
+    items.fill(2)
+    async with NodeProgram("follow.mjs", items.url, items.table) as program:
+        position = (await program.lines_until(is_position))[-1]["position"]
+    items.sql("DROP TABLE items")
+    async with NodeProgram("follow.mjs", items.url, {"table": items.table, **position}) as program:
+        heard = await program.lines_until(lambda line: "error" in line)
+    assert any(is_must_refetch(line) for line in heard)
+    assert heard[-1]["status"] == 400

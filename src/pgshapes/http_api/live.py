@@ -43,6 +43,11 @@ class TailWaits:
         self._stop_task: asyncio.Task[None] | None = None
         self._held = 0
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the process stops, so that every wait ends at once."""
+        return self._stopping.is_set()
+
     async def wait(self, handle: str, seen: Tail | None, timeout_s: float) -> Wake:
         """Return when the tail differs from `seen`, at the time limit, or when the process stops."""
         if self._stopping.is_set():

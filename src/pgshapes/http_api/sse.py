@@ -1,10 +1,11 @@
 """Sends live changes as server-sent events (docs/protocol.md).
 
-If there is data, a stream sends all of it and `up-to-date`, and ends. Otherwise it stays open and sends each
-piece when it is written. Deliberate differences from Electric: the end of the next chunk is computed from the
-stream's current position, not from its start; no stream ends at the end of a chunk, because a client
-discards data that is not followed by `up-to-date`; `electric-offset` is the start of the stream, so that
-nothing is lost when a connection breaks.
+A stream sends what is pending, then each piece when it is written, with `up-to-date` at the end of the log.
+It ends when its time is over. Deliberate differences from Electric: a stream that begins with pending data
+goes on, because clients take a stream that ends early for one that a proxy has cut, and fall back to long
+polls; the end of the next chunk is computed from the stream's current position, not from its start; no stream
+ends at the end of a chunk, because a client discards data that is not followed by `up-to-date`;
+`electric-offset` is the start of the stream, so that nothing is lost when a connection breaks.
 
 `up-to-date` has the LSN of the last message sent, not a later one: the client continues from there.
 """
@@ -75,6 +76,7 @@ class EventStreams:
         self, exchange: Exchange, resolved: ResolvedRequest, position: Offset, has_pending: bool
     ) -> None:
         ends_s = asyncio.get_running_loop().time() + self._settings.sse_timeout_ms / 1000
+        is_up_to_date = not has_pending
         while True:
             decided = self._reads.current_decision(resolved.handle, position, True)
             decision, tail = decided
@@ -85,16 +87,20 @@ class EventStreams:
                 events = self._bodies.events(resolved.handle, position, piece, as_events)
                 if not await self._send_events(exchange, events):
                     return
-                position = piece.end
-                is_done = has_pending and piece.is_up_to_date
-            elif has_pending and isinstance(decision, decide.WaitForTail):
+                position, is_up_to_date = piece.end, piece.is_up_to_date
+                is_done = is_up_to_date and self._is_over(ends_s)
+            elif isinstance(decision, decide.WaitForTail) and not is_up_to_date:
                 await exchange.stream(as_events(b"[%b]" % up_to_date(decision.latest.tx)))
-                is_done = True
+                is_up_to_date, is_done = True, False
             else:
                 is_wait = isinstance(decision, decide.WaitForTail | decide.WaitForSnapshot)
                 is_done = not is_wait or not await self._idle(exchange, resolved.handle, tail, ends_s)
             if is_done:
                 return
+
+    def _is_over(self, ends_s: float) -> bool:
+        """Whether a stream that always has something to send must end."""
+        return asyncio.get_running_loop().time() >= ends_s or self._waits.is_stopping
 
     async def _send_events(self, exchange: Exchange, events: bytes) -> bool:
         """Send events; False if too many large pieces are being sent: the client continues with requests."""

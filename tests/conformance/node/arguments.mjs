@@ -1,7 +1,8 @@
 // What every script here takes: the address of a server and a shape, and how it prints.
 //
 //   URL    http://127.0.0.1:3000, with or without /v1/shape
-//   SHAPE  a table's name, or JSON: {"table", "where", "params", "columns", "replica", "handle", "offset"}
+//   SHAPE  a table's name, or JSON: {"table", "where", "params", "columns", "replica", "handle", "offset"};
+//          with "liveSse" changes come as server-sent events, and each request is printed, too
 
 import { ShapeStream } from "@electric-sql/client"
 
@@ -9,8 +10,14 @@ import { ShapeStream } from "@electric-sql/client"
 export function streamOptions(address, shape) {
   const url = new URL(address)
   if (url.pathname === "/") url.pathname = "/v1/shape"
-  const { handle, offset, ...params } = shape.startsWith("{") ? JSON.parse(shape) : { table: shape }
-  return { url: url.href, params, ...(handle && { handle, offset }) }
+  const { handle, offset, liveSse, ...params } = shape.startsWith("{") ? JSON.parse(shape) : { table: shape }
+  const streaming = liveSse && { liveSse, fetchClient: printingFetch }
+  return { url: url.href, params, ...(handle && { handle, offset }), ...streaming }
+}
+
+function printingFetch(address, options) {
+  print({ request: Object.fromEntries(new URL(address).searchParams) })
+  return fetch(address, options)
 }
 
 /** A stream that ends the process when it fails for good. */

@@ -13,6 +13,8 @@ from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import as_events
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape
+from pgshapes.model.tail import Tail
+from pgshapes.shape_log.store import LogSlice
 
 HANDLE = "17-4"
 BASE = f"table=items&handle={HANDLE}&live=true&live_sse=true"
@@ -84,13 +86,54 @@ async def test_an_open_stream_continues_after_the_end_of_a_chunk(backend: FakeBa
     await turns()
 
 
-async def test_a_stream_with_pending_data_sends_all_of_it_and_ends(backend: FakeBackend) -> None:
+async def test_a_stream_with_pending_data_sends_all_of_it_and_goes_on(backend: FakeBackend) -> None:
     backend.append(HANDLE, 50, 0, is_chunk_end=True)
     backend.append(HANDLE, 60, 2)
     stream = Client(backend).hold(OPEN)
-    answer = await stream.whole()
+    await turns()
     assert shown(stream) == [0, 2, "60"]
-    assert answer.headers["electric-offset"] == "0_inf"
+    backend.append(HANDLE, 70, 4)
+    await turns()
+    assert shown(stream) == [0, 2, "60", 4, "70"]
+    assert not stream.answer.is_whole
+    assert stream.answer.headers["electric-offset"] == "0_inf"
+    stream.disconnect()
+    await turns()
+
+
+class Busy(FakeBackend):
+    """A shape that is written to whenever it is read."""
+
+    stopping: asyncio.Event | None = None
+
+    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+        part = await super().read_log(handle, after, tail)
+        await asyncio.sleep(0)
+        if self.stopping is not None and after.tx > 100:
+            self.stopping.set()
+        self.append(handle, tail.latest.tx + 10, 0)
+        return part
+
+
+async def test_a_stream_that_is_never_idle_ends_when_its_time_is_over() -> None:
+    backend = Busy()
+    backend.add(ITEMS, HANDLE)
+    backend.append(HANDLE, 50, 0)
+    stream = Client(backend, HttpSettings(sse_timeout_ms=20)).hold(OPEN)
+    await stream.whole()
+    assert shown(stream)[:4] == [0, "50", 0, "60"]
+    assert "global_last_seen_lsn" in messages(stream)[-1]["headers"]
+
+
+async def test_a_stream_that_is_never_idle_ends_when_the_process_stops() -> None:
+    backend = Busy()
+    backend.add(ITEMS, HANDLE)
+    backend.append(HANDLE, 50, 0)
+    client = Client(backend)
+    backend.stopping = client.stopping
+    stream = client.hold(OPEN)
+    await stream.whole()
+    assert shown(stream)[-2:] == [0, "120"]
 
 
 async def test_pending_data_may_be_a_snapshot(backend: FakeBackend) -> None:
@@ -98,8 +141,13 @@ async def test_pending_data_may_be_a_snapshot(backend: FakeBackend) -> None:
     shape.chunks.append(b'[{"key":"a","value":{},"headers":{"op_position":"row"}}]')
     backend.set_tail(HANDLE, shape.tail._replace(snapshot_chunks=2))
     stream = Client(backend).hold(f"{BASE}&offset=0_0")
-    await stream.whole()
+    await turns()
     assert shown(stream) == ["row", "0"]
+    backend.append(HANDLE, 50, 0)
+    await turns()
+    assert shown(stream) == ["row", "0", 0, "50"]
+    stream.disconnect()
+    await turns()
 
 
 async def test_an_idle_stream_sends_keep_alive_comments(backend: FakeBackend) -> None:
