@@ -18,14 +18,44 @@ from pgshapes.model.offset import BEFORE_ALL, Offset, format_offset
 
 Headers = list[tuple[bytes, bytes]]
 
+HANDLE: Final = b"electric-handle"
+OFFSET: Final = b"electric-offset"
+SCHEMA: Final = b"electric-schema"
+CURSOR: Final = b"electric-cursor"
+UP_TO_DATE: Final = b"electric-up-to-date"
+HAS_DATA: Final = b"electric-has-data"
+SNAPSHOT: Final = b"electric-snapshot"
+KNOWN: Final = b"electric-internal-known-error"
+ETAG: Final = b"etag"
+RETRY_AFTER: Final = b"retry-after"
+REQUEST_ID: Final = b"x-request-id"
+SERVER: Final = b"electric-server"
+EXPOSED: Final = (
+    CURSOR,
+    HANDLE,
+    HAS_DATA,
+    OFFSET,
+    SCHEMA,
+    UP_TO_DATE,
+    SNAPSHOT,
+    KNOWN,
+    RETRY_AFTER,
+    ETAG,
+    REQUEST_ID,
+    SERVER,
+)
+"""The headers that scripts in browsers may read. A header with another name is for caches and connections, or
+one that they may always read (Fetch Standard: CORS-safelisted response-header name).
+"""
+
 JSON: Final = (b"content-type", b"application/json; charset=utf-8")
 EVENT_STREAM: Final = (b"content-type", b"text/event-stream")
 TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
-KNOWN_ERROR: Final = (b"electric-internal-known-error", b"true")
+KNOWN_ERROR: Final = (KNOWN, b"true")
 _KEEP_ALIVE: Final = (b"connection", b"keep-alive")
-_UP_TO_DATE: Final = (b"electric-up-to-date", b"")
-_SNAPSHOT: Final = (b"electric-snapshot", b"true")
-_SERVER: Final = (b"electric-server", f"pgshapes/{__version__}".encode())
+_UP_TO_DATE: Final = (UP_TO_DATE, b"")
+_SNAPSHOT: Final = (SNAPSHOT, b"true")
+_SERVER: Final = (SERVER, f"pgshapes/{__version__}".encode())
 
 DEFAULT_CACHE: Final = b"max-age=0, private, must-revalidate"
 NO_CACHE: Final = b"no-cache"
@@ -39,11 +69,7 @@ REFETCH_UNKNOWN_CACHE: Final = b"public, max-age=1, must-revalidate"
 SHAPE_METHODS: Final = b"GET, POST, HEAD, DELETE, OPTIONS"
 OTHER_METHODS: Final = b"GET, HEAD"
 ALLOWED_REQUEST_HEADERS: Final = frozenset({"content-type", "if-none-match", "traceparent", "tracestate"})
-_EXPOSED: Final = (
-    b"access-control-expose-headers",
-    b"electric-cursor,electric-handle,electric-has-data,electric-offset,electric-schema,electric-up-to-date,"
-    b"electric-internal-known-error,retry-after",
-)
+_EXPOSED: Final = (b"access-control-expose-headers", b",".join(EXPOSED))
 
 CURSOR_EPOCH: Final = 1_728_432_000
 """2024-10-09T00:00:00Z; cursors count seconds from it."""
@@ -91,29 +117,29 @@ def shape_headers(facts: ShapeFacts, caching: Caching) -> Headers:
     headers: Headers = [
         EVENT_STREAM if facts.is_sse else JSON,
         (b"cache-control", success_cache(facts, caching)),
-        (b"electric-handle", facts.handle.encode()),
-        (b"electric-offset", format_offset(facts.offset).encode()),
-        (b"electric-has-data", b"true" if facts.has_data else b"false"),
+        (HANDLE, facts.handle.encode()),
+        (OFFSET, format_offset(facts.offset).encode()),
+        (HAS_DATA, b"true" if facts.has_data else b"false"),
     ]
     if facts.is_sse:
         headers.append(_KEEP_ALIVE)
     if not facts.is_live:
-        headers.append((b"electric-schema", facts.schema))
+        headers.append((SCHEMA, facts.schema))
     if facts.is_up_to_date:
         headers.append(_UP_TO_DATE)
     if facts.has_data:
-        headers.append((b"etag", b'"%s"' % etag_of(facts).encode()))
+        headers.append((ETAG, b'"%s"' % etag_of(facts).encode()))
     return headers
 
 
 def no_change_etag(facts: ShapeFacts, moment: int) -> tuple[bytes, bytes]:
     """The entity tag of a response without changes: different each time, so that it is never revalidated."""
-    return (b"etag", b'"%s:%d"' % (etag_of(facts).encode(), moment))
+    return (ETAG, b'"%s:%d"' % (etag_of(facts).encode(), moment))
 
 
 def not_modified_headers(facts: ShapeFacts, caching: Caching) -> Headers:
     """Headers of a 304: those of the 200 without the ones that describe a body."""
-    described = {b"content-type", b"electric-schema"}
+    described = {b"content-type", SCHEMA}
     return [pair for pair in shape_headers(facts, caching) if pair[0] not in described]
 
 
@@ -123,11 +149,11 @@ def subset_headers(facts: ShapeFacts) -> Headers:
         JSON,
         (b"cache-control", NO_CACHE),
         _SNAPSHOT,
-        (b"electric-handle", facts.handle.encode()),
-        (b"electric-offset", format_offset(facts.offset).encode()),
+        (HANDLE, facts.handle.encode()),
+        (OFFSET, format_offset(facts.offset).encode()),
     ]
     if not facts.is_live:
-        headers.append((b"electric-schema", facts.schema))
+        headers.append((SCHEMA, facts.schema))
     return headers
 
 
@@ -135,7 +161,7 @@ def refetch_headers(handle: str | None, *, is_cacheable: bool) -> Headers:
     """Headers of a 409."""
     headers: Headers = [JSON]
     if handle is not None:
-        headers += [(b"electric-handle", handle.encode()), (b"etag", b'"%s::"' % handle.encode())]
+        headers += [(HANDLE, handle.encode()), (ETAG, b'"%s::"' % handle.encode())]
     cache = REFETCH_UNKNOWN_CACHE if handle is None else REFETCH_CACHE
     headers.append((b"cache-control", cache if is_cacheable else NO_CACHE))
     return headers
@@ -148,7 +174,7 @@ def error_headers(
     headers: Headers = [JSON] if is_json else []
     headers += no_store() if is_cacheable else [(b"cache-control", NO_CACHE)]
     if retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % retry_after_s))
+        headers.append((RETRY_AFTER, b"%d" % retry_after_s))
     if is_known:
         headers.append(KNOWN_ERROR)
     return headers
@@ -200,14 +226,14 @@ def _parse_cursor(text: str | None) -> int:
 
 def cursor_header(cursor: int) -> tuple[bytes, bytes]:
     """`electric-cursor`."""
-    return (b"electric-cursor", b"%d" % cursor)
+    return (CURSOR, b"%d" % cursor)
 
 
 def per_request(request_id: bytes, origin: bytes | None, methods: bytes) -> Headers:
     """Headers of every response except the 401."""
     return [
         _SERVER,
-        (b"x-request-id", request_id),
+        (REQUEST_ID, request_id),
         (b"access-control-allow-origin", origin or b"*"),
         _EXPOSED,
         (b"access-control-allow-methods", methods),
@@ -216,7 +242,7 @@ def per_request(request_id: bytes, origin: bytes | None, methods: bytes) -> Head
 
 def without_cors(request_id: bytes) -> Headers:
     """Headers of the 401, which has no CORS headers."""
-    return [_SERVER, (b"x-request-id", request_id), (b"cache-control", DEFAULT_CACHE)]
+    return [_SERVER, (REQUEST_ID, request_id), (b"cache-control", DEFAULT_CACHE)]
 
 
 def preflight_headers(requested: Iterable[bytes]) -> Headers:
@@ -243,4 +269,4 @@ def health_headers(stream: tuple[str, str]) -> Headers:
 
 def deletion_headers() -> Headers:
     """Headers of a 202 to DELETE."""
-    return [JSON, (b"cache-control", NO_CACHE), (b"electric-has-data", b"true")]
+    return [JSON, (b"cache-control", NO_CACHE), (HAS_DATA, b"true")]

@@ -281,6 +281,28 @@ class Answer:
         return [item["headers"]["control"] for item in self.json if "control" in item["headers"]]
 
 
+NOT_FOR_SCRIPTS = {"connection", "surrogate-control"}
+ALWAYS_READABLE = {
+    "cache-control",
+    "content-language",
+    "content-length",
+    "content-type",
+    "expires",
+    "last-modified",
+    "pragma",
+}
+"""The CORS-safelisted response-header names of the Fetch Standard."""
+
+
+def check_exposed(headers: dict[str, str]) -> None:
+    """Check that scripts in browsers may read every header of a response with CORS headers."""
+    exposed = headers.get("access-control-expose-headers")
+    if exposed is not None:
+        names = {name for name in headers if not name.startswith("access-control-")}
+        hidden = names - ALWAYS_READABLE - NOT_FOR_SCRIPTS - set(exposed.split(","))
+        assert hidden == set(), f"headers that scripts cannot read: {hidden}"
+
+
 class Connection:
     """One request in flight."""
 
@@ -298,6 +320,7 @@ class Connection:
             assert not self.answer.status, "a response starts once"
             self.answer.status = message["status"]
             self.answer.pairs = message["headers"]
+            check_exposed(self.answer.headers)
         else:
             assert self.answer.status and not self.answer.is_whole
             self.answer.body += message["body"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import random
+from pathlib import Path
 
 import pytest
+from tests.support.seams.http_fakes import ALWAYS_READABLE, NOT_FOR_SCRIPTS
 
 from pgshapes.http_api import headers
 from pgshapes.http_api.headers import Caching, ShapeFacts
@@ -118,3 +121,19 @@ def test_the_next_cursor_is_a_random_number_after_the_previous_one(previous: int
 )
 def test_preflight(requested: list[bytes], allowed: bytes | None) -> None:
     assert dict(headers.preflight_headers(requested)).get(b"access-control-allow-headers") == allowed
+
+
+def test_every_header_is_exposed_to_scripts_or_not_for_them() -> None:
+    """`Connection` of the fake application checks the same for each response of a test."""
+    tree = ast.parse(Path(headers.__file__).read_text())
+    pairs = [node for node in ast.walk(tree) if isinstance(node, ast.Tuple) and len(node.elts) == 2]
+    literal = {
+        pair.elts[0].value.decode()
+        for pair in pairs
+        if isinstance(pair.elts[0], ast.Constant) and isinstance(pair.elts[0].value, bytes)
+    }
+    assert "cache-control" in literal
+    others = {name for name in literal if not name.startswith("access-control-")}
+    assert others - ALWAYS_READABLE - NOT_FOR_SCRIPTS == set()
+    named = {value for name, value in vars(headers).items() if name.isupper() and value in headers.EXPOSED}
+    assert named == set(headers.EXPOSED)
