@@ -3,6 +3,9 @@
 The class says whose fault an error is, whether waiting helps, and who has to act. `PgShapesError.code` is
 stable: it is sent over links between processes and to clients. A 409 is a regular response of the protocol,
 not an error.
+
+Invariant: clients read `client_text` only. The message of a class that is not `is_for_clients` may have texts
+of Postgres and of the operating system, which quote rows and name files: it is for the log.
 """
 
 from __future__ import annotations
@@ -14,11 +17,20 @@ class PgShapesError(Exception):
     """The base class of all errors that pgshapes raises deliberately."""
 
     code: ClassVar[str] = "internal"
+    is_for_clients: ClassVar[bool] = False
+    """Whether messages of this class are written for clients."""
+    shown: ClassVar[str] = "Internal server error"
+    """What clients read in place of a message that is not for them."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
+
+    @property
+    def client_text(self) -> str:
+        """What clients may read about the error."""
+        return self.message if self.is_for_clients else self.shown
 
 
 class ConfigError(PgShapesError):
@@ -36,6 +48,7 @@ class RequestError(PgShapesError):
     """
 
     code = "request"
+    is_for_clients = True
 
     def __init__(self, message: str = "Invalid request", *, status: int = 400, errors: Any = None) -> None:
         super().__init__(message, status=status, errors=errors)
@@ -56,6 +69,7 @@ class NotNow(PgShapesError):
     """The request is valid, but cannot be answered now: 503 with `retry-after`."""
 
     code = "not_now"
+    is_for_clients = True
 
     def __init__(self, message: str, *, retry_after_s: int = 1, known: bool = False) -> None:
         super().__init__(message, retry_after_s=retry_after_s, known=known)
@@ -92,12 +106,14 @@ class SchemaChanged(PgShapesError):
     """The table changed while a shape on it was created: the client refetches (409 without a handle)."""
 
     code = "schema_changed"
+    is_for_clients = True
 
 
 class SourceError(PgShapesError):
     """Postgres rejected a command or failed. `action` is one of retry, wait, invalidate and operator."""
 
     code = "source"
+    shown = "The database is unreachable or reported an error"
 
     def __init__(self, message: str, *, sqlstate: str | None = None, action: str = "retry") -> None:
         super().__init__(message, sqlstate=sqlstate, action=action)
@@ -109,6 +125,7 @@ class OwnerUnavailable(SourceError):
     """The process that owns the tables cannot be reached now."""
 
     code = "owner_unavailable"
+    is_for_clients = True
 
 
 class ReplicaIdentityNotFull(SourceError):
@@ -117,6 +134,7 @@ class ReplicaIdentityNotFull(SourceError):
     """
 
     code = "replica_identity_not_full"
+    is_for_clients = True
 
     def __init__(self, schema: str, table: str, *, relation_oid: int) -> None:
         quoted = ".".join('"' + name.replace('"', '""') + '"' for name in (schema, table))
@@ -135,6 +153,7 @@ class StorageError(PgShapesError):
     """The files of a shape are missing or damaged: that shape is dropped, other shapes are not affected."""
 
     code = "storage"
+    shown = "The files of the shape cannot be used"
 
 
 class StorageShortage(StorageError):
@@ -153,3 +172,4 @@ class DiskFull(StorageShortage):
     """The storage directory is full: new data is not accepted, existing data is kept."""
 
     code = "disk_full"
+    shown = "The storage directory is full"

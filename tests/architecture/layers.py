@@ -6,7 +6,7 @@ from typing import Final
 
 # A part sees the layers below its own and the parts that are listed for it, nothing else.
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
-    ("model", "errors", "redaction"),
+    ("model", "errors", "redaction", "limited_log"),
     ("waiting", "where", "config", "config_values", "database_url", "metrics", "doctor"),
     ("tables", "postgres", "embedded", "shape_log", "gates"),
     ("routing",),

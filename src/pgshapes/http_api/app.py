@@ -35,6 +35,7 @@ from pgshapes.http_api.response import Exchange, Receive, Response, Scope, Send
 from pgshapes.http_api.serve import Lookup, ServeShape, check_authorized
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
+from pgshapes.limited_log import LimitedLog
 from pgshapes.model.shape import RawShape
 from pgshapes.shape_log.store import LogReader
 
@@ -92,6 +93,7 @@ class DeleteShape:
 
 
 log = structlog.get_logger(__name__)
+failures: Final = LimitedLog(log)
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -148,8 +150,12 @@ class ShapeApp:
         except Exception as error:
             if exchange.has_begun:
                 raise
+            request_id = exchange.request_id.decode("latin-1")
             if not isinstance(error, PgShapesError):
-                log.exception("request failed", request_id=exchange.request_id.decode("latin-1"))
+                log.exception("request failed", request_id=request_id)
+            elif not error.is_for_clients:
+                cause = (error.code, error.details.get("sqlstate"))
+                failures.note("request failed", cause, error=error.message, request_id=request_id)
             await exchange.answer(error_response(error, is_cacheable=exchange.is_cacheable))
 
     async def _route(self, exchange: Exchange) -> None:

@@ -1,7 +1,8 @@
 """Maps errors to responses: the only place that assigns status, body and headers to exception classes.
 
-One table, searched in the order of the class's `__mro__`. Invariant: every class in `errors.py` has a row of
-its own; a test checks that. The 409 after a schema change is here because the creation of a shape can only
+One table, searched in the order of the class's `__mro__`. Invariants: every class in `errors.py` has a row of
+its own; texts are `client_text`, never messages, as those of the database and of the operating system are for
+the log. Tests check both. The 409 after a schema change is here because the creation of a shape can only
 report it as an exception.
 """
 
@@ -76,22 +77,22 @@ def _internal(_: Any) -> _Answer:
 
 
 def _request(error: errors.RequestError) -> _Answer:
-    payload: dict[str, Any] = {"message": error.message}
+    payload: dict[str, Any] = {"message": error.client_text}
     if error.errors is not None:
         payload["errors"] = error.errors
     return _Answer(error.status, payload)
 
 
 def _unreadable(error: UnreadableBody) -> _Answer:
-    return _Answer(error.status, {"error": error.message})
+    return _Answer(error.status, {"error": error.client_text})
 
 
 def _not_now(error: errors.NotNow) -> _Answer:
-    return _Answer(503, {"message": error.message}, error.retry_after_s, error.known)
+    return _Answer(503, {"message": error.client_text}, error.retry_after_s, error.known)
 
 
 def _overloaded(error: errors.Overloaded) -> _Answer:
-    payload = {"code": "concurrent_request_limit_exceeded", "message": error.message}
+    payload = {"code": "concurrent_request_limit_exceeded", "message": error.client_text}
     return _Answer(503, payload, error.retry_after_s, is_known=True)
 
 
@@ -105,15 +106,15 @@ def _source(_: errors.SourceError) -> _Answer:
 
 
 def _replica_identity(error: errors.ReplicaIdentityNotFull) -> _Answer:
-    return _Answer(503, {"message": error.message}, SOURCE_RETRY_S, is_known=True)
+    return _Answer(503, {"message": error.client_text}, SOURCE_RETRY_S, is_known=True)
 
 
 def _owner_unavailable(error: errors.OwnerUnavailable) -> _Answer:
-    return _Answer(503, {"message": error.message}, retry_after_s=1)
+    return _Answer(503, {"message": error.client_text}, retry_after_s=1)
 
 
 def _storage(error: errors.StorageError) -> _Answer:
-    return _Answer(500, {"message": f"Unable to retrieve shape log: {error.message}"})
+    return _Answer(500, {"message": f"Unable to retrieve shape log: {error.client_text}"})
 
 
 def _shortage(_: errors.StorageShortage) -> _Answer:

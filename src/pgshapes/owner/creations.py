@@ -256,11 +256,10 @@ class Creations:
             self._locks.clear(comparable, token)
             raise CreationFailed(STOPPING) from None
         except PgShapesError as error:
-            raise self._fail(creation, _as_failure(error)) from None
-        except Exception as error:
+            raise self._fail(creation, _as_failure(error, creation.shape)) from None
+        except Exception:
             _log.exception("shape creation failed unexpectedly")
-            failure = CreationFailed(f"Failed to create shape: {error}", retry_after_s=1)
-            raise self._fail(creation, failure) from None
+            raise self._fail(creation, CreationFailed("Failed to create shape", retry_after_s=1)) from None
         self.counts.created += 1
         self._locks.clear(comparable, token)
         return handle
@@ -279,13 +278,25 @@ class Creations:
             return self.activated(shape.comparable) or await self._create(shape, slot)
 
 
-def _as_failure(error: PgShapesError) -> PgShapesError:
-    """The error for all callers. What waiting does not cure stays a RequestError, a 400."""
+def _as_failure(error: PgShapesError, shape: ResolvedShape) -> PgShapesError:
+    """The error for all callers. What waiting does not cure stays a RequestError, a 400.
+
+    What is not for clients is in its details, for the log.
+    """
     if isinstance(error, CreationFailed | SchemaChanged | RequestError):
         return error
     if isinstance(error, NotNow):
         return CreationFailed(error.message, retry_after_s=1, known=True)
-    return CreationFailed(f"Unable to create initial snapshot: {error.message}", retry_after_s=1, known=True)
+    text = f"Unable to create initial snapshot: {error.client_text}"
+    failure = CreationFailed(text, retry_after_s=1, known=True)
+    definition, sqlstate = shape.definition, error.details.get("sqlstate")
+    failure.details |= {
+        "schema": definition.schema,
+        "table": definition.table,
+        "said": error.message,
+        "sqlstate": sqlstate,
+    }
+    return failure
 
 
 async def _value(handle: str) -> str:

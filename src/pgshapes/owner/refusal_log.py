@@ -1,4 +1,5 @@
-"""Logs why tables cannot be followed, or not by all clients: one line for each cause, not for each request.
+"""Logs why tables cannot be followed, or not by all clients, and why shapes cannot be created: one line for
+each cause, not for each request.
 
 State: the causes that were logged, by table, in the replicator's loop. A table that is created successfully
 is forgotten, so a cause that comes back is logged again.
@@ -11,6 +12,7 @@ from typing import Final
 import structlog
 
 from pgshapes.errors import PgShapesError, RequestError
+from pgshapes.limited_log import LimitedLog
 from pgshapes.model.quoting import display_name
 from pgshapes.model.relation import Relation
 
@@ -26,10 +28,21 @@ class RefusalLog:
 
     def __init__(self) -> None:
         self._causes: dict[tuple[str, str], set[str]] = {}
+        self._failures = LimitedLog(_log)
 
     def note(self, error: PgShapesError) -> None:
-        """Log the cause of an error about a table (`postgres.refusals.refuse_table`) unless it was logged."""
+        """Log the cause of an error about a table, and what Postgres or the operating system said
+        (`postgres.refusals`), unless it was logged.
+        """
         cause = error.details
+        if "said" in cause:
+            self._failures.note(
+                "shape cannot be created",
+                (cause["schema"], cause["table"], cause["sqlstate"]),
+                table=display_name(cause["schema"], cause["table"]),
+                error=cause["said"],
+                sqlstate=cause["sqlstate"],
+            )
         if not isinstance(error, RequestError) or "reason" not in cause:
             return
         causes = self._causes.setdefault((cause["schema"], cause["table"]), set())

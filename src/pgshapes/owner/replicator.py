@@ -237,7 +237,7 @@ class Replicator:
     def _note_failure(self, error: SourceError | ConfigError, pause_s: float) -> None:
         """Log it and let `run` retry. Raises ConfigError at the first start if waiting does not help."""
         for condition in _CONNECTION_CONDITIONS:
-            self._conditions.unmeet(condition, error.message)
+            self._conditions.unmeet(condition, error.client_text)
         if self._is_retry_enabled:
             _log.warning(
                 "database connection lost; reconnecting", error=error.message, pause_s=round(pause_s, 2)

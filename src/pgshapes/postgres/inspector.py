@@ -31,6 +31,7 @@ from pgshapes.postgres.relation_sql import (
 )
 from pgshapes.postgres.snapshot import CURRENT_SNAPSHOT, parse_visibility
 from pgshapes.postgres.sqlstate import from_sqlstate
+from pgshapes.redaction import redaction
 from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.single_flight import SharedLookUps
 
@@ -233,7 +234,8 @@ async def _result_types(db: Connection, sql: str) -> tuple[int, ...]:
 
 
 def _clause_error(error: psycopg.Error) -> RequestError:
-    refused = RequestError.field("where", error.diag.message_primary or str(error))
+    # The clause was parsed and not executed, so this is about the client's own text.
+    refused = RequestError.field("where", redaction.redact(error.diag.message_primary or str(error)))
     position = error.diag.statement_position
     refused.details |= {"sqlstate": error.sqlstate, "position": int(position) if position else None}
     return refused

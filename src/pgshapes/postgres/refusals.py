@@ -1,12 +1,15 @@
 """The errors that clients receive when a table cannot be followed or read. Pure.
 
-Invariant: a cause that waiting does not cure is a RequestError, 400, about the table or the clause; only what
-may pass by itself is a 503. A RequestError about a table has the statements for its owner in its details,
-which are logged and not sent to the client.
+Invariants: a cause that waiting does not cure is a RequestError, 400, about the table or the clause; only
+what may pass by itself is a 503. A text of Postgres is sent to a client only if it is about the client's own
+clause, which was parsed and not executed: whatever is raised while rows are read may quote any of them, and
+what the operating system says names files. Such an error is named by its class. What Postgres said is in the
+details (`said`), which are logged and not sent to the client, as are the statements for a table's owner.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple, Protocol
 
 import psycopg
@@ -80,7 +83,7 @@ def refuse_snapshot(
         return known_refusal("Snapshot timed out while waiting for a table lock")
     ours = error if isinstance(error, SourceError) else from_sqlstate(error)
     if ours.action == INVALIDATE and error.sqlstate != _UNDEFINED_FUNCTION:
-        return SchemaChanged(ours.message)
+        return SchemaChanged(f"the table changed while it was read: {class_of(error)}")
     if _is_connection_failure(error):
         return known_refusal("Database connection not available")
     if table is not None and (error.sqlstate or "").startswith(_LASTING_CLASSES):
@@ -91,13 +94,47 @@ def refuse_snapshot(
 
 
 def _lasting(error: psycopg.Error | SourceError, table: NamedTable, *, has_where: bool) -> RequestError:
-    said = error.message if isinstance(error, SourceError) else _said(error)
     if error.sqlstate == _DENIED:
         grant = f"GRANT SELECT ON {qualified_name(table.schema, table.name)} TO {table.role or '…'}"
-        return refuse_table(table, Obstacle(said, "grant what is missing and request again", (grant,)))
-    if has_where:
-        return RequestError.field("where", said)
-    return refuse_table(table, Obstacle(said, "remove the cause and request again"))
+        advice = "grant what is missing and request again"
+        refused = refuse_table(table, Obstacle(class_of(error), advice, (grant,)))
+    elif has_where:
+        refused = RequestError.field("where", of_row(error))
+    else:
+        refused = refuse_table(table, Obstacle(class_of(error), "remove the cause and request again"))
+    return _with_text(refused, error, table)
+
+
+def class_of(error: psycopg.Error | SourceError) -> str:
+    """The name of an error's class, for example `division by zero (SQLSTATE 22012)` (manual: Error Codes)."""
+    state = error.sqlstate
+    if state is None:
+        return "the database is unreachable"
+    try:
+        name = psycopg.errors.lookup(state).__name__
+    except KeyError:
+        return f"SQLSTATE {state}"
+    return f"{_CAPITAL.sub(' ', name).lower()} (SQLSTATE {state})"
+
+
+def of_row(error: psycopg.Error | SourceError) -> str:
+    """The text for a clause that is valid and fails for a row."""
+    return f"fails for a row of the table: {class_of(error)}"
+
+
+_CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def _with_text(refused: RequestError, error: psycopg.Error | SourceError, table: NamedTable) -> RequestError:
+    """The refusal with what Postgres said, for the log."""
+    said = error.message if isinstance(error, SourceError) else _said(error)
+    refused.details |= {
+        "schema": table.schema,
+        "table": table.name,
+        "said": said,
+        "sqlstate": error.sqlstate,
+    }
+    return refused
 
 
 def known_refusal(message: str) -> NotNow:
@@ -144,7 +181,8 @@ def refuse_clause(error: psycopg.Error, table: NamedTable) -> PgShapesError:
     """The error for the client when the server rejects the clause."""
     state = error.sqlstate or ""
     if state.startswith(_DATA):
-        return _bad_value(error)
+        # As in Electric, the message is a text here, not a list.
+        return RequestError(errors={"where": _said(error)})
     if state.startswith(_CLIENT_FAULTS) and state not in _NO_LONGER_THERE and state != _DENIED:
         return RequestError(errors={"where": [_said(error)]})
     return refuse_subset(error, table)
@@ -156,9 +194,12 @@ def refuse_rows(
     """The error for the client when the query fails after its clause was accepted."""
     state = error.sqlstate or ""
     if state == _NO_ORDERING and has_order:
-        return RequestError(errors={"order_by": [_said(error)]})
+        return _with_text(
+            RequestError(errors={"order_by": [f"cannot be sorted by this: {class_of(error)}"]}), error, table
+        )
     if has_where and state.startswith(_DATA):
-        return _bad_value(error)
+        # As in Electric, the message is a text here, not a list.
+        return _with_text(RequestError(errors={"where": of_row(error)}), error, table)
     return refuse_subset(error, table, has_where=has_where or has_shape_where)
 
 
@@ -185,11 +226,6 @@ def too_large(limit_bytes: int) -> RequestError:
     """The rows exceed the limit of a response."""
     text = f"the rows are more than {limit_bytes} bytes: ask for fewer"
     return RequestError(errors={"limit": [text]})
-
-
-def _bad_value(error: psycopg.Error) -> RequestError:
-    """As in Electric, the message is a text here, not a list."""
-    return RequestError(errors={"where": _said(error)})
 
 
 def _said(error: psycopg.Error) -> str:

@@ -14,10 +14,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
 
 import orjson
+import structlog
 
 from pgshapes.errors import GaveWay, OwnerUnavailable, RequestError, SchemaChanged
+from pgshapes.limited_log import LimitedLog
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.offset import Offset
+from pgshapes.model.quoting import display_name
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, ResolvedShape, Subset
 from pgshapes.model.visibility import SnapshotVisibility
@@ -30,6 +33,8 @@ from pgshapes.waiting.batch import BatchQueue
 from pgshapes.waiting.retake import retake
 from pgshapes.where.clause import PreparedClause, prepare_subset_clause
 from pgshapes.where.language.sort_order import parse_order_by
+
+_failures: Final = LimitedLog(structlog.get_logger(__name__))
 
 RETAKE_TIMEOUT_S: Final = 10.0
 """While a synchronous standby is unavailable a transaction may not become visible; then the request fails."""
@@ -79,6 +84,7 @@ class SubsetSnapshots:
             except RequestError as refusal:
                 # The table may have changed since it was read, and then have what is missing.
                 if not attempts_left or not await self._has_changed(relation):
+                    _log_text(refusal)
                     raise RequestError(errors={"subset": refusal.errors}) from refusal
             except GaveWay:
                 if not attempts_left:
@@ -160,6 +166,20 @@ class SubsetSnapshots:
             return await self._link.call(call, timeout_s=OWNER_TIMEOUT_S)
         except TimeoutError:
             raise OwnerUnavailable("the owner does not answer") from None
+
+
+def _log_text(refusal: RequestError) -> None:
+    """Log what Postgres said, which is not for clients."""
+    said = refusal.details
+    if "said" in said:
+        cause = (said["schema"], said["table"], said["sqlstate"])
+        _failures.note(
+            "subset query failed",
+            cause,
+            table=display_name(said["schema"], said["table"]),
+            error=said["said"],
+            sqlstate=said["sqlstate"],
+        )
 
 
 def _plan(raw: RawShape, shape: ResolvedShape, relation: Relation, subset: Subset) -> _Plan:

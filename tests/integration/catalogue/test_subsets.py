@@ -156,7 +156,9 @@ async def test_refusals(db: Connection, harness: Harness) -> None:
     assert await harness.errors(where="id = $2", params=(("2", "1"),)) == {
         "params": ["Parameters must be numbered sequentially, starting from 1"]
     }
-    assert await harness.errors(where="1 / (id - 1) = 1") == {"where": "division by zero"}
+    assert await harness.errors(where="1 / (id - 1) = 1") == {
+        "where": "fails for a row of the table: division by zero (SQLSTATE 22012)"
+    }
 
 
 HOSTILE = [

@@ -85,7 +85,7 @@ def test_every_error_has_a_row_in_the_table() -> None:
         (
             errors.StorageError("torn"),
             500,
-            {"message": "Unable to retrieve shape log: torn"},
+            {"message": "Unable to retrieve shape log: The files of the shape cannot be used"},
             JSON | NO_STORE,
         ),
         (

@@ -108,7 +108,13 @@ def test_metadata_say_the_same_with_a_later_xmax(begun: int, xmax: int, xip: tup
     assert all(extended.sees_xid(xid) == seen.sees_xid(xid) for xid in range(5, 1_100))
 
 
-DENIED = 'Table "my schema"."it""ems" cannot be followed: denied. Grant what is missing and request again.'
+CHANGED = "the table changed while it was read"
+BY_ZERO = "division by zero (SQLSTATE 22012)"
+OF_ROW = f"fails for a row of the table: {BY_ZERO}"
+DENIED = (
+    'Table "my schema"."it""ems" cannot be followed: insufficient privilege (SQLSTATE 42501).'
+    " Grant what is missing and request again."
+)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +124,8 @@ DENIED = 'Table "my schema"."it""ems" cannot be followed: denied. Grant what is 
         (pg.DivisionByZero("by zero"), RequestError(errors={"where": "by zero"})),
         (pg.UndefinedFunction("no such operator"), RequestError(errors={"where": ["no such operator"]})),
         (pg.StatementTooComplex("too deep"), RequestError(errors={"where": ["too deep"]})),
-        (pg.UndefinedColumn("gone"), SchemaChanged("gone")),
-        (pg.UndefinedTable("gone"), SchemaChanged("gone")),
+        (pg.UndefinedColumn("gone"), SchemaChanged(f"{CHANGED}: undefined column (SQLSTATE 42703)")),
+        (pg.UndefinedTable("gone"), SchemaChanged(f"{CHANGED}: undefined table (SQLSTATE 42P01)")),
         (pg.InsufficientPrivilege("denied"), RequestError(errors={"table": [DENIED]})),
         (pg.QueryCanceled("timeout"), NotNow("The subset snapshot took too long; ask for less")),
         (pg.AdminShutdown("bye"), NotNow("Database connection not available")),
@@ -132,12 +138,14 @@ def test_a_clause_that_the_server_refuses(error: pg.Error, refused: PgShapesErro
 def test_a_query_that_fails() -> None:
     unordered = pg.UndefinedFunction("could not identify an ordering operator for type json")
     told = refuse_rows(unordered, has_where=True, has_order=True)
-    assert_same(told, RequestError(errors={"order_by": [str(unordered)]}))
-    by_zero = pg.DivisionByZero("by zero")
-    assert_same(refuse_rows(by_zero, has_where=True), RequestError(errors={"where": "by zero"}))
+    text = "cannot be sorted by this: undefined function (SQLSTATE 42883)"
+    assert_same(told, RequestError(errors={"order_by": [text]}))
+    by_zero = pg.DivisionByZero("by zero: 4711")
+    assert_same(refuse_rows(by_zero, has_where=True), RequestError(errors={"where": OF_ROW}))
     told = refuse_rows(by_zero, has_shape_where=True)
-    assert_same(told, RequestError(errors={"where": ["by zero"]}))
-    text = 'Table "my schema"."it""ems" cannot be followed: by zero. Remove the cause and request again.'
+    assert_same(told, RequestError(errors={"where": [OF_ROW]}))
+    assert told.details["said"] == "by zero: 4711"
+    text = f'Table "my schema"."it""ems" cannot be followed: {BY_ZERO}. Remove the cause and request again.'
     assert_same(refuse_rows(by_zero), RequestError(errors={"table": [text]}))
 
 
@@ -159,7 +167,8 @@ def test_only_what_waiting_cures_is_a_503(state: str) -> None:
     told = refusals.refuse_snapshot(error, ITEMS)
     assert isinstance(told, RequestError) is (state in LASTING)
     if state in LASTING:
-        assert "why" in told.details["errors"]["table"][0]
+        assert state in told.details["errors"]["table"][0]
+        assert told.details["said"] == "why"
         told = refusals.refuse_snapshot(error, ITEMS, has_where=True)
         assert isinstance(told, RequestError)
         assert told.errors.keys() == ({"table"} if state == "42501" else {"where"})
