@@ -29,7 +29,8 @@ ALLOWED: Final = {
     ("http_api/params.py", "_raw_shape"): "the client's own name of a table",
     ("http_api/reads.py", "carry_out"): "the message of a decision of ours",
     ("http_api/serve.py", "_answer"): "the message of a SchemaChanged, which is for clients",
-    ("owner/creations.py", "_as_failure"): "the message of a NotNow, which is for clients",
+    ("owner/creations.py", "as_failure"): "the message of a NotNow, which is for clients",
+    ("owner/creations.py", "fail_again"): "the message of a NotNow, which is for clients",
     ("postgres/inspector.py", "_clause_error"): "the client's own clause, parsed and not executed",
     ("postgres/refusals.py", "refuse_clause"): "the client's own clause, parsed and not executed",
 }

@@ -16,6 +16,7 @@ State is owned by the replicator's loop.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,34 @@ from pgshapes.waiting.single_flight import STOPPING, Flight, SingleFlight
 FAILURE_LASTS_S: Final = 1.0
 LATE_FAILURE_LASTS_S: Final = 10.0
 """Longer than the removal of the shape, after which its clients request it again."""
+PASSING_FAILURE_LASTS_S: Final = 1.0
+LONGEST_FAILURE_S: Final = 60.0
+"""The rows of the table may be mended at any time."""
+LATE_FAILURES_KEPT: Final = 1000
+
+
+class LateFailures:
+    """How long the failures of activated shapes answer requests: twice as long after each.
+
+    State: by comparable, how many snapshots have failed since one was completed; at most
+    `LATE_FAILURES_KEPT` of them.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[bytes, int] = {}
+
+    def pause_s(self, comparable: bytes, error: PgShapesError) -> float:
+        """How long this failure, which has just happened, answers requests."""
+        count = self._counts.pop(comparable, 0)
+        if len(self._counts) >= LATE_FAILURES_KEPT:
+            del self._counts[next(iter(self._counts))]
+        self._counts[comparable] = count + 1
+        first_s = LATE_FAILURE_LASTS_S if isinstance(error, RequestError) else PASSING_FAILURE_LASTS_S
+        return float(min(first_s * 2 ** min(count, 10), LONGEST_FAILURE_S))
+
+    def forget(self, comparable: bytes) -> None:
+        """A snapshot was completed."""
+        self._counts.pop(comparable, None)
 
 
 class CreationLocks:
@@ -44,6 +73,7 @@ class CreationLocks:
     def __init__(self, tables: Tables) -> None:
         self._table = tables.creation_locks
         self._token = 0
+        self.late_failures = LateFailures()
 
     def claim(self, comparable: bytes) -> int:
         """Set the row; returns the creation's token."""
@@ -65,11 +95,14 @@ class CreationLocks:
         if row is not None and row.token == token:
             self._table.remove(comparable)
 
-    def fail_again(self, comparable: bytes, error: RequestError) -> None:
-        """Answer requests with the error for some seconds, after a shape that was activated has failed with
-        it: each creation would fail in the same way, and clients would refetch without end.
+    def fail_again(self, comparable: bytes, error: PgShapesError) -> None:
+        """Answer requests with the error for a while, after a shape that was activated has failed with it:
+        each creation may fail in the same way, and clients would refetch without end.
         """
-        self.fail(comparable, self.claim(comparable), error, lasts_s=LATE_FAILURE_LASTS_S)
+        lasts_s = self.late_failures.pause_s(comparable, error)
+        if isinstance(error, NotNow):
+            error = CreationFailed(error.message, retry_after_s=math.ceil(lasts_s), known=True)
+        self.fail(comparable, self.claim(comparable), error, lasts_s=lasts_s)
 
     def fail(
         self, comparable: bytes, token: int, error: PgShapesError, *, lasts_s: float = FAILURE_LASTS_S
@@ -256,7 +289,9 @@ class Creations:
             self._locks.clear(comparable, token)
             raise CreationFailed(STOPPING) from None
         except PgShapesError as error:
-            raise self._fail(creation, _as_failure(error, creation.shape)) from None
+            definition = creation.shape.definition
+            failure = as_failure(error, definition.schema, definition.table)
+            raise self._fail(creation, failure) from None
         except Exception:
             _log.exception("shape creation failed unexpectedly")
             raise self._fail(creation, CreationFailed("Failed to create shape", retry_after_s=1)) from None
@@ -278,7 +313,7 @@ class Creations:
             return self.activated(shape.comparable) or await self._create(shape, slot)
 
 
-def _as_failure(error: PgShapesError, shape: ResolvedShape) -> PgShapesError:
+def as_failure(error: PgShapesError, schema: str, table: str) -> PgShapesError:
     """The error for all callers. What waiting does not cure stays a RequestError, a 400.
 
     What is not for clients is in its details, for the log.
@@ -289,12 +324,11 @@ def _as_failure(error: PgShapesError, shape: ResolvedShape) -> PgShapesError:
         return CreationFailed(error.message, retry_after_s=1, known=True)
     text = f"Unable to create initial snapshot: {error.client_text}"
     failure = CreationFailed(text, retry_after_s=1, known=True)
-    definition, sqlstate = shape.definition, error.details.get("sqlstate")
     failure.details |= {
-        "schema": definition.schema,
-        "table": definition.table,
+        "schema": schema,
+        "table": table,
         "said": error.message,
-        "sqlstate": sqlstate,
+        "sqlstate": error.details.get("sqlstate"),
     }
     return failure
 

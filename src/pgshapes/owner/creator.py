@@ -79,8 +79,10 @@ class CreatorParts:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     obstacle_of: Callable[[Relation], Obstacle | None] = lambda _: None
     """Why a table cannot be followed (`model.followable`)."""
-    on_snapshot_failed: Callable[[str, PgShapesError], None] = lambda _handle, _error: None
-    """Called when the snapshot of an activated shape cannot be completed, before the shape is removed."""
+    on_snapshot_ended: Callable[[str, PgShapesError | None], None] = lambda _handle, _error: None
+    """Called when the snapshot of an activated shape is complete, or cannot be completed, before the shape is
+    removed.
+    """
 
 
 def new_handle() -> str:
@@ -249,8 +251,11 @@ class ShapeCreator:
         """However the task ended: a shape without all rows of its snapshot must not stay."""
         self.writings.pop(handle, None)
         error = writing.end(task)
-        if error is not None and writing.has_started:
-            self._parts.on_snapshot_failed(handle, error)
+        if error is None:
+            self._parts.on_snapshot_ended(handle, None)
+        elif writing.has_started:
+            if not task.cancelled():  # otherwise the shape was ended meanwhile, for another reason
+                self._parts.on_snapshot_ended(handle, error)
             self._parts.cleaner.end([handle], f"snapshot failed: {error.message}")
 
     def _stop_writing(self, handle: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from pgshapes.errors import PgShapesError, RequestError
+from pgshapes.errors import PgShapesError, RequestError, SchemaChanged
 from pgshapes.gates.conditions import Level
 from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.gates.time_limits import READY_TIMEOUT_S
@@ -24,7 +24,7 @@ from pgshapes.model.shape import ResolvedShape
 from pgshapes.owner.catalog_watch import CatalogWatch
 from pgshapes.owner.catalogue import StoredShape, WriteBuffer
 from pgshapes.owner.change_path import ChangePath, LogPublisher
-from pgshapes.owner.creations import CreationLocks, Creations, CreationSlot
+from pgshapes.owner.creations import CreationLocks, Creations, CreationSlot, as_failure
 from pgshapes.owner.creator import CreatorParts, ShapeCreator
 from pgshapes.owner.definition_refusals import DefinitionRefusals
 from pgshapes.owner.failed_shapes import FailedShapes
@@ -157,14 +157,21 @@ class Owner:
             self.cleaner,
             self.spawn,
             self._obstacle_of,
-            self._note_failed_snapshot,
+            self._note_snapshot_end,
         )
 
-    def _note_failed_snapshot(self, handle: str, error: PgShapesError) -> None:
+    def _note_snapshot_end(self, handle: str, error: PgShapesError | None) -> None:
+        """Let the failure of a snapshot answer the requests of the clients that refetch."""
         row = self._tables.shapes.get(handle)
-        if row is not None and isinstance(error, RequestError):
-            self.refusals.note(error)
-            self._locks.fail_again(row.comparable, error)
+        if row is None or isinstance(error, SchemaChanged):
+            return
+        if error is None:
+            self._locks.late_failures.forget(row.comparable)
+            return
+        relation = self.router.relation(row.relation_oids[0])
+        failure = as_failure(error, relation.schema if relation else "", relation.name if relation else "")
+        self.refusals.note(failure)
+        self._locks.fail_again(row.comparable, failure)
 
     async def _create(self, shape: ResolvedShape, slot: CreationSlot) -> str:
         self.definition_refusals.check(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, NamedTuple
 
-from pgshapes.errors import CreationFailed, PgShapesError, RequestError, SchemaChanged
+from pgshapes.errors import CreationFailed, NotNow, PgShapesError, RequestError, SchemaChanged
 from pgshapes.model.shape_state import ShapeState
 
 
@@ -38,6 +38,8 @@ class CreationLock(NamedTuple):
     """Stable code of the error (`errors.py`)."""
     errors: Any = None
     """The messages of a RequestError, by field."""
+    retry_after_s: int = 1
+    """When a client may try again."""
 
     def failed(self, error: PgShapesError) -> CreationLock:
         """The row after the creation has failed."""
@@ -46,6 +48,7 @@ class CreationLock(NamedTuple):
             reason=error.message,
             code=error.code,
             errors=error.errors if isinstance(error, RequestError) else None,
+            retry_after_s=error.retry_after_s if isinstance(error, NotNow) else 1,
         )
 
     def error(self) -> PgShapesError:
@@ -54,7 +57,7 @@ class CreationLock(NamedTuple):
             return SchemaChanged(self.reason)
         if self.code == RequestError.code:
             return RequestError(self.reason, errors=self.errors)
-        return CreationFailed(self.reason, known=True)
+        return CreationFailed(self.reason, retry_after_s=self.retry_after_s, known=True)
 
 
 class ConditionRow(NamedTuple):

@@ -8,7 +8,14 @@ import time
 import pytest
 from tests.unit.shape_cache.definitions_of import shape_of
 
-from pgshapes.errors import CreationFailed, NotNow, PgShapesError, SchemaChanged, SourceError
+from pgshapes.errors import (
+    CreationFailed,
+    NotNow,
+    PgShapesError,
+    RequestError,
+    SchemaChanged,
+    SourceError,
+)
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner import creations
@@ -249,3 +256,45 @@ async def test_a_creation_that_is_cancelled_leaves_no_lock(steps: int) -> None:
     owner.gates.clear()
     owner.gate("items").set_result(None)
     assert await owner.call("items")[0] == f"items-{len(owner.made)}"
+
+
+LATE = RequestError.field("where", "fails for a row of the table")
+
+
+@pytest.mark.parametrize(
+    ("error", "pauses"),
+    [(LATE, [10, 20, 40, 60, 60]), (CreationFailed("connection lost"), [1, 2, 4, 8, 16])],
+)
+def test_snapshots_that_fail_late_are_tried_again_more_and_more_rarely(
+    error: PgShapesError, pauses: list[float]
+) -> None:
+    failures = creations.LateFailures()
+    assert [failures.pause_s(b"a", error) for _ in pauses] == pauses
+    assert failures.pause_s(b"b", error) == pauses[0]
+    failures.forget(b"a")
+    assert failures.pause_s(b"a", error) == pauses[0]
+
+
+def test_late_failures_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creations, "LATE_FAILURES_KEPT", 3)
+    failures = creations.LateFailures()
+    for number in range(10):
+        failures.pause_s(b"%d" % number, LATE)
+    assert len(failures._counts) == 3
+
+
+async def test_a_late_failure_answers_until_its_pause_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creations, "PASSING_FAILURE_LASTS_S", 0.02)
+    owner = Owner()
+    comparable = shape_of().comparable
+    owner.creations._locks.fail_again(comparable, NotNow("connection lost"))
+    with pytest.raises(CreationFailed, match="connection lost") as failure:
+        await owner.call("items")[0]
+    assert failure.value.retry_after_s == 1
+    assert owner.made == []
+    while owner.lock("items") is not None:
+        await asyncio.sleep(0.005)
+    call = owner.call("items")[0]
+    await turns()
+    owner.gate("items").set_result(None)
+    assert await call == "items-1"
