@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from pgshapes.config_values import (
     ConcurrencyLimits,
+    find_unknown_restrictions,
     parse_boolean,
     parse_concurrency_limits,
     parse_count,
@@ -332,6 +333,13 @@ class Settings:
 
         Raises ConfigError.
         """
+        known = {variable for setting in settings() for variable in setting.variables}
+        unknown = find_unknown_restrictions(env, known)
+        if unknown:
+            raise ConfigError(
+                f"{', '.join(unknown)} would make the server stricter, but is not a setting of pgshapes:"
+                " remove it, or use one of docs/configuration.md (pgshapes serve --help)"
+            )
         given: dict[str, Any] = {}
         for setting in settings():
             source, text = _find(setting, env, flags or {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -66,6 +66,34 @@ def parse_port(text: str) -> int:
     if not text.strip().isascii() or not text.strip().isdigit() or int(text) > 65535:
         raise ValueError("must be a port number, 0 to 65535")
     return int(text)
+
+
+_PREFIXES: Final = ("PGSHAPES_", "ELECTRIC_")
+_RESTRICTING: Final = frozenset(
+    {"AUTH", "CA", "CACERT", "CERT", "CERTIFICATE", "CERTIFICATES", "JWT", "REQUIRE", "SECRET"}
+    | {"SECRETS", "SECURE", "SECURITY", "SSL", "SSLMODE", "TLS", "VERIFY"}
+)
+"""Words in the names of settings that restrict who is believed or let in."""
+_OF_SERVICE_LINKS: Final = frozenset({"PORT", "SERVICE"})
+"""Kubernetes sets `ELECTRIC_AUTH_SERVICE_HOST` and its like for a service `electric-auth`."""
+_OFF: Final = frozenset({"", "0", "false", "no", "off", "disable", "disabled", "insecure"})
+
+
+def find_unknown_restrictions(env: Mapping[str, str], known: Collection[str]) -> list[str]:
+    """The variables that would make a server stricter, and that are not known.
+
+    Without them it would start with less protection than its operator asked for. `DATABASE_REQUIRE_SSL` is
+    that of older Electric servers.
+    """
+    return sorted(
+        name
+        for name, value in env.items()
+        if (name.startswith(_PREFIXES) or name == "DATABASE_REQUIRE_SSL")
+        and name not in known
+        and _RESTRICTING.intersection(name.split("_"))
+        and not _OF_SERVICE_LINKS.intersection(name.split("_"))
+        and value.strip().lower() not in _OFF
+    )
 
 
 _MS_PER_UNIT: Final = {"": 1, "ms": 1, "msec": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000}

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from pgshapes.config import Settings, settings
-from pgshapes.config_values import ConcurrencyLimits, parse_duration_ms, parse_size_bytes
+from pgshapes.config_values import (
+    ConcurrencyLimits,
+    find_unknown_restrictions,
+    parse_duration_ms,
+    parse_size_bytes,
+)
 from pgshapes.database_url import redact_url
 from pgshapes.errors import ConfigError
 
@@ -258,3 +263,40 @@ def test_settings_are_frozen_and_documented() -> None:
     for setting in settings():
         assert setting.about.endswith(".")
         assert setting.variables[0] == f"PGSHAPES_{setting.name.upper()}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_REQUIRE_SSL", "true"),
+        ("ELECTRIC_DATABASE_SSL_MODE", "verify-full"),
+        ("ELECTRIC_DATABASE_TLS_CA_FILE", "/ca.pem"),
+        ("ELECTRIC_AUTH_MODE", "secure"),
+        ("PGSHAPES_API_SECRET", "misspelt"),
+        ("PGSHAPES_CA_CERTIFICATE_FILE", "/ca.pem"),
+    ],
+)
+def test_a_restriction_that_is_not_understood_stops_the_start(variable: str, value: str) -> None:
+    said = complaint({**ENOUGH, variable: value})
+    assert said.startswith(f"{variable} would make the server stricter, but is not a setting of pgshapes")
+    assert value not in said.replace(variable, "").replace("docs/configuration.md", "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_REQUIRE_SSL", "false"),
+        ("ELECTRIC_AUTH_MODE", "insecure"),
+        ("ELECTRIC_AUTH_SERVICE_HOST", "10.0.0.7"),
+        ("ELECTRIC_AUTH_PORT_80_TCP", "tcp://10.0.0.7:80"),
+        ("ELECTRIC_USAGE_REPORTING", "true"),
+        ("APP_SECRET", "of another program"),
+    ],
+)
+def test_other_variables_are_ignored(variable: str, value: str) -> None:
+    load(**{variable: value})
+
+
+def test_every_setting_is_known() -> None:
+    for setting in settings():
+        assert find_unknown_restrictions(dict.fromkeys(setting.variables, "x"), setting.variables) == []
