@@ -9,6 +9,7 @@ during a commit: a commit costs one sync of the disk, a burst of creations two.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from pgshapes.errors import ConfigError, StorageShortage
 from pgshapes.model.relation import RelationData
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.owner.storage_dir import close_to_others
 from pgshapes.waiting.batch import BatchQueue
 
 # Grows with every incompatible change of what is stored, the comparable included: older files are not read.
@@ -63,6 +65,11 @@ class Statement(NamedTuple):
     parameters: tuple[Any, ...]
 
 
+def _beside(path: Path) -> tuple[str, str]:
+    """The names of the files that SQLite keeps beside a database."""
+    return (f"{path.name}-wal", f"{path.name}-shm")
+
+
 class Catalogue:
     """An open catalogue file. Raises ConfigError when it cannot be opened or read, StorageShortage when a
     write fails.
@@ -72,7 +79,13 @@ class Catalogue:
 
     def __init__(self, storage_dir: Path) -> None:
         self._path = storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite"
+        for each in (self._path, *map(self._path.with_name, _beside(self._path))):
+            if each.exists():
+                close_to_others(each)
         with self._reading():
+            # The files beside it get its mode.
+            with suppress(OSError):
+                os.close(os.open(self._path, os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
