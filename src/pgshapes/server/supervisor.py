@@ -10,16 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -32,6 +29,7 @@ from pgshapes.server.child import PERMITS, ChildTask
 from pgshapes.server.environment import configure_logs
 from pgshapes.server.http_server import listen
 from pgshapes.server.metrics import fetch_metrics, listen_for_metrics, metrics_listener
+from pgshapes.server.run_dir import run_dir
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
 
@@ -161,13 +159,13 @@ def run_with_workers(settings: Settings, *, child_command: Sequence[str] = CHILD
     os.set_inheritable(socket.fileno(), True)
     host, port = socket.getsockname()[:2]
     _log.info("listening", url=f"http://{host}:{port}", workers=settings.workers)
-    with _run_dir() as run_dir:
-        permits = run_dir / PERMITS
+    with run_dir() as path:
+        permits = path / PERMITS
         SharedCounts.create(permits, settings.workers)
-        replicator = Child(ChildTask("replicator", settings, run_dir), (), child_command)
+        replicator = Child(ChildTask("replicator", settings, path), (), child_command)
         fds = (socket.fileno(),)
         workers = [
-            Child(ChildTask("http", settings, run_dir, socket.fileno(), number), fds, child_command)
+            Child(ChildTask("http", settings, path, socket.fileno(), number), fds, child_command)
             for number in range(settings.workers)
         ]
 
@@ -205,13 +203,3 @@ def _no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _run_dir() -> Iterator[Path]:
-    # Not in the storage directory: the path of a unix socket is limited to about 100 characters.
-    path = Path(tempfile.mkdtemp(prefix="pgshapes-"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
