@@ -188,6 +188,27 @@ def test_a_slot_that_another_walsender_uses(
         server.wait_active()
 
 
+@both_forms
+def test_a_slot_that_another_backend_is_creating(
+    sql: psycopg.Connection, database_url: str, storage_dir: Path, workers: int
+) -> None:
+    """As one of an instance that has ended does, until the transactions that were open then have ended."""
+    server = Server(database_url, storage_dir, workers=workers)
+    with psycopg.connect(database_url) as writer, psycopg.connect(database_url, autocommit=True) as other:
+        writer.execute("CREATE TABLE held (id int PRIMARY KEY)")
+        create = f"SELECT pg_create_logical_replication_slot('{server.slot}', 'pgoutput')"
+        creating = threading.Thread(target=other.execute, args=(create,))
+        creating.start()
+        slots = f"SELECT FROM pg_replication_slots WHERE slot_name = '{server.slot}'"
+        until(lambda: sql.execute(slots).fetchone() is not None, "the slot")
+        with launched(server):
+            waits_because(server, "is being created by backend")
+            writer.commit()
+            creating.join()
+            server.wait_active()
+            assert "cannot be used" not in server.log_path.read_text()
+
+
 @contextlib.contextmanager
 def reading_slot(url: str, server: Server) -> Iterator[None]:
     """Another walsender on the server's slot."""

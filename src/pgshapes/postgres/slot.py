@@ -59,7 +59,9 @@ class Slot(NamedTuple):
 
 
 async def find_slot(connection: Connection, name: str) -> Slot | None:
-    """The slot, or None. Raises SourceError if another database or plugin uses the name."""
+    """The slot, or None. Raises SourceError if another database or plugin uses the name, or if it is being
+    created: by another instance, or by the backend of one that has ended.
+    """
     try:
         cursor = await connection.execute(_FIND, (name,))
         row = await cursor.fetchone()
@@ -72,6 +74,12 @@ async def find_slot(connection: Connection, name: str) -> Slot | None:
         owner = f"to {plugin} in database {database}" if plugin else "to a physical standby"
         raise SourceError(
             f'replication slot "{name}" belongs {owner}: set another stream id', action=OPERATOR
+        )
+    if confirmed is None and active_pid is not None and reason is None and wal_status != "lost":
+        raise SourceError(
+            f'replication slot "{name}" is being created by backend {active_pid}, which waits for open'
+            " transactions: end them, or terminate that backend if its client is gone",
+            action=WAIT,
         )
     unusable = None
     if wal_status == "lost" or confirmed is None or reason is not None:

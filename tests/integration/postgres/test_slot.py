@@ -72,6 +72,24 @@ async def test_creation_waits_for_open_transactions(
         assert await find_slot(admin, name) is not None
 
 
+async def test_a_slot_that_is_being_created_is_waited_for(
+    sql: psycopg.Connection, database_url: str, name: str
+) -> None:
+    async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
+        with psycopg.connect(database_url) as writer:
+            writer.execute("CREATE TABLE t (id int)")
+            creation = asyncio.create_task(create_slot(walsender, admin, name))
+            async with asyncio.timeout(30), await connect(database_url) as other:
+                is_there = "SELECT FROM pg_replication_slots WHERE slot_name = %s"
+                while await (await other.execute(is_there.encode(), (name,))).fetchone() is None:
+                    await asyncio.sleep(0.01)
+                with pytest.raises(SourceError, match="is being created by backend") as raised:
+                    await find_slot(other, name)
+            writer.commit()
+        assert raised.value.action == "wait"
+        assert await creation > 0
+
+
 async def test_a_slot_in_use_is_dropped_when_it_is_free(sql: psycopg.Connection, database_url: str) -> None:
     slot = prepare(sql)
     async with await connect(database_url) as admin:
