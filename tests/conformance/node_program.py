@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -29,17 +30,22 @@ Line = dict[str, Any]
 
 
 class NodeProgram:
-    """A script with its arguments; its output is read line by line."""
+    """A script with its arguments; its output is read line by line.
 
-    def __init__(self, script: str, *arguments: str | Line) -> None:
+    `errors` is a file for what it prints on standard error, which is ours if there is none.
+    """
+
+    def __init__(self, script: str, *arguments: str | Line, errors: Path | None = None) -> None:
+        self._errors = errors
         self._command = [str(NODE), str(FOLDER / script)]
         self._command += [each if isinstance(each, str) else json.dumps(each) for each in arguments]
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdout=asyncio.subprocess.PIPE, limit=LONGEST_LINE_BYTES
-        )
+        with self._errors.open("ab") if self._errors else nullcontext() as errors:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdout=asyncio.subprocess.PIPE, stderr=errors, limit=LONGEST_LINE_BYTES
+            )
         return self
 
     async def __aexit__(

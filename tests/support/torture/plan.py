@@ -1,0 +1,92 @@
+"""Which faults strike when: drawn from a seed, written to a journal, read back, cut down. Pure.
+
+The statements of the writers are not part of a plan: they follow from its seed and the number of a batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a batch."""
+
+    kind: str
+    at_s: float
+    """Seconds after the batch has begun."""
+    seed: int
+    """What it draws its details from."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.at_s:.1f} s ({self.seed})"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Faults under writers; afterwards every client must be right."""
+
+    number: int
+    faults: tuple[Fault, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The batch for a journal."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The batch of a journal."""
+        return cls(record["number"], tuple(Fault(**one) for one in record["faults"]))
+
+    def without(self, faults: Iterable[Fault]) -> Batch:
+        """The batch without some of its faults."""
+        gone = set(faults)
+        return replace(self, faults=tuple(one for one in self.faults if one not in gone))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How batches are drawn."""
+
+    seed: int
+    weights: Mapping[str, float]
+    """By kind of fault."""
+    every_s: float = 5.0
+    faults: int = 3
+    """In each batch."""
+
+    def batch(self, number: int) -> Batch:
+        """The batch of that number."""
+        chance = Random(f"{self.seed} faults {number}")
+        kinds = sorted(self.weights)
+        at_s, faults = 0.0, []
+        for _ in range(self.faults):
+            # Less than the mean, because the time until all clients are right has no fault.
+            at_s += self.every_s * chance.uniform(0.2, 1.2)
+            kind = chance.choices(kinds, [self.weights[one] for one in kinds])[0]
+            faults.append(Fault(kind, round(at_s, 2), chance.getrandbits(32)))
+        return Batch(number, tuple(faults))
+
+
+def writer_chance(seed: int, batch: int, writer: int) -> Random:
+    """The random numbers of a writer in a batch."""
+    return Random(f"{seed} writer {batch} {writer}")
+
+
+def read_journal(path: Path) -> tuple[dict[str, Any], list[Batch]]:
+    """The options of a run, and its batches."""
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    options = next(record for record in records if record["event"] == "run")
+    return options, [Batch.from_json(record) for record in records if record["event"] == "batch"]
+
+
+def pieces(faults: list[Fault], count: int) -> list[list[Fault]]:
+    """The faults in that many runs of about equal length."""
+    bounds = [len(faults) * place // count for place in range(count + 1)]
+    return [faults[low:high] for low, high in pairwise(bounds)]

@@ -1,0 +1,39 @@
+"""Faults under load for about a minute: nothing is lost, doubled or disordered, and nobody refetches in vain.
+
+`python -m bench.torture` runs as long as one likes, with all kinds of faults; see docs/torture.md. Here the
+faults are those of a fixed seed, and a client has much more time than the server needs: nothing is timed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support.postgres.installations import DEFAULT, chosen_version
+from tests.support.torture.faults import weights
+from tests.support.torture.plan import Draws
+from tests.support.torture.run import Options, running, torture_postgres
+
+BATCHES = 3
+FAULTS = 5
+STUCK_S = 180.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("workers", "seed"), [(0, 20), (2, 21)], ids=["one process", "workers"])
+async def test_faults_under_load(workers: int, seed: int, tmp_path: Path) -> None:
+    """After each batch of faults every client has the rows of a SELECT, and every message fitted."""
+    version = chosen_version() or DEFAULT
+    options = Options(seed=seed, workers=workers, version=version, writers=3, stuck_s=STUCK_S)
+    draws = Draws(seed, weights(frozenset(), frozenset()), every_s=3, faults=FAULTS)
+    with torture_postgres(version) as postgres:
+        async with running(postgres, tmp_path, options) as run:
+            for number in range(1, BATCHES + 1):
+                await run.batch(draws.batch(number))
+            totals = run.world.judge.totals
+    print(f"seed {seed}, workers {workers}, log {tmp_path / 'storage.log'}\n{totals.report()}")
+    assert not totals.violations, totals.violations[0]
+    assert not totals.undemanded, totals.undemanded[0]
+    assert totals.messages > 1000
+    assert totals.transactions > 100

@@ -1,0 +1,102 @@
+"""A seed gives the same faults and statements; a journal gives them back; rules decide on refetches."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from tests.oracle.ddl.statements import Kind, Statement
+from tests.support.torture import run
+from tests.support.torture.definitions import WATCHED, Watched
+from tests.support.torture.faults import FORMS, weights
+from tests.support.torture.judge import NOT_COMPLETE, Judge
+from tests.support.torture.plan import Batch, Draws, pieces, read_journal, writer_chance
+from tests.support.torture.statements import draw_transaction
+
+ALL = weights(frozenset(), frozenset())
+NEVER = float("inf")
+
+
+def test_a_seed_repeats_the_faults() -> None:
+    batches = [Draws(3, ALL).batch(number) for number in range(1, 40)]
+    assert batches == [Draws(3, ALL).batch(number) for number in range(1, 40)]
+    assert batches != [Draws(4, ALL).batch(number) for number in range(1, 40)]
+    assert {fault.kind for batch in batches for fault in batch.faults} >= {"kill", "ddl", "halt"}
+
+
+def test_a_seed_repeats_the_statements() -> None:
+    one, again, other = (writer_chance(3, batch, 0) for batch in (1, 1, 2))
+    first = [draw_transaction(one) for _ in range(50)]
+    assert first == [draw_transaction(again) for _ in range(50)]
+    assert first != [draw_transaction(other) for _ in range(50)]
+
+
+def test_transactions_are_of_all_kinds() -> None:
+    chance = Random(1)
+    drawn = [draw_transaction(chance) for _ in range(5000)]
+    text = " ".join(statement for one in drawn for statement in one.statements)
+    for word in ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "ROLLBACK TO", "RELEASE", "SET id =", "SET day ="):
+        assert word in text
+    assert any(not one.is_committed for one in drawn)
+    assert any(one.truncates for one in drawn)
+
+
+def test_kinds_are_chosen_by_name_and_by_group() -> None:
+    assert run.MODULES
+    assert set(weights(frozenset({"network", "kill"}), frozenset({"cut"}))) == {"kill"} | {
+        form.name for form in FORMS.values() if form.group == "network" and form.name != "cut"
+    }
+
+
+def test_a_journal_gives_the_batches_back(tmp_path: Path) -> None:
+    batches = list(map(Draws(3, ALL).batch, islice(range(1, 9), 5)))
+    records = [{"event": "run", "options": {"seed": 3}}, *({"event": "batch"} | b.as_json() for b in batches)]
+    journal = tmp_path / "journal"
+    journal.write_text("\n".join(map(json.dumps, records)))
+    assert read_journal(journal) == (records[0], batches)
+
+
+def test_faults_can_be_left_out() -> None:
+    batch = Draws(3, ALL, faults=5).batch(1)
+    assert pieces(list(batch.faults), 2) == [list(batch.faults[:2]), list(batch.faults[2:])]
+    assert batch.without(batch.faults[1:]) == Batch(1, batch.faults[:1])
+
+
+def test_tables_and_shapes_are_many() -> None:
+    assert len(WATCHED) >= 20
+    assert len(set(map(str, WATCHED))) == len(WATCHED)
+    assert Watched("items", "n = $1", ("a'b",)).shape.where == "n = 'a''b'"
+
+
+def judged(judge: Judge, born: float, table: str = "items", handle: str = "h") -> str | None:
+    """The rule of a refetch; None if there is none."""
+    before = judge.totals.refetches.copy()
+    judge.refetch(Watched(table), "a client", handle, born)
+    judge.judge_refetches()
+    rules = judge.totals.refetches - before
+    return next(iter(rules), None)
+
+
+def test_a_refetch_needs_a_reason_since_its_handle_was_born() -> None:
+    judge = Judge()
+    assert judged(judge, 0.0) is None
+    judge.demand_tables("truncate", frozenset({"items"}))
+    assert judged(judge, 0.0) == "truncate"
+    assert judged(judge, 0.0, "orders") is None
+    assert judged(judge, NEVER) is None
+    judge.demand_statement(Statement(Kind.INDEX, "", ("public.orders",)))
+    assert judged(judge, 0.0, "orders") is None
+    judge.demand("the slot was dropped")
+    assert judged(judge, 0.0, "orders") == "the slot was dropped"
+    assert len(judge.totals.undemanded) == 4
+
+
+def test_a_fault_may_end_what_was_never_complete() -> None:
+    judge = Judge()
+    assert judged(judge, 0.0) is None
+    judge.disturb()
+    assert judged(judge, 0.0) == NOT_COMPLETE
+    judge.complete.add("h")
+    assert judged(judge, 0.0) is None
