@@ -27,7 +27,8 @@ from bench.proc import conditions
 from tests.support.torture.faults import FORMS, weights
 from tests.support.torture.judge import Totals
 from tests.support.torture.plan import Batch, Draws, Fault, pieces, read_journal
-from tests.support.torture.run import HopelessError, Options, Run, running, torture_postgres
+from tests.support.torture.run import Options, Run, running, torture_postgres
+from tests.support.torture.world import HopelessError
 
 from pgshapes.embedded.server import EmbeddedPostgres
 

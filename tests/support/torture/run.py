@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -38,7 +39,7 @@ from tests.support.torture.http_followers import http_client
 from tests.support.torture.plan import Batch, Fault, writer_chance
 from tests.support.torture.postgres_faults import SILENCE_S
 from tests.support.torture.typescript_followers import times_it_left_sse
-from tests.support.torture.world import World, living
+from tests.support.torture.world import HopelessError, World, living
 from tests.support.torture.writer import Writer
 
 from pgshapes.embedded.server import EmbeddedPostgres
@@ -83,16 +84,27 @@ class Run:
         world, judge = self.world, self.world.judge
         judge.batch = batch.number
         self._stuck = set()
-        watching = asyncio.create_task(self._watch_silence())
-        try:
-            await self._write_and_strike(batch)
-            await self._settle(self._options.stuck_s)
-        finally:
-            watching.cancel()
+        await self._watched(self._write_and_settle(batch))
         judge.judge_refetches()
         judge.totals.batches += 1
         judge.totals.left_sse = times_it_left_sse(world.typescript_log)
         world.check()
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work; end it if the run cannot go on."""
+        tasks = [asyncio.create_task(work), asyncio.create_task(self._watch())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _write_and_settle(self, batch: Batch) -> None:
+        await self._write_and_strike(batch)
+        await self._settle(self._options.stuck_s)
 
     async def begin(self) -> None:
         """Wait until all clients have their first rows."""
@@ -132,9 +144,10 @@ class Run:
         world.judge.totals.faults[fault.kind] += 1
         world.over_at = time.monotonic()
 
-    async def _watch_silence(self) -> None:
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
+            self.world.check()
             now = time.monotonic()
             for one in self.world.followers:
                 silent_s = now - max(one.heard_at, self.world.over_at)
@@ -193,10 +206,6 @@ class Run:
                 await http.delete(self.world.server.shape_url, params=params | {"handle": handle}, timeout=30)
             except httpx.HTTPError:
                 """The next look tells."""
-
-
-class HopelessError(Exception):
-    """The run cannot go on."""
 
 
 def problem(follower: Follower, expected: Mapping[Watched, Rows]) -> str | None:

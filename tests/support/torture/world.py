@@ -35,7 +35,12 @@ from pgshapes.embedded.server import EmbeddedPostgres
 
 WATCH_S = 0.1
 STATEMENT_TRIES = 60
+MOST_ENDS = 3
 OWNER_LOCK = "owner.lock"
+
+
+class HopelessError(Exception):
+    """The run cannot go on."""
 
 
 class World:
@@ -60,6 +65,8 @@ class World:
         self._births = Births()
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
+        self._ends = 0
+        """How often the server has ended by itself."""
 
     # --- processes
 
@@ -110,6 +117,7 @@ class World:
                 if time.monotonic() > self.may_end_until:
                     text = f"status {process.returncode}: {self.server.log_end()[-1200:]}"
                     self.judge.violate("the server has ended", "server", text)
+                    self._ends += 1
                 await self.until_gone(process.pid)
                 self.launch_server()
 
@@ -207,7 +215,9 @@ class World:
             self._failure = task.exception()
 
     def check(self) -> None:
-        """Raise the error of a task of the harness itself."""
+        """Raise the error of a task of the harness; HopelessError if the server does not stay up."""
+        if self._ends > MOST_ENDS:
+            raise HopelessError(f"the server has ended by itself {self._ends} times")
         if self._failure is not None:
             raise RuntimeError("the harness itself has failed") from self._failure
 
