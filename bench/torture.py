@@ -26,8 +26,9 @@ from pathlib import Path
 from bench.proc import conditions
 from tests.support.torture.faults import FORMS, weights
 from tests.support.torture.judge import Totals
-from tests.support.torture.plan import Batch, Draws, Fault, pieces, read_journal
+from tests.support.torture.plan import Batch, Draws, read_journal
 from tests.support.torture.run import Options, Run, running, torture_postgres
+from tests.support.torture.shrink import shrunk
 from tests.support.torture.world import HopelessError
 
 from pgshapes.embedded.server import EmbeddedPostgres
@@ -126,12 +127,10 @@ async def shrink(postgres: EmbeddedPostgres, batches: Sequence[Batch], options: 
                 return True
         return False
 
-    kept = await _last_batches(batches, fails)
+    kept = await shrunk(batches, fails)
     if kept is None:
         print("it does not fail again")
         return
-    for batch in kept:
-        kept = await _without_faults(kept, batch, fails)
     print("still fails with:")
     for batch in kept:
         print(f"  batch {batch.number}: {', '.join(map(str, batch.faults)) or 'no fault'}")
@@ -140,39 +139,6 @@ async def shrink(postgres: EmbeddedPostgres, batches: Sequence[Batch], options: 
     for batch in kept:
         journal.write("batch", **batch.as_json())
     print(f"python -m bench.torture --replay {journal.path}")
-
-
-async def _last_batches(batches: Sequence[Batch], fails: object) -> list[Batch] | None:
-    assert callable(fails)
-    count = 1
-    while True:
-        chosen = list(batches[-count:])
-        if await fails(chosen):
-            return chosen
-        if count >= len(batches):
-            return None
-        count = min(2 * count, len(batches))
-
-
-async def _without_faults(batches: list[Batch], batch: Batch, fails: object) -> list[Batch]:
-    """Leave out parts of a batch's faults, halves first, as long as it still fails."""
-    assert callable(fails)
-    count = 2
-    while True:
-        place = next(at for at, one in enumerate(batches) if one.number == batch.number)
-        faults: list[Fault] = list(batches[place].faults)
-        if not faults:
-            return batches
-        for piece in pieces(faults, min(count, len(faults))):
-            fewer = [*batches]
-            fewer[place] = batches[place].without(piece)
-            if await fails(fewer):
-                batches = fewer
-                break
-        else:
-            if count >= len(faults):
-                return batches
-            count *= 2
 
 
 def arguments() -> argparse.Namespace:

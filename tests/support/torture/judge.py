@@ -61,6 +61,8 @@ class Totals:
     transactions: int = 0
     rolled_back: int = 0
     statements: int = 0
+    changes: int = 0
+    """Of rows, in transactions that were committed."""
     messages: int = 0
     answers: int = 0
     states: int = 0
@@ -85,7 +87,7 @@ class Totals:
         """The figures in one line."""
         return (
             f"{self.batches} batches, {self.faults.total()} faults, {self.transactions} transactions,"
-            f" {self.messages} messages checked, {self.states} states compared,"
+            f" {self.changes} changes, {self.messages} messages checked, {self.states} states compared,"
             f" {self.refetches.total()} refetches by a rule, {len(self.undemanded)} by none,"
             f" {len(self.violations)} violations"
         )

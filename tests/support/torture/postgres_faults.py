@@ -60,6 +60,19 @@ async def postgres_kill(world: World, chance: Random) -> None:
         await asyncio.to_thread(world.postgres.start)
 
 
+@fault("postgres")
+async def halt_walsender(world: World, chance: Random) -> None:
+    """SIGSTOP of the walsender, for up to 12 s: longer than it may be silent."""
+    for_s = chance.uniform(1, 12)
+    find = f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{world.server.slot}' AND active"
+    for (pid,) in await world.execute(find):
+        world.signal(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(for_s)
+        finally:
+            world.signal(pid, signal.SIGCONT)
+
+
 @fault("network", weight=1.5)
 async def cut(world: World, chance: Random) -> None:
     """All connections to Postgres end, with RST or FIN."""

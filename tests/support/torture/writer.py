@@ -49,26 +49,31 @@ class Writer:
             await asyncio.sleep(RECONNECT_S)
             return
         try:
-            await self._transact(connection, transaction)
+            changes = await self._transact(connection, transaction)
         except psycopg.Error as error:
             totals.errors[str(error).partition("\n")[0][:100]] += 1
             totals.rolled_back += 1
             await self._recover(connection)
         else:
             totals.transactions += transaction.is_committed
+            totals.changes += changes if transaction.is_committed else 0
             totals.rolled_back += not transaction.is_committed
         finally:
             # Also if the connection was lost during COMMIT: it may have been carried out.
             if transaction.is_committed and transaction.truncates:
                 self._judge.demand_tables("truncate", transaction.truncates)
 
-    async def _transact(self, connection: psycopg.AsyncConnection, transaction: Transaction) -> None:
+    async def _transact(self, connection: psycopg.AsyncConnection, transaction: Transaction) -> int:
+        """Run a transaction; returns how many rows it has changed."""
+        changes = 0
         await connection.execute("BEGIN")
         for statement in transaction.statements:
             # Statements are drawn from numbers, and none has a value from outside.
-            await connection.execute(statement.encode())
+            cursor = await connection.execute(statement.encode())
+            changes += max(cursor.rowcount, 0)
             self._judge.totals.statements += 1
         await connection.execute("COMMIT" if transaction.is_committed else "ROLLBACK")
+        return changes
 
     async def _connected(self) -> psycopg.AsyncConnection:
         if self._connection is None or self._connection.closed:
