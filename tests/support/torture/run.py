@@ -218,7 +218,7 @@ def problem(follower: Follower, expected: Mapping[Watched, Rows]) -> str | None:
         return _partly_wrong(follower, rows)
     if found == rows:
         return None
-    missing, extra = sorted(rows - found)[:3], sorted(found - rows)[:3]
+    missing, extra = sorted(rows - found, key=str)[:3], sorted(found - rows, key=str)[:3]
     text = f"handle {copy.handle} at {copy.resume}: missing {missing}, too many {extra}"
     return f"{text} of {len(rows)} and {len(found)} rows"
 
