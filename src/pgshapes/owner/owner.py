@@ -57,6 +57,7 @@ from pgshapes.where.clause import clause_from_sql
 
 _log = structlog.get_logger(__name__)
 
+_RESTORED_PER_TURN: Final = 100
 _UNPUBLISH_PAUSES_S: Final = (0.0, 0.2, 1.0, 5.0, 25.0)
 SNAPSHOT_GRACE_S: Final = 1.0
 """How long a shutdown waits for snapshots; a shape whose snapshot is not recorded is deleted at the start."""
@@ -195,8 +196,10 @@ class Owner:
     async def restore(self, shapes: Iterable[StoredShape]) -> None:
         """Load shapes of an earlier run whose logs were recovered."""
         stored = list(shapes)
-        for shape in stored:
+        for number, shape in enumerate(stored):
             await self._restore(shape)
+            if number % _RESTORED_PER_TURN == 0:
+                await asyncio.sleep(0)  # the lock's signs of life, and status to Postgres
         self.creator.memberships.update((shape.handle, shape.memberships) for shape in stored)
         with self._tables.transaction():
             self.status.restore(stored)

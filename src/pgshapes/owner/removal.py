@@ -57,9 +57,16 @@ class ShapeCleaner:
         self._after_removal = after_removal
         self._removing: set[str] = set()
         """The retired shapes with a task that removes them."""
+        self._failing: set[str] = set()
+        """The first handle of each removal that could not be made durable so far."""
         self.on_retired: Callable[[str], None] = lambda _: None
         """Called with each handle that is retired, to cancel a snapshot that is still being written."""
         self._is_closed = False
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a removal could not be made durable; the WAL that caused it is kept meanwhile."""
+        return bool(self._failing)
 
     def close(self) -> None:
         """Remove nothing from now on: the owner ends. The next one removes what is not complete."""
@@ -116,11 +123,13 @@ class ShapeCleaner:
                 deleted = self._status.delete_rows(handles)
                 if deleted is not None:
                     await deleted
+                self._failing.discard(handles[0])
                 return
             except Exception as error:  # also a shortage of threads, memory or descriptors
                 if said != repr(error):
                     _log.error("shape removal failed; retrying", error=repr(error), shapes=len(handles))
                 said = repr(error)
+                self._failing.add(handles[0])
                 await asyncio.sleep(_RETRY_S)
 
 

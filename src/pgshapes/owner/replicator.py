@@ -167,6 +167,8 @@ class Replicator:
             return None
         if self.durability.failing is not None:
             return "changes cannot be made durable"
+        if self.owner.cleaner.is_failing:
+            return "a removed shape cannot be deleted from the storage directory"
         return self.owner.change_path.obstacle()
 
     def heard_at(self) -> float | None:

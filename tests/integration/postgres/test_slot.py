@@ -78,7 +78,7 @@ async def test_a_slot_that_is_being_created_is_waited_for(
     async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
         with psycopg.connect(database_url) as writer:
             writer.execute("CREATE TABLE t (id int)")
-            creation = asyncio.create_task(create_slot(walsender, admin, name))
+            creation = asyncio.create_task(create_slot(walsender, admin, name, look=works))
             async with asyncio.timeout(30), await connect(database_url) as other:
                 is_there = "SELECT FROM pg_replication_slots WHERE slot_name = %s"
                 while await (await other.execute(is_there.encode(), (name,))).fetchone() is None:

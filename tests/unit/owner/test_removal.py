@@ -152,3 +152,30 @@ async def test_nothing_is_removed_after_the_owner_has_closed() -> None:
     scene.cleaner.close()
     assert scene.cleaner.end(["1"], "truncated") is None
     assert scene.tables.shapes["1"].state is ShapeState.LIVE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StorageError("the disk fails"), OSError(5, "I/O error"), OSError(24, "no descriptors"), RuntimeError()],
+    ids=repr,
+)
+async def test_a_removal_survives_any_error_and_says_so(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal_module, "_RETRY_S", 0)
+    scene = Scene()
+    removal = scene.cleaner.end(["1"], "truncated")
+    assert removal is not None
+    for number in range(3):
+        await settle()
+        assert len(scene.disk.removals) == number + 1
+        scene.disk.removals[number].set_exception(error)
+    await settle()
+    assert scene.cleaner.is_failing
+    scene.disk.removals[3].set_result(None)
+    await settle()
+    scene.disk.commits[0].set_result(None)
+    async with asyncio.timeout(30):
+        await removal
+    assert not scene.cleaner.is_failing
+    assert "1" not in scene.tables.shapes
