@@ -8,14 +8,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import structlog
 from tests.support.cancellation.points import Point, Watch
 from tests.support.cancellation.scenarios import SCENARIOS, Definition, Scenario, definition, make_tables
-from tests.support.cancellation.stage import Stage, open_stage
+from tests.support.cancellation.stage import Stage, function_of, open_stage
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 from tests.support.postgres.installations import DEFAULT, postgres_of
 
@@ -89,7 +91,7 @@ class Everywhere:
 
 
 def _functions_of_tasks() -> Counter[str]:
-    return Counter(getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks())
+    return Counter(map(function_of, asyncio.all_tasks()))
 
 
 async def cancel_everywhere(url: str, directory: Path, scenarios: Iterable[str]) -> Everywhere:
@@ -112,6 +114,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with postgres_of(DEFAULT, settings=SERVER_SETTINGS) as server:
         for number in range(options.rounds):
             for name in options.scenario or SCENARIOS:

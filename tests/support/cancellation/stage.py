@@ -69,6 +69,7 @@ class Stage:
     app: AsgiApp
     sql: psycopg.Connection
     directory: Path
+    tasks_before: set[asyncio.Task[Any]]
 
     @property
     def owner(self) -> Owner:
@@ -113,6 +114,10 @@ class Stage:
     def select(self, query: str) -> list[tuple[Any, ...]]:
         """The rows of a query in the session of the test."""
         return self.sql.execute(query).fetchall()
+
+    def running_tasks(self) -> dict[str, asyncio.Task[Any]]:
+        """The tasks of the server by the function that they run, when no request is under way."""
+        return {function_of(task): task for task in asyncio.all_tasks() - self.tasks_before}
 
     def excess_backends(self) -> list[tuple[Any, ...]]:
         """The connections of this server, if there are more than it may have."""
@@ -179,6 +184,11 @@ class Stage:
         return list(self.replicator._store._logs)  # type: ignore[attr-defined]
 
 
+def function_of(task: asyncio.Task[Any]) -> str:
+    """The name of the function that a task runs."""
+    return getattr(task.get_coro(), "__qualname__", "")
+
+
 def lent(pool: ConnectionPool) -> object:
     """What a pool lacks: places, or idle connections that are not idle."""
     places = pool.size - pool._free._value
@@ -210,6 +220,7 @@ async def open_stage(url: str, directory: Path) -> AsyncIterator[Stage]:
         for constant in ("_RECONNECT_FIRST_S", "_RECONNECT_CAP_S"):
             stack.enter_context(patch.object(replicator_module, constant, 0.05))
         sql = stack.enter_context(psycopg.connect(url, autocommit=True))
+        before = asyncio.all_tasks()
         tables = Tables()
         replicator = Replicator(settings, tables, store_maker(settings, None))
         server = UnixSocketOwner(directory / "owner", tables, replicator.handle)
@@ -224,10 +235,11 @@ async def open_stage(url: str, directory: Path) -> AsyncIterator[Stage]:
         app = app_for(settings, parts, subsets, asyncio.Event())
         await parts.readiness.wait_until(Level.ACTIVE, 10)
         try:
-            yield Stage(tables, replicator, server.mailbox, link, parts, subsets, app, sql, directory)
+            yield Stage(tables, replicator, server.mailbox, link, parts, subsets, app, sql, directory, before)
         finally:
             await link.close()
             await subsets.close()
             replicator.stop()
-            await running
+            with suppress(asyncio.CancelledError):
+                await running
             await server.close()
