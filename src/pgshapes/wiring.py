@@ -178,7 +178,10 @@ async def _open_single_process(
 
         mark = partial(_mark_not_ready, tables, on_failure)
         owning = begin(run_reported(replicator, settings), at_end=mark)
-        stack.push_async_callback(_stop_owner, replicator, owning, link, subsets)
+        stack.push_async_callback(_ended, owning)
+        stack.push_async_callback(subsets.close)
+        stack.push_async_callback(link.close)
+        stack.callback(replicator.stop)
         if metrics is not None:
             turns.start()
             stack.callback(turns.stop)
@@ -186,12 +189,7 @@ async def _open_single_process(
         yield Opened(app_for(settings, parts, subsets, stopping, seams, authorize), stopping, owning)
 
 
-async def _stop_owner(
-    replicator: Replicator, owning: asyncio.Future[None], link: InProcessLink, subsets: SubsetSnapshots
-) -> None:
-    replicator.stop()
-    await link.close()
-    await subsets.close()
+async def _ended(owning: asyncio.Future[None]) -> None:
     await owning
 
 

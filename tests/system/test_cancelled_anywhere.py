@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.support.cancellation.everywhere import cancel_everywhere
-from tests.support.cancellation.points import How
+from tests.support.cancellation.points import How, Point, Watch
 from tests.support.cancellation.scenarios import SCENARIOS
 from tests.support.cancellation.stage import open_snapshot_files, open_stage
 from tests.support.clients.pending import until_query
@@ -42,7 +42,29 @@ async def test_nothing_stays_open_when_a_task_of_the_owner_is_cancelled(
             stage.running_tasks()[function].cancel()
             await asyncio.sleep(0)
         assert open_snapshot_files(tmp_path) == []
-        until_query(sql, _NO_BACKENDS)
+        await asyncio.to_thread(until_query, sql, _NO_BACKENDS)
+
+
+@pytest.mark.slow
+async def test_nothing_stays_open_when_the_end_is_cancelled_anywhere(
+    database_url: str, tmp_path: Path, sql: psycopg.Connection
+) -> None:
+    """The end of the owner is cancelled at each of its waits; the next owner starts on the same storage."""
+    watch = Watch()
+    watch.install(asyncio.get_running_loop())
+
+    async def end(target: Point | None) -> None:
+        async with open_stage(database_url, tmp_path) as stage:
+            watch.begin(target, also=stage.running_tasks()["Replicator.run"])
+            stage.replicator.stop()
+        watch.end()
+        await asyncio.to_thread(until_query, sql, _NO_BACKENDS)
+
+    await end(None)
+    points = [point for point in watch.points if point.task == "Replicator.run"]
+    assert len(points) > 4
+    for point in points:
+        await end(point)
 
 
 _NO_BACKENDS = """SELECT WHERE NOT EXISTS (

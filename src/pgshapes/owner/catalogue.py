@@ -263,8 +263,10 @@ class WriteBuffer:
 
     async def close(self) -> None:
         """Commit what is queued and end the thread."""
-        await self._writes.idle()
-        self._thread.shutdown()
+        try:
+            await self._writes.idle()
+        finally:
+            self._thread.shutdown()
 
     async def _commit(self, writes: tuple[_Write, ...]) -> dict[_Write, None]:
         statements = [statement for write in writes for statement in write.statements]

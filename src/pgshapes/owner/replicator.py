@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -448,18 +448,19 @@ class Replicator:
         return owner, durability
 
     async def _close(self) -> None:
-        await self._wait.end()
-        if self.owner is not None:
-            await self.owner.close()
-        await self.sources.inspector.close()
-        await self._publication_pool.close()
-        await self._admin_pool.close()
-        await self.sources.snapshots.close()
-        await self._snapshot_pool.close()
-        await self._store.close()
-        await self._buffer.close()
-        self._catalogue.close()
-        self._storage.release()
+        """Close everything, the last named first; also if closing one of them fails or is cancelled."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self._storage.release)
+            stack.callback(self._catalogue.close)
+            stack.push_async_callback(self._buffer.close)
+            stack.push_async_callback(self._store.close)
+            for pool in (self._snapshot_pool, self._admin_pool, self._publication_pool):
+                stack.push_async_callback(pool.close)
+            stack.push_async_callback(self.sources.snapshots.close)
+            stack.push_async_callback(self.sources.inspector.close)
+            if self.owner is not None:
+                stack.push_async_callback(self.owner.close)
+            stack.push_async_callback(self._wait.end)
 
 
 async def _ignore_loaded() -> None:

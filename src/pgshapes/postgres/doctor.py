@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, TypeVar
 
 import psycopg
 
@@ -141,19 +141,29 @@ async def _pooling(first: Connection, second: Connection) -> Pooling:
     connection lets one of them wait. No query is cancelled: that would end the connection.
     """
     before = await _pid(first)
-    beginning = begin(_begin(second), at_end=holds_nothing)
-    if not await _ends_in_time(beginning):
-        await first.close()
-        await beginning
-        return Pooling.SESSION
-    other = beginning.result()
-    asking = begin(_pid(first), at_end=holds_nothing)
-    has_session = await _ends_in_time(asking)
-    await second.execute(b"ROLLBACK")
-    after = await asking
+    async with _running(_begin(second)) as beginning:
+        if not await _ends_in_time(beginning):
+            await first.close()
+            await beginning
+            return Pooling.SESSION
+        other = beginning.result()
+    async with _running(_pid(first)) as asking:
+        has_session = await _ends_in_time(asking)
+        await second.execute(b"ROLLBACK")
+        after = await asking
     if not has_session or before != after or other in (before, after):
         return Pooling.TRANSACTION
     return Pooling.NONE if first.info.backend_pid == before else Pooling.SESSION
+
+
+@asynccontextmanager
+async def _running(query: Coroutine[Any, Any, int]) -> AsyncIterator[asyncio.Task[int]]:
+    """A query under way, which is cancelled if the block ends before it."""
+    task = begin(query, at_end=holds_nothing)
+    try:
+        yield task
+    finally:
+        task.cancel()
 
 
 async def _begin(db: Connection) -> int:

@@ -53,9 +53,11 @@ class Watch:
         self.cancelled: asyncio.Task[Any] | None = None
         """The task that was cancelled at the target."""
 
-    def begin(self, target: Point | None = None) -> None:
-        """Watch the tasks that begin from now on."""
+    def begin(self, target: Point | None = None, *, also: asyncio.Task[Any] | None = None) -> None:
+        """Watch the tasks that begin from now on, and one that began before."""
         self.is_on, self.target, self.cancelled = True, target, None
+        if isinstance(also, WatchedTask):
+            also.watch, also.place = self, place_of(also.get_coro())
         self.points = {}
 
     def end(self) -> None:
@@ -91,24 +93,24 @@ class WatchedTask(_Task):  # type: ignore[misc]
     """A task that tells the watch each point before and after each of its steps."""
 
     def __init__(self, watch: Watch | None, work: Any, **options: Any) -> None:
-        self._watch = watch
+        self.watch = watch
         self._name_of_work = getattr(work, "__qualname__", repr(work))
-        self._place: Place = ()
+        self.place: Place = ()
         super().__init__(work, **options)
 
     def _Task__step(self, error: BaseException | None = None) -> None:  # noqa: N802
-        watch = self._watch
+        watch = self.watch
         if watch is None or not watch.is_on:
             super()._Task__step(error)
             return
-        how = How.CONTINUING if self._place else How.BEFORE_FIRST_STEP
-        if watch.passes(self, Point(self._name_of_work, self._place, how)):
+        how = How.CONTINUING if self.place else How.BEFORE_FIRST_STEP
+        if watch.passes(self, Point(self._name_of_work, self.place, how)):
             self.cancel()
         work = self.get_coro()
         super()._Task__step(error)
         if not self.done():
-            self._place = place_of(work)
-            if watch.passes(self, Point(self._name_of_work, self._place, How.WAITING)):
+            self.place = place_of(work)
+            if watch.passes(self, Point(self._name_of_work, self.place, How.WAITING)):
                 self.cancel()
 
 

@@ -106,8 +106,10 @@ class FileShapeStore:
             return None
 
     async def close(self) -> None:
-        await self._syncs.idle()
-        self.close_files()
+        try:
+            await self._syncs.idle()
+        finally:
+            self.close_files()
 
     def close_files(self) -> None:
         """Close all files now; every further write fails."""
