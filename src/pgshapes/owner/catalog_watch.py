@@ -168,6 +168,9 @@ class CatalogWatch:
                     await self._compare(oid, stamps.get(oid), reading)
                 except PgShapesError as error:
                     failures.append(error)
+                except Exception:
+                    _log.exception("table could not be compared with the system catalogs", relation_oid=oid)
+                    self._end(self._router.handles_of(oid), "the table could not be compared")
             if oids is None:
                 self._is_first_look = False
                 self._seen = {oid: seen for oid, seen in self._seen.items() if oid in used}

@@ -211,6 +211,8 @@ class ChangePath:
         self._is_blocked = False
         self._blocked_by = ""
         """What stops changes; empty while other work has its turn."""
+        self._hold: int | None = None
+        """What keeps the boundary where it is until everything that was routed is written."""
         self._compared_ahead = 0
         """How many of the next announcements were compared with the system catalogs already."""
         self.transactions = 0
@@ -318,21 +320,28 @@ class ChangePath:
         """Publish what was routed. On an error that is not about one shape, processing stops until a retry
         succeeds: what was routed is not routed again.
         """
-        hold = self._boundary.hold()
+        if self._hold is None:
+            self._hold = self._boundary.hold()
         try:
             self._publisher.publish_queued(seen_lsn=seen_lsn)
         except StorageShortage as error:
             is_full = isinstance(error, DiskFull)
             event = "storage directory is full" if is_full else "storage cannot be written"
             _log.error(f"{event}; replication paused", error=error.message)
-            self._block(self._wait_for_room(hold), f"the {event}")
+            self._block(self._wait_for_room(), f"the {event}")
         except Exception:
             _log.exception("changes could not be published; replication paused")
-            self._block(self._wait_for_room(hold), "changes could not be published")
+            self._block(self._wait_for_room(), "changes could not be published")
         else:
-            self._boundary.release(hold)
+            self._release_hold()
 
-    async def _wait_for_room(self, hold: int) -> None:
+    def _release_hold(self) -> None:
+        """Everything that was routed is written, so what follows may be acknowledged."""
+        if self._hold is not None:
+            self._boundary.release(self._hold)
+            self._hold = None
+
+    async def _wait_for_room(self) -> None:
         while True:
             await asyncio.sleep(_DISK_RETRY_S)
             try:
@@ -342,7 +351,7 @@ class ChangePath:
             except Exception:
                 _log.exception("changes could not be published; retrying")
                 continue
-            self._boundary.release(hold)
+            self._release_hold()
             return
 
     def _announce(self, announced: RelationAnnounced) -> None:
@@ -427,28 +436,31 @@ class ChangePath:
             self._on_identity_lost(table)
 
     def _block(self, until: Coroutine[Any, Any, None], reason: str) -> None:
-        self._is_blocked, self._blocked_by = True, reason
         if self._stream is not None:
             self._stream.pause()
-        self._spawn(self._unblock(until)).add_done_callback(partial(self._end_block, until))
-
-    def _end_block(self, until: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
-        """Do not stay paused if the task was cancelled: the changes are sent again after a reconnect."""
-        until.close()  # it was not awaited if the task took no step
-        if task.cancelled():
+        self._is_blocked, self._blocked_by = True, reason
+        try:
+            self._spawn(self._unblock(until)).add_done_callback(partial(self._end_block, until))
+        except BaseException:
             self._is_blocked = False
-            self._reconnect("the wait before the next changes was cancelled")
+            raise
 
     async def _unblock(self, until: Coroutine[Any, Any, None]) -> None:
-        try:
-            await until
-            self._is_blocked = False
-            self._work()
-        except Exception as error:
-            # The changes are sent again; without this, all shapes would wait for them without a sign.
-            _log.exception("changes could not be processed")
-            self._is_blocked = False
-            self._reconnect(f"changes could not be processed: {error!r}")
-            return
+        await until
+        self._is_blocked = False
+        self._work()
         if not self._is_blocked and self._stream is not None:
             self._stream.resume()
+
+    def _end_block(self, until: Coroutine[Any, Any, None], unblocking: asyncio.Task[None]) -> None:
+        """Do not stay paused, whatever ended the task: otherwise all shapes would wait for changes without a
+        sign. After a reconnect they are sent again.
+        """
+        until.close()  # it was not awaited if the task took no step
+        if unblocking.cancelled():
+            self._is_blocked = False
+            self._reconnect("the wait before the next changes was cancelled")
+        elif (error := unblocking.exception()) is not None:
+            _log.error("changes could not be processed", exc_info=error)
+            self._is_blocked = False
+            self._reconnect(f"changes could not be processed: {error!r}")

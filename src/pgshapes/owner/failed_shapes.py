@@ -1,7 +1,8 @@
 """Ends shapes for which something was raised while a change was processed: logs it once with the traceback,
 removes them, and refuses their definitions.
 
-Not here: how it is found out for which shapes (`routing.failures`). State: none.
+Not here: how it is found out for which shapes (`routing.failures`). State: what was
+logged last, as an end that fails is repeated.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ class FailedShapes:
         self._tables = tables
         self._refusals = refusals
         self._end = end
+        self._reported: ShapeFailure | None = None
 
     def end(self, failure: ShapeFailure) -> None:
         """End the shapes of a failure. May be repeated after an error."""
         live = [shape for shape in failure.shapes if self._is_in_use(shape)]
         if live:
-            self._report(live, failure)
+            if failure is not self._reported:
+                self._report(live, failure)
+                self._reported = failure
             for shape in live:
                 self._refuse(shape, failure.error)
         reason = f"a change could not be processed: {type(failure.error).__name__}"

@@ -194,10 +194,12 @@ class Owner:
             _log.error("background task failed", error=repr(error), exc_info=error)
 
     async def restore(self, shapes: Iterable[StoredShape]) -> None:
-        """Load shapes of an earlier run whose logs were recovered."""
+        """Load shapes of an earlier run whose logs were recovered; one that cannot be loaded is removed."""
         stored = list(shapes)
+        failed = []
         for number, shape in enumerate(stored):
-            await self._restore(shape)
+            if not await self._restore(shape):
+                failed.append(shape.handle)
             if number % _RESTORED_PER_TURN == 0:
                 await asyncio.sleep(0)  # the lock's signs of life, and status to Postgres
         self.creator.memberships.update((shape.handle, shape.memberships) for shape in stored)
@@ -205,17 +207,25 @@ class Owner:
             self.status.restore(stored)
             for shape in stored:
                 self.publisher.publish_tail(shape.handle)
+            self.cleaner.end(failed, "it could not be loaded")
 
-    async def _restore(self, shape: StoredShape) -> None:
+    async def _restore(self, shape: StoredShape) -> bool:
+        """Whether the shape could be loaded."""
         log = self.store.get(shape.handle)
         assert log is not None
         relation = Relation(*shape.relations[0])
         definition = shape.definition
-        clause = None if definition.where is None else clause_from_sql(definition.where, relation)
         leaves = await self._sources.inspector.leaves(relation.oid) if relation.kind == "p" else ()
-        self.router.restore(
-            shape.handle, relation, definition, clause, shape.visibility, log.tail.latest.tx, leaves=leaves
-        )
+        end = log.tail.latest.tx
+        try:
+            clause = None if definition.where is None else clause_from_sql(definition.where, relation)
+            self.router.restore(
+                shape.handle, relation, definition, clause, shape.visibility, end, leaves=leaves
+            )
+        except Exception:
+            _log.exception("shape could not be loaded", handle=shape.handle, where=definition.where)
+            return False
+        return True
 
     # --- calls
 

@@ -88,8 +88,12 @@ class ShapeCleaner:
         for handle in retired:
             self._router.unregister(handle)
             self.on_retired(handle)
-        removed = Notice()
-        self._begin(retired, self._boundary.hold(), removed)
+        removed, hold = Notice(), self._boundary.hold()
+        try:
+            self._begin(retired, hold, removed)
+        except BaseException:
+            self._boundary.release(hold)
+            raise
         self._removing.update(retired)
         return removed
 
@@ -99,17 +103,22 @@ class ShapeCleaner:
 
     def _begin(self, handles: list[str], hold: int, removed: Notice) -> None:
         def complete(task: asyncio.Task[None]) -> None:
-            if task.cancelled() and not self._is_closed:
+            """Begin again, because nothing can be acknowledged before the removal is durable."""
+            if task.cancelled():
                 self._begin(handles, hold, removed)
+            elif task.exception() is not None:
+                asyncio.get_running_loop().call_later(_RETRY_S, self._begin, handles, hold, removed)
 
-        self._spawn(self._remove(handles, hold, removed)).add_done_callback(complete)
+        if not self._is_closed:
+            self._spawn(self._remove(handles, hold, removed)).add_done_callback(complete)
 
     async def _remove(self, handles: list[str], hold: int, removed: Notice) -> None:
-        rows = [row for handle in handles if (row := self._tables.shapes.get(handle))]
-        relations = {oid for row in rows for oid in row.relation_oids}
+        """May be repeated after an error."""
+        rows = {handle: row for handle in handles if (row := self._tables.shapes.get(handle))}
+        relations = {oid for row in rows.values() for oid in row.relation_oids}
         await self._remove_durably(handles)
         await self._tables.acknowledged()
-        self._status.remove(handles)
+        self._status.remove(rows)
         self._removing.difference_update(handles)
         self._boundary.release(hold)
         removed.give()

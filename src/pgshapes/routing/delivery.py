@@ -58,11 +58,13 @@ class Delivery:
         routed = Routed()
         if fragment.commit_lsn != self._progress.commit_lsn:
             self._open.clear()
+        if fragment.is_last:
+            for shape in self._open.values():
+                collected.setdefault(shape, [])
         self._progress = progress  # from here on nothing is raised: the fragment is not routed again
-        left = [shape for shape in self._open.values() if shape not in collected] if fragment.is_last else ()
-        for shape in (*collected, *left):
+        for shape, messages in collected.items():
             try:
-                self._deliver(routed, shape, fragment, collected.get(shape, []))
+                self._deliver(routed, shape, fragment, messages)
             except Exception as error:
                 failures.append(ShapeFailure((shape,), error))
         if fragment.is_last:

@@ -17,6 +17,8 @@ Verdicts = dict[RoutedShape, bool | Exception]
 """Whether a row matches, by shape, or what that raised."""
 
 _Messages = tuple[RenderedMessage, ...]
+_Kind = tuple[Projection, bool, bool]
+"""What shapes have the same messages of a change: whether they have had the row, and have it now."""
 
 
 class Judged(NamedTuple):
@@ -30,19 +32,21 @@ class Judged(NamedTuple):
 
 def write_each(judged: Judged, op: int, origin: Origin, into: Collected) -> list[ShapeFailure]:
     """Append the messages for a change to those of each shape. Returns the failures, one for each error."""
-    rendered: dict[tuple[Projection, bool, bool], _Messages | Exception] = {}
-    failed: dict[int, tuple[Exception, list[RoutedShape]]] = {}
+    rendered: dict[_Kind, _Messages] = {}
+    failed: dict[object, tuple[Exception, list[RoutedShape]]] = {}
     for shape in judged.after or judged.before:
-        outcome: _Messages | Exception | None = _error(judged, shape)
-        if outcome is None:
-            kind = (shape.projection, bool(judged.before.get(shape)), bool(judged.after.get(shape)))
-            if kind not in rendered:
-                rendered[kind] = _render(judged, *kind, op, origin)
-            outcome = rendered[kind]
-        if isinstance(outcome, Exception):
-            failed.setdefault(id(outcome), (outcome, []))[1].append(shape)
-        elif outcome:
-            into.setdefault(shape, []).extend(outcome)
+        error = _error(judged, shape)
+        kind = (shape.projection, bool(judged.before.get(shape)), bool(judged.after.get(shape)))
+        if error is None:
+            try:
+                if kind not in rendered:
+                    rendered[kind] = _render(judged, *kind, op, origin)
+                if rendered[kind]:
+                    into.setdefault(shape, []).extend(rendered[kind])
+            except Exception as raised:
+                failed.setdefault(kind, (raised, []))[1].append(shape)
+        else:
+            failed.setdefault(id(error), (error, []))[1].append(shape)
     return list(_failures(judged, failed.values()))
 
 
@@ -53,16 +57,13 @@ def _error(judged: Judged, shape: RoutedShape) -> Exception | None:
 
 def _render(
     judged: Judged, projection: Projection, was_in: bool, is_in: bool, op: int, origin: Origin
-) -> _Messages | Exception:
+) -> _Messages:
     old, new = judged.old if was_in else None, judged.new if is_in else None
-    try:
-        if old is not None and new is not None:
-            return projection.update(origin, op, old, new)
-        if old is not None:
-            return projection.delete(origin, op, old)
-        return () if new is None else projection.insert(origin, op, new)
-    except Exception as error:
-        return error
+    if old is not None and new is not None:
+        return projection.update(origin, op, old, new)
+    if old is not None:
+        return projection.delete(origin, op, old)
+    return () if new is None else projection.insert(origin, op, new)
 
 
 def _failures(

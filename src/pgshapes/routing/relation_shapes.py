@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from pgshapes.model.change import Change, Operation, Row
-from pgshapes.model.relation import Relation
+from pgshapes.model.relation import Part, Relation
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.failures import Evaluate, ShapeFailure, UnknownLayout
@@ -112,23 +112,27 @@ class RelationShapes:
         message: RelationMessage,
         previous: RelationMessage | None,
         applies: Callable[[RoutedShape], bool],
-    ) -> list[str]:
-        """The handles of the shapes that cannot continue with an announced layout of the table or of a leaf.
+    ) -> tuple[list[str], list[ShapeFailure]]:
+        """The handles of the shapes that cannot continue with an announced layout of the table or of a leaf,
+        and those of which it cannot be said.
 
         `previous` is the announcement before. A shape to which the transaction does not apply has seen the
         table as it was after it, and waits for the next announcement if it does not fit.
         """
         verdicts: dict[object, bool] = {}
-        ended = []
+        ended, failures = [], []
         for handle, shape in self.members.items():
-            if not applies(shape):
-                continue
-            kind = (shape.known.generation, shape.needed_columns, shape.definition.selects_all_columns)
-            if kind not in verdicts:
-                verdicts[kind] = self._continues(shape, message, previous)
-            if not verdicts[kind]:
-                ended.append(handle)
-        return ended
+            try:
+                if not applies(shape):
+                    continue
+                kind = (shape.known.generation, shape.needed_columns, shape.definition.selects_all_columns)
+                if kind not in verdicts:
+                    verdicts[kind] = self._continues(shape, message, previous)
+                if not verdicts[kind]:
+                    ended.append(handle)
+            except Exception as error:
+                failures.append(ShapeFailure((shape,), error))
+        return ended, failures
 
     def _continues(
         self, shape: RoutedShape, message: RelationMessage, previous: RelationMessage | None
@@ -159,6 +163,25 @@ class RelationShapes:
             failures = self._index_all()
         self._note_order(message)
         return failures
+
+    def known_relations(self) -> list[Relation]:
+        """The table as it was when the shapes were last compared with it, in each of its versions once."""
+        return list({shape.known.stamp: shape.known for shape in self.members.values()}.values())
+
+    def has_moved_parts(self, current: Relation) -> bool:
+        """Whether a part was attached or detached since a shape was created; not if it was only created."""
+        now = {(part.oid, part.attachment) for part in current.parts}
+        return bool(self.attached_parts(current)) or any(
+            (part.oid, part.attachment) not in now for parts in self._known_parts() for part in parts
+        )
+
+    def attached_parts(self, current: Relation) -> list[Part]:
+        """The parts that were attached since a shape was created, and may have had rows."""
+        common = set.intersection(*({part.oid for part in parts} for parts in self._known_parts()))
+        return [part for part in current.parts if part.oid not in common and not part.is_created_attached]
+
+    def _known_parts(self) -> Iterable[tuple[Part, ...]]:
+        return {shape.known.generation: shape.known.parts for shape in self.members.values()}.values()
 
     def lose_layout(self, wire_oid: int) -> None:
         """Read no row of a relation any more: its announcement could not be processed."""

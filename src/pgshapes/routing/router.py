@@ -260,7 +260,11 @@ class Router:
         ended: list[str] = []
         for members in self._targets_of(message.oid):
             try:
-                ended += self._end(members.ended_by(message, previous, applies))
+                others, failures = members.ended_by(message, previous, applies)
+                ended += others
+                self._end(others)
+                for failure in failures:
+                    self._fail(failure)
                 ended += self._end_unbound(members.bind(message, is_leaf=message.oid != members.relation.oid))
             except Exception as error:
                 self._fail(ShapeFailure(tuple(members.members.values()), error))
@@ -337,27 +341,17 @@ class Router:
     def known_relations(self, relation_oid: int) -> list[Relation]:
         """A table as it was when its shapes were last compared with it, in each of its versions once."""
         members = self._relations.get(relation_oid)
-        return (
-            list({one.known.stamp: one.known for one in members.members.values()}.values()) if members else []
-        )
+        return members.known_relations() if members else []
 
     def has_moved_parts(self, current: Relation) -> bool:
         """Whether a part was attached or detached since a shape was created; not if it was only created."""
         members = self._relations.get(current.oid)
-        now = {(part.oid, part.attachment) for part in current.parts}
-        known = {one.known.generation: one.known.parts for one in members.members.values()} if members else {}
-        return bool(self.attached_parts(current)) or any(
-            (part.oid, part.attachment) not in now for parts in known.values() for part in parts
-        )
+        return members is not None and members.has_moved_parts(current)
 
     def attached_parts(self, current: Relation) -> list[Part]:
         """The parts that were attached to a table since a shape was created on it, and may have had rows."""
         members = self._relations.get(current.oid)
-        if members is None:
-            return []
-        known = {one.known.generation: one.known.parts for one in members.members.values()}
-        common = set.intersection(*({part.oid for part in parts} for parts in known.values()))
-        return [part for part in current.parts if part.oid not in common and not part.is_created_attached]
+        return members.attached_parts(current) if members else []
 
     def tables_named(self, schema: str, name: str) -> list[int]:
         """The oids of tables with shapes that had this name when they were last compared."""

@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
+import structlog
+
 from pgshapes.tables.deltas import Rows
 from pgshapes.tables.frames import Deltas, encode
 from pgshapes.tables.table import Table
 from pgshapes.waiting.notice import Notice
+
+_log = structlog.get_logger(__name__)
 
 ACKNOWLEDGE_LIMIT_S: Final = 0.1
 """How long a removal waits for a process that does not acknowledge it before the link is cut."""
@@ -82,7 +86,10 @@ class Broadcast:
     def _end_transaction(self) -> None:
         unannounced, self._unannounced = self._unannounced, []
         for table, key, row in unannounced:
-            table.announce(key, row)
+            try:
+                table.announce(key, row)
+            except Exception:  # those that wait for other keys must be woken
+                _log.exception("change of a table could not be announced", table=table.name)
         if self._has_pending:
             self._schedule_flush()
 
@@ -109,7 +116,13 @@ class Broadcast:
             return
         self.number += 1
         self._flushed_at = asyncio.get_running_loop().time()
-        frame = encode(Deltas(self.number, pending))
+        try:
+            frame = encode(Deltas(self.number, pending))
+        except Exception:
+            # Without these changes the replicas would be wrong; a link that reconnects gets the whole state.
+            for feed in tuple(self._feeds):
+                feed.cut()
+            raise
         for feed in tuple(self._feeds):
             feed.send(frame)
 
