@@ -105,8 +105,8 @@ def _comparison(expr: Expr) -> list[_Conjunct] | None:
     match expr:
         case Apply(args=(left, right)) if _is_equality(expr.signature):
             return _constant_equality(left, right)
-        case IsDistinct(negated=True, left=left, right=right) if _is_equality(expr.equality):
-            return _constant_equality(left, right)
+        case IsDistinct(negated=True, left=left, right=right):
+            return _sameness(left, right, is_keyed=_is_equality(expr.equality))
         case Quantified(is_any=True, left=left, array=array) if _is_equality(expr.signature):
             return _membership(left, array)
         case Apply(signature="anyarray @> anyarray", args=(left, right)):
@@ -130,6 +130,16 @@ def _constant_equality(left: Expr, right: Expr) -> list[_Conjunct] | None:
     if column is None or not isinstance(right, Const):
         return None
     return [] if right.text is None else _equal(column, [right.text], right.type)
+
+
+def _sameness(left: Expr, right: Expr, *, is_keyed: bool) -> list[_Conjunct] | None:
+    """IS NOT DISTINCT FROM, which is TRUE for two NULLs."""
+    if isinstance(left, Const):
+        left, right = right, left
+    if isinstance(right, Const) and right.text is None:
+        column = plain_column(left)
+        return None if column is None else _null(column)
+    return _constant_equality(left, right) if is_keyed else None
 
 
 def _membership(left: Expr, array: Expr) -> list[_Conjunct] | None:

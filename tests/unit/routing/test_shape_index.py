@@ -48,6 +48,11 @@ CLAUSES = [
     "false",
     "true",
     "i4 IS NOT DISTINCT FROM 2",
+    "i4 IS NOT DISTINCT FROM NULL::int4 + 1",
+    "(NULL::int4 + 1) IS NOT DISTINCT FROM i4",
+    "j IS NOT DISTINCT FROM NULL::jsonb -> 'a'",
+    "b IS NOT DISTINCT FROM (NULL::int4 = 1)",
+    "i4 = 1 AND i8 IS NOT DISTINCT FROM NULL::int8 - 1",
     "(i4 = 1 OR t = 'a') AND (i8 = 1 OR b)",
     "i4 IN (1, 2) AND i8 IN (" + ",".join(map(str, range(2000))) + ")",
 ]
