@@ -8,8 +8,8 @@ from tests.support.servers.scene import MODES, Scene, scene
 pytestmark = pytest.mark.slow
 
 ROWS, CLAUSES = 10, 25
-OVER = " OR ".join(f"pad LIKE '%a{number}%b%'" for number in range(10, 70))
-"""A clause that may take 1.8 µs per character."""
+OVER = " OR ".join(f"pad LIKE '%a{number}%b%'" for number in range(10, 90))
+"""A clause that may take 2 µs per character."""
 
 
 def test_a_transaction_of_dear_rows_keeps_the_connection(database_url: str) -> None:
@@ -47,7 +47,7 @@ def _walsender(stage: Scene) -> int:
 def test_a_clause_over_its_budget_ends_its_shape_only(
     database_url: str, workers: int, chunk_bytes: int
 ) -> None:
-    """Its client gets a 409, and then a 400 that says why, until the table is altered."""
+    """Its client, between two requests here, gets a 400 that says why, until the table is altered."""
     with scene(database_url, workers=workers, chunk_bytes_threshold=chunk_bytes) as stage:
         params = {"table": "items", "columns": "id", "where": OVER}
         dear, other = stage.shape(**params), stage.shape(table="items", columns="id", where="pad LIKE '%a1%'")
@@ -57,12 +57,10 @@ def test_a_clause_over_its_budget_ends_its_shape_only(
         stage.sql.execute("INSERT INTO items VALUES (1, repeat('a1', 3000000))")
         stage.follow_to_row(other, '"public"."items"/"1"')
         url = stage.server.shape_url
-        answer = stage.client.get(url, params=params | {"offset": offset, "handle": handle})
-        assert answer.status_code == 409
-        for _ in range(2):
-            refused = stage.client.get(url, params=params | {"offset": "-1"})
+        for at in ({"offset": offset, "handle": handle}, {"offset": "-1"}, {"offset": "-1"}):
+            refused = stage.client.get(url, params=params | at)
             assert refused.status_code == 400
-            assert "may take 11 s for one row of 6,000,001 characters" in refused.text
+            assert "may take 13 s for one row of 6,000,001 characters" in refused.text
         log = stage.server.log_path.read_text()
         assert log.count("shapes ended: their clause takes too long") == 1
         stage.sql.execute("DELETE FROM items; ALTER TABLE items ADD COLUMN extra int")
