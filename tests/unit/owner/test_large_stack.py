@@ -11,6 +11,14 @@ from tests.support.postgres.where_tables import RELATION, row
 from pgshapes.model.change import Row
 from pgshapes.owner.large_stack import evaluate_deeply
 from pgshapes.where.clause import clause_from_sql
+from pgshapes.where.types import large_values
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept() -> None:
+    """A document that is kept is not decoded again."""
+    large_values.forget()
+    large_values.keep(is_active=False)
 
 
 def nested(depth: int, core: str = "") -> Row:
