@@ -7,13 +7,14 @@ import os
 import signal
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.oracle.ddl.follower import Observed, Record, Refetched
 from tests.oracle.ddl.grammar import MODULES
 from tests.oracle.ddl.judge import Judge, Timeline
 from tests.oracle.ddl.rules import RULES, Permission, Reach
 from tests.oracle.ddl.shapes import Expected, Shape
-from tests.oracle.ddl.statements import Kind, Statement
+from tests.oracle.ddl.statements import Kind, Statement, control
 from tests.oracle.ddl.world import running_world
 from tests.oracle.ddl_oracle import FREQUENT, Plan, run_random
 
@@ -57,6 +58,27 @@ def test_what_a_server_has_not_told_is_seen(database_url: str, tmp_path: Path) -
         world.settle()
         assert not world.judge.totals.violations
         assert world.problem(follower) is None
+
+
+ADD_TABLE, UPDATE = "ALTER PUBLICATION {} ADD TABLE alpha.t", "UPDATE alpha.t SET id = 2"
+
+
+def test_what_fails_by_the_owners_own_doing(database_url: str, tmp_path: Path) -> None:
+    """Also in the transaction that has done it, but not after it was rolled back, nor without it."""
+    with running_world(database_url, tmp_path / "journal", module=FREQUENT) as world:
+        publication, violations = world.server.publication, world.judge.totals.violations
+        join = Statement(Kind.PUBLICATION_JOIN, ADD_TABLE.format(publication), ("alpha.t",))
+        update = Statement(Kind.DML, UPDATE, ("alpha.t",))
+        assert world.run(0, Statement(Kind.CREATE_TABLE, "CREATE TABLE alpha.t (id integer)"))
+        assert world.run(0, Statement(Kind.DML, "INSERT INTO alpha.t VALUES (1)", ("alpha.t",)))
+        for statement, runs in ((control("BEGIN"), True), (join, True), (update, False)):
+            assert world.run(0, statement) is runs
+        assert world.run(0, control("ROLLBACK"))
+        assert not violations
+        with psycopg.connect(database_url, autocommit=True) as another:
+            another.execute(join.sql.encode())
+        assert not world.run(0, update)
+        assert [one.what for one in violations] == ["a statement of the owner fails"]
 
 
 def test_every_kind_has_a_rule_and_a_form() -> None:

@@ -33,6 +33,8 @@ class Session:
         # Without the schema public the names of its types are qualified.
         path = "public" if "public" in schemas else "pg_catalog"
         self._connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET search_path = {path}")
+        self.before: Catalog
+        """The catalog before its last statement, as the session saw it."""
         self._seen: Catalog | None = None
         """The catalog in the open transaction, as long as nothing else has run in it."""
         self._effects: list[Effect] = []
@@ -57,6 +59,7 @@ class Session:
         seen = catalog if self._status is not TransactionStatus.INTRANS else self.catalog()
         tables = (seen.named(name) for name in statement.tables)
         effect = Effect(statement, frozenset(one.oid for one in tables if one), seen)
+        self.before = seen
         if statement.kind is not Kind.DML:
             self._seen = None
         try:
@@ -73,6 +76,11 @@ class Session:
         """The catalog as the open transaction sees it."""
         self._seen = self._seen or read_catalog(self._connection, self._publication, self._schemas)
         return self._seen
+
+    @property
+    def open_effects(self) -> tuple[Effect, ...]:
+        """The effects in its open transaction, which other sessions do not see yet."""
+        return tuple(self._effects)
 
     def take_effects(self) -> list[Effect]:
         """The effects of what was committed since the last call."""

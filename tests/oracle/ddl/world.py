@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -86,7 +86,7 @@ class World:
             totals.ran[statement.kind] += 1
         else:
             totals.failed[statement.kind] += 1
-            self._note_error(statement, error)
+            self._note_error(session, statement, error)
         if session.is_idle:
             self._committed(session.take_effects())
         return error is None
@@ -175,8 +175,12 @@ class World:
                 self.catalog = self._read()
                 next_read = now + _CATALOG_POLL_S
             wrong = [(one, problem) for one in self.followers if (problem := self.problem(one))]
-            if not wrong or now > deadline:
-                return wrong
+            if now - since > self._deadline_s:
+                late.update((one, (problem, now - since)) for one, problem in wrong)
+            if not wrong or now - since > max(PATIENCE_S, self._deadline_s):
+                for follower, _ in wrong:
+                    late.pop(follower, None)
+                return _Settled(wrong, late)
             time.sleep(_POLL_S)
 
     def _start_again(self) -> bool:
@@ -202,8 +206,6 @@ class World:
         self._expect()
         for effect in effects:
             self._had_publication &= effect.statement.kind is not Kind.DROP_PUBLICATION
-            if effect.statement.kind in _OWN_DOING:
-                self._own_doing.update(effect.oids, self._members_without_identity())
 
     def look(self) -> None:
         """Take what others have committed as what followers should have."""
@@ -216,24 +218,17 @@ class World:
         for follower, timeline in self._timelines.items():
             timeline.append(self._expected[follower.shape])
 
+        self._own_doing |= _without_identity(effects, self.catalog)
     def _expect_rows(self, shape: Shape) -> None:
         self._expected[shape] = expected_rows(self.reader, shape, self.catalog)
         if self._expected[shape].has_equal_rows:
             self._had_equal_rows.add(shape)
 
-    def _members_without_identity(self) -> Iterator[int]:
-        publication = self.catalog.publication
-        for oid in publication.members if publication else ():
-            if oid in self.catalog.tables and self.catalog.tables[oid].identity != "f":
-                yield from self.catalog.family(oid)
-
-    def _note_error(self, statement: Statement, error: psycopg.Error) -> None:
+    def _note_error(self, session: Session, statement: Statement, error: psycopg.Error) -> None:
         text = str(error).partition("\n")[0]
         self.judge.totals.errors[f"{statement.kind.value}: {text}"] += 1
         is_broken = "replica identity" in text or "tuple concurrently" in text
-        table = self.catalog.named(statement.tables[0]) if statement.tables else None
-        family = self.catalog.family(table.oid) if table else set()
-        if statement.kind is not Kind.IDENTITY and is_broken and self._own_doing.isdisjoint(family):
+        if statement.kind is not Kind.IDENTITY and is_broken and not self._is_own_doing(session, statement):
             self.judge.violate("a statement of the owner fails", None, f"{text}: {statement.sql}")
 
     def _described(self, follower: Follower) -> str:
@@ -252,6 +247,16 @@ class World:
             params = follower.shape.params | {"handle": follower.handle}
             try:
                 httpx.delete(f"{self.server.url}/v1/shape", params=params, timeout=10)
+    def _is_own_doing(self, session: Session, statement: Statement) -> bool:
+        """Whether the owner has left the statement's table without an identity, perhaps in the session's open
+        transaction.
+        """
+        seen = session.before
+        table = seen.named(statement.tables[0]) if statement.tables else None
+        family = seen.family(table.oid) if table else set()
+        own_doing = self._own_doing | _without_identity(session.open_effects, seen)
+        return not own_doing.isdisjoint(family)
+
             except httpx.TransportError:
                 """The server has ended, which `settle` notices."""
 
