@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import signal
+import threading
 from pathlib import Path
 
 import psycopg
@@ -36,7 +37,7 @@ def test_random_statements(postgres_server: EmbeddedPostgres, database_url: str,
     with running_world(database_url, journal, module=FREQUENT, deadline_s=DEADLINE_S) as world:
         totals = run_random(world, plan)
     print(f"seed {_SEED}, journal {journal}\n{totals.report()}")
-    assert not totals.violations, totals.violations[0]
+    assert totals.failure is None
     assert totals.unruled_share <= MOST_UNRULED
     assert totals.observed > STATEMENTS
 
@@ -58,6 +59,35 @@ def test_what_a_server_has_not_told_is_seen(database_url: str, tmp_path: Path) -
         world.settle()
         assert not world.judge.totals.violations
         assert world.problem(follower) is None
+
+
+def test_late_is_not_wrong(database_url: str, tmp_path: Path) -> None:
+    """A follower that is right only after the deadline is reported as late."""
+    with running_world(database_url, tmp_path / "journal", module=FREQUENT, deadline_s=0.0) as world:
+        assert world.server.process is not None
+        assert world.run(0, Statement(Kind.CREATE_TABLE, "CREATE TABLE alpha.t (id integer PRIMARY KEY)"))
+        world.follow(Shape("alpha.t"))
+        world.settle()
+        world.server.process.send_signal(signal.SIGSTOP)
+        assert world.run(0, Statement(Kind.DML, "INSERT INTO alpha.t VALUES (1)", ("alpha.t",)))
+        resume = threading.Timer(0.1, world.server.process.send_signal, (signal.SIGCONT,))
+        resume.start()
+        world.settle()
+        resume.join()
+        totals = world.judge.totals
+        assert "rows differ" in [one.what for _, one in totals.late]
+        assert not totals.violations
+
+
+def test_only_what_is_very_late_fails_a_run() -> None:
+    """And the wrong rows."""
+    judge = Judge()
+    judge.be_late("rows differ", Shape("alpha.t"), 10.0)
+    assert judge.totals.failure is None
+    judge.be_late("rows differ", Shape("alpha.t"), 40.0)
+    assert judge.totals.failure == "late followers 2, longest 40.0 s"
+    judge.violate("rows differ", None, "")
+    assert judge.totals.failure is not None and judge.totals.failure.startswith("rows differ")
 
 
 ADD_TABLE, UPDATE = "ALTER PUBLICATION {} ADD TABLE alpha.t", "UPDATE alpha.t SET id = 2"

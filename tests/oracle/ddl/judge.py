@@ -18,6 +18,8 @@ from tests.oracle.ddl.statements import Kind, Statement
 
 KEPT_PERMISSIONS = 4000
 KEPT_STATES = 400
+LATEST_S = 30.0
+"""A follower that was right only after this time fails the run."""
 
 
 @dataclass
@@ -59,6 +61,8 @@ class Totals:
     """Those that no rule permits, by the kinds of statements in the step."""
     unruled_examples: list[Violation] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
+    late: list[tuple[float, Violation]] = field(default_factory=list)
+    """Followers that were right in the end, but not at the deadline: after how many seconds."""
     longest_settle_s: float = 0.0
     settling_s: float = 0.0
 
@@ -72,6 +76,21 @@ class Totals:
         """The part of the refetches that no rule permits."""
         return self.unruled.total() / max(1, self.unruled.total() + self.refetches.total())
 
+    @property
+    def longest_late_s(self) -> float:
+        """How long the latest follower was not right; 0 without one that was late."""
+        return max((took_s for took_s, _ in self.late), default=0.0)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run has failed, apart from refetches by no rule; None if it has not."""
+        if self.violations:
+            return str(self.violations[0])
+        return self._late_text() if self.longest_late_s > LATEST_S else None
+
+    def _late_text(self) -> str:
+        return f"late followers {len(self.late)}, longest {self.longest_late_s:.1f} s"
+
     def report(self) -> str:
         """The figures as text."""
         lines = [
@@ -83,6 +102,7 @@ class Totals:
             f"refetches {self.refetches.total()} by a rule, {self.unruled.total()} by none"
             f" ({self.unruled_share:.1%})",
             f"violations {len(self.violations)}",
+            self._late_text(),
             "by kind: run, refused by Postgres, refetches",
         ]
         for kind in Kind:
@@ -93,7 +113,9 @@ class Totals:
             lines.append(f"  {count:6d}  by no rule, with {', '.join(kind.value for kind in kinds)}")
         causes = Counter(one.cause for one in self.violations)
         lines += [f"  {count:6d}  violations: {cause}" for cause, count in causes.most_common(30)]
-        shown = (*self.unruled_examples[:20], *self.violations[:20])
+        latest = sorted(self.late, key=lambda one: -one[0])[:20]
+        late = [f"after {took_s:.1f} s {one}" for took_s, one in latest]
+        shown = (*self.unruled_examples[:20], *late, *self.violations[:20])
         return "\n".join((*lines, *map(str, shown)))
 
 
@@ -170,6 +192,10 @@ class Judge:
     def violate(self, what: str, shape: Shape | None, detail: str) -> None:
         """Note a violation."""
         self.totals.violations.append(Violation(what, shape, detail, self._recent(shape, self.step)))
+
+    def be_late(self, what: str, shape: Shape, took_s: float) -> None:
+        """Note a follower that was right only after the deadline."""
+        self.totals.late.append((took_s, Violation(what, shape, "late", self._recent(shape, self.step))))
 
     def end_step(self) -> None:
         """What is committed from now on belongs to another step."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import httpx
 import psycopg
@@ -34,9 +34,20 @@ from tests.support.servers.servers import Server, running_server
 
 SESSIONS = 2
 DEADLINE_S = 5.0
-"""By then a follower has the rows that Postgres has, or was told to fetch them again."""
+"""By then a follower has the rows that Postgres has, or was told to fetch them again; later is late."""
+PATIENCE_S = 60.0
+"""A follower that is not right by then, while nothing else happens, is wrong and not late."""
 _POLL_S = 0.005
 _CATALOG_POLL_S = 0.3
+
+
+class _Settled(NamedTuple):
+    """The followers that were not right at the deadline, each with what was wrong."""
+
+    wrong: list[tuple[Follower, str]]
+    """And are not right now."""
+    late: dict[Follower, tuple[str, float]]
+    """And are right now; for how many seconds they were not."""
 
 
 class World:
@@ -124,7 +135,7 @@ class World:
         """Wait until every follower is right, then judge what they received."""
         self._write("settle")
         started = time.monotonic()
-        wrong = self._wait(started + self._deadline_s)
+        settled = self._wait()
         took = time.monotonic() - started
         totals = self.judge.totals
         totals.settles += 1
@@ -136,7 +147,9 @@ class World:
                 continue
             born = self._births.note(follower.handle, started) if follower.handle else started
             self.judge.take(follower.shape, timeline, follower.take_record(), born)
-        for follower, problem in wrong:
+        for follower, (problem, late_s) in settled.late.items():
+            self.judge.be_late(problem, follower.shape, late_s)
+        for follower, problem in settled.wrong:
             self.judge.violate(problem, follower.shape, self._described(follower))
             self._begin_again(follower)
         self.judge.end_step()
@@ -165,11 +178,14 @@ class World:
             return None if is_narrowed(follower.shape, self.catalog) else "unavailable"
         return None if follower.rows == expected.rows else "rows differ"
 
-    def _wait(self, deadline: float) -> list[tuple[Follower, str]]:
-        next_read = time.monotonic() + _CATALOG_POLL_S
+    def _wait(self) -> _Settled:
+        """Wait until nobody is wrong, at most for `PATIENCE_S`, or the deadline if that is longer."""
+        since = time.monotonic()
+        next_read = since + _CATALOG_POLL_S
+        late: dict[Follower, tuple[str, float]] = {}
         while True:
             if self._start_again():
-                deadline = time.monotonic() + self._deadline_s
+                since = time.monotonic()
             now = time.monotonic()
             if now >= next_read:
                 self.catalog = self._read()
@@ -204,6 +220,7 @@ class World:
         self.judge.step.extend(effect.statement for effect in effects)
         self.judge.permit(_permissions(effects, before, self.catalog, since))
         self._expect()
+        self._own_doing |= _without_identity(effects, self.catalog)
         for effect in effects:
             self._had_publication &= effect.statement.kind is not Kind.DROP_PUBLICATION
 
@@ -218,7 +235,6 @@ class World:
         for follower, timeline in self._timelines.items():
             timeline.append(self._expected[follower.shape])
 
-        self._own_doing |= _without_identity(effects, self.catalog)
     def _expect_rows(self, shape: Shape) -> None:
         self._expected[shape] = expected_rows(self.reader, shape, self.catalog)
         if self._expected[shape].has_equal_rows:
@@ -230,6 +246,16 @@ class World:
         is_broken = "replica identity" in text or "tuple concurrently" in text
         if statement.kind is not Kind.IDENTITY and is_broken and not self._is_own_doing(session, statement):
             self.judge.violate("a statement of the owner fails", None, f"{text}: {statement.sql}")
+
+    def _is_own_doing(self, session: Session, statement: Statement) -> bool:
+        """Whether the owner has left the statement's table without an identity, perhaps in the session's open
+        transaction.
+        """
+        seen = session.before
+        table = seen.named(statement.tables[0]) if statement.tables else None
+        family = seen.family(table.oid) if table else set()
+        own_doing = self._own_doing | _without_identity(session.open_effects, seen)
+        return not own_doing.isdisjoint(family)
 
     def _described(self, follower: Follower) -> str:
         expected = self._expected[follower.shape]
@@ -247,16 +273,6 @@ class World:
             params = follower.shape.params | {"handle": follower.handle}
             try:
                 httpx.delete(f"{self.server.url}/v1/shape", params=params, timeout=10)
-    def _is_own_doing(self, session: Session, statement: Statement) -> bool:
-        """Whether the owner has left the statement's table without an identity, perhaps in the session's open
-        transaction.
-        """
-        seen = session.before
-        table = seen.named(statement.tables[0]) if statement.tables else None
-        family = seen.family(table.oid) if table else set()
-        own_doing = self._own_doing | _without_identity(session.open_effects, seen)
-        return not own_doing.isdisjoint(family)
-
             except httpx.TransportError:
                 """The server has ended, which `settle` notices."""
 
@@ -270,6 +286,14 @@ class World:
 
 _OWN_DOING = (Kind.IDENTITY, Kind.PUBLICATION_JOIN, Kind.PUBLICATION_LEAVE, Kind.PUBLICATION_NARROW)
 """After these a failing UPDATE or DELETE can be the owner's own doing."""
+
+
+def _without_identity(effects: Iterable[Effect], after: Catalog) -> set[int]:
+    """The tables of which UPDATE and DELETE may fail because of these effects; `after` is after them."""
+    causes = [effect for effect in effects if effect.statement.kind in _OWN_DOING]
+    members = after.publication.members if causes and after.publication else ()
+    lost = [oid for oid in members if oid in after.tables and after.tables[oid].identity != "f"]
+    return set().union(*(effect.oids for effect in causes), *map(after.family, lost))
 
 
 def _permissions(
