@@ -194,6 +194,9 @@ class Buffer:
 class Scene:
     """The owner with its shapes, and the stream. Call `close` at the end."""
 
+    heard_at = 0.0
+    is_doubtful = False
+
     def __init__(self, folder: Path) -> None:
         self.tables = Tables()
         self.store = FileShapeStore(folder, chunk_bytes=1000, files=FastFiles(str(folder)))
