@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from tests.architecture.source import modules
 
-STARTERS = frozenset({"spawn", "create_task", "ensure_future", "_spawn"})
+STARTERS = frozenset({"spawn", "create_task", "ensure_future", "_spawn", "begin"})
 KEEPER = "keep_running"
 # Endless functions that run as tasks of their own, and who sees to their errors.
 SEEN_TO = {
     ("pgshapes.client.shape", "_follow"): "the Python client: its error is raised to the application",
-    ("pgshapes.owner.replicator", "run"): "the stream's, which is another: its end is the session's",
+    ("pgshapes.owner.creator", "run"): "the writing of a snapshot, which is no loop",
     ("pgshapes.postgres.lock", "_beat_until_lost"): "its end says that the lock is lost",
 }
 

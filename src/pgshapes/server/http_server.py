@@ -19,6 +19,8 @@ from pgshapes.errors import ConfigError
 from pgshapes.server.application import Application
 from pgshapes.server.connections import Connections
 from pgshapes.server.http_protocol import HttpProtocol
+from pgshapes.waiting.background import begin, holds_nothing
+from pgshapes.waiting.keep_running import keep_running
 
 # Clients with held polls reconnect at the same time after a deployment. The kernel limits this to
 # net.core.somaxconn.
@@ -86,7 +88,8 @@ class HttpServer:
 
     async def run(self) -> None:
         """Serve until stopped."""
-        checks = asyncio.create_task(self._check_connections())
+        checking = keep_running("looking at connections", self._check_connections)
+        checks = begin(checking, at_end=holds_nothing)
         try:
             await self._server.serve(sockets=[self._listener])
         finally:

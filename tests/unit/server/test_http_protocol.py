@@ -132,7 +132,8 @@ async def test_no_request_begins_while_answers_are_not_read() -> None:
         assert app.begun == begun < requests
         assert protocol.transport.get_write_buffer_size() < 65_536 + 2 * len(app.body)
         await read_all(client, requests * len(app.body))
-        assert app.begun == requests
+        while app.begun < requests:
+            await read_all(client, 1)
         client.close()
 
 
