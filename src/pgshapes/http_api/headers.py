@@ -30,6 +30,8 @@ ETAG: Final = b"etag"
 RETRY_AFTER: Final = b"retry-after"
 REQUEST_ID: Final = b"x-request-id"
 SERVER: Final = b"electric-server"
+REPLICATION: Final = b"pgshapes-replication"
+WAITS_FOR: Final = b"pgshapes-waits-for"
 EXPOSED: Final = (
     CURSOR,
     HANDLE,
@@ -43,6 +45,8 @@ EXPOSED: Final = (
     ETAG,
     REQUEST_ID,
     SERVER,
+    REPLICATION,
+    WAITS_FOR,
 )
 """The headers that scripts in browsers may read. A header with another name is for caches and connections, or
 one that they may always read (Fetch Standard: CORS-safelisted response-header name).
@@ -263,7 +267,7 @@ def content_length(size: int) -> tuple[bytes, bytes]:
 def health_headers(stream: tuple[str, str]) -> Headers:
     """Headers of a response of `/v1/health`; what is known of the stream, and what stops it, are ours."""
     found: Headers = [JSON, (b"cache-control", HEALTH_CACHE)]
-    names = (b"pgshapes-replication", b"pgshapes-waits-for")
+    names = (REPLICATION, WAITS_FOR)
     return found + [(name, text.encode()) for name, text in zip(names, stream, strict=True) if text]
 
 

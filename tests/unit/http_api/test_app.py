@@ -17,7 +17,8 @@ from pgshapes.http_api.settings import HttpSettings
 HANDLE = "17-4"
 EXPOSED = (
     "electric-cursor,electric-handle,electric-has-data,electric-offset,electric-schema,electric-up-to-date,"
-    "electric-snapshot,electric-internal-known-error,retry-after,etag,x-request-id,electric-server"
+    "electric-snapshot,electric-internal-known-error,retry-after,etag,x-request-id,electric-server,"
+    "pgshapes-replication,pgshapes-waits-for"
 )
 DEFAULT_CACHE = "max-age=0, private, must-revalidate"
 INITIAL = "table=items&offset=-1"
