@@ -206,15 +206,19 @@ async def test_a_shortage_is_no_damage(backend: FakeBackend, failure: StorageErr
     assert (await client.get("table=items&offset=-1")).status == 200
 
 
+@pytest.mark.parametrize(("asked", "status"), [("offset=-1", 200), (f"offset=0_inf&handle={HANDLE}", 409)])
 async def test_an_error_of_the_disk_is_damage_when_it_lasts(
-    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch, asked: str, status: int
 ) -> None:
+    """A client without a handle, which has nothing to refetch, is served from the next shape."""
     backend.shapes[HANDLE].failure = StorageFailing("read: Input/output error")
     client = Client(backend)
-    assert (await client.get("table=items&offset=-1")).status == 503
+    backend.append(HANDLE, 5, 0)
+    assert (await client.get(f"table=items&{asked}")).status == 503
     assert "delete" not in backend.calls
     monkeypatch.setattr(patience, "LIMIT_S", -1.0)
-    assert (await client.get("table=items&offset=-1")).status == 409
+    answer = await client.get(f"table=items&{asked}")
+    assert answer.status == status
     assert HANDLE not in backend.shapes
 
 
