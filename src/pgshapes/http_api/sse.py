@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -24,7 +24,7 @@ from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import BodyCache, up_to_date
 from pgshapes.http_api.decide import Wake
 from pgshapes.http_api.live import TailWaits
-from pgshapes.http_api.reads import Reads
+from pgshapes.http_api.reads import DecidedRead, Reads
 from pgshapes.http_api.response import LARGEST_STREAMED, Exchange
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
@@ -43,6 +43,14 @@ def _events(body: bytes) -> Iterator[bytes]:
         yield b"data: %b\n\n" % orjson.dumps(message)
 
 
+class _Sent(NamedTuple):
+    """How far a stream has come."""
+
+    position: Offset
+    is_up_to_date: bool
+    """Whether the last message was `up-to-date`; so also for a stream that begins at the end of the log."""
+
+
 class EventStreams:
     """Sends event streams for the requests of one application."""
 
@@ -59,44 +67,56 @@ class EventStreams:
     async def serve(self, exchange: Exchange, resolved: ResolvedRequest) -> None:
         """Answer with a stream; with an ordinary response, for example a 409, if there is nothing to send."""
         decided = await self._reads.await_decision(resolved, holds_at_tail=False)
-        has_pending = isinstance(decided.decision, decide.Serve)
-        if not has_pending and not isinstance(decided.decision, decide.WaitForTail):
+        is_at_end = isinstance(decided.decision, decide.WaitForTail)
+        if not is_at_end and not isinstance(decided.decision, decide.Serve):
             await exchange.answer(await self._reads.carry_out(resolved, decided))
-            return
-        if has_pending and await self._reads.readable_piece(resolved, decided, True) is None:
-            await exchange.answer(await self._reads.refetch_after_removal(resolved))
             return
         position = resolved.request.offset
         assert isinstance(position, Offset), "a live request has an offset in the log"
-        await exchange.begin(200, self._answers.start_of_stream(resolved, position))
-        await self._stream(exchange, resolved, position, has_pending)
-        await exchange.stream(b"", is_last=True)
+        if is_at_end:
+            await exchange.begin(200, self._answers.start_of_stream(resolved, position))
+        await self._stream(exchange, resolved, _Sent(position, is_at_end), decided)
+        if exchange.has_begun:
+            await exchange.stream(b"", is_last=True)
+        else:
+            await exchange.answer(await self._reads.refetch_after_removal(resolved))
 
     async def _stream(
-        self, exchange: Exchange, resolved: ResolvedRequest, position: Offset, has_pending: bool
+        self, exchange: Exchange, resolved: ResolvedRequest, sent: _Sent, decided: DecidedRead
     ) -> None:
+        """Send until the stream ends. Nothing is sent, not even headers, if the first piece is unreadable."""
         ends_s = asyncio.get_running_loop().time() + self._settings.sse_timeout_ms / 1000
-        is_up_to_date = not has_pending
         while True:
-            decided = self._reads.current_decision(resolved.handle, position, True)
             decision, tail = decided
             if isinstance(decision, decide.Serve):
-                piece = await self._reads.readable_piece(resolved, decided, True)
-                if piece is None:
+                after = await self._send_piece(exchange, resolved, sent.position, decided)
+                if after is None:
                     return
-                events = self._bodies.events(resolved.handle, position, piece, as_events)
-                if not await self._send_events(exchange, events):
-                    return
-                position, is_up_to_date = piece.end, piece.is_up_to_date
-                is_done = is_up_to_date and self._is_over(ends_s)
-            elif isinstance(decision, decide.WaitForTail) and not is_up_to_date:
+                sent = after
+                is_done = sent.is_up_to_date and self._is_over(ends_s)
+            elif isinstance(decision, decide.WaitForTail) and not sent.is_up_to_date:
                 await exchange.stream(as_events(b"[%b]" % up_to_date(decision.latest.tx)))
-                is_up_to_date, is_done = True, False
+                sent, is_done = sent._replace(is_up_to_date=True), False
             else:
                 is_wait = isinstance(decision, decide.WaitForTail | decide.WaitForSnapshot)
                 is_done = not is_wait or not await self._idle(exchange, resolved.handle, tail, ends_s)
             if is_done:
                 return
+            decided = self._reads.current_decision(resolved.handle, sent.position, True)
+
+    async def _send_piece(
+        self, exchange: Exchange, resolved: ResolvedRequest, position: Offset, decided: DecidedRead
+    ) -> _Sent | None:
+        """Send a piece, which is not kept while the stream is idle. None if the stream ends before it."""
+        piece = await self._reads.readable_piece(resolved, decided, True)
+        if piece is None:
+            return None
+        if not exchange.has_begun:
+            await exchange.begin(200, self._answers.start_of_stream(resolved, position))
+        events = self._bodies.events(resolved.handle, position, piece, as_events)
+        if not await self._send_events(exchange, events):
+            return None
+        return _Sent(piece.end, piece.is_up_to_date)
 
     def _is_over(self, ends_s: float) -> bool:
         """Whether a stream that always has something to send must end."""

@@ -121,6 +121,7 @@ async def test_a_stream_that_is_never_idle_ends_when_its_time_is_over() -> None:
     backend.append(HANDLE, 50, 0)
     stream = Client(backend, HttpSettings(sse_timeout_ms=20)).hold(OPEN)
     await stream.whole()
+    assert backend.reads[:2] == [f"{HANDLE} log 0_inf", f"{HANDLE} log 50_0"]
     assert shown(stream)[:4] == [0, "50", 0, "60"]
     assert "global_last_seen_lsn" in messages(stream)[-1]["headers"]
 
@@ -265,7 +266,8 @@ async def test_large_pieces_that_are_being_sent_are_bounded() -> None:
     shape.log = [(Offset(50, 0), b'{"v":"%b"}' % (b"x" * 300_000))]
     backend.set_tail(HANDLE, shape.tail._replace(latest=Offset(50, 0), position=(1,)))
     query = f"table=items&handle={HANDLE}&offset=0_0&live=true&live_sse=true"
-    whole = await Client(backend, HttpSettings(events_bytes=400_000)).get(query)
+    enough = HttpSettings(events_bytes=400_000, sse_timeout_ms=20)
+    whole = await Client(backend, enough).get(query)
     assert len(whole.body) > 300_000
     ended = await Client(backend, HttpSettings(events_bytes=200_000)).get(query)
     assert (ended.status, ended.body) == (200, b"")
