@@ -28,7 +28,6 @@ NAMES_OF_ERRORS: Final = {"error", "failure", "cause", "refused", "refusal"}
 ALLOWED: Final = {
     ("http_api/params.py", "_raw_shape"): "the client's own name of a table",
     ("http_api/reads.py", "carry_out"): "the message of a decision of ours",
-    ("http_api/serve.py", "_answer"): "the message of a SchemaChanged, which is for clients",
     ("owner/creations.py", "as_failure"): "the message of a NotNow, which is for clients",
     ("owner/creations.py", "fail_again"): "the message of a NotNow, which is for clients",
     ("postgres/inspector.py", "_clause_error"): "the client's own clause, parsed and not executed",

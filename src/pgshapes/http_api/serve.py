@@ -183,7 +183,7 @@ class ServeShape:
         else:
             request = await self._request_with(body, query, permit)
         await check_authorized(self.settings, exchange.scope, request.raw)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
             found: Found | MustRefetch | None = None
             try:
                 subset = await self._subset_of(request, permit)
@@ -194,8 +194,8 @@ class ServeShape:
             except SchemaChanged as error:
                 if found is not None and request.handle is not None:
                     raise
-                changed = error
-        raise NotNow(f"{changed.message}; please retry", retry_after_s=1) from changed
+                if attempt == _ATTEMPTS:  # raised here: kept, the error and this frame would keep each other
+                    raise NotNow(f"{error.client_text}; please retry", retry_after_s=1) from error
 
     async def _answer_found(
         self, exchange: Exchange, request: ShapeRequest, subset: Subset | None, found: Found | MustRefetch
