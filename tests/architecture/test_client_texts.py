@@ -23,6 +23,7 @@ MADE_FOR_CLIENTS: Final = {
 """Classes and functions whose arguments clients read."""
 FOREIGN: Final = {"message", "message_primary", "message_detail", "strerror", "diag", "args"}
 FOREIGN_CALLS: Final = {"str", "repr", "_said"}
+NUMERIC_FORMATS: Final = {ast.unparse(ast.parse(f'f"{spec}"')) for spec in (",", ".0f", ".1f", ".0%")}
 NAMES_OF_ERRORS: Final = {"error", "failure", "cause", "refused", "refusal"}
 
 ALLOWED: Final = {
@@ -68,6 +69,45 @@ def test_no_text_of_somebody_else_is_sent_to_clients() -> None:
     }
     assert {place: line for place, line in found.items() if place not in ALLOWED} == {}
     assert found.keys() == ALLOWED.keys()
+
+
+def places_of_too_dear() -> Iterator[tuple[str, ast.Call]]:
+    for path in SOURCE.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and _name(call.func) == "TooDear":
+                yield f"{path.relative_to(SOURCE)}:{call.lineno}", call
+
+
+def has_only_numbers(call: ast.Call) -> bool:
+    """Whether the text is literal but for values in a format that only numbers have."""
+    [text] = call.args
+    if isinstance(text, ast.Constant):
+        return True
+    values = [part for part in getattr(text, "values", [None]) if not isinstance(part, ast.Constant)]
+    formats = {ast.unparse(one.format_spec) for one in values if getattr(one, "format_spec", None)}
+    return all(getattr(one, "format_spec", None) for one in values) and formats <= NUMERIC_FORMATS
+
+
+def test_the_reason_of_a_clause_that_is_too_dear_has_no_values_of_rows() -> None:
+    places = list(places_of_too_dear())
+    assert len(places) > 1
+    assert [place for place, call in places if not has_only_numbers(call)] == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "is_ours"),
+    [
+        ('TooDear("long")', True),
+        ('TooDear(f"{size:,} characters")', True),
+        ('TooDear(f"{row} is long")', False),
+        ('TooDear(f"{row:20} is long")', False),
+        ("TooDear(str(row))", False),
+    ],
+)
+def test_only_numbers_are_taken_for_numbers(raised: str, is_ours: bool) -> None:
+    call = ast.parse(raised, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert has_only_numbers(call) is is_ours
 
 
 @pytest.mark.parametrize(

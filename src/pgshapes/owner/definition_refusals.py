@@ -42,7 +42,7 @@ class DefinitionRefusals:
         if error is None:
             return
         if generation == shape.relations[0].generation:
-            raise RequestError(error.message, status=error.status, errors=error.errors)
+            raise RequestError(error.client_text, status=error.status, errors=error.errors)
         del self._refused[digest]
 
 

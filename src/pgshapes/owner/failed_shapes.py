@@ -44,7 +44,7 @@ class FailedShapes:
             for shape in live:
                 self._refuse(shape, failure.error)
         reason = f"a change could not be processed: {type(failure.error).__name__}"
-        self._end(failure.handles, str(failure.error) if isinstance(failure.error, TooDear) else reason)
+        self._end(failure.handles, failure.error.reason if isinstance(failure.error, TooDear) else reason)
 
     def _is_in_use(self, shape: RoutedShape) -> bool:
         row = self._tables.shapes.get(shape.handle)
@@ -65,7 +65,7 @@ class FailedShapes:
                 count=len(shapes),
                 where=first.where,
                 key=failure.key,
-                reason=str(failure.error),
+                reason=failure.error.reason,
                 action="use a cheaper clause; the definition is refused until the table is altered",
             )
             return
@@ -86,8 +86,8 @@ def refusal(definition: ShapeDefinition, error: Exception) -> RequestError:
     if isinstance(error, TooDear):
         return RequestError.field(
             "where",
-            f"The shape of this definition was ended: {error}. The definition is refused until the table is"
-            " altered or the server restarts: use a clause that is cheaper to evaluate",
+            f"The shape of this definition was ended: {error.reason}. The definition is refused until the"
+            " table is altered or the server restarts: use a clause that is cheaper to evaluate",
         )
     text = (
         f"A change of the table could not be processed for this definition ({type(error).__name__}), so its"

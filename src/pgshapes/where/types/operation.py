@@ -26,7 +26,13 @@ class RowError(Exception):
 class TooDear(Exception):
     """A value cannot be computed in reasonable time. Postgres would compute it, so the row must not count as
     one that does not match.
+
+    Clients read `reason`, so it has no values of rows: sizes and times only.
     """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class BadLiteral(ValueError):
