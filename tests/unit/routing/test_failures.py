@@ -153,7 +153,7 @@ def test_after_an_announcement_that_cannot_be_processed_no_row_is_read_until_the
     assert appended_entries(routed, "last") == [("insert", "1", True)]
 
 
-@pytest.mark.parametrize("method", ["delivered.add", "_new_changes"])
+@pytest.mark.parametrize("method", ["delivered.add", "_delivery.new_changes"])
 def test_what_concerns_all_shapes_is_raised_and_can_be_routed_again(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,9 +163,9 @@ def test_what_concerns_all_shapes_is_raised_and_can_be_routed_again(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    owner: object = router.delivered if method.startswith("delivered") else router
+    owner, _, name = method.rpartition(".")
     with monkeypatch.context() as patched:
-        patched.setattr(owner, method.rpartition(".")[2], fail)
+        patched.setattr(getattr(router, owner), name, fail)
         with pytest.raises(MemoryError):
             router.route(change)
     routed = router.route(change)
