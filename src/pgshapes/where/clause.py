@@ -93,16 +93,19 @@ class PreparedClause:
         """
 
     def require_evaluable(self) -> None:
-        """Compile the predicate now. Raises Refusal for what cannot be evaluated exactly as Postgres does, or
-        not in reasonable time.
+        """Compile the predicate now, and read the clause back from its SQL, as its creation and every restart
+        do. Raises Refusal for what cannot be evaluated exactly as Postgres does, not in reasonable time, or
+        cannot be read back.
         """
-        cost = self._clause.compile(self._relation).cost
-        if cost.ns > MAX_NS:
-            raise Refusal(
-                f"WHERE clause may take {cost.ns / 1000:,.1f} s for a row of a million characters, and"
-                f" {MAX_NS / 1000:,.0f} s are allowed; the part that takes most of it is {cost}",
-                at=cost.dearest.at if cost.dearest is not None else None,
-            )
+        _require_affordable(self._clause.compile(self._relation).cost)
+        sql = self._clause.sql
+        try:
+            tree, folded = _understand(sql, {}, self._relation, None)
+        except Refusal as refusal:
+            raise Refusal(f"{refusal.text} once all casts are written out; simplify it") from None
+        if deparse(tree) != sql:
+            raise Refusal("WHERE clause has no canonical form; write it in another way")
+        Clause(sql, tree, folded, self._relation).compile(self._relation)
 
     def confirm(self, described: Sequence[int]) -> Clause:
         """The clause, if the type oids in `described` are those found here. Raises RequestError."""
@@ -114,6 +117,16 @@ class PreparedClause:
                 text = f"At location {expr.at}: the server takes this expression to be of another type"
                 raise RequestError.field("where", text)
         return self._clause
+
+
+def _require_affordable(cost: Cost) -> None:
+    """Raise Refusal for a clause that may take too long for a row."""
+    if cost.ns > MAX_NS:
+        raise Refusal(
+            f"WHERE clause may take {cost.ns / 1000:,.1f} s for a row of a million characters, and"
+            f" {MAX_NS / 1000:,.0f} s are allowed; the part that takes most of it is {cost}",
+            at=cost.dearest.at if cost.dearest is not None else None,
+        )
 
 
 def prepare_clause(
