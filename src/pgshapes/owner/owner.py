@@ -340,3 +340,4 @@ class Owner:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            self._tasks.difference_update(tasks)  # `_done` may have raised before it did
