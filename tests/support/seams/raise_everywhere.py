@@ -152,7 +152,7 @@ class Run:
 
 def _is_only(value: object, shape: object) -> bool:
     """Whether it is the group of the index that has this shape alone."""
-    return type(value).__name__ == "_Group" and getattr(value, "shapes", ()) == {shape}
+    return type(value).__name__ == "Group" and getattr(value, "shapes", ()) == {shape}
 
 
 async def run_all(scenes: Any) -> tuple[list[str], list[Run]]:
