@@ -51,12 +51,10 @@ class RelationShapes:
     before the columns existed, so the shape's snapshot sees them.
     """
 
-    def __init__(
-        self, relation: Relation, evaluate: Evaluate = run_as_it_is, meter: Meter | None = None
-    ) -> None:
+    def __init__(self, relation: Relation, evaluate: Evaluate, meter: Meter) -> None:
         self.relation = published_relation(relation)
         self._evaluate = evaluate
-        self._meter = meter or Meter()
+        self._meter = meter
         self.members: dict[str, RoutedShape] = {}
         self.newest_number = 0
         """`RoutedShape.number` of the shape that was added last."""
@@ -98,7 +96,7 @@ class RelationShapes:
     def _index_all(self) -> list[ShapeFailure]:
         """Make the index anew. Returns the shapes that could not be added, with what was raised."""
         self._waiting.clear()
-        self._index = ShapeIndex()
+        self._index = ShapeIndex(self._meter)
         failures = []
         for shape in self.members.values():
             try:

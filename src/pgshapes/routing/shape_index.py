@@ -95,8 +95,8 @@ class _Lookup(Generic[ShapeId]):
 class ShapeIndex(Generic[ShapeId]):
     """The shapes of one relation by their clauses."""
 
-    def __init__(self, meter: Meter | None = None) -> None:
-        self._meter = meter or Meter()
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         self._predicates: dict[ShapeId, Predicate | None] = {}
         self._everything: set[ShapeId] = set()
         self._lookups: dict[tuple[KeyColumn, ...], _Lookup[ShapeId]] = {}

@@ -14,11 +14,13 @@ from tests.support.seams.routing_samples import (
     ROOT,
     announcement,
     appended_entries,
+    column,
     deleted,
     inserted,
     live,
     new_router,
     registered,
+    relation,
     transaction,
     updated,
 )
@@ -29,6 +31,7 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.routing.metering import BURST_S, EXPECTED_S, ROW_S, SHARE, STEP_S
 from pgshapes.routing.routed import Routed
 from pgshapes.routing.router import Router
+from pgshapes.where.types.operation import TooDear
 
 Logs = dict[str, list[tuple[str, str | None, bool]]]
 
@@ -154,6 +157,17 @@ def test_a_clause_that_takes_too_long_for_a_row_ends_its_shapes(monkeypatch: pyt
     assert failure.key == '"public"."items"/"1"'
     assert logs == {"dear": [], "twin": [], "cheap": [("insert", "1", True)]}
     assert "dear" not in router and "cheap" in router
+
+
+def test_clauses_are_measured_also_after_the_columns_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index is made anew then, and has the same meter."""
+    dear = DearClauses(monkeypatch, lambda _, __: ROW_S + 0.3)
+    router, logs = dear.router(), Logs(h=[])
+    live(router, "h", where="grade > 1", columns=["id", "grade"])
+    router.announce(announcement(relation(*ITEMS.columns, column("added"))))
+    routed = _route(router, transaction(100, inserted(0, "1", "a" * 60_000, "9", "1")), logs)
+    (failure,) = [failure for one in routed for failure in one.failures]
+    assert failure.handles == ("h",) and isinstance(failure.error, TooDear)
 
 
 def test_a_small_row_that_takes_long_is_measured_when_it_did(monkeypatch: pytest.MonkeyPatch) -> None:

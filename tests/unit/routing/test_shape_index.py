@@ -6,6 +6,7 @@ import random
 
 from tests.support.postgres.where_tables import RELATION, row
 
+from pgshapes.routing.metering import Meter
 from pgshapes.routing.shape_index import ShapeIndex
 from pgshapes.where.clause import Predicate, clause_from_sql
 
@@ -77,7 +78,7 @@ def random_row(pick: random.Random) -> tuple[str | None, ...]:
 def test_the_index_agrees_with_each_predicate() -> None:
     """Also while shapes are added and removed, with many shapes per clause."""
     pick = random.Random(7)
-    index: ShapeIndex[int] = ShapeIndex()
+    index: ShapeIndex[int] = ShapeIndex(Meter())
     predicates: dict[int, Predicate | None] = {}
     made = [predicate(text) for text in CLAUSES]
     for step in range(1500):
@@ -101,7 +102,7 @@ def test_the_index_agrees_with_each_predicate() -> None:
 
 def test_equal_residual_clauses_are_evaluated_once() -> None:
     """A thousand shapes, one evaluation."""
-    index: ShapeIndex[int] = ShapeIndex()
+    index: ShapeIndex[int] = ShapeIndex(Meter())
     for shape in range(1000):
         index.add(shape, predicate("t LIKE '%a%'"))
     assert index.residual_clauses == 1
@@ -111,7 +112,7 @@ def test_equal_residual_clauses_are_evaluated_once() -> None:
 
 def test_equality_clauses_are_not_evaluated() -> None:
     """Clauses with different values share one look-up."""
-    index: ShapeIndex[int] = ShapeIndex()
+    index: ShapeIndex[int] = ShapeIndex(Meter())
     for shape in range(200):
         index.add(shape, predicate(f"i4 = {shape} AND t = 'a'"))
     assert index.residual_clauses == 0
