@@ -247,7 +247,7 @@ class Scene:
     async def feed(self, messages: Iterable[bytes]) -> Exception | None:
         """Let the path process these messages. Returns the error after which the stream must begin again."""
         for message in messages:
-            await _until(lambda: not self.is_paused)
+            await _until(lambda: not self.is_paused or bool(self.reconnects))
             if self.reconnects or self.is_paused:
                 return RuntimeError(*self.reconnects, f"paused: {self.is_paused}")
             try:
@@ -258,7 +258,7 @@ class Scene:
 
     async def settle(self) -> Exception | None:
         """Wait until nothing is being done."""
-        await _until(lambda: not self.is_paused and not self.owner._tasks)
+        await _until(lambda: bool(self.reconnects) or not (self.is_paused or self.owner._tasks))
         return RuntimeError(*self.reconnects) if self.reconnects or self.is_paused else None
 
     async def everything_acknowledged(self) -> bool:
