@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pgshapes.model.change import Change, Fragment
 from pgshapes.model.lsn import Lsn
+from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.projection import RenderedMessage
 from pgshapes.routing.routed import Append, Routed
@@ -81,6 +82,23 @@ class Delivery:
             shape.add_to_buffer(fragment.xid, fragment.commit_lsn, messages, is_complete=fragment.is_last)
         if not fragment.is_last and decision is not Decision.SKIP:
             self._open[shape.handle] = shape
+
+
+def release(shape: RoutedShape, visibility: SnapshotVisibility) -> Routed:
+    """Set the snapshot's visibility, and deliver the buffered transactions that the snapshot does not see.
+
+    If one of them truncates the table, the shape is among those that end.
+    """
+    shape.visibility = visibility
+    buffered, shape.buffer, shape.buffered_bytes = shape.buffer, [], 0
+    routed = Routed()
+    for one in buffered:
+        if shape.decide(one.xid, one.commit_lsn) is not Decision.APPLY:
+            continue
+        if one.has_truncate:
+            return Routed(ended=[shape.handle])
+        append(routed, shape, one.messages, is_last=one.is_complete)
+    return routed
 
 
 def append(routed: Routed, shape: RoutedShape, messages: Sequence[RenderedMessage], *, is_last: bool) -> None:

@@ -162,6 +162,37 @@ class RelationShapes:
         self._note_order(message)
         return failures
 
+    def find_changed(
+        self,
+        current: Relation,
+        handles: AbstractSet[str],
+        is_empty: Callable[[Part], bool],
+        *,
+        is_listed: bool,
+    ) -> dict[str, str]:
+        """Those of these shapes that end on the table as it is now, each with the reason."""
+        found: dict[str, str] = {}
+        reasons: dict[object, str | None] = {}
+        for handle in handles & self.members.keys():
+            shape = self.members[handle]
+            kind = (shape.known.generation, shape.needed_columns, shape.definition.selects_all_columns)
+            if kind not in reasons:
+                reasons[kind] = shape.find_change(current, is_empty, is_listed=is_listed)
+            reason = reasons[kind]
+            if reason is not None:
+                found[handle] = reason
+        return found
+
+    def renew(self, current: Relation, handles: AbstractSet[str]) -> list[str]:
+        """Note that these shapes continue on the table as it is now; returns those for which that is new."""
+        renewed = []
+        for handle in handles & self.members.keys():
+            shape = self.members[handle]
+            if shape.known.generation != current.generation:
+                renewed.append(handle)
+                shape.known = current
+        return renewed
+
     def known_relations(self) -> list[Relation]:
         """The table as it was when the shapes were last compared with it, in each of its versions once."""
         return list({shape.known.stamp: shape.known for shape in self.members.values()}.values())

@@ -28,7 +28,7 @@ from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.delivered import DeliveredTransactions
-from pgshapes.routing.delivery import Delivery, Progress, append
+from pgshapes.routing.delivery import Delivery, Progress, release
 from pgshapes.routing.failures import Evaluate, ShapeFailure, withdraw
 from pgshapes.routing.metering import Meter, OutOfTime
 from pgshapes.routing.one_by_one import key_of
@@ -303,27 +303,12 @@ class Router:
         whether the publication names the table.
         """
         members = self._relations.get(current.oid)
-        found: dict[str, str] = {}
-        reasons: dict[object, str | None] = {}
-        for handle in handles & (members.members.keys() if members else set()):
-            shape = self._shapes[handle]
-            kind = (shape.known.generation, shape.needed_columns, shape.definition.selects_all_columns)
-            if kind not in reasons:
-                reasons[kind] = shape.find_change(current, is_empty, is_listed=is_listed)
-            reason = reasons[kind]
-            if reason is not None:
-                found[handle] = reason
-        return found
+        return members.find_changed(current, handles, is_empty, is_listed=is_listed) if members else {}
 
     def renew(self, current: Relation, handles: AbstractSet[str]) -> list[str]:
         """Note that these shapes continue on the table as it is now; returns those for which that is new."""
         members = self._relations.get(current.oid)
-        renewed = []
-        for handle in handles & (members.members.keys() if members else set()):
-            shape = self._shapes[handle]
-            if shape.known.generation != current.generation:
-                renewed.append(handle)
-                shape.known = current
+        renewed = members.renew(current, handles) if members else []
         self._set_leaves(current.oid, {part.oid for part in current.parts} - {current.oid})
         return renewed
 
@@ -374,16 +359,8 @@ class Router:
 
         If one of them truncates the table, the shape ends.
         """
-        shape = self._shapes[handle]
-        shape.visibility = visibility
-        buffered, shape.buffer, shape.buffered_bytes = shape.buffer, [], 0
-        routed = Routed()
-        for one in buffered:
-            if shape.decide(one.xid, one.commit_lsn) is not Decision.APPLY:
-                continue
-            if one.has_truncate:
-                return Routed(ended=self._end([handle]))
-            append(routed, shape, one.messages, is_last=one.is_complete)
+        routed = release(self._shapes[handle], visibility)
+        self._end(routed.ended)
         return routed
 
     def route(self, fragment: Fragment) -> Routed:
