@@ -15,6 +15,7 @@ from bench.proc import conditions
 from tests.support.postgres.where_tables import RELATION, row
 
 from pgshapes.model.change import Row
+from pgshapes.routing.metering import Meter
 from pgshapes.routing.shape_index import ShapeIndex
 from pgshapes.where.clause import Predicate, clause_from_sql, prepare_clause
 
@@ -109,7 +110,7 @@ def making() -> None:
 
 def residual(shapes: int, rows: list[Row]) -> None:
     """Evaluations per second when no clause can be looked up and none is like another."""
-    index: ShapeIndex[int] = ShapeIndex()
+    index: ShapeIndex[int] = ShapeIndex(Meter())
     for number in range(shapes):
         index.add(number, predicate(f"t ILIKE '%needle {number}%'"))
 
@@ -123,7 +124,7 @@ def residual(shapes: int, rows: list[Row]) -> None:
 
 def routing(shapes: int, rows: list[Row]) -> None:
     """µs per change when every shape is an equality."""
-    index: ShapeIndex[int] = ShapeIndex()
+    index: ShapeIndex[int] = ShapeIndex(Meter())
     started = time.perf_counter()
     for number in range(shapes):
         index.add(number, predicate(f"i8 = {number}" if number % 2 else f"i8 = {number} AND b"))
@@ -139,7 +140,7 @@ def routing(shapes: int, rows: list[Row]) -> None:
 
 def arrays(shapes: int) -> None:
     """µs per change when every shape asks for an element of an array."""
-    index: ShapeIndex[int] = ShapeIndex()
+    index: ShapeIndex[int] = ShapeIndex(Meter())
     for number in range(shapes):
         index.add(number, predicate(f"ta @> ARRAY['w{number}']"))
     given = row(ta="{w1,w2,w3,w4}")
