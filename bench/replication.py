@@ -58,10 +58,10 @@ def steps() -> dict[str, Callable[[], OnMessage]]:
     """What to do with each message, one step more at a time."""
 
     def received() -> OnMessage:
-        return lambda payload, wal_end: None
+        return lambda payload, lsn: None
 
     def decoded() -> OnMessage:
-        def on_message(payload: bytes, wal_end: Lsn) -> None:
+        def on_message(payload: bytes, lsn: Lsn) -> None:
             decode_message(payload)
 
         return on_message
@@ -69,8 +69,8 @@ def steps() -> dict[str, Callable[[], OnMessage]]:
     def assembled() -> OnMessage:
         feed = TransactionAssembler().feed
 
-        def on_message(payload: bytes, wal_end: Lsn) -> None:
-            feed(decode_message(payload))
+        def on_message(payload: bytes, lsn: Lsn) -> None:
+            feed(decode_message(payload), lsn)
 
         return on_message
 

@@ -38,6 +38,10 @@ class Change(NamedTuple):
     op: int
     old: Row | None = None
     new: Row | None = None
+    lsn: Lsn = 0
+    """Its own position in the WAL. The values have the texts of types as they were there, which may be
+    before DDL that its transaction did not wait for.
+    """
 
 
 @dataclass(slots=True, frozen=True)

@@ -243,9 +243,10 @@ class ChangePath:
         if self._is_blocked:
             stream.pause()
 
-    def on_message(self, payload: bytes) -> None:
-        """Process one pgoutput message. Raises WireError, or anything that is not about one relation or
-        shape: the messages must then be sent again from the last acknowledged position.
+    def on_message(self, payload: bytes, lsn: Lsn) -> None:
+        """Process one pgoutput message; `lsn` is that of the change. Raises WireError, or anything that is
+        not about one relation or shape: the messages must then be sent again from the last acknowledged
+        position.
         """
         try:
             message = decode_message(payload)
@@ -253,7 +254,7 @@ class ChangePath:
             self._backlog.extend(self._skip(payload, error))
         else:
             try:
-                self._backlog.extend(self._assembler.feed(message))
+                self._backlog.extend(self._assembler.feed(message, lsn))
             except ReplicaIdentityNotFull as lost:
                 self._backlog.append(lost)
         self._work()

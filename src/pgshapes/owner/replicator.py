@@ -322,8 +322,7 @@ class Replicator:
     async def _run_stream(self, stream: ReplicationStream, session: Session) -> None:
         assert self.owner is not None
         path = self.owner.change_path
-        reading = stream.run(lambda payload, _: path.on_message(payload), path.on_keepalive)
-        running = begin(reading, at_end=holds_nothing)
+        running = begin(stream.run(path.on_message, path.on_keepalive), at_end=holds_nothing)
         lost = begin(session.lock.wait_until_lost(), at_end=holds_nothing)
         self._unusable = asyncio.get_running_loop().create_future()
         try:

@@ -36,7 +36,7 @@ from pgshapes.waiting.background import begin
 PAYLOAD_START: Final = 25
 """Offset of the message in XLogData: after kind, start, end and time."""
 
-_end_at = struct.Struct("!8xQ").unpack_from
+_positions_at = struct.Struct("!QQ").unpack_from
 _keepalive_at = struct.Struct("!QQB")
 _status = struct.Struct("!cQQQqB")
 _EPOCH_S: Final = 946_684_800
@@ -50,12 +50,12 @@ class Keepalive(NamedTuple):
     wants_reply: bool
 
 
-def wal_end_of(data: bytes | memoryview) -> Lsn:
-    """The end position in XLogData. Raises WireError if it contains no message."""
+def positions_of(data: bytes | memoryview) -> tuple[Lsn, Lsn]:
+    """The start and end positions in XLogData. Raises WireError if it contains no message."""
     if len(data) <= PAYLOAD_START:
         raise WireError(f"XLogData of {len(data)} bytes")
-    end: Lsn = _end_at(data, 1)[0]
-    return end
+    start, end = _positions_at(data, 1)
+    return start, end
 
 
 def decode_keepalive(data: bytes | memoryview) -> Keepalive:
@@ -73,7 +73,9 @@ def encode_status(received: Lsn, flushed: Lsn, now_s: float, *, wants_reply: boo
 
 
 OnMessage = Callable[[bytes, Lsn], None]
-"""Called with a pgoutput message and the server's position."""
+"""Called with a pgoutput message and its position: that of the change's own record in the WAL; 0 for what
+describes relations and types.
+"""
 OnKeepalive = Callable[[Lsn], None]
 """Called with the server's position: everything before it has been sent."""
 
@@ -301,9 +303,9 @@ class ReplicationStream:
 
     def _take(self, data: memoryview) -> None:
         if data[0] == _XLOG_DATA:
-            wal_end = wal_end_of(data)
+            lsn, wal_end = positions_of(data)
             self._received = max(self._received, wal_end)
-            self._on_message(bytes(data[PAYLOAD_START:]), wal_end)
+            self._on_message(bytes(data[PAYLOAD_START:]), lsn)
             return
         keepalive = decode_keepalive(data)
         self._received = max(self._received, keepalive.wal_end)

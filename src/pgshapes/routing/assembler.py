@@ -87,8 +87,9 @@ class TransactionAssembler:
         """Whether a transaction has begun and its commit has not arrived."""
         return self._begin is not None
 
-    def feed(self, message: Message) -> Iterable[Assembled]:
-        """The fragments and announcements that this message completes; usually none.
+    def feed(self, message: Message, lsn: Lsn) -> Iterable[Assembled]:
+        """The fragments and announcements that this message completes; usually none. `lsn` is the position of
+        the message.
 
         Raises WireError for a message that is not valid at this point, and ReplicaIdentityNotFull for a
         change without its old row. Such a change consumes its op number and is left out, so that the caller
@@ -97,11 +98,11 @@ class TransactionAssembler:
         """
         match message:
             case Insert():
-                return self._add(Operation.INSERT, message.relation_oid, None, message.new)
+                return self._add(Operation.INSERT, message.relation_oid, None, message.new, lsn)
             case Update():
-                return self._update(message)
+                return self._update(message, lsn)
             case Delete():
-                return self._delete(message)
+                return self._delete(message, lsn)
             case Begin():
                 return self._start(message)
             case Commit():
@@ -109,7 +110,7 @@ class TransactionAssembler:
             case RelationMessage():
                 return self._announce(message)
             case Truncate():
-                return self._truncate(message)
+                return self._truncate(message, lsn)
             case Origin() | TypeMessage() | LogicalMessage():
                 return _NOTHING
 
@@ -135,7 +136,7 @@ class TransactionAssembler:
         announced = RelationAnnounced(message, begin.xid, begin.final_lsn)
         return (self._cut(), announced) if self._changes else (announced,)
 
-    def _update(self, message: Update) -> Iterable[Assembled]:
+    def _update(self, message: Update, lsn: Lsn) -> Iterable[Assembled]:
         old = message.old
         if old is None or message.identity is not Identity.FULL:
             raise self._without_old_row(message.relation_oid)
@@ -143,26 +144,26 @@ class TransactionAssembler:
             new = _completed(old, message.new)
         except Exception as error:
             return self.skip_change(message.relation_oid, error)
-        return self._add(Operation.UPDATE, message.relation_oid, old, new)
+        return self._add(Operation.UPDATE, message.relation_oid, old, new, lsn)
 
-    def _delete(self, message: Delete) -> Iterable[Assembled]:
+    def _delete(self, message: Delete, lsn: Lsn) -> Iterable[Assembled]:
         if message.identity is not Identity.FULL:
             raise self._without_old_row(message.relation_oid)
-        return self._add(Operation.DELETE, message.relation_oid, message.old, None)
+        return self._add(Operation.DELETE, message.relation_oid, message.old, None, lsn)
 
-    def _truncate(self, message: Truncate) -> Iterable[Assembled]:
+    def _truncate(self, message: Truncate, lsn: Lsn) -> Iterable[Assembled]:
         pieces: list[Assembled] = []
         for oid in message.relation_oids:
-            pieces += self._add(Operation.TRUNCATE, oid, None, None)
+            pieces += self._add(Operation.TRUNCATE, oid, None, None, lsn)
         return pieces
 
     def _add(
-        self, operation: Operation, relation_oid: int, old: Tuple | None, new: Tuple | None
+        self, operation: Operation, relation_oid: int, old: Tuple | None, new: Tuple | None, lsn: Lsn
     ) -> Iterable[Assembled]:
         if self._begin is None:
             raise WireError(_OUTSIDE)
         try:
-            change = Change(operation, relation_oid, self._next_op, _row(old), _row(new))
+            change = Change(operation, relation_oid, self._next_op, _row(old), _row(new), lsn)
         except Exception as error:
             return self.skip_change(relation_oid, error)
         completed = _NOTHING

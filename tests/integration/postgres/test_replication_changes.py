@@ -41,6 +41,43 @@ async def test_every_kind_of_change(sql: psycopg.Connection, database_url: str) 
     assert lsns == sorted(set(lsns))
 
 
+async def test_each_change_has_the_position_at_which_it_was_written(
+    sql: psycopg.Connection, database_url: str
+) -> None:
+    """Also within a transaction: of subtransactions, and of those that are rolled back."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    slot = prepare(sql, "t")
+    positions = []
+    async with replicated(database_url, slot) as got:
+        for statement in (
+            "BEGIN",
+            "SAVEPOINT a",
+            "{}",
+            "RELEASE a",
+            "{}",
+            "SAVEPOINT b",
+            "{}",
+            "ROLLBACK TO b",
+            "{}",
+        ):
+            if statement == "{}":
+                positions.append(insert_position(sql))
+            sql.execute(statement.format(f"INSERT INTO t VALUES ({len(positions)})").encode())
+        positions.append(insert_position(sql))
+        sql.execute("COMMIT")
+        await got.until(lambda: len(got.changes) == 3)
+    lsns = [change.lsn for change in got.changes]
+    assert [change.new for change in got.changes] == [("1",), ("2",), ("4",)]
+    assert positions[0] <= lsns[0] < positions[1] <= lsns[1] < positions[2]
+    assert positions[3] <= lsns[2] < positions[4]
+
+
+def insert_position(sql: psycopg.Connection) -> int:
+    found = sql.execute("SELECT (pg_current_wal_insert_lsn() - '0/0')::int8").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
 async def test_relations_are_announced_before_their_first_change_and_after_ddl(
     sql: psycopg.Connection, database_url: str
 ) -> None:

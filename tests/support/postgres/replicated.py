@@ -51,9 +51,9 @@ class Replicated:
         self._assembler = TransactionAssembler()
         self._news = asyncio.Event()
 
-    def take(self, payload: bytes, wal_end: Lsn) -> None:
+    def take(self, payload: bytes, lsn: Lsn) -> None:
         self.kinds[payload[:1].decode()] += 1
-        for piece in self._assembler.feed(decode_message(payload)):
+        for piece in self._assembler.feed(decode_message(payload), lsn):
             self.pieces.append(piece)
             if self.acknowledges and isinstance(piece, Fragment) and piece.is_last:
                 self.stream.acknowledge(piece.end_lsn)

@@ -251,7 +251,7 @@ class Scene:
             if self.reconnects or self.is_paused:
                 return RuntimeError(*self.reconnects, f"paused: {self.is_paused}")
             try:
-                self.path.on_message(message)
+                self.path.on_message(message, 0)
             except Exception as error:
                 return error
         return await self.settle()

@@ -12,13 +12,13 @@ from pgshapes.postgres.replication import (
     Keepalive,
     decode_keepalive,
     encode_status,
-    wal_end_of,
+    positions_of,
 )
 
 
-def test_a_message_is_behind_the_position() -> None:
+def test_a_message_is_behind_the_positions() -> None:
     data = struct.pack("!cQQQ", b"w", 5, 7, 9) + b"B..."
-    assert wal_end_of(data) == 7
+    assert positions_of(data) == (5, 7)
     assert data[PAYLOAD_START:] == b"B..."
 
 
@@ -37,7 +37,7 @@ def test_anything_else_is_an_error(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"w", b"w" * PAYLOAD_START])
 def test_an_envelope_without_a_message_is_an_error(data: bytes) -> None:
     with pytest.raises(WireError):
-        wal_end_of(data)
+        positions_of(data)
 
 
 @pytest.mark.parametrize(("received", "flushed", "told"), [(9, 7, 9), (7, 9, 9), (0, 0, 0)])

@@ -32,7 +32,7 @@ BEGIN, COMMIT = Begin(500, 0, 77), Commit(500, 560, 0)
 
 
 def assembled(assembler: TransactionAssembler, messages: Iterable[Message]) -> list[Assembled]:
-    return [piece for message in messages for piece in assembler.feed(message)]
+    return [piece for message in messages for piece in assembler.feed(message, 0)]
 
 
 def whole(*messages: Message) -> Fragment:
@@ -69,6 +69,23 @@ def test_a_transaction_without_changes_still_moves_the_position() -> None:
     assert whole(Origin(1, "other"), TypeMessage(99, "public", "mood")) == Fragment(
         77, 500, 560, (), True, True
     )
+
+
+def test_each_change_has_its_own_position() -> None:
+    assembler, row = TransactionAssembler(), ("1",)
+    messages: list[Message] = [
+        BEGIN,
+        ITEMS,
+        Insert(10, row),
+        Update(10, Identity.FULL, row, row),
+        Delete(10, Identity.FULL, row),
+        Truncate((10, 11), False, False),
+    ]
+    for lsn, message in enumerate(messages, start=100):
+        assembler.feed(message, lsn)
+    (fragment,) = assembler.feed(COMMIT, 560)
+    assert isinstance(fragment, Fragment)
+    assert [change.lsn for change in fragment.changes] == [102, 103, 104, 105, 105]
 
 
 def test_an_untouched_value_comes_from_the_old_row() -> None:
