@@ -233,6 +233,8 @@ class CatalogWatch:
         if current is None:
             self._end(handles, "the table was dropped")
             return
+        if self._router.types.lacks(current):
+            self._router.types.note(current, (await self._inspector.visibility()).insert_lsn)
         obstacle = self._give_up(current)
         if obstacle is not None:
             self._end(handles, obstacle.reason)

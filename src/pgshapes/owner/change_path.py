@@ -46,6 +46,7 @@ from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 
 _WRITING: Final = "append"
+_OUTDATED: Final = "a type was changed, and an older transaction has written to the table before that"
 
 
 class LogPublisher:
@@ -99,6 +100,8 @@ class LogPublisher:
             self._failures.extend(routed.failures)
             if routed.ended:
                 self._unended.append((routed.ended, routed.reason))
+            if routed.outdated:
+                self._unended.append((routed.outdated, _OUTDATED))
             queue.popleft()
         try:
             while self._unwritten:

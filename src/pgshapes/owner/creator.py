@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -123,7 +123,9 @@ class ShapeCreator:
     async def _try_to_create(self, shape: ResolvedShape, slot: ReportsTableWait) -> str:
         handle = new_handle()
         try:
-            await self._create(handle, shape, await self._relations(shape), slot)
+            relations = await self._relations(shape)
+            await self._note_types(relations)
+            await self._create(handle, shape, relations, slot)
         except SchemaChanged:
             for oid in shape.definition.relation_oids:
                 self._parts.known_relations.invalidate(oid)
@@ -144,6 +146,15 @@ class ShapeCreator:
         if relation is None or relation.generation != generation:
             raise SchemaChanged("the table changed while the shape was being created")
         return relation
+
+    async def _note_types(self, relations: Iterable[Relation]) -> None:
+        """Note types that are not known yet. This precedes publishing, which waits for the writers of then:
+        the changes of later ones are newer than this position.
+        """
+        types = self._parts.router.types
+        for relation in relations:
+            if types.lacks(relation):
+                types.note(relation, (await self._parts.inspector.visibility()).insert_lsn)
 
     async def _create(
         self, handle: str, shape: ResolvedShape, relations: tuple[Relation, ...], slot: ReportsTableWait
@@ -173,7 +184,7 @@ class ShapeCreator:
             basis = await self._confirm(handle, basis, taken)
             routed = parts.router.release(handle, taken.visibility)
             parts.publisher.publish(routed)
-            if routed.ended:
+            if routed.ended or routed.outdated:
                 raise SchemaChanged(_TRUNCATED)
             writing = SnapshotWriting(handle, taken, parts.store, parts.status, parts.publisher, basis)
             self._begin_writing(handle, writing)

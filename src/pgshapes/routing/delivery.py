@@ -87,16 +87,15 @@ class Delivery:
 def release(shape: RoutedShape, visibility: SnapshotVisibility) -> Routed:
     """Set the snapshot's visibility, and deliver the buffered transactions that the snapshot does not see.
 
-    If one of them truncates the table, the shape is among those that end.
+    The shape is among those that end if one of them truncates the table, or has texts of older types.
     """
     shape.visibility = visibility
-    buffered, shape.buffer, shape.buffered_bytes = shape.buffer, [], 0
     routed = Routed()
-    for one in buffered:
-        if shape.decide(one.xid, one.commit_lsn) is not Decision.APPLY:
-            continue
+    for one in shape.take_buffer():
         if one.has_truncate:
             return Routed(ended=[shape.handle])
+        if one.first_lsn < shape.rendered_since:
+            return Routed(outdated=[shape.handle])
         append(routed, shape, one.messages, is_last=one.is_complete)
     return routed
 

@@ -14,7 +14,7 @@ from pgshapes.routing.failures import Evaluate, ShapeFailure, UnknownLayout
 from pgshapes.routing.metering import Meter
 from pgshapes.routing.one_by_one import Judged, Verdicts, write_each
 from pgshapes.routing.projection import Origin, Projection, RenderedMessage
-from pgshapes.routing.routed_shape import Collected, RoutedShape
+from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape, decision_for
 from pgshapes.routing.shape_index import ShapeIndex
 from pgshapes.routing.wire_relation import (
     Layout,
@@ -272,6 +272,22 @@ class RelationShapes:
         else:
             assert old is not None and new is not None
             self._write_update(origin, change.op, old, new, into)
+
+    def truncate(self, origin: Origin, collected: Collected) -> list[str]:
+        """The handles of the shapes whose snapshots do not contain a truncate of the table; those without a
+        snapshot note it.
+        """
+        ended = []
+        for shape in self.members.values():
+            decision = decision_for(shape, origin.xid, origin.commit_lsn)
+            if decision is Decision.SKIP:
+                continue
+            collected.pop(shape, None)
+            if decision is Decision.BUFFER:
+                shape.buffer_truncate(origin.xid, origin.commit_lsn)
+            else:
+                ended.append(shape.handle)
+        return ended
 
     def collect_each(self, change: Change, origin: Origin, into: Collected) -> list[ShapeFailure]:
         """As `collect`, for each shape alone: the failures, of shapes that have no messages of this change.

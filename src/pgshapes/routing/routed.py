@@ -29,6 +29,8 @@ class Routed:
     """Handles of the shapes to remove."""
     reason: str = "truncated"
     """Why they are removed."""
+    outdated: list[str] = field(default_factory=list)
+    """Handles of the shapes to remove because a change has texts of older types than their rows."""
     failures: list[ShapeFailure] = field(default_factory=list)
     """The shapes that end because something was raised for them."""
     rest: Fragment | None = None

@@ -14,6 +14,7 @@ from pgshapes.model.lsn import Lsn
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.routing.projection import Projection, RenderedMessage
 from pgshapes.routing.relation_change import find_change
+from pgshapes.routing.type_history import has_alterable_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 # Limits memory while a creation waits for a table lock. Transactions dropped from the buffer count as
 # delivered before registration: the snapshot has to see them (retake).
 BUFFER_LIMIT_BYTES: Final = 16 * 1024 * 1024
-_TRUNCATE_BYTES: Final = 200
-"""What a truncate counts in the buffer."""
+_TRANSACTION_BYTES: Final = 200
+"""What a buffered transaction takes without its messages."""
 
 
 class Phase(Enum):
@@ -55,6 +56,8 @@ class BufferedTransaction:
     is_complete: bool = False
     has_truncate: bool = False
     """Whether it truncates the table. The shape ends with it, unless the snapshot sees it."""
+    first_lsn: Lsn = 2**64
+    """Position of its first change of the table; only known for shapes with `has_alterable_types`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,12 +83,20 @@ class RoutedShape:
     """The columns that its clause, its key and its messages need."""
     buffer: list[BufferedTransaction] = field(default_factory=list)
     buffered_bytes: int = 0
+    has_alterable_types: bool = False
+    """Whether DDL that is none of its table may change the texts of its values."""
+    has_alterable_clause: bool = False
+    """Whether it may change the texts that its clause reads."""
+    rendered_since: Lsn = 0
+    """Changes at smaller positions may have texts of older types than the snapshot has."""
     last_message: RenderedMessage | None = None
     """The latest message of an incomplete transaction; appended once it is known whether it is the last."""
 
     def __post_init__(self) -> None:
         of_clause = self.clause.columns if self.clause else frozenset[str]()
         self.needed_columns = of_clause.union(self.definition.columns, self.definition.key_columns)
+        self.has_alterable_types = has_alterable_type(self.known, self.needed_columns)
+        self.has_alterable_clause = has_alterable_type(self.known, of_clause)
 
     def find_change(
         self, current: Relation, is_empty: Callable[[Part], bool], *, is_listed: bool
@@ -127,14 +138,26 @@ class RoutedShape:
         current = self._buffered(xid, commit_lsn)
         current.has_truncate = True
         current.messages.clear()
-        self._count(_TRUNCATE_BYTES)
+        self._count()
+
+    def note_buffered(self, xid: int, commit_lsn: Lsn, first_lsn: Lsn) -> None:
+        """Note the position of a change of the table, whether the shape has messages for it or not."""
+        current = self._buffered(xid, commit_lsn)
+        current.first_lsn = min(current.first_lsn, first_lsn)
+        self._count()
+
+    def take_buffer(self) -> list[BufferedTransaction]:
+        """The buffered transactions that the snapshot does not see; the buffer is empty then."""
+        taken, self.buffer, self.buffered_bytes = self.buffer, [], 0
+        return [one for one in taken if self.decide(one.xid, one.commit_lsn) is Decision.APPLY]
 
     def _buffered(self, xid: int, commit_lsn: Lsn) -> BufferedTransaction:
         if not self.buffer or self.buffer[-1].commit_lsn != commit_lsn:
             self.buffer.append(BufferedTransaction(xid, commit_lsn, []))
+            self.buffered_bytes += _TRANSACTION_BYTES
         return self.buffer[-1]
 
-    def _count(self, size_bytes: int) -> None:
+    def _count(self, size_bytes: int = 0) -> None:
         self.buffered_bytes += size_bytes
         if self.buffered_bytes > BUFFER_LIMIT_BYTES:
             self._move_registration()
@@ -143,6 +166,14 @@ class RoutedShape:
         self.skip_until = self.buffer[-1].commit_lsn
         self.buffer.clear()
         self.buffered_bytes = 0
+
+
+def decision_for(shape: RoutedShape, xid: int, commit_lsn: Lsn) -> Decision:
+    """What a transaction is for a shape. To one that cannot tell it applies, and ends it."""
+    try:
+        return shape.decide(xid, commit_lsn)
+    except Exception:
+        return Decision.APPLY
 
 
 Collected = dict[RoutedShape, list[RenderedMessage]]

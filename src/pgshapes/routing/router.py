@@ -32,10 +32,12 @@ from pgshapes.routing.delivery import Delivery, Progress, release
 from pgshapes.routing.failures import Evaluate, ShapeFailure, withdraw
 from pgshapes.routing.metering import Meter, OutOfTime
 from pgshapes.routing.one_by_one import key_of
+from pgshapes.routing.outdated import FindOutdated, OutdatedChanges
 from pgshapes.routing.projection import Origin
 from pgshapes.routing.relation_shapes import RelationShapes, run_as_it_is
 from pgshapes.routing.routed import Routed
-from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape
+from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape, decision_for
+from pgshapes.routing.type_history import TypeHistory
 from pgshapes.where.clause import Clause
 from pgshapes.where.types import large_values
 
@@ -60,6 +62,9 @@ class Router:
         """Limits how long `route` takes."""
         large_values.keep()
         self._truncated: list[str] = []
+        self._outdated_shapes: list[str] = []
+        self.types = TypeHistory()
+        self._outdated = OutdatedChanges()
         self._relations: dict[int, RelationShapes] = {}
         self._roots: dict[int, set[int]] = {}
         self._targets: dict[int, tuple[RelationShapes, ...]] = {}
@@ -161,6 +166,8 @@ class Router:
         shape = self._add(handle, relation, definition, clause, leaves)
         shape.skip_until = log_end
         shape.visibility = visibility
+        # How old the types were at its snapshot is not stored.
+        self._outdated.release(shape, visibility.insert_lsn if shape.has_alterable_types else 0)
         return shape
 
     def _add(
@@ -184,6 +191,7 @@ class Router:
             if not members.members:
                 self._forget_table(relation.oid)
         self._shapes[handle] = shape
+        self._outdated.add(shape)
         self.last_number += 1
         shape.number = members.newest_number = self.last_number
         return shape
@@ -229,6 +237,7 @@ class Router:
         shape = self._shapes.get(handle)
         if shape is None:
             return
+        self._outdated.remove(handle)
         oid = shape.definition.table_oid
         members = self._relations.get(oid)
         if members is not None:
@@ -357,10 +366,13 @@ class Router:
     def release(self, handle: str, visibility: SnapshotVisibility) -> Routed:
         """Set the snapshot's visibility; route the buffered transactions that the snapshot does not see.
 
-        If one of them truncates the table, the shape ends.
+        If one of them truncates the table, or has texts of older types, the shape ends.
         """
-        routed = release(self._shapes[handle], visibility)
-        self._end(routed.ended)
+        shape = self._shapes[handle]
+        since = self.types.since(shape.known, shape.needed_columns, visibility.insert_lsn)
+        self._outdated.release(shape, since)
+        routed = release(shape, visibility)
+        self._end([*routed.ended, *routed.outdated])
         return routed
 
     def route(self, fragment: Fragment) -> Routed:
@@ -377,11 +389,14 @@ class Router:
         origin = Origin(fragment.commit_lsn, fragment.xid)
         meter, targets_of = self.meter, self._targets_of
         meter.may_be_large = fragment.may_be_large
+        outdated = self._outdated if self._outdated.begin(changes) else None
         for change in changes:
+            if outdated is not None:
+                self._end_outdated(change, origin, collected, outdated.unreadable_for)
             try:
                 for members in targets_of(change.relation_oid):
                     if change.operation is Operation.TRUNCATE:
-                        self._truncate(members, origin, collected)
+                        self._truncated += self._end(members.truncate(origin, collected))
                     else:
                         members.collect(change, origin, collected)
             except OutOfTime:
@@ -389,6 +404,8 @@ class Router:
                 return self._route_before(change.op, fragment, changes, collected)
             except Exception as error:
                 self._collect_each(change, origin, collected, error)
+            if outdated is not None:
+                self._end_outdated(change, origin, collected, outdated.affected)
             if meter.is_used:
                 self._end_metered(origin, collected)
             if (
@@ -400,6 +417,19 @@ class Router:
         large_values.forget()
         self.delivered.add(fragment.xid, fragment.commit_lsn)
         return self._deliver(fragment, collected, progress)
+
+    def _end_outdated(self, change: Change, origin: Origin, collected: Collected, find: FindOutdated) -> None:
+        """End the shapes on the table of a change that would get texts of older types from it."""
+        for members in self._targets_of(change.relation_oid):
+            try:
+                shapes, failures = find(change, members, origin, collected)
+            except Exception as error:
+                shapes, failures = [], [ShapeFailure(tuple(members.members.values()), error)]
+            for failure in failures:
+                self._fail(failure, origin, collected)
+            for shape in shapes:
+                collected.pop(shape, None)
+            self._outdated_shapes += self._end(shape.handle for shape in shapes)
 
     def _route_before(
         self, op: int, fragment: Fragment, changes: Sequence[Change], collected: Collected
@@ -442,7 +472,9 @@ class Router:
     ) -> None:
         """End shapes by an error, unless their snapshots contain the transaction of the change."""
         ended = tuple(
-            shape for shape in failure.shapes if origin is None or _decide(shape, origin) is not Decision.SKIP
+            shape
+            for shape in failure.shapes
+            if origin is None or decision_for(shape, origin.xid, origin.commit_lsn) is not Decision.SKIP
         )
         if not ended:
             return
@@ -455,6 +487,7 @@ class Router:
     def _deliver(self, fragment: Fragment, collected: Collected, progress: Progress) -> Routed:
         routed = self._delivery.deliver(fragment, collected, progress, self.failures)
         routed.ended, self._truncated = self._truncated, []
+        routed.outdated, self._outdated_shapes = self._outdated_shapes, []
         routed.failures, self.failures = self.failures, []
         return routed
 
@@ -462,27 +495,3 @@ class Router:
         """The failures since the last fragment, to be published like one."""
         failures, self.failures = self.failures, []
         return Routed(failures=failures)
-
-    def _truncate(self, members: RelationShapes, origin: Origin, collected: Collected) -> None:
-        """End the shapes on a table whose snapshots do not contain the truncate; those without a snapshot
-        note it.
-        """
-        ended = []
-        for shape in members.members.values():
-            decision = _decide(shape, origin)
-            if decision is Decision.SKIP:
-                continue
-            collected.pop(shape, None)
-            if decision is Decision.BUFFER:
-                shape.buffer_truncate(origin.xid, origin.commit_lsn)
-            else:
-                ended.append(shape.handle)
-        self._truncated += self._end(ended)
-
-
-def _decide(shape: RoutedShape, origin: Origin) -> Decision:
-    """What a transaction is for a shape. To one that cannot tell it applies, and ends it."""
-    try:
-        return shape.decide(origin.xid, origin.commit_lsn)
-    except Exception:
-        return Decision.APPLY

@@ -11,7 +11,7 @@ from tests.support.seams.routing_samples import GRADE, ITEMS, registered
 
 from pgshapes.errors import NotNow
 from pgshapes.model.followable import Obstacle
-from pgshapes.model.relation import Part, Relation
+from pgshapes.model.relation import Part, Relation, TypeDetail
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.catalog_watch import CatalogWatch
@@ -133,6 +133,17 @@ def scene() -> Scene:
     made.add("all")
     made.add("id", columns=("id",))
     return made
+
+
+async def test_a_changed_type_is_noted_with_a_position_after_its_reading(scene: Scene) -> None:
+    moods = tuple(
+        one._replace(type_details=(TypeDetail(90, "e", ((1, "ok 700"),)),)) for one in TABLE.columns
+    )
+    scene.database.table = current = Relation(*TABLE._replace(columns=moods, stamp="other", generation=2))
+    assert scene.router.types.lacks(current)
+    await scene.watch.look()
+    # Positions are the numbers of queries here.
+    assert scene.router.types.since(current, {"id"}, 100) == scene.database.reads.index("relation 10") + 1
 
 
 async def test_an_unchanged_table_costs_one_query_for_all_tables(scene: Scene) -> None:

@@ -11,7 +11,7 @@ from tests.support.seams.routing_samples import ITEMS, OLD_SNAPSHOT, definition,
 from tests.support.storage.memory_store import MemoryShapeLog, MemoryShapeStore
 
 from pgshapes.errors import CreationFailed, DiskFull, SchemaChanged, StorageError
-from pgshapes.model.relation import Relation
+from pgshapes.model.relation import Relation, TypeDetail
 from pgshapes.model.shape import RelationVersion, ResolvedShape
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.visibility import SnapshotVisibility
@@ -32,6 +32,8 @@ from pgshapes.waiting.notice import Notice
 
 VERSION = RelationVersion(ITEMS.oid, ITEMS.schema, ITEMS.name, ITEMS.generation)
 MEMBERSHIP = "1.2.3.4"
+POSITION = 150
+"""The insert position of the WAL."""
 SHAPE = ResolvedShape(definition(), b"2:items", (VERSION,), b"{}")
 
 
@@ -42,7 +44,10 @@ class Database:
 
     def __init__(self, while_taking: Callable[[], None]) -> None:
         self.stamp = RelationStamp(ITEMS.stamp, MEMBERSHIP)
-        self.current = ITEMS
+        self.table = self.current = ITEMS
+        self.change = inserted(0, "1", "a", "1")._replace(lsn=POSITION)
+        """The change of the transaction that is delivered while the snapshot is taken."""
+        self.steps: list[str] = []
         self.open_snapshots = 0
         self.copies: list[str] = []
         self._while_taking = while_taking
@@ -50,13 +55,19 @@ class Database:
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
         """As the inspector does."""
-        return ITEMS
+        return self.table
+
+    async def visibility(self) -> SnapshotVisibility:
+        """As the inspector does."""
+        self.steps.append("position")
+        return SnapshotVisibility(5, 5, (), POSITION)
 
     def clean(self, oid: int | None) -> None:
         """As the inspector does."""
 
     async def ensure_table(self, relation: Relation, **_: object) -> PublicationMembership:
         """As the publication does."""
+        self.steps.append("publish")
         return PublicationMembership(relation.oid, MEMBERSHIP)
 
     async def borrow(self, *_: object) -> Database:
@@ -169,7 +180,7 @@ class Scene:
 
     def deliver(self) -> None:
         """A transaction that the snapshot does not see."""
-        self.router.route(transaction(200, inserted(0, "1", "a", "1")))
+        self.router.route(transaction(200, self.database.change))
 
     def truncate(self) -> None:
         """End every shape, as a TRUNCATE in the stream does."""
@@ -199,6 +210,35 @@ async def test_a_shape_is_created_with_what_its_snapshot_does_not_see(scene: Sce
     assert scene.tables.tails[handle].latest.tx == 200
     assert scene.creator.memberships == {handle: {ITEMS.oid: MEMBERSHIP}}
     assert scene.database.open_snapshots == 0
+
+
+MOODS = Relation(
+    *ITEMS._replace(
+        columns=tuple(
+            one._replace(type_details=(TypeDetail(90, "e", ((1, "ok 700"),)),)) for one in ITEMS.columns
+        )
+    )
+)
+"""The table with columns of a type that can be altered."""
+
+
+async def test_types_are_as_old_as_a_position_before_the_table_is_published(scene: Scene) -> None:
+    """Publishing waits for older writers, so that changes of later ones are newer than that."""
+    scene.database.table = scene.database.current = MOODS
+    await scene.create()
+    assert scene.database.steps == ["position", "publish"]
+    assert not scene.router.types.lacks(MOODS)
+    assert scene.router.types.since(MOODS, {"id"}, 1000) == POSITION
+
+
+async def test_a_creation_fails_if_it_has_missed_texts_of_older_types(scene: Scene) -> None:
+    scene.database.table = scene.database.current = MOODS
+    scene.database.change = inserted(0, "1", "a", "1")._replace(lsn=POSITION - 1)
+    with pytest.raises(SchemaChanged):
+        await scene.create()
+    await scene.settle()
+    assert scene.database.open_snapshots == 0
+    assert len(scene.tables.shapes) == 0
 
 
 async def test_a_shape_that_ends_as_its_buffer_is_published_fails_with_a_reason(

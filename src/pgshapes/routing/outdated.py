@@ -1,0 +1,114 @@
+"""Finds the shapes that a change would give values in the text of older types than their rows have. Pure.
+
+DDL on a type does not wait for transactions that have written values of it. Postgres decodes each change with
+the system catalogs as they were at the change's own position in the WAL, although its transaction is
+delivered when it commits. So a shape whose snapshot was taken after such DDL, and that does not see an older
+transaction which was still running, would get the old texts from it, and keep them.
+
+State: the shapes without a snapshot, the newest position that matters to any shape, and the shapes that the
+present fragment may concern; owned by the router. While it concerns none, `begin` is all that it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from pgshapes.model.change import Change, Operation
+from pgshapes.model.lsn import Lsn
+from pgshapes.routing.failures import ShapeFailure
+from pgshapes.routing.projection import Origin, RenderedMessage
+from pgshapes.routing.relation_shapes import RelationShapes
+from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape
+
+_UNKNOWN: Final = 2**64
+
+Outdated = tuple[list[RoutedShape], list[ShapeFailure]]
+"""The shapes that end by a change, and those of which it cannot be said."""
+FindOutdated = Callable[[Change, RelationShapes, Origin, Collected], Outdated]
+
+
+class OutdatedChanges:
+    """Compares the positions of changes with `RoutedShape.rendered_since`, which it sets."""
+
+    def __init__(self) -> None:
+        self._unreleased: dict[str, RoutedShape] = {}
+        self._newest: Lsn = 0
+        self._doubtful: dict[RelationShapes, list[RoutedShape]] = {}
+
+    def add(self, shape: RoutedShape) -> None:
+        """Watch a shape that has no snapshot yet, if types can matter to it."""
+        if shape.has_alterable_types:
+            shape.rendered_since = _UNKNOWN
+            self._unreleased[shape.handle] = shape
+
+    def release(self, shape: RoutedShape, since: Lsn) -> None:
+        """The shape has a snapshot; changes before `since` may be rendered by older types."""
+        self._unreleased.pop(shape.handle, None)
+        shape.rendered_since = since
+        self._newest = max(self._newest, since)
+
+    def remove(self, handle: str) -> None:
+        """Forget a shape."""
+        self._unreleased.pop(handle, None)
+
+    def begin(self, changes: Sequence[Change]) -> bool:
+        """Begin a fragment, whose changes are in the order of their positions. Returns whether they may
+        concern any shape.
+        """
+        if not changes or (changes[0].lsn >= self._newest and not self._unreleased):
+            return False
+        self._doubtful.clear()
+        return True
+
+    def unreadable_for(
+        self, change: Change, members: RelationShapes, origin: Origin, _collected: Collected
+    ) -> Outdated:
+        """Shapes whose clause reads a text that may be an older one, so that it does not tell whether the row
+        matches. To be called before the change is collected.
+
+        For shapes without a snapshot it is noted how old the change is, in `BufferedTransaction.first_lsn`.
+        """
+        if change.operation is Operation.TRUNCATE:
+            return [], []
+        failures: list[ShapeFailure] = []
+        if members not in self._doubtful:
+            self._doubtful[members], failures = self._find_doubtful(members, origin, change.lsn)
+        return [shape for shape in self._newer(change, members) if shape.has_alterable_clause], failures
+
+    def affected(
+        self, change: Change, members: RelationShapes, _origin: Origin, collected: Collected
+    ) -> Outdated:
+        """Shapes that have messages of the change, the latest that was collected."""
+        if change.operation is Operation.TRUNCATE:
+            return [], []
+        newer = self._newer(change, members)
+        return [shape for shape in newer if _has_message(collected.get(shape), change.op)], []
+
+    def _newer(self, change: Change, members: RelationShapes) -> list[RoutedShape]:
+        return [
+            shape
+            for shape in self._doubtful.get(members, ())
+            if change.lsn < shape.rendered_since and shape.handle in members.members
+        ]
+
+    def _find_doubtful(self, members: RelationShapes, origin: Origin, first_lsn: Lsn) -> Outdated:
+        """The shapes to which a transaction applies and that are newer than its first change of the table."""
+        shapes = members.members if first_lsn < self._newest else self._unreleased
+        found, failures = [], []
+        for handle, shape in shapes.items():
+            if first_lsn >= shape.rendered_since or handle not in members.members:
+                continue
+            try:
+                decision = shape.decide(origin.xid, origin.commit_lsn)
+                if decision is Decision.BUFFER:
+                    shape.note_buffered(origin.xid, origin.commit_lsn, first_lsn)
+                elif decision is Decision.APPLY:
+                    found.append(shape)
+            except Exception as error:
+                failures.append(ShapeFailure((shape,), error))
+        return found, failures
+
+
+def _has_message(messages: Sequence[RenderedMessage] | None, op: int) -> bool:
+    return bool(messages and messages[-1].offset.op >= op)
