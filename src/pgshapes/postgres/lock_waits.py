@@ -12,12 +12,13 @@ connection while there are old ones.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
 import psycopg
 import structlog
+from psycopg.pq.abc import PGresult
 
 from pgshapes.errors import PgShapesError
 from pgshapes.postgres import simple_query
@@ -31,8 +32,16 @@ INTERVAL_S: Final = 0.08
 """A query is old at the second look after its start, so a statement waits for it for less than 200 ms."""
 _CANCEL_TIMEOUT_S: Final = 5.0
 
-BACKEND_PID: Final = "SELECT pg_catalog.pg_backend_pid()"
-"""Asked within the transaction: through a transaction pooler the backend changes."""
+BACKEND_PID: Final = "BEGIN READ ONLY; SELECT pg_catalog.pg_backend_pid(); COMMIT"
+"""To precede the BEGIN of a transaction in one message, for `backend_pid`. A transaction pooler changes the
+backend between messages. In the transaction itself the query would take the snapshot, before the table is
+locked.
+"""
+
+
+def backend_pid(results: Sequence[PGresult]) -> int:
+    """The process id in the results of a message that begins with `BACKEND_PID`."""
+    return int(results[1].get_value(0, 0) or 0)
 
 
 def blocking(pids: Iterable[int]) -> str:
@@ -96,7 +105,7 @@ class LockWaits:
         self.looks = 0
 
     def watch(self, connection: Connection, pid: int) -> LockingQuery:
-        """Watch a transaction that is about to lock a table. `pid` is what `BACKEND_PID` returned in it."""
+        """Watch a transaction that is about to lock a table, in the backend `pid`."""
         made = LockingQuery(self._queries, connection, pid)
         if self._looking is None or self._looking.done():
             looking = keep_running("looking for waiting sessions", self._look_while_needed)

@@ -24,7 +24,7 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool, Loan, PoolTimeout
-from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits
+from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits, backend_pid
 from pgshapes.postgres.relation_sql import RELATION_BY_OID, RelationStamp, relation_from_row, stamp_of
 from pgshapes.postgres.rendering import copy_after_pin, from_item
 from pgshapes.postgres.session_settings import SEARCH_PATH, VALUE_SETTINGS, long_life_settings, settings_sql
@@ -196,10 +196,10 @@ class Snapshot:
         oid, server_version = self._relation.oid, self._connection.info.server_version
         timeout_ms = round(self._first_row_timeout_s * 1000)
         timeout = settings_sql([("lock_timeout", f"{timeout_ms}ms")], local=True)
-        *_, pid = await self._run("; ".join((begin_sql(server_version), timeout, BACKEND_PID)))
-        backend_pid = int(pid.get_value(0, 0) or 0)
-        self._locking = self._lock_waits.watch(self._connection, backend_pid)
-        self._connection.be_patient(look_at(self._lock_waits.connect, backend_pid), COPY_PATIENCE_S)
+        begun = await self._run("; ".join((BACKEND_PID, begin_sql(server_version), timeout)))
+        pid = backend_pid(begun)
+        self._locking = self._lock_waits.watch(self._connection, pid)
+        self._connection.be_patient(look_at(self._lock_waits.connect, pid), COPY_PATIENCE_S)
         statements = (
             lock_table(self._relation),
             VISIBILITY_QUERY,

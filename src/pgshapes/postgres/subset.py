@@ -20,7 +20,7 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query, snapshot
 from pgshapes.postgres.connection import ConnectionPool, Loan, PoolTimeout
-from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits
+from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits, backend_pid
 from pgshapes.postgres.relation_sql import stamp_of
 from pgshapes.postgres.rendering import copy_texts, from_item, row_json
 from pgshapes.postgres.session_settings import settings_sql
@@ -132,8 +132,8 @@ class SubsetQuery:
         stamp_sql = stamp_of(relation.oid, "", server_version)
         statements = (snapshot.lock_table(relation), _VISIBILITY_QUERY, stamp_sql)
         try:
-            *_, pid = await simple_query.run(self._connection, "; ".join((begin, timeout, BACKEND_PID)))
-            self._locking = self._lock_waits.watch(self._connection, int(pid.get_value(0, 0) or 0))
+            begun = await simple_query.run(self._connection, "; ".join((BACKEND_PID, begin, timeout)))
+            self._locking = self._lock_waits.watch(self._connection, backend_pid(begun))
             *_, result, stamp = results = await simple_query.run(self._connection, "; ".join(statements))
         except psycopg.Error as error:
             self._check_locks()

@@ -12,7 +12,7 @@ from pgshapes.errors import GaveWay
 from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool
 from pgshapes.postgres.inspector import Inspector
-from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits
+from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits, backend_pid
 from pgshapes.postgres.rendering import copy_rows
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.postgres.subset import SubsetSelection, SubsetSource
@@ -33,10 +33,10 @@ async def items(db: Connection) -> str:
 
 async def locking(waits: LockWaits, connection: Connection) -> LockingQuery:
     """A query of a transaction that has locked the table."""
-    *_, pid = await simple_query.run(
-        connection, f"BEGIN; LOCK TABLE public.items IN ACCESS SHARE MODE; {BACKEND_PID}"
+    begun = await simple_query.run(
+        connection, f"{BACKEND_PID}; BEGIN; LOCK TABLE public.items IN ACCESS SHARE MODE"
     )
-    return waits.watch(connection, int(pid.get_value(0, 0) or 0))
+    return waits.watch(connection, backend_pid(begun))
 
 
 async def alter(url: str) -> None:

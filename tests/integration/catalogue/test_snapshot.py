@@ -150,6 +150,38 @@ async def test_visibility_is_that_of_the_rows(
     assert 0 < seen.insert_lsn < row[0]
 
 
+REWRITES = {
+    "another type": "ALTER TABLE items ALTER value TYPE text USING upper(value)",
+    "emptied and filled": "CREATE TABLE kept AS TABLE items; TRUNCATE items; INSERT INTO items TABLE kept",
+    "a partition": "ALTER TABLE root ALTER value TYPE text USING upper(value)",
+}
+
+
+@pytest.mark.each_postgres
+@pytest.mark.parametrize("name", REWRITES)
+async def test_what_the_lock_has_waited_for_is_in_the_snapshot(
+    db: Connection, database_url: str, source: SnapshotSource, inspector: Inspector, name: str
+) -> None:
+    """To an older snapshot the rewritten table would be empty, without a sign of it in the catalogs."""
+    await db.execute("CREATE TABLE items (id int, value text); INSERT INTO items VALUES (1, 'a'), (2, 'b')")
+    await db.execute("CREATE TABLE root (id int, value text) PARTITION BY LIST (id)")
+    await db.execute("CREATE TABLE leaf PARTITION OF root DEFAULT; INSERT INTO root TABLE items")
+    table = "root" if name == "a partition" else "items"
+    relation = await inspector.relation("public", table)
+    async with other_session(database_url) as owner, source.open(relation) as snapshot:
+        await owner.execute("BEGIN")
+        await owner.execute(REWRITES[name])
+        taking = asyncio.create_task(snapshot.take())
+        while not await active_queries(db, "LOCK TABLE"):
+            await asyncio.sleep(0.01)
+        await owner.execute("COMMIT")
+        await taking
+        rows = await read(snapshot, copy_rows(relation, ["id"], None))
+    assert [row["value"]["id"] for row in rows] == ["1", "2"]
+    assert snapshot.stamp is not None
+    assert snapshot.stamp.stamp != relation.stamp
+
+
 async def test_a_snapshot_can_be_discarded_and_retaken(
     db: Connection, source: SnapshotSource, inspector: Inspector
 ) -> None:

@@ -73,6 +73,21 @@ async def test_clauses_order_and_page(db: Connection, source: SubsetSource, insp
     assert found == [1]
 
 
+@pytest.mark.each_postgres
+async def test_what_the_lock_has_waited_for_is_a_change_of_the_table(
+    db: Connection, database_url: str, source: SubsetSource, inspector: Inspector
+) -> None:
+    """To an older snapshot the rewritten table would be empty, and unchanged."""
+    await db.execute("CREATE TABLE items (id int PRIMARY KEY, v int); INSERT INTO items VALUES (1, 1)")
+    items = await inspector.relation("public", "items")
+    async with await psycopg.AsyncConnection.connect(database_url) as owner:
+        await owner.execute("ALTER TABLE items ALTER v TYPE int USING v + 1")
+        reading = asyncio.create_task(failure(source, items))
+        while not await waiting_for_a_lock(db):
+            await asyncio.sleep(0.01)
+    assert isinstance(await reading, SchemaChanged)
+
+
 async def test_the_order_is_the_columns_not_that_of_the_texts(
     db: Connection, source: SubsetSource, inspector: Inspector
 ) -> None:
