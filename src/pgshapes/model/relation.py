@@ -35,10 +35,12 @@ class Part(NamedTuple):
     """
     replica_identity: str = "f"
     """`relreplident`: f is FULL."""
-    expressions: str = ""
+    expressions: tuple[tuple[str, int], ...] = ()
     """The generated columns of a partition and the oids of their rows in `pg_attrdef`: a partition may have
     expressions of its own.
     """
+    columns: tuple[str, ...] = ()
+    """The names of its columns in their order, if that is another one than in the root."""
 
 
 class Column(NamedTuple):

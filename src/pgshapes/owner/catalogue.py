@@ -28,7 +28,7 @@ from pgshapes.owner.storage_dir import close_to_others
 from pgshapes.waiting.batch import BatchQueue
 
 # Grows with every incompatible change of what is stored, the comparable included: older files are not read.
-CATALOGUE_VERSION: Final = 3
+CATALOGUE_VERSION: Final = 4
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS shapes (

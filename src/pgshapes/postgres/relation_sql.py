@@ -317,6 +317,9 @@ and at least one of its columns is as it was made by the command that made its s
 PARTITION updates all columns later.
 """
 
+_NAMES_OF: Final = """SELECT pg_catalog.array_agg(k.attname::text ORDER BY k.attnum)
+   FROM pg_catalog.pg_attribute k WHERE k.attrelid = {0} AND k.attnum > 0 AND NOT k.attisdropped"""
+
 _PARTS: Final = f"""
 SELECT CASE WHEN c.relkind = 'p' THEN COALESCE((
   WITH RECURSIVE tree(oid, attachment, is_created_attached) AS (
@@ -329,12 +332,14 @@ SELECT CASE WHEN c.relkind = 'p' THEN COALESCE((
   )
   SELECT pg_catalog.json_agg(pg_catalog.json_build_array(m.oid::int8, tree.attachment, m.relfilenode::int8,
            tree.is_created_attached, m.relreplident,
-           (SELECT COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ', g.attname, d.oid), ','
-                                                  ORDER BY g.attnum), '')
+           (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(g.attname, d.oid::int8)
+                                                ORDER BY g.attnum), '[]')
               FROM pg_catalog.pg_attribute g
               JOIN pg_catalog.pg_attrdef d ON d.adrelid = g.attrelid AND d.adnum = g.attnum
-             WHERE g.attrelid = m.oid AND g.attgenerated <> '')) ORDER BY m.oid)
-    FROM tree JOIN pg_catalog.pg_class m USING (oid)
+             WHERE g.attrelid = m.oid AND g.attgenerated <> ''),
+           COALESCE(pg_catalog.array_to_json(NULLIF(({_NAMES_OF.format("m.oid")}), root.names)), '[]'))
+           ORDER BY m.oid)
+    FROM tree JOIN pg_catalog.pg_class m USING (oid), ({_NAMES_OF.format("c.oid")}) root(names)
    WHERE m.relkind = 'r' AND m.relispartition), '[]')
        ELSE pg_catalog.json_build_array(pg_catalog.json_build_array(
               c.oid::int8, '', c.relfilenode::int8, true, c.relreplident)) END::text AS parts"""

@@ -7,7 +7,7 @@ column that the shape does not use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from pgshapes.model.relation import Column, Part, Relation, TypeDetail
@@ -28,7 +28,7 @@ _ATTACHED: Final = "a table that may have rows was attached as a partition"
 def find_change(
     known: Relation,
     current: Relation,
-    needed: Iterable[str],
+    needed: Collection[str],
     *,
     selects_all_columns: bool,
     is_empty: Callable[[Part], bool],
@@ -57,7 +57,7 @@ def find_change(
             return _COLUMN_CHANGED.format(name)
         if not current.columns[current.column_index[name]].is_readable:
             return _UNREADABLE.format(name)
-    return _find_partition_change(known.parts, current.parts, is_empty)
+    return _find_partition_change(known.parts, current.parts, needed, is_empty)
 
 
 def _versions(relation: Relation) -> tuple[object, ...]:
@@ -107,14 +107,21 @@ def _is_rewritten(known: Iterable[Part], current: Iterable[Part]) -> bool:
     return any(now.get(part.oid, part.filenode) != part.filenode for part in known)
 
 
+def _expressions(part: Part, needed: Collection[str]) -> list[tuple[str, int]]:
+    return [one for one in part.expressions if one[0] in needed]
+
+
 def _find_partition_change(
-    known: Iterable[Part], current: Iterable[Part], is_empty: Callable[[Part], bool]
+    known: Iterable[Part],
+    current: Iterable[Part],
+    needed: Collection[str],
+    is_empty: Callable[[Part], bool],
 ) -> str | None:
     was = {part.oid: part for part in known}
     now = {part.oid: part for part in current}
     if any(oid not in now or now[oid].attachment != part.attachment for oid, part in was.items()):
         return _DETACHED
-    if any(now[oid].expressions != part.expressions for oid, part in was.items()):
+    if any(_expressions(now[oid], needed) != _expressions(part, needed) for oid, part in was.items()):
         return _OTHER_EXPRESSION
     added = (part for oid, part in now.items() if oid not in was)
     if any(not part.is_created_attached and not is_empty(part) for part in added):

@@ -22,6 +22,7 @@ from pgshapes.routing.wire_relation import (
     has_same_columns,
     is_same_layout,
     moved_columns,
+    names_of,
     published_relation,
     rebound_relation,
     row_order,
@@ -137,14 +138,15 @@ class RelationShapes:
     ) -> bool:
         """Whether a shape can continue with an announced layout.
 
-        The columns of a leaf may have another order than those of its root, so a leaf is compared with the
-        announcement before: columns in another order have exchanged their names.
+        Columns in another order have exchanged their names. Those of a leaf may have another order than in
+        its root; of one that the shape was not compared with, the announcement before tells it.
         """
         is_leaf = message.oid != self.relation.oid
         if not is_leaf and (shape.known.schema, shape.known.name) != (message.schema, message.name):
             return False
-        before = (previous.columns if previous else message.columns) if is_leaf else shape.known.columns
-        return not shape.needed_columns & moved_columns(before, message.columns) and _survives(shape, message)
+        before = _order(shape.known, message.oid) or names_of(previous or message)
+        moved = moved_columns(before, names_of(message))
+        return not shape.needed_columns & moved and _survives(shape, message)
 
     def bind(self, message: RelationMessage, *, is_leaf: bool = False) -> list[ShapeFailure]:
         """Read rows as announced. The caller has removed the shapes that cannot continue.
@@ -326,6 +328,12 @@ class RelationShapes:
             relation = Relation(*self.relation._replace(schema=names[0], name=names[1]))
             self._projections[names, kind] = Projection(relation, *kind)
         return self._projections[names, kind]
+
+
+def _order(known: Relation, oid: int) -> tuple[str, ...]:
+    """The names of the columns of a table or of its leaf, in order; empty if it is not known."""
+    columns = next((part.columns or names_of(known) for part in known.parts if part.oid == oid), ())
+    return names_of(known) if oid == known.oid else columns
 
 
 def _survives(shape: RoutedShape, layout: Layout) -> bool:

@@ -93,12 +93,16 @@ def row_order(root: Relation, names: Sequence[str]) -> tuple[int, ...] | None:
     return tuple(place[column.name] for column in root.columns)
 
 
-def moved_columns(before: Sequence[LayoutColumn], after: Sequence[LayoutColumn]) -> frozenset[str]:
+def names_of(layout: Layout) -> tuple[str, ...]:
+    """The names of the columns, in order."""
+    return tuple(column.name for column in layout.columns)
+
+
+def moved_columns(before: Sequence[str], after: Sequence[str]) -> frozenset[str]:
     """The names that stand in another order than before.
 
     A column keeps its place for life, so these are names that columns have exchanged.
     """
-    names_before, names_after = ([column.name for column in columns] for columns in (before, after))
-    kept_before = [name for name in names_before if name in names_after]
-    kept_after = [name for name in names_after if name in names_before]
+    kept_before = [name for name in before if name in after]
+    kept_after = [name for name in after if name in before]
     return frozenset(one for one, other in zip(kept_before, kept_after, strict=True) if one != other)

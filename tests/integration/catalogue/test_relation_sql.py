@@ -308,6 +308,20 @@ async def test_a_partitioned_table_that_is_attached_with_its_leaves(
     ]
 
 
+async def test_the_order_of_columns_in_partitions(db: Connection, inspector: Inspector) -> None:
+    """Listed where it is another one than in the root."""
+    await run(
+        db,
+        "CREATE TABLE root (id int, spare int, a int, b int) PARTITION BY RANGE (id);"
+        " ALTER TABLE root DROP spare;"
+        " CREATE TABLE same PARTITION OF root FOR VALUES FROM (0) TO (9);"
+        " CREATE TABLE other (b int, id int, a int);"
+        " ALTER TABLE root ATTACH PARTITION other FOR VALUES FROM (10) TO (19)",
+    )
+    root = await inspector.relation("public", "root")
+    assert sorted(part.columns for part in root.parts) == [(), ("b", "id", "a")]
+
+
 async def test_an_expression_of_a_partition(db: Connection, inspector: Inspector) -> None:
     if db.info.server_version < 170000:
         pytest.skip("SET EXPRESSION is new in Postgres 17")

@@ -134,7 +134,8 @@ def partitioned(*parts: Part) -> Relation:
         ((*LEAVES, Part(13, "6", 103, is_created_attached=True)), False),
         ((*LEAVES, Part(13, "6", 103, is_created_attached=False)), True),
         ((*LEAVES, Part(14, "6", 103, is_created_attached=False)), False),
-        ((LEAVES[0], LEAVES[1]._replace(filenode=300, expressions="f 99")), True),
+        ((LEAVES[0], LEAVES[1]._replace(filenode=300, expressions=(("id", 99),))), True),
+        ((LEAVES[0], LEAVES[1]._replace(filenode=300, expressions=(("unused", 99),))), False),
     ],
     ids=[
         "same",
@@ -145,6 +146,7 @@ def partitioned(*parts: Part) -> Relation:
         "attached",
         "attached while empty",
         "another expression",
+        "another expression of another column",
     ],
 )
 def test_rows_that_enter_or_leave_with_a_partition_end_the_shape(parts: tuple[Part, ...], ends: bool) -> None:

@@ -28,7 +28,7 @@ from tests.support.seams.routing_samples import (
 )
 
 from pgshapes.errors import RequestError
-from pgshapes.model.relation import Column, Relation
+from pgshapes.model.relation import Column, Part, Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.routing.router import Router
 from pgshapes.where.clause import Clause
@@ -218,6 +218,23 @@ def test_names_exchanged_in_a_leaf_end_the_shapes_of_the_root(router: Router) ->
     assert router.announce(announcement(leaf)) == []
     assert router.announce(announcement(leaf)) == []
     assert router.announce(announcement(relation(one, ID, two, oid=11, name="leaf"))) == ["all"]
+
+
+def test_a_leaf_is_compared_with_what_the_shape_knows_of_it(router: Router) -> None:
+    """The announcement before may be older than the exchange, and the shape newer."""
+    one, two = GRADE, GRADE._replace(name="more")
+    before, after = (relation(*order, oid=11, name="leaf") for order in ((ID, one, two), (ID, two, one)))
+
+    def known(*parts: Part, generation: int) -> Relation:
+        return Relation(*relation(ID, one, two, kind="p")._replace(parts=parts, generation=generation))
+
+    old = known(Part(11, "5", 100), generation=1)
+    new = known(Part(11, "5", 100, columns=("id", "more", "grade")), generation=2)
+    live(router, "old", old, leaves=(11,))
+    assert router.announce(announcement(before)) == []
+    live(router, "new", new, leaves=(11,))
+    assert router.announce(announcement(after)) == ["old"]
+    assert router.announce(announcement(before)) == ["new"], "exchanged, and exchanged again"
 
 
 def test_a_clause_that_cannot_be_compiled_ends_its_shape_only(
