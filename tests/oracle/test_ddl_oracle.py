@@ -6,14 +6,16 @@ import inspect
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
+from tests.oracle.ddl.catalog import Catalog, Column, Table
 from tests.oracle.ddl.follower import Observed, Record, Refetched
 from tests.oracle.ddl.grammar import MODULES
 from tests.oracle.ddl.judge import Judge, Timeline
-from tests.oracle.ddl.rules import RULES, Permission, Reach
+from tests.oracle.ddl.rules import RULES, Permission, Reach, filled_columns, newly_virtual
 from tests.oracle.ddl.shapes import Expected, Shape
 from tests.oracle.ddl.statements import Kind, Statement, control
 from tests.oracle.ddl.world import running_world
@@ -143,6 +145,34 @@ def test_a_permission_is_column_precise(reach: Reach, shape: Shape, is_permitted
     """Of the statement's own tables and columns only."""
     permission = Permission(1.0, Kind.RETYPE, reach, T, frozenset({"a"}))
     assert permission.concerns(shape) is is_permitted
+
+
+def table(oid: int, *columns: Column) -> Table:
+    return Table(oid, "alpha", f"t{oid}", "r", False, "f", False, (), None, (), columns, (), ())
+
+
+PLAIN = Column("a", "integer", "b", None, False, "", True, False, 23)
+
+
+def test_changes_of_a_table_that_no_statement_tells() -> None:
+    """Defaults that a rewrite has stored, and columns that are virtual."""
+    missing, virtual = replace(PLAIN, has_missing=True), replace(PLAIN, generated="v")
+    before = Catalog({1: table(1, missing), 2: table(2, missing), 3: table(3, PLAIN)})
+    after = Catalog({1: table(1, PLAIN), 2: table(2, missing), 3: table(3, virtual), 4: table(4, virtual)})
+    assert filled_columns(before, after) == {1: {"a"}}
+    assert newly_virtual(before, after) == {3}
+
+
+@pytest.mark.parametrize(("began", "is_permitted"), [(0.5, True), (1.5, False)])
+def test_a_writer_that_is_older_than_a_change_of_a_type_ends_shapes(began: float, is_permitted: bool) -> None:
+    """Also those that were born after it."""
+    judge, shape = Judge(), Shape("alpha.t")
+    judge.permit(
+        [Permission(1.0, Kind.ENUM_RENAME, Reach.TABLE, T), Permission(1.0, Kind.RETYPE, Reach.TABLE, T)]
+    )
+    judge.permit_again(began, 3.0)
+    permission = judge.permission(shape, 2.0)
+    assert (permission.kind if permission else None) is (Kind.ENUM_RENAME if is_permitted else None)
 
 
 def judged(*observed: frozenset[tuple[tuple[str, str], ...]]) -> list[str]:

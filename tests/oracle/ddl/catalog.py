@@ -25,7 +25,8 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relkind, c.relispartition, c.relrepl
      JOIN pg_attribute a ON a.attnum = k WHERE p.partrelid = c.oid AND a.attrelid = c.oid),
   (SELECT json_agg(json_build_array(a.attname, format_type(a.atttypid, a.atttypmod), t.typtype,
        CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, NULL) END, a.attnotnull,
-       a.attgenerated, a.atthasdef, a.attinhcount > 0, a.atttypid::int8) ORDER BY a.attnum)
+       a.attgenerated, a.atthasdef, a.attinhcount > 0, a.atttypid::int8,
+       a.atthasmissing) ORDER BY a.attnum)
      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   (SELECT json_agg(json_build_array(x.conname, x.contype, x.condeferrable,
@@ -85,6 +86,8 @@ class Column:
     has_default: bool
     is_inherited: bool
     type_oid: int
+    has_missing: bool = False
+    """Whether rows from before ADD COLUMN have the default of then, which is not stored in them."""
 
     @property
     def base(self) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.oracle.ddl.follower import Record, Refetched
-from tests.oracle.ddl.rules import Permission
+from tests.oracle.ddl.rules import OF_TYPES, Permission
 from tests.oracle.ddl.shapes import Expected, Rows, Shape
 from tests.oracle.ddl.statements import Kind, Statement
 
@@ -168,6 +168,11 @@ class Judge:
         """What was committed may end shapes."""
         self._permissions.extend(permissions)
         del self._permissions[:-KEPT_PERMISSIONS]
+
+    def permit_again(self, began: float, since: float) -> None:
+        """A transaction that began then was committed: it is older than changes of types since."""
+        later = [one for one in self._permissions if began < one.since < since and one.kind in OF_TYPES]
+        self.permit([replace(one, since=since) for one in later])
 
     def permission(self, shape: Shape, born: float) -> Permission | None:
         """The latest permission to end a handle of the shape that was born then."""

@@ -115,8 +115,33 @@ class Permission:
 
 def changed_keys(before: Catalog, after: Catalog) -> set[int]:
     """The tables for which other columns identify a row now, whatever statement did that."""
-    both = before.tables.keys() & after.tables.keys()
+    both = _in_both(before, after)
     return {oid for oid in both if _identity(before.tables[oid]) != _identity(after.tables[oid])}
+
+
+def filled_columns(before: Catalog, after: Catalog) -> dict[int, set[str]]:
+    """The columns that were added with a default, and have it stored now because of some rewrite, by table.
+
+    What the rewrite has stored cannot be told from other values, once.
+    """
+    found = {
+        oid: _missing(before.tables[oid]) - _missing(after.tables[oid]) for oid in _in_both(before, after)
+    }
+    return {oid: columns for oid, columns in found.items() if columns}
+
+
+def newly_virtual(before: Catalog, after: Catalog) -> set[int]:
+    """The tables that have a virtual generated column now, with which they cannot be followed."""
+    both = _in_both(before, after)
+    return {oid for oid in both if _has_virtual(after.tables[oid]) and not _has_virtual(before.tables[oid])}
+
+
+def _in_both(before: Catalog, after: Catalog) -> set[int]:
+    return before.tables.keys() & after.tables.keys()
+
+
+def _missing(table: Table) -> set[str]:
+    return {one.name for one in table.columns if one.has_missing}
 
 
 def _identity(table: Table) -> object:
@@ -133,6 +158,9 @@ def full_names(oids: Iterable[int], *catalogs: Catalog) -> frozenset[str]:
         if one in catalog.tables
     )
 
+
+OF_TYPES = (Kind.ENUM_RENAME, Kind.ATTRIBUTE)
+"""They do not wait for writers: a writer that began before may end shapes when it commits."""
 
 CLAUSE_TYPES = ("integer", "bigint", "text", "character varying", "numeric", "boolean", "date")
 

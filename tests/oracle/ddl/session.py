@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import psycopg
@@ -21,6 +22,8 @@ class Effect(NamedTuple):
     """The tables that it named, by the catalog before it."""
     catalog: Catalog
     """The catalog before it."""
+    began: float
+    """`time.monotonic()` before it."""
 
 
 class Session:
@@ -58,7 +61,7 @@ class Session:
         """Run a statement; `catalog` is the one of all sessions. The error if Postgres refuses it."""
         seen = catalog if self._status is not TransactionStatus.INTRANS else self.catalog()
         tables = (seen.named(name) for name in statement.tables)
-        effect = Effect(statement, frozenset(one.oid for one in tables if one), seen)
+        effect = Effect(statement, frozenset(one.oid for one in tables if one), seen, time.monotonic())
         self.before = seen
         if statement.kind is not Kind.DML:
             self._seen = None

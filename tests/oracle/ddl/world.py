@@ -23,9 +23,11 @@ from tests.oracle.ddl.rules import (
     Permission,
     Reach,
     changed_keys,
+    filled_columns,
     full_names,
     is_narrowed,
     may_be_refused,
+    newly_virtual,
 )
 from tests.oracle.ddl.session import Effect, Session
 from tests.oracle.ddl.shapes import VALUE_SETTINGS, Expected, Shape, expected_rows
@@ -219,6 +221,7 @@ class World:
         self.judge.totals.transactions += 1
         self.judge.step.extend(effect.statement for effect in effects)
         self.judge.permit(_permissions(effects, before, self.catalog, since))
+        self.judge.permit_again(min((effect.began for effect in effects), default=since), since)
         self._expect()
         self._own_doing |= _without_identity(effects, self.catalog)
         for effect in effects:
@@ -307,6 +310,11 @@ def _permissions(
             yield Permission(since, effect.statement.kind, reach, names, columns)
     if keys := changed_keys(before, after):
         yield Permission(since, Kind.MOVE_KEY, Reach.TABLE, full_names(keys, before, after))
+    if virtual := newly_virtual(before, after):
+        yield Permission(since, Kind.ADD_COLUMN, Reach.TABLE, full_names(virtual, before, after))
+    for oid, filled in filled_columns(before, after).items():
+        names = full_names([oid], before, after)
+        yield Permission(since, Kind.ADD_COLUMN, Reach.COLUMNS, names, frozenset(filled))
 
 
 @contextmanager
