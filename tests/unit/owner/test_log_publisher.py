@@ -1,4 +1,4 @@
-"""What is published when the disk is full: nothing is lost, and what a TRUNCATE ended is ended."""
+"""What is published when the disk is full: nothing is lost, and what a change ended is ended."""
 
 from __future__ import annotations
 
@@ -36,21 +36,23 @@ class Store(MemoryShapeStore):
         return log
 
 
-async def test_a_full_disk_does_not_keep_truncated_shapes_alive() -> None:
-    tables, store, ended = Tables(), Store(chunk_bytes=1000), list[str]()
+async def test_a_full_disk_does_not_keep_ended_shapes_alive() -> None:
+    tables, store, ended = Tables(), Store(chunk_bytes=1000), dict[str, list[str]]()
     store.create("1")
 
-    def end(handles: Iterable[str], _: str) -> None:
-        ended.extend(handles)
+    def end(handles: Iterable[str], reason: str) -> None:
+        ended.setdefault(reason, []).extend(handles)
 
     publisher = LogPublisher(store, tables, end)
     routed = Routed()
     routed.appends.append(Append("1", [Entry(Offset(200, 0), b"{}")], True))
     routed.ended.append("2")
+    routed.outdated.append("3")
     with pytest.raises(DiskFull):
         publisher.publish(routed, seen_lsn=200)
-    assert ended == ["2"]
+    assert list(ended.values()) == [["2"], ["3"]]
     publisher.retry()
+    assert list(ended.values()) == [["2"], ["3"]]
     assert tables.tails["1"].latest == Offset(200, 0)
 
 
