@@ -13,6 +13,7 @@ KEEPER = "keep_running"
 SEEN_TO = {
     ("pgshapes.client.shape", "_follow"): "the Python client: its error is raised to the application",
     ("pgshapes.owner.creator", "run"): "the writing of a snapshot, which is no loop",
+    ("pgshapes.owner.replicator", "run"): "the stream's, which is another: its end is the session's",
     ("pgshapes.postgres.lock", "_beat_until_lost"): "its end says that the lock is lost",
 }
 

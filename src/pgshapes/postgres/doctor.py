@@ -36,7 +36,9 @@ _POOLER_TIMEOUT_S: Final = 3.0
 _APPLICATION: Final = "pgshapes doctor"
 _CHECKED_MODES: Final = ("verify-ca", "verify-full")
 
-_SETTINGS: Final = "SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = '30s'"
+_SETTINGS: Final = (
+    "SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = '30s'; SET LOCAL jit = off"
+)
 _DATABASE: Final = """
 SELECT pg_catalog.pg_postmaster_start_time()::text,
        (SELECT d.oid::int8 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
