@@ -48,7 +48,9 @@ def _walsender(stage: Scene) -> int:
 def test_a_clause_over_its_budget_ends_its_shape_only(
     database_url: str, workers: int, chunk_bytes: int
 ) -> None:
-    """Its client, between two requests here, gets a 400 that says why, until the table is altered."""
+    """Its client, between two requests here, gets a 409, and then a 400 that says why, until the table is
+    altered.
+    """
     with scene(database_url, workers=workers, chunk_bytes_threshold=chunk_bytes) as stage:
         params = {"table": "items", "columns": "id", "where": OVER}
         dear, other = stage.shape(**params), stage.shape(table="items", columns="id", where="pad LIKE '%a1%'")
@@ -58,7 +60,9 @@ def test_a_clause_over_its_budget_ends_its_shape_only(
         stage.sql.execute("INSERT INTO items VALUES (1, repeat('a1', 3000000))")
         stage.follow_to_row(other, '"public"."items"/"1"')
         url = stage.server.shape_url
-        for at in ({"offset": offset, "handle": handle}, {"offset": "-1"}, {"offset": "-1"}):
+        followed = params | {"offset": offset, "handle": handle}
+        assert stage.client.get(url, params=followed).status_code == 409
+        for at in ({"offset": "-1"}, {"offset": "-1"}):
             refused = stage.client.get(url, params=params | at)
             assert refused.status_code == 400
             assert "may take 13 s for one row of 6,000,001 characters" in refused.text

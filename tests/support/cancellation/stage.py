@@ -28,6 +28,7 @@ from pgshapes.tables.mailbox import Mailbox
 from pgshapes.tables.rows import CreationState
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
+from pgshapes.waiting.keep_running import keep_running
 from pgshapes.wiring import app_for, caller_parts, store_maker, subset_snapshots
 
 _UNFINISHED = """SELECT application_name, state, query FROM pg_stat_activity
@@ -185,8 +186,12 @@ class Stage:
 
 
 def function_of(task: asyncio.Task[Any]) -> str:
-    """The name of the function that a task runs."""
-    return getattr(task.get_coro(), "__qualname__", "")
+    """The name of the function that a task runs, or keeps running."""
+    work: Any = task.get_coro()
+    name = str(getattr(work, "__qualname__", ""))
+    if name == keep_running.__qualname__ and work.cr_frame is not None:
+        return f"{name}: {work.cr_frame.f_locals['name']}"
+    return name
 
 
 def lent(pool: ConnectionPool) -> object:
