@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,8 +52,10 @@ def slow_cases(request: pytest.FixtureRequest, cases_server: Server) -> Iterator
 
 
 def _selected_cases(session: pytest.Session) -> Iterator[dict[str, Any]]:
-    """What the selected tests play."""
+    """What the selected tests of this folder play."""
     for item in session.items:
+        if item.path.parent != Path(__file__).parent:
+            continue
         call = getattr(item, "callspec", None)
         if call is not None and "case" in call.params and not item.get_closest_marker("skip"):
             yield call.params["case"]
