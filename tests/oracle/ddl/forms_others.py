@@ -127,14 +127,13 @@ def leave_publication(draw: Draw) -> Statement | None:
 
 @form(weight=0.8)
 def set_publication(draw: Draw) -> Statement | None:
-    """To a single table; all others leave."""
+    """To a single table; all others leave, also those that the server adds meanwhile."""
     table = _any_table(draw)
-    publication = draw.catalog.publication
-    if table is None or publication is None:
+    if table is None or draw.catalog.publication is None:
         return None
-    members = (one.full_name for oid, one in draw.catalog.tables.items() if oid in publication.members)
+    others = (one.full_name for oid, one in draw.catalog.tables.items() if oid != table.oid)
     action = f"SET TABLE {table.full_name}"
-    return _publication(Kind.PUBLICATION_LEAVE, draw, action, *members)
+    return _publication(Kind.PUBLICATION_LEAVE, draw, action, *others)
 
 
 @form(weight=0.8)

@@ -296,7 +296,8 @@ def _without_identity(effects: Iterable[Effect], after: Catalog) -> set[int]:
     causes = [effect for effect in effects if effect.statement.kind in _OWN_DOING]
     members = after.publication.members if causes and after.publication else ()
     lost = [oid for oid in members if oid in after.tables and after.tables[oid].identity != "f"]
-    return set().union(*(effect.oids for effect in causes), *map(after.family, lost))
+    named = (effect.oids for effect in causes if effect.statement.kind is not Kind.PUBLICATION_LEAVE)
+    return set().union(*named, *map(after.family, lost))
 
 
 def _permissions(
