@@ -5,27 +5,27 @@ the system catalogs as they were at the change's own position in the WAL, althou
 delivered when it commits. So a shape whose snapshot was taken after such DDL, and that does not see an older
 transaction which was still running, would get the old texts from it, and keep them.
 
-State: the shapes without a snapshot, the newest position that matters to any shape, and the shapes that the
-present fragment may concern; owned by the router. While it concerns none, `begin` is all that it costs.
+State: the shapes without a snapshot, the newest position that matters to any shape, and, for the present
+fragment, the shapes whose clause may not read it; owned by the router. While a fragment concerns no shape,
+`begin` is all that it costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from pgshapes.model.change import Change, Operation
+from pgshapes.model.change import Change, Fragment, Operation
 from pgshapes.model.lsn import Lsn
 from pgshapes.routing.failures import ShapeFailure
-from pgshapes.routing.projection import Origin, RenderedMessage
+from pgshapes.routing.projection import Origin
 from pgshapes.routing.relation_shapes import RelationShapes
-from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape
+from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape, decision_for
 
 _UNKNOWN: Final = 2**64
 
 Outdated = tuple[list[RoutedShape], list[ShapeFailure]]
 """The shapes that end by a change, and those of which it cannot be said."""
-FindOutdated = Callable[[Change, RelationShapes, Origin, Collected], Outdated]
 
 
 class OutdatedChanges:
@@ -61,9 +61,7 @@ class OutdatedChanges:
         self._doubtful.clear()
         return True
 
-    def unreadable_for(
-        self, change: Change, members: RelationShapes, origin: Origin, _collected: Collected
-    ) -> Outdated:
+    def unreadable_for(self, change: Change, members: RelationShapes, origin: Origin) -> Outdated:
         """Shapes whose clause reads a text that may be an older one, so that it does not tell whether the row
         matches. To be called before the change is collected.
 
@@ -74,16 +72,19 @@ class OutdatedChanges:
         failures: list[ShapeFailure] = []
         if members not in self._doubtful:
             self._doubtful[members], failures = self._find_doubtful(members, origin, change.lsn)
-        return [shape for shape in self._newer(change, members) if shape.has_alterable_clause], failures
+        return self._newer(change, members), failures
 
-    def affected(
-        self, change: Change, members: RelationShapes, _origin: Origin, collected: Collected
-    ) -> Outdated:
-        """Shapes that have messages of the change, the latest that was collected."""
-        if change.operation is Operation.TRUNCATE:
-            return [], []
-        newer = self._newer(change, members)
-        return [shape for shape in newer if _has_message(collected.get(shape), change.op)], []
+    def with_old_messages(self, fragment: Fragment, collected: Collected) -> list[RoutedShape]:
+        """Shapes that have messages of changes at smaller positions."""
+        positions = {change.op: change.lsn for change in fragment.changes}
+        # The first message has the smallest position. An odd number is the second half of a change.
+        return [
+            shape
+            for shape, messages in collected.items()
+            if messages
+            and positions[messages[0].offset.op & ~1] < shape.rendered_since
+            and decision_for(shape, fragment.xid, fragment.commit_lsn) is Decision.APPLY
+        ]
 
     def _newer(self, change: Change, members: RelationShapes) -> list[RoutedShape]:
         return [
@@ -93,7 +94,9 @@ class OutdatedChanges:
         ]
 
     def _find_doubtful(self, members: RelationShapes, origin: Origin, first_lsn: Lsn) -> Outdated:
-        """The shapes to which a transaction applies and that are newer than its first change of the table."""
+        """The shapes with such a clause to which a transaction applies, and that are newer than its first
+        change of the table.
+        """
         shapes = members.members if first_lsn < self._newest else self._unreleased
         found, failures = [], []
         for handle, shape in shapes.items():
@@ -103,12 +106,8 @@ class OutdatedChanges:
                 decision = shape.decide(origin.xid, origin.commit_lsn)
                 if decision is Decision.BUFFER:
                     shape.note_buffered(origin.xid, origin.commit_lsn, first_lsn)
-                elif decision is Decision.APPLY:
+                elif decision is Decision.APPLY and shape.has_alterable_clause:
                     found.append(shape)
             except Exception as error:
                 failures.append(ShapeFailure((shape,), error))
         return found, failures
-
-
-def _has_message(messages: Sequence[RenderedMessage] | None, op: int) -> bool:
-    return bool(messages and messages[-1].offset.op >= op)

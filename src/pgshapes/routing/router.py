@@ -32,7 +32,7 @@ from pgshapes.routing.delivery import Delivery, Progress, release
 from pgshapes.routing.failures import Evaluate, ShapeFailure, withdraw
 from pgshapes.routing.metering import Meter, OutOfTime
 from pgshapes.routing.one_by_one import key_of
-from pgshapes.routing.outdated import FindOutdated, OutdatedChanges
+from pgshapes.routing.outdated import OutdatedChanges
 from pgshapes.routing.projection import Origin
 from pgshapes.routing.relation_shapes import RelationShapes, run_as_it_is
 from pgshapes.routing.routed import Routed
@@ -389,10 +389,10 @@ class Router:
         origin = Origin(fragment.commit_lsn, fragment.xid)
         meter, targets_of = self.meter, self._targets_of
         meter.may_be_large = fragment.may_be_large
-        outdated = self._outdated if self._outdated.begin(changes) else None
+        may_be_outdated = self._outdated.begin(changes)
         for change in changes:
-            if outdated is not None:
-                self._end_outdated(change, origin, collected, outdated.unreadable_for)
+            if may_be_outdated:
+                self._end_unreadable(change, origin, collected)
             try:
                 for members in targets_of(change.relation_oid):
                     if change.operation is Operation.TRUNCATE:
@@ -404,8 +404,6 @@ class Router:
                 return self._route_before(change.op, fragment, changes, collected)
             except Exception as error:
                 self._collect_each(change, origin, collected, error)
-            if outdated is not None:
-                self._end_outdated(change, origin, collected, outdated.affected)
             if meter.is_used:
                 self._end_metered(origin, collected)
             if (
@@ -418,18 +416,21 @@ class Router:
         self.delivered.add(fragment.xid, fragment.commit_lsn)
         return self._deliver(fragment, collected, progress)
 
-    def _end_outdated(self, change: Change, origin: Origin, collected: Collected, find: FindOutdated) -> None:
-        """End the shapes on the table of a change that would get texts of older types from it."""
+    def _end_unreadable(self, change: Change, origin: Origin, collected: Collected) -> None:
+        """End the shapes on the table of a change whose clause may not read the texts of older types."""
         for members in self._targets_of(change.relation_oid):
             try:
-                shapes, failures = find(change, members, origin, collected)
+                shapes, failures = self._outdated.unreadable_for(change, members, origin)
             except Exception as error:
                 shapes, failures = [], [ShapeFailure(tuple(members.members.values()), error)]
             for failure in failures:
                 self._fail(failure, origin, collected)
-            for shape in shapes:
-                collected.pop(shape, None)
-            self._outdated_shapes += self._end(shape.handle for shape in shapes)
+            self._end_outdated(shapes, collected)
+
+    def _end_outdated(self, shapes: Iterable[RoutedShape], collected: Collected) -> None:
+        for shape in shapes:
+            collected.pop(shape, None)
+            self._outdated_shapes += self._end([shape.handle])
 
     def _route_before(
         self, op: int, fragment: Fragment, changes: Sequence[Change], collected: Collected
@@ -485,6 +486,8 @@ class Router:
         self._end(shape.handle for shape in ended)
 
     def _deliver(self, fragment: Fragment, collected: Collected, progress: Progress) -> Routed:
+        if self._outdated.begin(fragment.changes):
+            self._end_outdated(self._outdated.with_old_messages(fragment, collected), collected)
         routed = self._delivery.deliver(fragment, collected, progress, self.failures)
         routed.ended, self._truncated = self._truncated, []
         routed.outdated, self._outdated_shapes = self._outdated_shapes, []
