@@ -179,9 +179,8 @@ class ShapeCreator:
     async def _start_snapshot(self, handle: str, basis: SnapshotBasis) -> None:
         """Take the snapshot and write it in the background; returns when its first row is written."""
         parts = self._parts
-        taken = await self._take(handle, basis.relations[0])
+        taken, basis = await self._take_confirmed(handle, basis)
         try:
-            basis = await self._confirm(handle, basis, taken)
             routed = parts.router.release(handle, taken.visibility)
             parts.publisher.publish(routed)
             if routed.ended or routed.outdated:
@@ -192,6 +191,24 @@ class ShapeCreator:
             taken.end()
             raise
         await writing.started
+
+    async def _take_confirmed(self, handle: str, basis: SnapshotBasis) -> tuple[TakenSnapshot, SnapshotBasis]:
+        """A snapshot that may be released in this turn of the loop, and its basis.
+
+        Race: while the table is read, the shape's buffer may become full. What is dropped from it then must
+        be visible in the snapshot, so another one is taken. The table is read again only if it has changed.
+        """
+        while True:
+            taken = await self._take(handle, basis.relations[0])
+            try:
+                basis = await self._confirm(handle, basis, taken)
+                if not self._parts.router.has_dropped(handle):
+                    return taken, basis
+            except BaseException:
+                taken.end()
+                raise
+            taken.end()
+            self.counts.retakes += 1
 
     async def _confirm(self, handle: str, basis: SnapshotBasis, taken: TakenSnapshot) -> SnapshotBasis:
         """The basis with the table as it is in the snapshot. Raises SchemaChanged if the table or its
@@ -240,9 +257,7 @@ class ShapeCreator:
 
             def is_complete(visibility: SnapshotVisibility) -> bool:
                 self._check_alive(handle)
-                missing = router.delivered.missing_from(visibility, router.skip_until(handle), before)
-                router.delivered.prune(visibility)
-                return missing is None
+                return router.is_complete(handle, visibility, before)
 
             return is_complete
 

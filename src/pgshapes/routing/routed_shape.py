@@ -89,6 +89,8 @@ class RoutedShape:
     """Whether it may change the texts that its clause reads."""
     rendered_since: Lsn = 0
     """Changes at smaller positions may have texts of older types than the snapshot has."""
+    has_dropped: bool = False
+    """Whether transactions were dropped from the buffer since a snapshot was found to see all it must see."""
     last_message: RenderedMessage | None = None
     """The latest message of an incomplete transaction; appended once it is known whether it is the last."""
 
@@ -164,6 +166,7 @@ class RoutedShape:
 
     def _move_registration(self) -> None:
         self.skip_until = self.buffer[-1].commit_lsn
+        self.has_dropped = True
         self.buffer.clear()
         self.buffered_bytes = 0
 

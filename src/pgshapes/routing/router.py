@@ -27,7 +27,7 @@ from pgshapes.model.relation import Part, Relation
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.pgoutput_messages import RelationMessage
-from pgshapes.routing.delivered import DeliveredTransactions
+from pgshapes.routing.delivered import DeliveredTransaction, DeliveredTransactions
 from pgshapes.routing.delivery import Delivery, Progress, release
 from pgshapes.routing.failures import Evaluate, ShapeFailure, withdraw
 from pgshapes.routing.metering import Meter, OutOfTime
@@ -363,12 +363,34 @@ class Router:
                 self.unregister(handle)
         return ended
 
+    def is_complete(
+        self, handle: str, visibility: SnapshotVisibility, before: Iterable[DeliveredTransaction]
+    ) -> bool:
+        """Whether a snapshot sees all that will not be delivered to the shape. `before` is what no snapshot
+        had seen before this one was taken.
+        """
+        shape = self._shapes[handle]
+        missing = self.delivered.missing_from(visibility, shape.skip_until, before)
+        self.delivered.prune(visibility)
+        if missing is None:
+            shape.has_dropped = False
+        return missing is None
+
+    def has_dropped(self, handle: str) -> bool:
+        """Whether the snapshot of a shape may not be complete any more: its buffer was full since
+        `is_complete`.
+        """
+        return self._shapes[handle].has_dropped
+
     def release(self, handle: str, visibility: SnapshotVisibility) -> Routed:
         """Set the snapshot's visibility; route the buffered transactions that the snapshot does not see.
 
-        If one of them truncates the table, or has texts of older types, the shape ends.
+        If one of them truncates the table, or has texts of older types, the shape ends. Raises ValueError if
+        transactions were dropped since the snapshot was found to be complete: its shape would lack them.
         """
         shape = self._shapes[handle]
+        if shape.has_dropped:
+            raise ValueError("the snapshot may not see what was dropped from the buffer")
         since = self.types.since(shape.known, shape.needed_columns, visibility.insert_lsn)
         self._outdated.release(shape, since)
         routed = release(shape, visibility)

@@ -25,6 +25,7 @@ from pgshapes.postgres.publication import PublicationMembership
 from pgshapes.postgres.relation_sql import RelationStamp
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
+from pgshapes.routing.routed_shape import BUFFER_LIMIT_BYTES
 from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import Entry
 from pgshapes.tables.tables import Tables
@@ -50,6 +51,8 @@ class Database:
         self.steps: list[str] = []
         self.open_snapshots = 0
         self.copies: list[str] = []
+        self.visibility_of_snapshot = OLD_SNAPSHOT
+        self.while_reading: Callable[[], None] = lambda: None
         self._while_taking = while_taking
         self._ended = Notice()
 
@@ -86,10 +89,11 @@ class Database:
     async def take(self) -> SnapshotVisibility:
         """As a snapshot does."""
         self._while_taking()
-        return OLD_SNAPSHOT
+        return self.visibility_of_snapshot
 
     async def read_relation(self) -> Relation:
         """As a snapshot does."""
+        self.while_reading()
         return self.current
 
     async def rows(self, copy_sql: str | None, *, has_where: bool = False) -> AsyncIterator[list[bytes]]:
@@ -296,6 +300,27 @@ async def test_the_rows_are_rendered_by_the_table_as_it_is_in_the_snapshot(scene
     await scene.settle()
     assert scene.router._shapes[handle].known is scene.database.current
     assert len(scene.database.copies) == 1
+
+
+async def test_a_buffer_that_is_full_while_the_table_is_read_has_the_snapshot_taken_again(
+    scene: Scene,
+) -> None:
+    """What was dropped from it is in no log, so the snapshot must see it."""
+    scene.database.stamp = RelationStamp("a later one", MEMBERSHIP)
+    scene.database.current = Relation(*ITEMS._replace(generation=77, stamp="a later one"))
+
+    def overflow() -> None:
+        for lsn in range(300, 400):
+            scene.router.route(transaction(lsn, inserted(0, str(lsn), "x" * (BUFFER_LIMIT_BYTES // 90), "1")))
+        scene.database.visibility_of_snapshot = SnapshotVisibility(71, 71, (), 400)
+
+    scene.database.while_reading = overflow
+    handle = await scene.create()
+    await scene.settle()
+    assert scene.creator.counts.snapshots == 2
+    assert scene.tables.shapes[handle].state is ShapeState.LIVE
+    assert scene.router._shapes[handle].visibility == scene.database.visibility_of_snapshot
+    assert scene.database.open_snapshots == 0
 
 
 @pytest.mark.parametrize(

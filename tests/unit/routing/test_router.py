@@ -181,8 +181,15 @@ def test_a_full_buffer_moves_the_registration_past_the_transaction(router: Route
     router.route(piece(200, inserted(0, "2", "x" * BUFFER_LIMIT_BYTES, "5")))
     assert (shape.skip_until, shape.buffer, shape.buffered_bytes) == (200, [], 0)
     router.route(piece(200, inserted(2, "3", "a", "5"), is_last=True))
-    router.route(transaction(300, inserted(0, "4", "a", "5")))
-    assert appended_entries(router.release("h", OLD_SNAPSHOT)) == [("insert", "4", True)]
+    router.route(transaction(300, inserted(0, "4", "a", "5"), xid=80))
+    with pytest.raises(ValueError, match="dropped from the buffer"):
+        router.release("h", OLD_SNAPSHOT)
+    assert not router.is_complete("h", OLD_SNAPSHOT, ())
+    assert router.has_dropped("h")
+    up_to_200 = SnapshotVisibility(71, 71, (), 250)
+    assert router.is_complete("h", up_to_200, ())
+    assert not router.has_dropped("h")
+    assert appended_entries(router.release("h", up_to_200)) == [("insert", "4", True)]
 
 
 def test_an_unregistered_shape_gets_nothing_more(router: Router) -> None:
@@ -352,7 +359,8 @@ def test_a_truncate_that_was_dropped_from_the_buffer_must_be_in_the_snapshot(rou
     for lsn in range(100, 100 + BUFFER_LIMIT_BYTES // 200 + 1):
         router.route(transaction(lsn, truncated(0), xid=lsn))
     assert router.skip_until("h") == lsn
-    assert router.release("h", OLD_SNAPSHOT).ended == []
+    assert router.is_complete("h", SnapshotVisibility(lsn + 1, lsn + 1, (), lsn), ())
+    assert router.release("h", SnapshotVisibility(lsn + 1, lsn + 1, (), lsn)).ended == []
 
 
 def test_a_truncate_that_the_snapshot_sees_ends_nothing(router: Router) -> None:
