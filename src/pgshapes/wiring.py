@@ -67,6 +67,7 @@ from pgshapes.shape_log.file_store.store import FileShapeStore
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.calls import Call
 from pgshapes.tables.link import InProcessLink, OwnerLink
+from pgshapes.tables.required_version import map_required_version
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
 from pgshapes.waiting.background import begin
@@ -205,7 +206,7 @@ def _mark_not_ready(
 
 async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
     """Run the owner in this process."""
-    tables = Tables(has_notices=seams.has_notices)
+    tables = Tables(has_notices=seams.has_notices, required=map_required_version(task.required_path))
     replicator = Replicator(
         task.settings, tables, store_maker(task.settings, seams.make_files), is_restart=task.is_restart
     )
@@ -231,7 +232,11 @@ async def run_http_process(task: ChildTask, seams: Seams = REAL) -> None:
 
 @asynccontextmanager
 async def _open_http_process(task: ChildTask, seams: Seams) -> AsyncIterator[Opened]:
-    link = UnixSocketLink(task.owner_socket, has_notices=seams.has_notices)
+    link = UnixSocketLink(
+        task.owner_socket,
+        has_notices=seams.has_notices,
+        required=map_required_version(task.required_path),
+    )
     async with AsyncExitStack() as stack:
         link.start()
         stack.push_async_callback(link.close)
@@ -276,7 +281,11 @@ def caller_parts(settings: Settings, link: OwnerLink, counts: PermitCounts | Non
     limits = settings.max_concurrent_requests
     return CallerParts(
         shape_cache(link),
-        StatusMonitor(link.tables.status, is_following=lambda: link.is_connected),
+        StatusMonitor(
+            link.tables.status,
+            is_following=lambda: link.is_connected,
+            is_current=link.tables.is_current,
+        ),
         AdmissionControl(initial_limit=limits.initial, existing_limit=limits.existing, counts=counts),
     )
 

@@ -1,10 +1,19 @@
-"""While the replicator does not run, its shapes can still be read. A request for a new shape gets 503."""
+"""While the replicator does not run, its shapes can still be read. A request for a new shape gets 503.
+
+Once there is another replicator, no process serves from the tables of the one before.
+"""
 
 from __future__ import annotations
 
+import http.client
 import os
+import resource
 import signal
 import threading
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
 
 import httpx
 import psycopg
@@ -56,3 +65,83 @@ def wait_until_queued(sql: psycopg.Connection) -> None:
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     while sql.execute(waiting).fetchone() != (1,):
         """The server answers in its own time."""
+
+
+CONNECTIONS: Final = 16
+"""So many that each of two processes has accepted some of them, but for a chance of 1 in 30,000."""
+
+
+def answer(connection: http.client.HTTPConnection, **query: str) -> tuple[int, str | None]:
+    """Status and handle of the answer to a request for the table."""
+    connection.request("GET", "/v1/shape?" + urlencode({"table": "items", **query}))
+    response = connection.getresponse()
+    response.read()
+    return response.status, response.headers.get("electric-handle")
+
+
+@pytest.mark.parametrize("fault", ["no descriptors", "stopped"])
+def test_a_handle_does_not_come_back_after_its_409(database_url: str, fault: str) -> None:
+    """One of two processes cannot get the tables of the new replicator: it cannot open a socket, or was
+    stopped and answers requests that were sent meanwhile before it notices anything.
+    """
+    with (
+        ExitStack() as stack,
+        psycopg.connect(database_url, autocommit=True) as sql,
+        running_server(database_url, workers=2) as server,
+    ):
+        sql.execute("CREATE TABLE items (id int PRIMARY KEY)")
+        sql.execute("INSERT INTO items VALUES (1)")
+        connections = [
+            stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)))
+            for _ in range(CONNECTIONS)
+        ]
+        ((_, old),) = {answer(connection, offset="-1") for connection in connections}
+        assert old is not None
+        until(lambda: is_durable(server.storage_dir), "a durable snapshot")
+        replicator, cut_off, *_ = server.children()
+        theirs = [connection for connection in connections if is_of(cut_off, connection)]
+        ours = [connection for connection in connections if connection not in theirs]
+        assert theirs and ours
+        if fault == "stopped":
+            os.kill(cut_off, signal.SIGSTOP)
+        else:
+            limits = resource.prlimit(cut_off, resource.RLIMIT_NOFILE)
+            resource.prlimit(cut_off, resource.RLIMIT_NOFILE, (0, limits[1]))
+        os.kill(replicator, signal.SIGKILL)
+        until(lambda: has_new(ours[0]), "a new replicator")
+        sql.execute("TRUNCATE items")
+        until(lambda: answer(ours[0], offset="0_0", handle=old)[0] == 409, "a 409 for the old handle")
+        for connection in theirs:
+            connection.request("GET", f"/v1/shape?table=items&offset=0_0&handle={old}")
+        if fault == "stopped":
+            os.kill(cut_off, signal.SIGCONT)
+        seen = [(response.status, response.headers.get("electric-handle")) for response in map(read, theirs)]
+        assert {status for status, _ in seen} <= {409, 503}
+        assert old not in {handle for _, handle in seen}
+        if fault == "no descriptors":
+            assert {status for status, _ in seen} == {503}
+            resource.prlimit(cut_off, resource.RLIMIT_NOFILE, limits)
+        for connection in theirs:
+            until(lambda each=connection: answer(each, offset="-1")[0] == 200, "the new tables")  # type: ignore[misc]
+
+
+def read(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    """The response, read completely."""
+    response = connection.getresponse()
+    response.read()
+    return response
+
+
+def has_new(connection: http.client.HTTPConnection) -> bool:
+    """Whether a shape could be created that nobody has requested before."""
+    return answer(connection, offset="-1", where="id < 5")[0] == 200
+
+
+def is_of(pid: int, connection: http.client.HTTPConnection) -> bool:
+    """Whether the process has accepted this connection."""
+    host, port = connection.sock.getsockname()[:2]
+    address = "".join(f"{int(part):02X}" for part in reversed(host.split("."))) + f":{port:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    inodes = {line.split()[9] for line in lines if line.split()[2] == address}
+    links = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
+    return any(f"socket:[{inode}]" in links for inode in inodes)

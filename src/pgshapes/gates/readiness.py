@@ -54,9 +54,12 @@ class StatusMonitor:
         status: StatusTable,
         *,
         is_following: Callable[[], bool] = lambda: True,
+        is_current: Callable[[], bool] = lambda: True,
         poll: Poll = poll_wait.until,
     ) -> None:
-        """`is_following` returns whether this process is connected to the owner, so `status` is current."""
+        """`is_following` returns whether this process is connected to the owner, so `status` is current;
+        `is_current` returns whether it may serve from its tables if it is not.
+        """
         self.polling = 0
         """The number of waiters that poll."""
         self.is_congested = False
@@ -65,6 +68,7 @@ class StatusMonitor:
         """The level at `_version` of `status`, for a process that is connected to the owner."""
         self._version = status.version
         self._is_following = is_following
+        self._is_current = is_current
         self._poll = poll
         self._parked: dict[asyncio.Future[None], Level] = {}
         self._poller: asyncio.Task[None] | None = None
@@ -82,9 +86,9 @@ class StatusMonitor:
         """The current service level."""
         if self._version != self._status.version:
             self._level, self._version = level_of(self._status), self._status.version
-        if self._level is Level.ACTIVE and not self._is_following():
-            return Level.READ_ONLY
-        return self._level
+        if self._level is Level.STARTING or self._is_following():
+            return self._level
+        return Level.READ_ONLY if self._is_current() else Level.STARTING
 
     def stream(self) -> tuple[str, str]:
         """What is known of the replication stream, and why changes do not arrive; empty if nothing, or they
@@ -94,6 +98,8 @@ class StatusMonitor:
 
     def service_status(self) -> ServiceStatus:
         """The status for `/v1/health`."""
+        if self.level() is Level.STARTING:
+            return ServiceStatus.STARTING
         return service_status_of(self._status, is_following=self._is_following())
 
     async def wait_until(self, level: Level, timeout_s: float) -> None:

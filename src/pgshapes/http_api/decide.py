@@ -166,7 +166,7 @@ def decide_after_hold(wait: Wait, wake: Wake, state: ServiceState, why_down: str
     `why_down` is the message for a service that is down.
     """
     if isinstance(wait, WaitForTail):
-        if wake is Wake.TIMED_OUT and state is ServiceState.DOWN:
+        if state is ServiceState.DOWN:
             return RefuseForNow(why_down, retry_after_s=10)
         return SayNoChange(wait.latest)
     if isinstance(wait, WaitForSnapshot):

@@ -64,8 +64,12 @@ class TailWaits:
         finally:
             self._end_hold()
 
+    def has_changed(self, handle: str, seen: Tail | None) -> bool:
+        """Whether the tail differs from `seen`. Raises OwnerUnavailable."""
+        return self._shapes.tail(handle) != seen
+
     async def _watch(self, handle: str, seen: Tail | None) -> Wake:
-        if self._shapes.tail(handle) == seen:
+        if not self.has_changed(handle, seen):
             await self._shapes.tail_changed(handle)
         return Wake.CHANGED
 
@@ -98,16 +102,22 @@ class HeldRequests:
         self._settings = settings
 
     async def hold(self, handle: str, wait: Wait, seen: Tail | None, began_s: float) -> HoldDecision | None:
-        """Wait, then return how to answer; None when the tail has changed, so it must be read again.
+        """Wait, then return how to answer; None when the tail must be read again.
 
+        A hold that ended while the tables were replaced is not answered from what was read before it.
         `began_s` is the event loop's time at the start of the request.
         """
         elapsed_s = asyncio.get_running_loop().time() - began_s
         wake = await self._waits.wait(handle, seen, self.limit_s(wait) - elapsed_s)
         if wake is Wake.CHANGED:
             return None
-        state = self.state()
-        why_down = await self._why_down() if state is ServiceState.DOWN else ""
+        state, why_down = self.state(), ""
+        if state is ServiceState.DOWN:
+            why_down = await self._why_down(0 if wake is Wake.STOPPING else self._settings.ready_timeout_s)
+            if not why_down:
+                return None
+        elif self._waits.has_changed(handle, seen):
+            return None
         return decide_after_hold(wait, wake, state, why_down)
 
     def limit_s(self, wait: Wait) -> float:
@@ -125,9 +135,10 @@ class HeldRequests:
             return ServiceState.ACTIVE
         return ServiceState.READ_ONLY if level is Level.READ_ONLY else ServiceState.DOWN
 
-    async def _why_down(self) -> str:
+    async def _why_down(self, timeout_s: float) -> str:
+        """Wait until known shapes can be served again; why they cannot, empty if they can."""
         try:
-            await self._readiness.wait_until(Level.READ_ONLY, 0)
+            await self._readiness.wait_until(Level.READ_ONLY, timeout_s)
         except NotReady as reason:
             return reason.message
-        return "The service was not ready"
+        return ""

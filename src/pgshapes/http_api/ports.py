@@ -19,7 +19,10 @@ class Shapes(Protocol):
         """Check a definition. Raises RequestError, NotNow, SourceError, SchemaChanged."""
 
     def find_handle(self, shape: ResolvedShape) -> str | None:
-        """The handle of the definition's live shape in this process's tables; None if there is none."""
+        """The handle of the definition's live shape in this process's tables; None if there is none.
+
+        Raises OwnerUnavailable if the tables must not be served from any more.
+        """
 
     async def get_or_create_shape_handle(self, shape: ResolvedShape, timeout_s: float) -> tuple[str, Tail]:
         """The handle of a definition and its tail; creates the shape if needed.
@@ -37,7 +40,10 @@ class Shapes(Protocol):
         """Whether `handle` is live and belongs to this definition; asks the owner before returning False."""
 
     def tail(self, handle: str) -> Tail | None:
-        """How far snapshot and log can be read; None when the shape is removed or retiring."""
+        """How far snapshot and log can be read; None when the shape is removed or retiring.
+
+        Raises OwnerUnavailable if the tables must not be served from any more.
+        """
 
     def tail_changed(self, handle: str) -> Awaitable[None]:
         """Done at the next change of the tail, or when the shape is removed."""

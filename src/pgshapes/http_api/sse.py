@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from pgshapes.errors import OwnerUnavailable
 from pgshapes.gates.shares import SharedBytes
 from pgshapes.http_api import decide
 from pgshapes.http_api.answers import Answers, ResolvedRequest
@@ -75,7 +76,11 @@ class EventStreams:
         assert isinstance(position, Offset), "a live request has an offset in the log"
         if is_at_end:
             await exchange.begin(200, self._answers.start_of_stream(resolved, position))
-        await self._stream(exchange, resolved, _Sent(position, is_at_end), decided)
+        try:
+            await self._stream(exchange, resolved, _Sent(position, is_at_end), decided)
+        except OwnerUnavailable:
+            if not exchange.has_begun:
+                raise  # otherwise the client continues with a request
         if exchange.has_begun:
             await exchange.stream(b"", is_last=True)
         else:

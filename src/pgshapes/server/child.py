@@ -12,12 +12,14 @@ import pickle
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pgshapes.config import Settings
 
-PERMITS = "permits"
+PERMITS: Final = "permits"
 """File in the run directory in which HTTP processes count the permits in use."""
+REQUIRED: Final = "required"
+"""File in the run directory in which the owner writes the version that tables must have to be served from."""
 
 
 class ChildTask(NamedTuple):
@@ -43,6 +45,11 @@ class ChildTask(NamedTuple):
     def metrics_path(self) -> Path:
         """The socket on which it reports its metrics."""
         return self.run_dir / f"{self.label}.metrics"
+
+    @property
+    def required_path(self) -> Path:
+        """The file with the version that tables must have to be served from."""
+        return self.run_dir / REQUIRED
 
     @property
     def owner_socket(self) -> Path:

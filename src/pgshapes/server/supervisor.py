@@ -30,6 +30,7 @@ from pgshapes.server.environment import configure_logs
 from pgshapes.server.http_server import listen
 from pgshapes.server.metrics import fetch_metrics, listen_for_metrics, metrics_listener
 from pgshapes.server.run_dir import run_dir
+from pgshapes.tables.required_version import create_required_version
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
 
@@ -163,6 +164,7 @@ def run_with_workers(settings: Settings, *, child_command: Sequence[str] = CHILD
         permits = path / PERMITS
         SharedCounts.create(permits, settings.workers)
         replicator = Child(ChildTask("replicator", settings, path), (), child_command)
+        create_required_version(replicator.task.required_path)
         fds = (socket.fileno(),)
         workers = [
             Child(ChildTask("http", settings, path, socket.fileno(), number), fds, child_command)

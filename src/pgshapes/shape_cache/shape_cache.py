@@ -2,6 +2,7 @@
 
 Known shapes are found by table reads. A miss costs at most one call to the owner per process and definition,
 and none while the creation lock is set. It never writes a table, so a caller that dies cannot leave a lock.
+Nothing is returned from tables that are not current (`tables.required_version`).
 `creation_protocol` decides each step. State: the flights in progress.
 """
 
@@ -28,6 +29,7 @@ from pgshapes.tables.creation_protocol import (
     next_flight_step,
 )
 from pgshapes.tables.link import OwnerLink
+from pgshapes.tables.required_version import EPOCH, NUMBER
 from pgshapes.tables.rows import CreationLock, CreationState
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting import poll_wait
@@ -46,6 +48,7 @@ RETRY_TEXT: Final = "Failed to create shape, please retry"
 REMOVAL_TEXT: Final = "The shape is being removed, which takes long. Please try again later."
 REMOVAL_TIMEOUT_S: Final = 20.0
 """A removal takes a few syncs of a directory, and what waits for it holds a permit."""
+STALE_TEXT: Final = "The server has been restarted and is not ready yet. Please try again."
 LOCK_TEXT: Final = "Snapshot timed out while waiting for a table lock"
 
 
@@ -104,7 +107,10 @@ class ShapeCache:
     # --- handles
 
     def find_handle(self, shape: ResolvedShape) -> str | None:
-        """The handle of the live shape of a definition, according to this process's tables."""
+        """The handle of the live shape of a definition, according to this process's tables.
+
+        Raises OwnerUnavailable.
+        """
         found = self._ready(shape.comparable)
         return found[0] if found else None
 
@@ -174,11 +180,15 @@ class ShapeCache:
     # --- tails
 
     def tail(self, handle: str) -> Tail | None:
-        """The readable end of a log, None when the shape is retiring or removed."""
-        row = self._tables.shapes.get(handle)
+        """The readable end of a log, None when the shape is retiring or removed. Raises OwnerUnavailable."""
+        tables = self._tables
+        # As in `is_current`, without the call.
+        if tables.required[EPOCH] != tables.epoch or tables.required[NUMBER] > tables.applied:
+            raise OwnerUnavailable(STALE_TEXT)
+        row = tables.shapes.get(handle)
         if row is None or not row.state.is_in_use:
             return None
-        return self._tables.tails.get(handle)
+        return tables.tails.get(handle)
 
     def tail_changed(self, handle: str) -> Awaitable[None]:
         """Done at the next change of the tail, or when the shape is removed.
@@ -218,6 +228,9 @@ class ShapeCache:
 
     def _ready(self, comparable: bytes) -> tuple[str, Tail] | None:
         tables = self._tables
+        # As in `is_current`, without the call.
+        if tables.required[EPOCH] != tables.epoch or tables.required[NUMBER] > tables.applied:
+            raise OwnerUnavailable(STALE_TEXT)
         handle = tables.handles.get(comparable)
         if handle is None:
             return None
@@ -271,7 +284,7 @@ class ShapeCache:
             async with asyncio.timeout(_FLIGHT_TIMEOUT_S):
                 await self._link.connected()
 
-    async def _watch_lock(self, comparable: bytes, epoch: str, failures: list[CreationLock]) -> None:
+    async def _watch_lock(self, comparable: bytes, epoch: int, failures: list[CreationLock]) -> None:
         locks, polls = self._tables.creation_locks, 0
 
         def is_over() -> bool:

@@ -47,9 +47,9 @@ class Feed(Protocol):
 class Broadcast:
     """Collects deltas and sends them to every feed, in a burst once per `FRAME_SPACING_S`."""
 
-    def __init__(self) -> None:
-        self.number = 0
-        """Number of the last frame sent."""
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        """Number of the last frame. Changes for which there is no feed have numbers, too."""
         self.cut_feeds = 0
         """How many feeds were cut for not acknowledging in time."""
         self._feeds: set[Feed] = set()
@@ -67,9 +67,9 @@ class Broadcast:
             self._unannounced.append((table, key, row))
         else:
             table.announce(key, row)
+        self._has_pending = True
         if self._feeds:
             self._pending.add(table.name, key, row)
-            self._has_pending = True
             self._schedule_flush()
 
     @contextmanager
@@ -90,7 +90,7 @@ class Broadcast:
                 table.announce(key, row)
             except Exception:  # those that wait for other keys must be woken
                 _log.exception("change of a table could not be announced", table=table.name)
-        if self._has_pending:
+        if self._has_pending and self._feeds:
             self._schedule_flush()
 
     def _schedule_flush(self) -> None:
@@ -112,9 +112,9 @@ class Broadcast:
         if self._depth or not self._has_pending:
             return
         pending, self._pending, self._has_pending = self._pending, Rows(), False
+        self.number += 1
         if not self._feeds:
             return
-        self.number += 1
         self._flushed_at = asyncio.get_running_loop().time()
         try:
             frame = encode(Deltas(self.number, pending))
@@ -141,8 +141,11 @@ class Broadcast:
         progress, self._progress = self._progress, Notice()
         progress.give()
 
-    async def acknowledged(self) -> None:
-        """Wait until every live feed has applied all changes so far; cut those that have not after 100 ms."""
+    async def acknowledged(self) -> int:
+        """Wait until every live feed has applied all changes so far; cut those that have not after 100 ms.
+
+        Returns the number of the frame with the last of these changes.
+        """
         self.flush()
         number = self.number
         behind = {feed for feed in self._feeds if feed.is_live}
@@ -154,6 +157,7 @@ class Broadcast:
             for feed in self._still_behind(behind, number):
                 self.cut_feeds += 1
                 feed.cut()
+        return number
 
     def _still_behind(self, feeds: set[Feed], number: int) -> set[Feed]:
         return {feed for feed in feeds if feed in self._feeds and feed.acknowledged < number}

@@ -16,7 +16,7 @@ from pgshapes.errors import PgShapesError, WireError
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.deltas import Rows
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Both ends are of one release; the number detects a process of another one."""
 MAX_FRAME_BYTES: Final = 64 * 2**20
 """Four times the unsent bytes that a link may have: no frame that is sent is longer."""
@@ -28,7 +28,7 @@ class Welcome(msgspec.Struct, tag="welcome", array_like=True, frozen=True):
     """Owner, as the first frame: its version and epoch."""
 
     version: int
-    epoch: str
+    epoch: int
 
 
 class StateBegin(msgspec.Struct, tag="begin", array_like=True, frozen=True):

@@ -26,7 +26,7 @@ class OwnerLink(Protocol):
         """The tables of this process; always the same object for one link."""
 
     @property
-    def epoch(self) -> str:
+    def epoch(self) -> int:
         """The epoch of the owner that wrote the tables. It changes together with them."""
 
     @property
@@ -60,7 +60,7 @@ class InProcessLink:
         return self._tables
 
     @property
-    def epoch(self) -> str:
+    def epoch(self) -> int:
         """The tables' epoch."""
         return self._tables.epoch
 

@@ -1,7 +1,8 @@
 """The copy of the owner's tables in another process, filled from frames. Knows no sockets.
 
 Invariant: readers always see one whole state. A state that is still arriving is kept separately, with its
-deltas, and replaces the old one in one step. Written by one link.
+deltas, and replaces the old one in one step. Written by one link. `is_current` says whether the state may be
+served from.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 from pgshapes.errors import WireError
 from pgshapes.tables.deltas import Rows
+from pgshapes.tables.required_version import EPOCH, RequiredVersion
 from pgshapes.tables.table import TableReplica, apply_changes
 from pgshapes.tables.tables_reader import TABLES, TablesReader
 
@@ -17,8 +19,12 @@ from pgshapes.tables.tables_reader import TABLES, TablesReader
 class TablesReplica(TablesReader):
     """Tables that follow an owner in another process."""
 
-    def __init__(self, *, has_notices: bool = True) -> None:
-        self.epoch = ""
+    def __init__(self, *, has_notices: bool = True, required: RequiredVersion | None = None) -> None:
+        """`required` is what the owner writes; without it every state is current."""
+        self.epoch = 0
+        self.applied = 0
+        self.required = [0, 0] if required is None else required
+        self._has_required = required is not None
         self._tables: dict[str, TableReplica[Any, Any]] = {}
         for name in TABLES:
             self._tables[name] = TableReplica(has_notices=has_notices)
@@ -46,20 +52,23 @@ class TablesReplica(TablesReader):
         if self._arriving is not None:
             self.take_slice(rows)
             return
+        self.applied = number
         for name, changes in rows.changes():
             self._tables[name].apply(changes)
         for name, changes in rows.changes():
             for key, row in changes:
                 self._tables[name].announce(key, row)
 
-    def finish(self, number: int, epoch: str) -> None:
+    def finish(self, number: int, epoch: int) -> None:
         """Replace the old state with the arriving one, now complete, and wake every waiter. Raises
         WireError.
         """
         if self._arriving is None or number != self._number:
             raise WireError(f"end of a state at frame {number}, received {self._number}")
         arrived, self._arriving = self._arriving, None
-        self.epoch = epoch
+        self.epoch, self.applied = epoch, number
+        if not self._has_required:
+            self.required[EPOCH] = epoch
         for name, table in self._tables.items():
             table.replace(arrived[name])
         for table in self._tables.values():

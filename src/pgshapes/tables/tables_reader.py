@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pgshapes.model.relation import Relation
 from pgshapes.model.tail import Tail
+from pgshapes.tables.required_version import EPOCH, NUMBER, RequiredVersion
 from pgshapes.tables.rows import ConditionRow, CreationLock, ShapeRow
 from pgshapes.tables.table import TableOf
 
@@ -21,8 +22,12 @@ LAST_SEEN_LSN: Final = "last_seen_lsn"
 class TablesReader:
     """What every process can read. `Tables` and `TablesReplica` derive from it and set the tables."""
 
-    epoch: str
-    """Random per start of the owner; empty in a replica that has never been filled."""
+    epoch: int
+    """Random per start of the owner; 0 in a replica that has never been filled."""
+    applied: int
+    """Number of the last frame of the owner that the tables contain."""
+    required: RequiredVersion
+    """The version that these tables must have to be served from."""
     relations = TableOf(tuple[str, str], Relation)
     """(schema, name) → the relation."""
     handles = TableOf(bytes, str)
@@ -37,6 +42,10 @@ class TablesReader:
     """Condition → met or not."""
     progress = TableOf(str, int)
     """Counters that only grow; see `LAST_SEEN_LSN`."""
+
+    def is_current(self) -> bool:
+        """Whether these tables may be served from."""
+        return self.required[EPOCH] == self.epoch and self.required[NUMBER] <= self.applied
 
 
 TABLES: Final[Mapping[str, TableOf[Any, Any]]] = {

@@ -24,6 +24,7 @@ from pgshapes.tables.frames import Heartbeat, encode
 from pgshapes.tables.mailbox import Handler, Mailbox
 from pgshapes.tables.owner_connection import OwnerConnection
 from pgshapes.tables.replica import TablesReplica
+from pgshapes.tables.required_version import RequiredVersion
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
@@ -53,6 +54,7 @@ class UnixSocketOwner:
     async def start(self) -> None:
         """Listen, replacing the socket of an earlier owner. Raises ConfigError when it cannot be bound."""
         loop = asyncio.get_running_loop()
+        self._tables.begin_epoch()
         listener = bind_private(self._path)
         self._inode = self._path.stat().st_ino
         self._server = await loop.create_unix_server(self._accept, sock=listener, backlog=_BACKLOG)
@@ -111,8 +113,11 @@ def bind_private(path: Path) -> socket.socket:
 class UnixSocketLink:
     """The link of a caller's process: a replica of its tables, and calls. Reconnects until closed."""
 
-    def __init__(self, path: str | Path, *, has_notices: bool = True) -> None:
-        self.tables = TablesReplica(has_notices=has_notices)
+    def __init__(
+        self, path: str | Path, *, has_notices: bool = True, required: RequiredVersion | None = None
+    ) -> None:
+        """`required` is the version that the owner at `path` writes; without it every state is served."""
+        self.tables = TablesReplica(has_notices=has_notices, required=required)
         self.syncs = 0
         """How many times the whole state has arrived."""
         self._path = str(path)
@@ -122,7 +127,7 @@ class UnixSocketLink:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def epoch(self) -> str:
+    def epoch(self) -> int:
         """The epoch of the tables."""
         return self.tables.epoch
 

@@ -135,7 +135,7 @@ async def test_cancelling_one_waiter_does_not_end_the_others(pair: Pair) -> None
 
 
 async def test_the_epoch_is_the_owners(pair: Pair) -> None:
-    assert pair.link.epoch == pair.link.tables.epoch == pair.tables.epoch != ""
+    assert pair.link.epoch == pair.link.tables.epoch == pair.tables.epoch != 0
 
 
 async def test_acknowledged_means_that_the_caller_has_applied_it(pair: Pair) -> None:

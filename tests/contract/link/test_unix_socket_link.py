@@ -115,7 +115,7 @@ async def test_a_caller_may_start_before_its_owner(socket_path: Path) -> None:
     tables.progress.put("a", 1)
     async with connecting(socket_path) as link:
         await turns()
-        assert not link.is_connected and link.epoch == ""
+        assert not link.is_connected and link.epoch == 0
         with pytest.raises(OwnerUnavailable):
             await link.call(DeleteShape("h"), timeout_s=60)
         with pytest.raises(OwnerUnavailable):
@@ -300,9 +300,9 @@ async def test_a_caller_disconnects_from_an_owner_that_sends_garbage(socket_path
     visits: list[asyncio.StreamWriter] = []
     openings = [
         b"\xff" * 100,
-        frames.encode(frames.Welcome(frames.VERSION + 1, "e")),
-        frames.encode(frames.Welcome(frames.VERSION, "e")) + frames.encode(frames.StateSlice(Rows())),
-        frames.encode(frames.Welcome(frames.VERSION, "e")) + frames.encode(frames.Deltas(7, Rows())),
+        frames.encode(frames.Welcome(frames.VERSION + 1, 5)),
+        frames.encode(frames.Welcome(frames.VERSION, 5)) + frames.encode(frames.StateSlice(Rows())),
+        frames.encode(frames.Welcome(frames.VERSION, 5)) + frames.encode(frames.Deltas(7, Rows())),
     ]
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -312,7 +312,7 @@ async def test_a_caller_disconnects_from_an_owner_that_sends_garbage(socket_path
     server = await asyncio.start_unix_server(visit, path=str(socket_path))
     async with connecting(socket_path) as link:
         await eventually(lambda: len(visits) > len(openings))
-        assert not link.is_connected and link.epoch == ""
+        assert not link.is_connected and link.epoch == 0
         server.close()
         for writer in visits:
             writer.close()
@@ -341,7 +341,7 @@ class SilentOwner:
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits.append(writer)
-        writer.write(frames.encode(frames.Welcome(frames.VERSION, f"epoch {len(self.visits)}")))
+        writer.write(frames.encode(frames.Welcome(frames.VERSION, len(self.visits))))
         await reader.read(1000)
         writer.write(frames.encode(frames.StateBegin(0)) + frames.encode(frames.StateEnd(0)))
 
@@ -370,12 +370,12 @@ async def test_a_silent_owner_that_is_lost_is_replaced_by_the_next_one(socket_pa
         await link.connected()
         call = asyncio.create_task(link.call(DeleteShape("h"), timeout_s=60))
         await eventually(lambda: not link.is_connected)
-        assert (link.epoch, len(owner.visits)) == ("epoch 1", 1)
+        assert (link.epoch, len(owner.visits)) == (1, 1)
         assert not call.done()
         owner.visits[0].close()
         with pytest.raises(OwnerUnavailable):
             await call
-        await eventually(lambda: link.epoch == "epoch 2")
+        await eventually(lambda: link.epoch == 2)
         assert link.syncs == 2
         assert link.is_connected
 

@@ -123,7 +123,7 @@ QUIET = SayNoChange(LATEST)
         (AT_TAIL, Wake.TIMED_OUT, ServiceState.READ_ONLY, QUIET),
         (AT_TAIL, Wake.TIMED_OUT, ServiceState.DOWN, DOWN),
         (AT_TAIL, Wake.STOPPING, ServiceState.ACTIVE, QUIET),
-        (AT_TAIL, Wake.STOPPING, ServiceState.DOWN, QUIET),
+        (AT_TAIL, Wake.STOPPING, ServiceState.DOWN, DOWN),
         (WaitToCatchUp(), Wake.TIMED_OUT, ServiceState.ACTIVE, MustRefetch()),
         (WaitToCatchUp(), Wake.TIMED_OUT, ServiceState.READ_ONLY, BEHIND),
         (WaitToCatchUp(), Wake.TIMED_OUT, ServiceState.DOWN, BEHIND),

@@ -18,6 +18,7 @@ from pgshapes.owner.creations import CreationLocks
 from pgshapes.shape_cache import definitions
 from pgshapes.shape_cache.shape_cache import LOCK_TEXT, RETRY_TEXT, ShapeCache
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, Reply, ResolveShape
+from pgshapes.tables.required_version import EPOCH
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting import poll_wait
@@ -38,7 +39,7 @@ class Link:
         self.back = asyncio.Event()
 
     @property
-    def epoch(self) -> str:
+    def epoch(self) -> int:
         return self.tables.epoch
 
     async def connected(self) -> None:
@@ -218,7 +219,7 @@ async def test_a_new_owner_ends_polling(has_notices: bool) -> None:
     link.locks.claim(KEY)
     waiting = ask(ShapeCache(link))
     await turns()
-    link.tables.epoch = "another"
+    link.tables.epoch = link.tables.required[EPOCH] = 2
     link.tables.creation_locks.remove(KEY)
     assert (await waiting[0])[0] == "h"
 

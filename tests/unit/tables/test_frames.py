@@ -49,7 +49,7 @@ ROWS = Rows(
     progress=[("p", 2**64 - 1)],
 )
 OWNER_FRAMES: list[frames.OwnerFrame] = [
-    frames.Welcome(1, "e"),
+    frames.Welcome(1, 5),
     frames.StateBegin(0),
     frames.StateSlice(ROWS),
     frames.StateEnd(7),

@@ -1,0 +1,163 @@
+"""Tables are served from only while no newer ones are required."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.support.seams.links import Script, eventually, listening
+from tests.unit.shape_cache.definitions_of import shape_of
+
+from pgshapes.errors import ConfigError, OwnerUnavailable
+from pgshapes.gates.conditions import Condition, Conditions, Level, ServiceStatus
+from pgshapes.gates.readiness import StatusMonitor
+from pgshapes.model.shape_state import ShapeState
+from pgshapes.model.tail import Tail
+from pgshapes.shape_cache.shape_cache import ShapeCache
+from pgshapes.tables.required_version import create_required_version, map_required_version
+from pgshapes.tables.rows import ShapeRow
+from pgshapes.tables.tables import Tables
+from pgshapes.tables.unix_link import UnixSocketLink
+
+SHAPE = shape_of()
+KEY = SHAPE.comparable
+
+
+class Instance:
+    """The files of an instance, and callers that may lose their link."""
+
+    def __init__(self, directory: Path) -> None:
+        self.required = directory / "required"
+        self.socket = directory / "owner"
+        create_required_version(self.required)
+
+    def owner(self) -> Tables:
+        """The tables of a new owner, with one live shape."""
+        tables = Tables(required=map_required_version(self.required))
+        for condition in Condition:
+            Conditions(tables.status).meet(condition)
+        with tables.transaction():
+            tables.tails.put("h", Tail())
+            tables.shapes.put("h", ShapeRow(KEY, (1,), ShapeState.LIVE))
+            tables.handles.put(KEY, "h")
+        return tables
+
+    def caller(self) -> Caller:
+        """A process that answers requests."""
+        return Caller(UnixSocketLink(self.socket, required=map_required_version(self.required)))
+
+
+class Caller:
+    """A process that answers requests; connected during the block."""
+
+    def __init__(self, link: UnixSocketLink) -> None:
+        self.link = link
+        self.cache = ShapeCache(link)
+        self.readiness = StatusMonitor(
+            link.tables.status,
+            is_following=lambda: link.is_connected,
+            is_current=link.tables.is_current,
+        )
+
+    async def __aenter__(self) -> Caller:
+        self.link.start()
+        await self.link.connected()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """It keeps its tables, but cannot reach the owner any more."""
+        await self.link.close()
+
+    def serves(self) -> bool:
+        """Whether it serves the shape; every way to read of it must say the same."""
+        found = set()
+        for read in (lambda: self.cache.tail("h"), lambda: self.cache.find_handle(SHAPE)):
+            try:
+                found.add(read() is not None)
+            except OwnerUnavailable:
+                found.add(False)
+        found.add(self.readiness.level() is not Level.STARTING)
+        (served,) = found
+        assert served or self.readiness.service_status() is ServiceStatus.STARTING
+        return served
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    return Instance(tmp_path)
+
+
+async def test_known_shapes_are_served_until_a_new_owner_begins(instance: Instance) -> None:
+    async with listening(instance.socket, instance.owner(), Script()):
+        async with instance.caller() as caller:
+            assert caller.serves()
+        assert caller.serves()
+    assert caller.serves(), "the owner has ended"
+    second = instance.owner()
+    assert caller.serves(), "the new owner prepares its tables"
+    async with listening(instance.socket, second, Script()):
+        assert not caller.serves()
+        async with instance.caller() as other:
+            assert other.serves()
+    assert not caller.serves()
+    assert other.serves()
+
+
+async def test_nothing_is_served_before_an_owner_has_sent_its_tables(instance: Instance) -> None:
+    caller = instance.caller()
+    with pytest.raises(OwnerUnavailable):
+        async with listening(instance.socket, instance.owner(), Script()):
+            caller.cache.tail("h")
+    assert caller.readiness.level() is Level.STARTING
+
+
+async def test_a_caller_that_has_lost_its_link_does_not_serve_after_a_removal(instance: Instance) -> None:
+    tables = instance.owner()
+    async with listening(instance.socket, tables, Script()), instance.caller() as follower:
+        async with instance.caller() as lost:
+            tables.progress.put("n", 1)
+            await lost.link.barrier()
+        for _ in range(3):
+            tables.progress.put("n", 2)
+            tables.broadcast.flush()
+            assert lost.serves(), "nothing was removed"
+        tables.shapes.put("h", ShapeRow(KEY, (1,), ShapeState.RETIRING))
+        await tables.acknowledged()
+        assert not lost.serves()
+        assert follower.link.tables.is_current() and follower.cache.tail("h") is None
+        async with instance.caller() as again:
+            assert again.link.tables.is_current()
+
+
+async def test_a_removal_counts_although_nobody_was_linked_when_it_was_made(instance: Instance) -> None:
+    tables = instance.owner()
+    async with listening(instance.socket, tables, Script()):
+        async with instance.caller() as lost:
+            assert lost.serves()
+        await eventually(lambda: not tables.broadcast._feeds)
+        tables.shapes.put("h", ShapeRow(KEY, (1,), ShapeState.RETIRING))
+        async with instance.caller() as other:
+            await tables.acknowledged()
+            assert other.link.tables.is_current()
+        assert not lost.serves()
+
+
+async def test_frames_of_a_new_owner_have_higher_numbers_than_were_required(instance: Instance) -> None:
+    first = instance.owner()
+    await first.acknowledged()
+    second = instance.owner()
+    assert second.broadcast.number > second.required[1] > 0
+
+
+async def test_an_owners_own_tables_are_always_current() -> None:
+    tables = Tables()
+    tables.progress.put("n", 1)
+    await tables.acknowledged()
+    await asyncio.sleep(0)
+    assert tables.is_current()
+
+
+def test_a_file_that_cannot_be_mapped_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="required"):
+        map_required_version(tmp_path / "required")
