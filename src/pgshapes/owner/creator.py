@@ -39,6 +39,7 @@ _log = structlog.get_logger(__name__)
 
 _ATTEMPTS: Final = 3
 """How often a creation is begun while statements wait for its table."""
+_ENDED: Final = "the shape was ended while it was being created"
 _TRUNCATED: Final = "the table was truncated or changed while the shape was being created"
 
 
@@ -177,7 +178,10 @@ class ShapeCreator:
         parts.status.activate(handle)
 
     async def _start_snapshot(self, handle: str, basis: SnapshotBasis) -> None:
-        """Take the snapshot and write it in the background; returns when its first row is written."""
+        """Take the snapshot and write it in the background; returns when its first row is written.
+
+        Raises SchemaChanged if the shape is ended before that.
+        """
         parts = self._parts
         taken, basis = await self._take_confirmed(handle, basis)
         try:
@@ -190,7 +194,12 @@ class ShapeCreator:
         except BaseException:
             taken.end()
             raise
-        await writing.started
+        try:
+            await writing.started
+        except PgShapesError:
+            if handle not in parts.router:
+                raise SchemaChanged(_ENDED) from None
+            raise
 
     async def _take_confirmed(self, handle: str, basis: SnapshotBasis) -> tuple[TakenSnapshot, SnapshotBasis]:
         """A snapshot that may be released in this turn of the loop, and its basis.

@@ -10,7 +10,7 @@ import pytest
 from tests.support.seams.routing_samples import ITEMS, OLD_SNAPSHOT, definition, inserted, transaction
 from tests.support.storage.memory_store import MemoryShapeLog, MemoryShapeStore
 
-from pgshapes.errors import CreationFailed, DiskFull, SchemaChanged, StorageError
+from pgshapes.errors import DiskFull, SchemaChanged, SourceError, StorageError
 from pgshapes.model.relation import Relation, TypeDetail
 from pgshapes.model.shape import RelationVersion, ResolvedShape
 from pgshapes.model.shape_state import ShapeState
@@ -249,7 +249,7 @@ async def test_a_shape_that_ends_as_its_buffer_is_published_fails_with_a_reason(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FailingLog, "error", StorageError("append: Input/output error"))
-    with pytest.raises(CreationFailed, match="terminated before snapshot was ready"):
+    with pytest.raises(SchemaChanged, match="was ended while it was being created"):
         await scene.create()
     await scene.settle()
     assert scene.database.open_snapshots == 0
@@ -264,20 +264,46 @@ async def test_a_full_disk_returns_the_connection(scene: Scene, monkeypatch: pyt
     assert scene.database.open_snapshots == 0
 
 
-async def test_a_shape_that_ends_before_its_writing_has_begun_fails_with_a_reason(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("when", ["before the first step", "before the first row", "as the query fails"])
+async def test_a_creation_whose_shape_is_ended_is_to_be_begun_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
+    """Whatever ends it, TRUNCATE, DDL or DELETE, the next attempt says what is right now."""
+
     def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         asyncio.get_running_loop().call_soon(scene.truncate)
         return scene.spawn(work)
 
-    monkeypatch.setattr(scene.creator._parts, "spawn", spawn)
-    with pytest.raises(CreationFailed, match="terminated before snapshot was ready"):
+    async def rows(*_: object, **__: object) -> AsyncIterator[list[bytes]]:
+        scene.truncate()
+        if when == "as the query fails":
+            raise SourceError("canceling statement due to user request")
+        await asyncio.Event().wait()
+        yield []
+
+    if when == "before the first step":
+        monkeypatch.setattr(scene.creator._parts, "spawn", spawn)
+    else:
+        monkeypatch.setattr(scene.database, "rows", rows)
+    with pytest.raises(SchemaChanged, match="was ended while it was being created"):
         await scene.create()
     await scene.settle()
     assert scene.database.open_snapshots == 0
     assert scene.creator.slots.in_use == 0
     assert scene.creator.writings == {}
+    assert len(scene.tables.shapes) == 0
+
+
+async def test_a_snapshot_that_fails_before_its_first_row_is_no_change_of_the_table(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def rows(*_: object, **__: object) -> AsyncIterator[list[bytes]]:
+        raise SourceError("permission denied")
+        yield []
+
+    monkeypatch.setattr(scene.database, "rows", rows)
+    with pytest.raises(SourceError, match="permission denied"):
+        await scene.create()
 
 
 async def test_a_shape_whose_writing_is_cancelled_does_not_stay(scene: Scene) -> None:
