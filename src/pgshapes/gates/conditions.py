@@ -14,9 +14,10 @@ from pgshapes.tables.table import Table, TableReader
 
 
 class Condition(Enum):
-    """A condition that must be met before the service is active; the value is its key in `status`.
+    """A condition of readiness; the value is its key in `status`.
 
-    The error message to clients names the first unmet one, in this order.
+    All but `CHANGES_FLOWING` must be met before the service is active; the error message to clients names the
+    first of these that is unmet, in this order.
     """
 
     LOCK_ACQUIRED = "lock_acquired"
@@ -28,6 +29,9 @@ class Condition(Enum):
     SUPERVISOR_PROCESSES_READY = "supervisor_processes_ready"
     INTEGRITY_CHECKS_PASSED = "integrity_checks_passed"
     CHANGES_FLOWING = "changes_flowing"
+    """For health alone. What stops changes may concern one shape, and last until somebody acts: a new shape
+    is created all the same, or its creation says what it lacks.
+    """
 
 
 class Level(Enum):
@@ -55,9 +59,10 @@ TIMEOUT_TEXTS: Final = {
     Condition.LOG_COLLECTOR_READY: "Timeout waiting for shape data to be loaded",
     Condition.SUPERVISOR_PROCESSES_READY: "Timeout waiting for stack restart",
     Condition.INTEGRITY_CHECKS_PASSED: "Timeout waiting for integrety checks",
-    Condition.CHANGES_FLOWING: "Timeout waiting for changes to arrive",
 }
-"""The messages that Electric's clients know, with the original misspelling."""
+"""The conditions for an active service, with the messages that Electric's clients know and the original
+misspelling.
+"""
 
 _REPLICATION_ADVICE: Final = (
     ". Check that you don't have pending transactions in the database. Electric has to wait for all pending "
@@ -112,7 +117,7 @@ def is_met(status: StatusTable, condition: Condition) -> bool:
 
 def level_of(status: StatusTable, *, is_following: bool = True) -> Level:
     """The service level. A process without a connection to the owner can only serve known shapes."""
-    if is_following and all(is_met(status, condition) for condition in Condition):
+    if is_following and all(is_met(status, condition) for condition in TIMEOUT_TEXTS):
         return Level.ACTIVE
     return Level.READ_ONLY if is_met(status, Condition.SHAPE_METADATA_READY) else Level.STARTING
 
@@ -122,7 +127,7 @@ def service_status_of(status: StatusTable, *, is_following: bool = True) -> Serv
     not arrive.
     """
     level = level_of(status, is_following=is_following)
-    if level is Level.READ_ONLY and not all(is_met(status, condition) for condition in _WAITED_FOR):
+    if level is not Level.STARTING and not all(is_met(status, condition) for condition in _WAITED_FOR):
         return ServiceStatus.WAITING
     return _STATUSES[level]
 
@@ -137,7 +142,7 @@ _STATUSES: Final = {
 
 def timeout_text(status: StatusTable) -> str:
     """The message to a client after a timeout: the first unmet condition, and its error if any."""
-    unmet = (condition for condition in Condition if not is_met(status, condition))
+    unmet = (condition for condition in TIMEOUT_TEXTS if not is_met(status, condition))
     condition = next(unmet, Condition.SUPERVISOR_PROCESSES_READY)
     row = status.get(condition.value)
     if row is not None and row.error:

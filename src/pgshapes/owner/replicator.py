@@ -280,7 +280,7 @@ class Replicator:
             self._is_retry_enabled = True
             await self._wait.end()
             for condition in Condition:
-                if condition is not Condition.LOG_COLLECTOR_READY:
+                if condition not in (Condition.LOG_COLLECTOR_READY, Condition.CHANGES_FLOWING):
                     self._conditions.meet(condition)
             self._note_progress()
             _log.info("replication started", lsn=format_lsn(self.durability.recorded_lsn))
