@@ -13,14 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-import msgspec
-
 from pgshapes.errors import RequestError, SchemaChanged
 from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Relation
-from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition
+from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.owner.refusal_log import RefusalLog
-from pgshapes.postgres.electric_schema import schema_header
+from pgshapes.postgres.definition import listed, resolved_shape, selected_columns
 from pgshapes.postgres.refusals import refuse_table
 from pgshapes.routing.wire_relation import is_published
 from pgshapes.tables.tables import Tables
@@ -95,8 +93,6 @@ class KnownRelations:
             self._tables.relations.remove(name)
 
 
-# First bytes of every comparable; grows when the meaning of a definition changes.
-_COMPARABLE_VERSION: Final = b"2:"
 # undefined_column, undefined_table
 _UNDEFINED: Final = frozenset({"42703", "42P01"})
 
@@ -179,26 +175,13 @@ class ShapeResolver:
 
     async def _check(self, raw: RawShape, relation: Relation) -> ResolvedShape:
         self._known.publish(relation)
-        queryable = _queryable(raw, relation)
-        columns = _selected(raw, relation, queryable)
+        columns = selected_columns(raw, relation)
+        _refuse_generated(columns, relation, is_explicit=raw.columns is not None)
         clause = await self._clause(raw, relation)
         _refuse_unreadable({*columns, *(clause.columns if clause else ())}, relation)
-        definition = ShapeDefinition(
-            relation_oids=(relation.oid,),
-            schema=relation.schema,
-            table=relation.name,
-            key_columns=relation.key_columns,
-            columns=tuple(sorted(columns)),
-            where=clause.sql if clause else None,
-            selects_all_columns=raw.columns is None and raw.queryable_columns is None,
-            replica=raw.replica,
-            log=raw.log,
-        )
-        comparable = _COMPARABLE_VERSION + msgspec.json.encode(definition)
-        version = RelationVersion(relation.oid, relation.schema, relation.name, relation.generation)
-        header = schema_header(relation, columns)
-        self._refusals.note_header(relation, len(header))
-        return ResolvedShape(definition, comparable, (version,), header)
+        shape = resolved_shape(raw, relation, columns, clause.sql if clause else None)
+        self._refusals.note_header(relation, len(shape.schema_header))
+        return shape
 
     async def _clause(self, raw: RawShape, relation: Relation) -> Clause | None:
         if raw.where is None:
@@ -216,45 +199,6 @@ class ShapeResolver:
         return prepared.confirm(described)
 
 
-def _queryable(raw: RawShape, relation: Relation) -> tuple[str, ...]:
-    names = tuple(column.name for column in relation.columns)
-    if raw.queryable_columns is None:
-        return names
-    field, wanted = "queryable_columns", raw.queryable_columns
-    if not wanted:
-        raise RequestError.field(field, "The list of queryable columns must not be empty")
-    missing = [name for name in relation.primary_key if name not in wanted]
-    if missing:
-        raise RequestError.field(
-            field,
-            f"The list of queryable columns must include all primary key columns, missing: {_list(missing)}",
-        )
-    unknown = [name for name in wanted if name not in names]
-    if unknown:
-        raise RequestError.field(
-            field, f"The following queryable columns are not found on the table: {_list(unknown)}"
-        )
-    return wanted
-
-
-def _selected(raw: RawShape, relation: Relation, queryable: tuple[str, ...]) -> tuple[str, ...]:
-    wanted = queryable if raw.columns is None else tuple(dict.fromkeys(raw.columns))
-    if not wanted:
-        raise RequestError.field("columns", "The list of columns must not be empty")
-    missing = [name for name in relation.key_columns if name not in wanted]
-    if raw.columns is not None and missing:
-        raise RequestError.field(
-            "columns", f"The list of columns must include all primary key columns, missing: {_list(missing)}"
-        )
-    unknown = [name for name in wanted if name not in queryable]
-    if unknown:
-        raise RequestError.field(
-            "columns", f"The following columns are not found on the table: {_list(unknown)}"
-        )
-    _refuse_generated(wanted, relation, is_explicit=raw.columns is not None)
-    return wanted
-
-
 def _refuse_generated(wanted: tuple[str, ...], relation: Relation, *, is_explicit: bool) -> None:
     generated = [
         column.name
@@ -263,9 +207,8 @@ def _refuse_generated(wanted: tuple[str, ...], relation: Relation, *, is_explici
     ]
     if not generated:
         return
-    text = (
-        f"The following columns are generated and cannot be included in the shape: {_list(sorted(generated))}"
-    )
+    names = listed(sorted(generated))
+    text = f"The following columns are generated and cannot be included in the shape: {names}"
     if not is_explicit:
         text += (
             ". You can exclude them from the shape by explicitly listing which columns to fetch"
@@ -279,9 +222,5 @@ def _refuse_unreadable(names: Iterable[str], relation: Relation) -> None:
     index = relation.column_index
     unreadable = sorted(name for name in names if not relation.columns[index[name]].is_readable)
     if unreadable:
-        text = f"The role of the server may not read the following columns: {_list(unreadable)}"
+        text = f"The role of the server may not read the following columns: {listed(unreadable)}"
         raise RequestError.field("columns", text)
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
