@@ -57,6 +57,7 @@ from pgshapes.server.metrics import (
     metrics_listener,
     metrics_socket,
 )
+from pgshapes.server.stored_tables import read_stored_tables
 from pgshapes.server.supervisor import run_with_workers
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.shape_cache.subsets import SubsetSnapshots
@@ -236,6 +237,7 @@ async def _open_http_process(task: ChildTask, seams: Seams) -> AsyncIterator[Ope
         task.owner_socket,
         has_notices=seams.has_notices,
         required=map_required_version(task.required_path),
+        read_stored=partial(read_stored_tables, task.settings.storage_dir, storage_root(task.settings)),
     )
     async with AsyncExitStack() as stack:
         link.start()

@@ -60,6 +60,59 @@ def test_a_replicator_that_waits_for_its_lock_keeps_its_shapes(database_url: str
             shape.request(client, live=True)
 
 
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_starts_meanwhile_serves_what_is_known(
+    database_url: str, fault: signal.Signals
+) -> None:
+    """The replicator is killed and cannot get its lock, or is stopped; then the HTTP process is killed."""
+    with (
+        psycopg.connect(database_url, autocommit=True) as sql,
+        psycopg.connect(database_url, autocommit=True) as other,
+        running_server(database_url, workers=1, long_poll_timeout_ms=500) as server,
+        httpx.Client(timeout=60, headers={"connection": "close"}) as client,
+    ):
+        sql.execute("CREATE TABLE items (id int PRIMARY KEY, n text)")
+        sql.execute("INSERT INTO items VALUES (1, 'a'), (2, 'b')")
+        known = [{"table": "items"}, {"table": "items", "where": "n > 'a' and id < 7", "columns": "n,id"}]
+        shapes = [Materialised(server.shape_url, each) for each in known]
+        for shape in shapes:
+            shape.catch_up(client)
+        sql.execute("INSERT INTO items VALUES (3, 'c')")
+        for shape in shapes:
+            shape.request(client, live=True)
+        until(lambda: is_durable(server.storage_dir), "a durable snapshot")
+        if fault is signal.SIGKILL:
+            lock = threading.Thread(
+                target=other.execute, args=("SELECT pg_advisory_lock(hashtext(%s))", (server.slot,))
+            )
+            lock.start()
+            wait_until_queued(sql)
+        replicator, web = server.children()[:2]
+        os.kill(replicator, fault)
+        os.kill(web, signal.SIGKILL)
+        until(lambda: web not in server.children(), "the end of the HTTP process")
+        for shape, definition in zip(shapes, known, strict=True):
+            before = dict(shape.rows)
+            shape.request(client, live=True)
+            again = Materialised(server.shape_url, definition)
+            again.catch_up(client)
+            assert again.rows == shape.rows == before
+            assert again.handle == shape.handle
+        unknown = client.get(server.shape_url, params={"table": "items", "offset": "-1", "where": "id > 5"})
+        assert unknown.status_code == 503, unknown.text
+        if fault is signal.SIGKILL:
+            other.execute("SELECT pg_advisory_unlock_all()")
+        else:
+            os.kill(replicator, signal.SIGCONT)
+        server.wait_active()
+        old, rows = [shape.handle for shape in shapes], [len(shape.rows) for shape in shapes]
+        sql.execute("INSERT INTO items VALUES (4, 'd')")
+        for shape, number in zip(shapes, rows, strict=True):
+            while len(shape.rows) == number:
+                shape.request(client, live=True)
+        assert [shape.handle for shape in shapes] == old, "nobody has to refetch"
+
+
 def wait_until_queued(sql: psycopg.Connection) -> None:
     """Wait until another session waits for an advisory lock."""
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"

@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -58,6 +58,11 @@ class StoredShape(NamedTuple):
     """Relation oid → how it was published when the shape was created (`relation_sql.membership`)."""
 
 
+def catalogue_path(storage_dir: Path) -> Path:
+    """The file of the catalogue."""
+    return storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite"
+
+
 class Statement(NamedTuple):
     """One write, in SQL and its parameters."""
 
@@ -70,48 +75,26 @@ def _beside(path: Path) -> tuple[str, str]:
     return (f"{path.name}-wal", f"{path.name}-shm")
 
 
-class Catalogue:
-    """An open catalogue file. Raises ConfigError when it cannot be opened or read, StorageShortage when a
-    write fails.
+class CatalogueReader:
+    """An open catalogue file, to be read. Raises ConfigError when it cannot be read."""
 
-    Files of other versions are deleted: the logs of their shapes are removed as unknown.
-    """
-
-    def __init__(self, storage_dir: Path) -> None:
-        self._path = storage_dir / f"catalogue.v{CATALOGUE_VERSION}.sqlite"
-        for each in (self._path, *map(self._path.with_name, _beside(self._path))):
-            if each.exists():
-                close_to_others(each)
-        with self._reading():
-            # The files beside it get its mode.
-            with suppress(OSError):
-                os.close(os.open(self._path, os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-            for other in storage_dir.glob("catalogue.v*.sqlite*"):
-                if not other.name.startswith(self._path.name):
-                    with suppress(OSError):
-                        other.unlink()
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self._path = path
+        self._db = db
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def commit(self, statements: Sequence[Statement]) -> None:
-        """Make all statements durable, or none."""
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read one state of the file during the block, whatever its owner commits."""
+        with self._reading():
+            self._db.execute("BEGIN")
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for statement in statements:
-                    self._db.execute(statement.sql, statement.parameters)
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StorageShortage(f"the catalogue cannot be written: {error}") from error
+            yield
+        finally:
+            self._db.execute("ROLLBACK")
 
     def shapes(self) -> list[StoredShape]:
         """All shapes with a complete snapshot."""
@@ -144,13 +127,70 @@ class Catalogue:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        try:
+        with _reading(self._path):
             yield
-        except (sqlite3.Error, msgspec.MsgspecError, LookupError) as error:
-            raise ConfigError(
-                f"cannot read the catalogue {self._path}: {error}; remove the storage directory (all shapes"
-                " are recreated) or choose another with --storage-dir"
-            ) from error
+
+
+class Catalogue(CatalogueReader):
+    """An open catalogue file. Raises ConfigError when it cannot be opened or read, StorageShortage when a
+    write fails.
+
+    Files of other versions are deleted: the logs of their shapes are removed as unknown.
+    """
+
+    def __init__(self, storage_dir: Path) -> None:
+        path = catalogue_path(storage_dir)
+        for each in (path, *map(path.with_name, _beside(path))):
+            if each.exists():
+                close_to_others(each)
+        with _reading(path):
+            # The files beside it get its mode.
+            with suppress(OSError):
+                os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC, 0o600))
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(_SCHEMA)
+            for other in storage_dir.glob("catalogue.v*.sqlite*"):
+                if not other.name.startswith(path.name):
+                    with suppress(OSError):
+                        other.unlink()
+        super().__init__(path, db)
+
+    def commit(self, statements: Sequence[Statement]) -> None:
+        """Make all statements durable, or none."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for statement in statements:
+                    self._db.execute(statement.sql, statement.parameters)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StorageShortage(f"the catalogue cannot be written: {error}") from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, msgspec.MsgspecError, LookupError) as error:
+        raise ConfigError(
+            f"cannot read the catalogue {path}: {error}; remove the storage directory (all shapes"
+            " are recreated) or choose another with --storage-dir"
+        ) from error
+
+
+@contextmanager
+def reading_catalogue(storage_dir: Path) -> Iterator[CatalogueReader]:
+    """The catalogue, for a process that must not write it; an owner may have it open. Raises ConfigError."""
+    path = catalogue_path(storage_dir)
+    with _reading(path):
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    with closing(CatalogueReader(path, db)) as reader, reader.snapshot():
+        yield reader
 
 
 def insert_shape(

@@ -17,7 +17,7 @@ import structlog
 from pgshapes.errors import PgShapesError, StorageError
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.owner.catalogue import Catalogue, Statement, put_fact
+from pgshapes.owner.catalogue import CatalogueReader, Statement, put_fact
 from pgshapes.owner.shape_status import QueuesStatements
 from pgshapes.routing.delivered import DeliveredTransaction, DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -38,7 +38,7 @@ class Recorded(msgspec.Struct, frozen=True):
     unseen: tuple[DeliveredTransaction, ...] = ()
 
 
-def load_recorded(catalogue: Catalogue) -> Recorded | None:
+def load_recorded(catalogue: CatalogueReader) -> Recorded | None:
     """What was recorded last, None in a new catalogue."""
     value = catalogue.fact(_RECORDED)
     return None if value is None else msgspec.json.decode(value, type=Recorded)

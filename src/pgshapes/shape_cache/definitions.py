@@ -1,7 +1,9 @@
 """Resolves definitions at the owner and caches the results in this process.
 
-The first requests for a definition share one call to the owner; later ones need a table read only. Invariant:
-a cached result is used only while the generations of its relations are unchanged. State: the cached
+The first requests for a definition share one call to the owner; later ones need a table read only. While the
+owner cannot be reached, a definition is compared with the shapes that this process knows: one of the same
+comparable was checked when its shape was created. Invariant: a cached result is used only while the
+generations of its relations are unchanged. State: the cached
 definitions and the calls in progress, of one process.
 """
 
@@ -10,14 +12,17 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from pgshapes.errors import UNVERIFIED_TEXT, NotNow, OwnerUnavailable
+from pgshapes.errors import UNVERIFIED_TEXT, NotNow, OwnerUnavailable, RequestError
 from pgshapes.gates.time_limits import READY_TIMEOUT_S
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape
+from pgshapes.postgres.definition import resolved_shape, selected_columns
 from pgshapes.tables.calls import ResolveShape
 from pgshapes.tables.link import OwnerLink
 from pgshapes.tables.table import TableReader
+from pgshapes.tables.tables_reader import TablesReader
 from pgshapes.waiting.single_flight import SingleFlight
+from pgshapes.where.clause import prepare_clause
 
 RESOLVE_TIMEOUT_S: Final = 10.0
 _KEPT_BYTES: Final = 32 * 2**20
@@ -50,8 +55,9 @@ class Definitions:
             raise NotNow(UNVERIFIED_TEXT, retry_after_s=1) from None
 
     async def _resolve(self, raw: RawShape) -> ResolvedShape:
+        shape = None if self._link.is_connected else find_known(raw, self._link.tables)
         try:
-            shape = await self._ask(raw)
+            shape = shape or await self._ask(raw)
         except OwnerUnavailable:
             await self._wait_for_owner()
             shape = await self._ask(raw)
@@ -79,6 +85,20 @@ class Definitions:
                 await self._link.connected()
         except TimeoutError:
             raise OwnerUnavailable("the owner cannot be reached") from None
+
+
+def find_known(raw: RawShape, tables: TablesReader) -> ResolvedShape | None:
+    """The checked definition of a shape that is in these tables; None if there is none of this definition."""
+    relation = tables.relations.get((raw.schema, raw.table))
+    if relation is None or not tables.is_current():
+        return None
+    try:
+        columns = selected_columns(raw, relation)
+        where = None if raw.where is None else prepare_clause(raw.where, dict(raw.params), relation).sql
+    except RequestError:
+        return None  # the owner says what is wrong with it
+    shape = resolved_shape(raw, relation, columns, where)
+    return shape if shape.comparable in tables.handles else None
 
 
 def size_of(raw: RawShape, shape: ResolvedShape) -> int:

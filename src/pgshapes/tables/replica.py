@@ -37,6 +37,15 @@ class TablesReplica(TablesReader):
         self._arriving = {name: {} for name in TABLES}
         self._number = number
 
+    def restore(self, rows: Rows, epoch: int, number: int) -> None:
+        """Replace the old state with one that the owner of this epoch has stored, which has everything up to
+        frame `number` that must be served. A state that is arriving still replaces it.
+        """
+        restored: dict[str, dict[Any, Any]] = {name: {} for name in TABLES}
+        for name, changes in rows.changes():
+            apply_changes(restored[name], changes)
+        self._replace(restored, epoch, number)
+
     def take_slice(self, rows: Rows) -> None:
         """Add rows to the arriving state. Raises WireError without `begin`."""
         if self._arriving is None:
@@ -66,10 +75,13 @@ class TablesReplica(TablesReader):
         if self._arriving is None or number != self._number:
             raise WireError(f"end of a state at frame {number}, received {self._number}")
         arrived, self._arriving = self._arriving, None
-        self.epoch, self.applied = epoch, number
         if not self._has_required:
             self.required[EPOCH] = epoch
+        self._replace(arrived, epoch, number)
+
+    def _replace(self, tables: dict[str, dict[Any, Any]], epoch: int, number: int) -> None:
+        self.epoch, self.applied = epoch, number
         for name, table in self._tables.items():
-            table.replace(arrived[name])
+            table.replace(tables[name])
         for table in self._tables.values():
             table.announce_all()

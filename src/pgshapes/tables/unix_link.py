@@ -13,18 +13,24 @@ import asyncio
 import random
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pgshapes.errors import ConfigError, OwnerUnavailable
+import structlog
+
+from pgshapes.errors import ConfigError, OwnerUnavailable, PgShapesError
+from pgshapes.limited_log import LimitedLog
 from pgshapes.tables.caller_connection import CallerConnection
 from pgshapes.tables.calls import Call, Reply
+from pgshapes.tables.deltas import Rows
 from pgshapes.tables.frames import Heartbeat, encode
 from pgshapes.tables.mailbox import Handler, Mailbox
 from pgshapes.tables.owner_connection import OwnerConnection
 from pgshapes.tables.replica import TablesReplica
-from pgshapes.tables.required_version import RequiredVersion
+from pgshapes.tables.required_version import EPOCH, NUMBER, RequiredVersion
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
@@ -34,9 +40,17 @@ HEARTBEAT_S: Final = 0.25
 SILENT_AFTER_BEATS: Final = 4
 """An owner is silent after 1 s without a byte. Counted in intervals of this process's own loop, so that the
 delays of a busy caller do not count as the owner's."""
+LOOK_S: Final = 0.5
+LOOKS_BEFORE_READING: Final = 2
+"""An owner that has just started sends its tables sooner."""
 FIRST_RETRY_S: Final = 0.01
 LAST_RETRY_S: Final = 0.5
 _BACKLOG: Final = 64
+
+ReadStored = Callable[[], Rows | None]
+"""Reads the rows with which the shapes of an owner that is away can be served."""
+
+failures: Final = LimitedLog(structlog.get_logger(__name__))
 
 
 class UnixSocketOwner:
@@ -114,17 +128,26 @@ class UnixSocketLink:
     """The link of a caller's process: a replica of its tables, and calls. Reconnects until closed."""
 
     def __init__(
-        self, path: str | Path, *, has_notices: bool = True, required: RequiredVersion | None = None
+        self,
+        path: str | Path,
+        *,
+        has_notices: bool = True,
+        required: RequiredVersion | None = None,
+        read_stored: ReadStored | None = None,
     ) -> None:
-        """`required` is the version that the owner at `path` writes; without it every state is served."""
+        """`required` is the version that the owner at `path` writes; without it every state is served.
+
+        `read_stored` is called in a thread when there is nothing to serve from and the owner is away.
+        """
         self.tables = TablesReplica(has_notices=has_notices, required=required)
+        self._read_stored = read_stored
         self.syncs = 0
         """How many times the whole state has arrived."""
         self._path = str(path)
         self._connection: CallerConnection | None = None
         self._is_silent = False
         self._change = Notice()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def epoch(self) -> int:
@@ -143,14 +166,16 @@ class UnixSocketLink:
 
     def start(self) -> None:
         """Begin to connect, in the background."""
-        connecting = keep_running("connecting to the owner", self._stay_connected)
-        self._task = begin(connecting, at_end=holds_nothing)
+        works = [("connecting to the owner", self._stay_connected)]
+        if self._read_stored is not None:
+            works.append(("reading what the owner has stored", partial(self._stay_filled, self._read_stored)))
+        self._tasks = [begin(keep_running(name, work), at_end=holds_nothing) for name, work in works]
 
     async def close(self) -> None:
         """End the connection; calls under way get OwnerUnavailable."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def call(self, call: Call, *, timeout_s: float) -> Reply:
         """See `OwnerLink.call`. While the state is still arriving the call waits for it."""
@@ -174,6 +199,34 @@ class UnixSocketLink:
     def _note_change(self) -> None:
         change, self._change = self._change, Notice()
         change.give()
+
+    async def _stay_filled(self, read_stored: ReadStored) -> None:
+        """Fill the tables with what the owner has stored, when there is nothing else to serve from."""
+        looks = 0
+        while True:
+            await asyncio.sleep(LOOK_S)
+            looks = looks + 1 if self._is_without_tables() else 0
+            if looks >= LOOKS_BEFORE_READING:
+                await self._restore(read_stored)
+                looks = 0
+
+    def _is_without_tables(self) -> bool:
+        """Whether no current tables are there, and none on their way. An owner of this run has loaded its
+        shapes before: until then nobody knows whether they belong to this database.
+        """
+        has_owner = self._connection is not None and not self._is_silent
+        return not has_owner and self.tables.required[EPOCH] != 0 and not self.tables.is_current()
+
+    async def _restore(self, read_stored: ReadStored) -> None:
+        # Read before the rows: what is removed later requires more.
+        number, epoch = self.tables.required[NUMBER], self.tables.required[EPOCH]
+        try:
+            rows = await asyncio.to_thread(read_stored)
+        except (PgShapesError, OSError) as error:
+            failures.note("stored shapes could not be read; retrying", str(error), error=str(error))
+            return
+        if rows is not None and self._is_without_tables():
+            self.tables.restore(rows, epoch, number)
 
     async def _stay_connected(self) -> None:
         retry_s = FIRST_RETRY_S

@@ -92,6 +92,11 @@ class PreparedClause:
         columns.
         """
 
+    @property
+    def sql(self) -> str:
+        """Normalised SQL, as that of the clause once it is confirmed."""
+        return self._clause.sql
+
     def require_evaluable(self) -> None:
         """Compile the predicate now, and read the clause back from its SQL, as its creation and every restart
         do. Raises Refusal for what cannot be evaluated exactly as Postgres does, not in reasonable time, or

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 from tests.unit.shape_cache.definitions_of import shape_of
 
-from pgshapes.model.relation import Relation
+from pgshapes.errors import OwnerUnavailable
+from pgshapes.model.relation import Column, Relation
 from pgshapes.model.shape import RawShape, RelationVersion
+from pgshapes.postgres.definition import resolved_shape
 from pgshapes.shape_cache import definitions as definitions_module
 from pgshapes.shape_cache.definitions import Definitions, find_changed, size_of
 from pgshapes.tables.calls import Call, Reply, ResolveShape
 from pgshapes.tables.link import InProcessLink
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
+from pgshapes.where.clause import prepare_clause
 
 RAW = RawShape("public", "items")
 ITEMS = Relation(1, "public", "items", "r", (), ("id",), 1)
@@ -77,3 +80,50 @@ async def test_the_cache_is_bounded_in_bytes(tables: Tables, monkeypatch: pytest
     await definitions.resolve(RAW)
     assert definitions.kept_bytes == sum(size_of(raw, shape) for raw, shape in definitions._known.items())
     await link.close()
+
+
+ID = Column("id", 23, "int4", "b", -1, 0, None, True, 0, False)
+NAME = Column("name", 25, "text", "b", -1, 0, None, False, None, False, collation="C")
+KNOWN = Relation(1, "public", "items", "r", (ID, NAME), ("id",), 1)
+
+
+class AwayLink(InProcessLink):
+    """A link whose owner is away."""
+
+    is_connected = False
+
+    async def call(self, call: Call, *, timeout_s: float) -> Reply:
+        raise OwnerUnavailable("away")
+
+    async def connected(self) -> None:
+        raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_known"),
+    [
+        (RAW._replace(where="id > 5 and name = 'a'"), True),
+        (RAW._replace(where="((id)) > 5 AND name = $1", params=(("1", "a"),)), True),
+        (RAW._replace(where="id > 6 and name = 'a'"), False),
+        (RAW._replace(where="id > 5 and name ="), False),
+        (RAW._replace(where="id > 5 and name = 'a'", columns=("id",)), False),
+        (RAW._replace(where="id > 5 and name = 'a'", queryable_columns=("name",)), False),
+        (RAW._replace(where="id > 5 and name = 'a'", replica="full"), False),
+        (RAW._replace(table="others", where="id > 5 and name = 'a'"), False),
+    ],
+)
+async def test_without_an_owner_a_definition_is_checked_by_the_shapes_that_are_known(
+    raw: RawShape, is_known: bool
+) -> None:
+    tables = Tables()
+    tables.relations.put(("public", "items"), KNOWN)
+    clause = prepare_clause("id > 5 and name = 'a'", {}, KNOWN)
+    shape = resolved_shape(RAW, KNOWN, ("id", "name"), clause.sql)
+    tables.handles.put(shape.comparable, "h")
+    definitions = Definitions(AwayLink(tables, lambda *_: pytest.fail("it is away")))
+    if is_known:
+        assert await definitions.resolve(raw) == shape
+        tables.handles.remove(shape.comparable)
+        tables.relations.remove(("public", "items"))
+    with pytest.raises(OwnerUnavailable):
+        await definitions.resolve(raw)

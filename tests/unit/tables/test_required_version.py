@@ -15,10 +15,12 @@ from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
 from pgshapes.shape_cache.shape_cache import ShapeCache
+from pgshapes.tables import unix_link
+from pgshapes.tables.deltas import Rows
 from pgshapes.tables.required_version import create_required_version, map_required_version
-from pgshapes.tables.rows import ShapeRow
+from pgshapes.tables.rows import ConditionRow, ShapeRow
 from pgshapes.tables.tables import Tables
-from pgshapes.tables.unix_link import UnixSocketLink
+from pgshapes.tables.unix_link import ReadStored, UnixSocketLink
 
 SHAPE = shape_of()
 KEY = SHAPE.comparable
@@ -43,9 +45,10 @@ class Instance:
             tables.handles.put(KEY, "h")
         return tables
 
-    def caller(self) -> Caller:
+    def caller(self, read_stored: ReadStored | None = None) -> Caller:
         """A process that answers requests."""
-        return Caller(UnixSocketLink(self.socket, required=map_required_version(self.required)))
+        required = map_required_version(self.required)
+        return Caller(UnixSocketLink(self.socket, required=required, read_stored=read_stored))
 
 
 class Caller:
@@ -141,6 +144,97 @@ async def test_a_removal_counts_although_nobody_was_linked_when_it_was_made(inst
             await tables.acknowledged()
             assert other.link.tables.is_current()
         assert not lost.serves()
+
+
+def stored_rows() -> Rows:
+    """The shape, as the owner has stored it."""
+    rows = Rows()
+    rows.add("tails", "h", Tail())
+    rows.add("shapes", "h", ShapeRow(KEY, (1,), ShapeState.LIVE))
+    rows.add("handles", KEY, "h")
+    rows.add("status", Condition.SHAPE_METADATA_READY.value, ConditionRow(True))
+    return rows
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unix_link, "LOOK_S", 0.001)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_what_is_stored_is_served_while_the_owner_is_away(instance: Instance) -> None:
+    async with listening(instance.socket, instance.owner(), Script()):
+        pass
+    caller = instance.caller(stored_rows)
+    caller.link.start()
+    await eventually(caller.serves)
+    assert caller.readiness.level() is Level.READ_ONLY
+    assert caller.readiness.service_status() is ServiceStatus.WAITING
+    second = instance.owner()
+    second.progress.put("second", 1)
+    async with listening(instance.socket, second, Script()):
+        await caller.link.connected()
+        assert caller.serves() and "second" in caller.link.tables.progress
+    await caller.link.close()
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_nothing_that_is_stored_is_served_before_an_owner_of_this_run_began(instance: Instance) -> None:
+    reads: list[None] = []
+
+    def read_stored() -> Rows:
+        reads.append(None)
+        return stored_rows()
+
+    caller = instance.caller(read_stored)
+    caller.link.start()
+    await asyncio.sleep(0.05)
+    assert not reads
+    await caller.link.close()
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("event", ["a removal", "a new owner"])
+async def test_what_happens_while_stored_rows_are_read_is_not_missed(instance: Instance, event: str) -> None:
+    tables = instance.owner()
+    tables.begin_epoch()
+    reads: list[None] = []
+
+    def read_stored() -> Rows:
+        reads.append(None)
+        if len(reads) > 1:
+            return Rows()
+        rows = stored_rows()
+        if event == "a removal":
+            tables.shapes.put("h", ShapeRow(KEY, (1,), ShapeState.RETIRING))
+            asyncio.run(tables.acknowledged())
+        else:
+            instance.owner().begin_epoch()
+        return rows
+
+    caller = instance.caller(read_stored)
+    caller.link.start()
+    await eventually(lambda: len(reads) > 1)
+    assert not caller.serves()
+    await eventually(caller.link.tables.is_current)
+    assert caller.cache.tail("h") is None
+    await caller.link.close()
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_failed_read_is_repeated(instance: Instance) -> None:
+    instance.owner().begin_epoch()
+    errors: list[Exception] = [OSError("no descriptor"), ConfigError("locked"), ValueError("a defect")]
+
+    def read_stored() -> Rows:
+        if errors:
+            raise errors.pop()
+        return stored_rows()
+
+    caller = instance.caller(read_stored)
+    caller.link.start()
+    await eventually(caller.serves)
+    await caller.link.close()
 
 
 async def test_frames_of_a_new_owner_have_higher_numbers_than_were_required(instance: Instance) -> None:

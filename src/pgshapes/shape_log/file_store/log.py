@@ -38,6 +38,12 @@ class RecoveredLog:
     end: LogEnd
     snapshot_chunks: int
 
+    @property
+    def tail(self) -> Tail:
+        """How far it can be read."""
+        tail = Tail(snapshot_chunks=self.snapshot_chunks, is_snapshot_complete=True)
+        return _tail_at(self.end, tail) if self.end.records else tail
+
 
 class FileShapeLog:
     """A `ShapeLog` in a directory of its own."""
@@ -136,9 +142,7 @@ class FileShapeLog:
         self._has_directory = True
         self._has_log_files = recovered.end.records > 0
         self._end = self._finished = recovered.end
-        self.tail = Tail(snapshot_chunks=recovered.snapshot_chunks, is_snapshot_complete=True)
-        if recovered.end.records:
-            self._publish()
+        self.tail = recovered.tail
 
     def _new_entries(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """The entries that are not in the log yet. Removes an unfinished transaction that starts again."""
@@ -171,10 +175,8 @@ class FileShapeLog:
         self._publish()
 
     def _publish(self) -> None:
-        self._finished = end = self._end
-        position = EndPosition(end.position, end.chunk_start)
-        _, _, chunks, is_complete, _ = self.tail
-        self.tail = Tail(end.last, end.chunk_bound, chunks, is_complete, position)
+        self._finished = self._end
+        self.tail = _tail_at(self._end, self.tail)
 
     def _write_files(self, log: bytes, index: bytes, at: LogEnd) -> None:
         context = self._context
@@ -224,3 +226,10 @@ class FileShapeLog:
             broken = StorageError(f"restore shape {self.handle}: {error.strerror}", errno=error.errno)
             self.close_with_error(broken)
             raise broken from error
+
+
+def _tail_at(end: LogEnd, before: Tail) -> Tail:
+    """The tail after a transaction that ends at `end`."""
+    _, _, chunks, is_complete, _ = before
+    position = EndPosition(end.position, end.chunk_start)
+    return Tail(end.last, end.chunk_bound, chunks, is_complete, position)

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from pgshapes.errors import StorageError
 from pgshapes.model.offset import BEFORE_ALL
+from pgshapes.model.tail import Tail
 from pgshapes.shape_log.file_store.files import storage_error
 from pgshapes.shape_log.file_store.format import (
     ENDS_CHUNK,
@@ -59,6 +60,14 @@ def plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
         raise
     except OSError as error:
         raise storage_error(error, directory) from error
+
+
+def readable_tail(directory: str, recorded_lsn: int) -> Tail | None:
+    """How far the shape in `directory` can be read, as the next owner will find it; None if it cannot."""
+    try:
+        return plan_recovery(directory, recorded_lsn).recovered.tail
+    except (StorageError, OSError):
+        return None
 
 
 def _plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
