@@ -29,23 +29,21 @@ from pgshapes.owner.catalogue import (
     delete_unused_relations,
     put_fact,
 )
-from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
 from pgshapes.owner.large_stack import evaluate_deeply
 from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.removal import empty_trash
-from pgshapes.owner.repeated_error import LASTING_PAUSE_S, RepeatedError
+from pgshapes.owner.retries import Retries
 from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.slot_watch import SlotWatch
 from pgshapes.owner.storage_dir import StorageDir
-from pgshapes.owner.stream_errors import UnreadableStream, lasting, unreadable
+from pgshapes.owner.stream_errors import UnreadableStream, unreadable
 from pgshapes.postgres.connection import ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.replication import ReplicationStream
 from pgshapes.postgres.retained_wal import read_retained_wal
 from pgshapes.postgres.snapshot import SnapshotSource, check_shared, current_snapshot, flushed_lsn
-from pgshapes.postgres.sqlstate import config_error, may_pass
 from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -57,20 +55,10 @@ from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting.background import begin, holds_nothing
-from pgshapes.waiting.backoff import Backoff
 from pgshapes.waiting.keep_running import keep_running
 
 _log = structlog.get_logger(__name__)
 
-_RECONNECT_FIRST_S: Final = 0.5
-_RECONNECT_CAP_S: Final = 10.0
-_START_CAP_S: Final = 2.0
-"""The longest pause at the first start, when nothing else is served that attempts could disturb."""
-_CONNECTION_CONDITIONS: Final = (
-    Condition.LOCK_ACQUIRED,
-    Condition.REPLICATION_CLIENT_READY,
-    Condition.INTEGRITY_CHECKS_PASSED,
-)
 _IDENTITY: Final = "identity"
 ALTERATIONS: Final = 4
 """Maximum number of connections that alter the publication."""
@@ -89,8 +77,6 @@ class Replicator:
     ) -> None:
         self._settings = settings
         self._tables = tables
-        self._is_retry_enabled = is_restart
-        """Whether every failure is retried; False until the first start has succeeded."""
         self._storage = StorageDir(settings.storage_dir)
         try:
             self._catalogue = Catalogue(settings.storage_dir)
@@ -100,6 +86,8 @@ class Replicator:
             raise
         self._buffer = WriteBuffer(self._catalogue)
         self._conditions = Conditions(tables.status)
+        slot = SLOT_PREFIX + settings.replication_stream_id
+        self._retries = Retries(self._conditions, slot, is_restart=is_restart)
         admin_size = min(max(settings.db_pool_size // 4, 1), 4)
         self._admin_pool = ConnectionPool(lambda: connect(settings.database_url), admin_size)
         # A separate pool: alterations wait for locks, and look-ups must not wait for alterations.
@@ -122,7 +110,6 @@ class Replicator:
         self.durability: Durability | None = None
         self._stopping = asyncio.Event()
         self._init_session_state()
-        self._wait = DatabaseWait()
         self._catch_up_lsn: Lsn = 2**64
         self._has_caught_up = False
         self._has_loaded = False
@@ -140,7 +127,6 @@ class Replicator:
         """Set while the slot has to be recreated and the session has not ended for it."""
         self._must_recreate = ""
         """Why the next session has to recreate the slot."""
-        self._repeated = RepeatedError()
         self._streamed_from: Lsn | None = None
         """Where the stream of the last session began, None if it had none."""
         self._streamed_s = 0.0
@@ -194,7 +180,6 @@ class Replicator:
         """
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
         self._conditions.meet(Condition.CHANGES_FLOWING)
-        backoff = Backoff(_RECONNECT_FIRST_S, _START_CAP_S)
         watching = begin(
             keep_running("watching the replication slot", self.slot_watch.run), at_end=holds_nothing
         )
@@ -205,14 +190,7 @@ class Replicator:
                 except UnreadableStream:
                     raise
                 except (SourceError, ConfigError) as error:
-                    backoff.cap_s = _RECONNECT_CAP_S if self._is_retry_enabled else _START_CAP_S
-                    backoff.note_worked(self._streamed_s)
-                    is_lasting = self._repeated.note(error, self._streamed_from)
-                    pause_s = LASTING_PAUSE_S if is_lasting else backoff.next_s()
-                    if is_lasting:
-                        slot = SLOT_PREFIX + self._settings.replication_stream_id
-                        error = lasting(error, self._streamed_from or 0, slot)
-                    self._note_failure(error, pause_s)
+                    pause_s = self._retries.pause_after(error, self._streamed_s, self._streamed_from)
                     await self._until_stopped(asyncio.sleep(pause_s))
         finally:
             watching.cancel()
@@ -235,21 +213,6 @@ class Replicator:
         if breaks is not None and breaks.is_set() and not self._stopping.is_set():
             breaks.clear()
             raise SourceError(self._must_recreate)
-
-    def _note_failure(self, error: SourceError | ConfigError, pause_s: float) -> None:
-        """Log it and let `run` retry. Raises ConfigError at the first start if waiting does not help."""
-        for condition in _CONNECTION_CONDITIONS:
-            self._conditions.unmeet(condition, error.client_text)
-        if self._is_retry_enabled:
-            _log.warning(
-                "database connection lost; reconnecting", error=error.message, pause_s=round(pause_s, 2)
-            )
-        elif isinstance(error, ConfigError):
-            raise error
-        elif not may_pass(error):
-            raise config_error(error) from error
-        else:
-            self._wait.note(error.message)
 
     # --- one session
 
@@ -277,8 +240,7 @@ class Replicator:
             self.owner.change_path.connected(stream)
             self.durability.acknowledge = stream.acknowledge
             self._catch_up_lsn = await flushed_lsn(self._admin_pool)
-            self._is_retry_enabled = True
-            await self._wait.end()
+            await self._retries.started()
             for condition in Condition:
                 if condition not in (Condition.LOG_COLLECTOR_READY, Condition.CHANGES_FLOWING):
                     self._conditions.meet(condition)
@@ -297,7 +259,7 @@ class Replicator:
 
         Raises SourceError.
         """
-        if self._is_retry_enabled or self._settings.pooled_database_url is None:
+        if self._retries.has_started or self._settings.pooled_database_url is None:
             return
         try:
             await check_shared(self._snapshot_pool)
@@ -459,7 +421,7 @@ class Replicator:
             stack.push_async_callback(self.sources.inspector.close)
             if self.owner is not None:
                 stack.push_async_callback(self.owner.close)
-            stack.push_async_callback(self._wait.end)
+            stack.push_async_callback(self._retries.close)
 
 
 async def _ignore_loaded() -> None:

@@ -18,7 +18,7 @@ from pgshapes.config import Settings
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.app import AsgiApp
-from pgshapes.owner import replicator as replicator_module
+from pgshapes.owner import retries as retries_module
 from pgshapes.owner.owner import Owner
 from pgshapes.owner.replicator import Replicator
 from pgshapes.postgres.connection import ConnectionPool
@@ -223,7 +223,7 @@ async def open_stage(url: str, directory: Path) -> AsyncIterator[Stage]:
     )
     async with AsyncExitStack() as stack:
         for constant in ("_RECONNECT_FIRST_S", "_RECONNECT_CAP_S"):
-            stack.enter_context(patch.object(replicator_module, constant, 0.05))
+            stack.enter_context(patch.object(retries_module, constant, 0.05))
         sql = stack.enter_context(psycopg.connect(url, autocommit=True))
         before = asyncio.all_tasks()
         tables = Tables()
