@@ -1,4 +1,4 @@
-"""Says what a start waits for: at once, when the reason changes, and every 10 s.
+"""Says what a start waits for, mostly the database: at once, when the reason changes, and every 10 s.
 
 Not here: the attempts, and which failures may pass (`postgres/sqlstate`). State: the reason of the last
 failure, and the task that repeats it.
@@ -20,6 +20,7 @@ from pgshapes.waiting.keep_running import keep_running
 _log = structlog.get_logger(__name__)
 
 REPEAT_S: Final = 10.0
+_FOR_DATABASE: Final = "waiting for the database"
 
 
 class DatabaseWait:
@@ -28,19 +29,20 @@ class DatabaseWait:
     def __init__(self, repeat_s: float = REPEAT_S) -> None:
         self._repeat_s = repeat_s
         self._reason: str | None = None
+        self._event = _FOR_DATABASE
         self._since = ""
         self._began_at = 0.0
         self._repeating: asyncio.Task[None] | None = None
 
-    def note(self, reason: str) -> None:
-        """An attempt has failed for this reason."""
+    def note(self, reason: str, event: str = _FOR_DATABASE) -> None:
+        """An attempt has failed for this reason; `event` is what is logged."""
         if self._repeating is None:
             self._began_at = time.monotonic()
             self._since = datetime.now(UTC).isoformat(timespec="seconds")
             saying = keep_running("saying what is waited for", self._repeat)
             self._repeating = begin(saying, at_end=holds_nothing)
         if reason != self._reason:
-            self._reason = reason
+            self._reason, self._event = reason, event
             self._say()
 
     async def end(self) -> None:
@@ -58,4 +60,4 @@ class DatabaseWait:
 
     def _say(self) -> None:
         waited_s = round(time.monotonic() - self._began_at)
-        _log.warning("waiting for the database", reason=self._reason, since=self._since, waited_s=waited_s)
+        _log.warning(self._event, reason=self._reason, since=self._since, waited_s=waited_s)

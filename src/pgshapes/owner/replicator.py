@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from pgshapes.config import Settings
-from pgshapes.errors import ConfigError, NotReady, PgShapesError, SourceError, WireError
+from pgshapes.errors import NotReady, PgShapesError, SourceError, WireError
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.owner.catalogue import (
@@ -37,7 +37,7 @@ from pgshapes.owner.retries import Retries
 from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.slot_watch import SlotWatch
 from pgshapes.owner.storage_dir import StorageDir
-from pgshapes.owner.stream_errors import UnreadableStream, unreadable
+from pgshapes.owner.stream_errors import unreadable
 from pgshapes.postgres.connection import ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
@@ -114,7 +114,9 @@ class Replicator:
         self._has_caught_up = False
         self._has_loaded = False
         self.on_loaded: Callable[[], Awaitable[None]] = _ignore_loaded
-        """Awaited when the tables contain the shapes. Until then callers must not read the tables."""
+        """Awaited when the tables contain the shapes, again if it fails. Until then callers must not read the
+        tables.
+        """
         self.started = asyncio.Event()
         """Set once the first stream has started."""
 
@@ -175,8 +177,8 @@ class Replicator:
         self._recreating.set()
 
     async def run(self) -> None:
-        """Stream until stopped, and reconnect when the connection is lost. Raises ConfigError,
-        UnreadableStream.
+        """Stream until stopped; begin another session when one fails. Raises UnreadableStream, and at the
+        first start what waiting does not cure (`retries`).
         """
         self._conditions.meet(Condition.SUPERVISOR_PROCESSES_READY)
         self._conditions.meet(Condition.CHANGES_FLOWING)
@@ -187,9 +189,7 @@ class Replicator:
             while not self._stopping.is_set():
                 try:
                     await self._until_stopped(self._follow(), self._recreating)
-                except UnreadableStream:
-                    raise
-                except (SourceError, ConfigError) as error:
+                except Exception as error:
                     pause_s = self._retries.pause_after(error, self._streamed_s, self._streamed_from)
                     await self._until_stopped(asyncio.sleep(pause_s))
         finally:
@@ -235,6 +235,9 @@ class Replicator:
             if self.owner is None:
                 await self._load(start)
             assert self.owner is not None and self.durability is not None
+            if not self._has_loaded:
+                await self.on_loaded()
+                self._has_loaded = True
             stream = await session.stream(self.durability.recorded_lsn)
             self._streamed_from = self.durability.recorded_lsn
             self.owner.change_path.connected(stream)
@@ -297,7 +300,7 @@ class Replicator:
             raise SourceError("the lock on the database was lost")
         except WireError as error:
             raise unreadable(error, stream.received_lsn, session.slot_name, session.server_version) from error
-        except (SourceError, ConfigError):
+        except PgShapesError:
             raise
         except Exception as error:
             # For one shape or relation the change path handles it. This concerns all of them, so the changes
@@ -307,8 +310,8 @@ class Replicator:
         finally:
             for task in (running, lost):
                 task.cancel()
-                with suppress(asyncio.CancelledError, PgShapesError):
-                    await task
+                with suppress(asyncio.CancelledError, Exception):
+                    await task  # what it raises after this session has failed is not the reason
 
     def _reconnect(self, reason: str) -> None:
         """End the session, because its stream cannot be used any longer."""
@@ -316,11 +319,17 @@ class Replicator:
             self._unusable.set_result(reason)
 
     async def _end_session(self) -> None:
-        """Make durable and acknowledge what was received, while the stream can still confirm it."""
+        """Make durable and acknowledge what was received, while the stream can still confirm it.
+
+        What fails is done by a later cycle, and sent again; why the session ended is more important.
+        """
         assert self.durability is not None
-        with suppress(PgShapesError):
+        try:
             await self.durability.cycle()
-        self.durability.acknowledge = lambda _: None
+        except Exception as error:
+            _log.warning("acknowledgement failed; retrying", error=repr(error))
+        finally:
+            self.durability.acknowledge = lambda _: None
 
     # --- stored state
 
@@ -360,11 +369,13 @@ class Replicator:
         if lost:
             _log.error("shapes with damaged files removed", count=len(lost), first=lost[0])
             await (owner.status.delete_rows(lost) or asyncio.sleep(0))
-        await owner.restore(kept)
+        try:
+            await owner.restore(kept)
+        except BaseException:
+            await owner.close()
+            owner.status.clear()
+            raise
         self.owner, self.durability = owner, durability
-        if not self._has_loaded:
-            self._has_loaded = True
-            await self.on_loaded()
         owner.spawn(keep_running("acknowledging changes", durability.run))
         if owner.expiry is not None:
             owner.spawn(keep_running("removing excess shapes", owner.expiry.run))

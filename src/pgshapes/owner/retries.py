@@ -1,5 +1,9 @@
 """Decides what follows a session that failed: the next attempt after a pause, or the end of the program.
 
+Once an instance has started, everything is tried again, a defect included: it serves the shapes that it
+has, and nothing is acknowledged before it is durable. Only a stream that cannot be read ends it. A first
+start ends with what waiting does not cure, so that the operator sees it at once; it waits for a shortage.
+
 Not here: the sessions. State: the next pause, the errors in a row, and what a first start waits for.
 """
 
@@ -9,12 +13,12 @@ from typing import Final
 
 import structlog
 
-from pgshapes.errors import ConfigError, SourceError
+from pgshapes.errors import ConfigError, NotNow, PgShapesError, SourceError, StorageShortage
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.lsn import Lsn
 from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.repeated_error import LASTING_PAUSE_S, RepeatedError
-from pgshapes.owner.stream_errors import lasting
+from pgshapes.owner.stream_errors import UnreadableStream, lasting
 from pgshapes.postgres.sqlstate import config_error, may_pass
 from pgshapes.waiting.backoff import Backoff
 
@@ -42,6 +46,8 @@ class Retries:
         self._backoff = Backoff(_RECONNECT_FIRST_S, _START_CAP_S)
         self._repeated = RepeatedError()
         self._wait = DatabaseWait()
+        self._said = ""
+        """The failure whose traceback was logged last."""
 
     async def started(self) -> None:
         """A session has begun to stream."""
@@ -52,33 +58,57 @@ class Retries:
         """Say no more what is waited for."""
         await self._wait.end()
 
-    def pause_after(
-        self, error: SourceError | ConfigError, streamed_s: float, streamed_from: Lsn | None
-    ) -> float:
+    def pause_after(self, error: Exception, streamed_s: float, streamed_from: Lsn | None) -> float:
         """Log the failure of a session; return the pause before the next one, in seconds.
 
-        `streamed_s` is how long it streamed, 0 if it did not, and `streamed_from` is from where. Raises
-        ConfigError at the first start if waiting does not help.
+        `streamed_s` is how long it streamed, 0 if it did not, and `streamed_from` is from where. Raises the
+        error if the program has to end: UnreadableStream, and at the first start what waiting does not cure,
+        that of the database as ConfigError.
         """
+        if isinstance(error, UnreadableStream):
+            raise error
         self._backoff.cap_s = _RECONNECT_CAP_S if self.has_started else _START_CAP_S
         self._backoff.note_worked(streamed_s)
         is_lasting = self._repeated.note(error, streamed_from)
         pause_s = LASTING_PAUSE_S if is_lasting else self._backoff.next_s()
-        if is_lasting:
+        if isinstance(error, SourceError) and is_lasting:
             error = lasting(error, streamed_from or 0, self._slot)
-        self._note(error, pause_s)
+        shown = error.client_text if isinstance(error, PgShapesError) else PgShapesError.shown
+        for condition in _CONNECTION_CONDITIONS:
+            self._conditions.unmeet(condition, shown)
+        if self.has_started:
+            self._log(error, pause_s)
+        else:
+            self._wait_for(error)
         return pause_s
 
-    def _note(self, error: SourceError | ConfigError, pause_s: float) -> None:
-        for condition in _CONNECTION_CONDITIONS:
-            self._conditions.unmeet(condition, error.client_text)
-        if self.has_started:
-            _log.warning(
-                "database connection lost; reconnecting", error=error.message, pause_s=round(pause_s, 2)
-            )
-        elif isinstance(error, ConfigError):
-            raise error
-        elif not may_pass(error):
-            raise config_error(error) from error
-        else:
+    def _log(self, error: Exception, pause_s: float) -> None:
+        paused = round(pause_s, 2)
+        if isinstance(error, SourceError | ConfigError):
+            _log.warning("database connection lost; reconnecting", error=error.message, pause_s=paused)
+            return
+        said = repr(error)
+        is_new, self._said = said != self._said, said
+        is_expected = isinstance(error, PgShapesError) or is_shortage(error)
+        _log.error(
+            "session failed; trying again",
+            error=said,
+            pause_s=paused,
+            exc_info=error if is_new and not is_expected else None,
+        )
+
+    def _wait_for(self, error: Exception) -> None:
+        if isinstance(error, SourceError):
+            if not may_pass(error):
+                raise config_error(error) from error
             self._wait.note(error.message)
+        elif isinstance(error, NotNow | StorageShortage) or is_shortage(error):
+            self._wait.note(str(error) or repr(error), "waiting for room or resources")
+        else:
+            raise error
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether the error, which is not one of ours, is of the system: no descriptors, memory, threads, …"""
+    has_no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
+    return isinstance(error, OSError | MemoryError) or has_no_thread

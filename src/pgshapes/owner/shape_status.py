@@ -58,6 +58,15 @@ class ShapeStatus:
             self._tables.shapes.put(shape.handle, row)
             self._tables.handles.put(shape.comparable, shape.handle)
 
+    def clear(self) -> None:
+        """Remove every row, because restoring has failed and is begun again by another owner."""
+        with self._tables.transaction():
+            for comparable, _ in list(self._tables.handles.items()):
+                self._tables.handles.remove(comparable)
+            for handle, _ in list(self._tables.shapes.items()):
+                self._tables.shapes.remove(handle)
+                self._tables.tails.remove(handle)
+
     async def committed(self, handle: str) -> None:
         """Wait until the shape's catalogue row is durable. Raises StorageError.
 

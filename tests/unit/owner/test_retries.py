@@ -1,0 +1,99 @@
+"""After any failure there is another attempt; a first start ends with what does not pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from pgshapes.errors import (
+    ConfigError,
+    DiskFull,
+    NotNow,
+    PgShapesError,
+    SourceError,
+    StorageError,
+    StorageFailing,
+    StorageShortage,
+)
+from pgshapes.gates.conditions import Condition, Conditions, is_met
+from pgshapes.owner.retries import Retries
+from pgshapes.owner.stream_errors import UnreadableStream
+from pgshapes.tables.tables import Tables
+
+NO_THREAD = RuntimeError("can't start new thread")
+PASSING = [
+    *(SourceError("refused"), StorageShortage("no descriptors"), StorageFailing("EIO"), DiskFull("full")),
+    *(NotNow("later"), OSError(24, "Too many open files"), TimeoutError(), MemoryError(), NO_THREAD),
+]
+LASTING = [
+    *(ConfigError("wal_level"), SourceError("no role", action="operator"), StorageError("damaged")),
+    *(KeyError("a defect"), RuntimeError("another one")),
+]
+
+
+class Attempts:
+    """The attempts of an instance."""
+
+    def __init__(self, *, has_started: bool) -> None:
+        self.tables = Tables()
+        self.conditions = Conditions(self.tables.status)
+        self.retries = Retries(self.conditions, "slot", is_restart=has_started)
+
+    def fail(self, error: Exception) -> float:
+        return self.retries.pause_after(error, 0.0, None)
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
+    with capture_logs() as captured:
+        yield captured
+
+
+@pytest.mark.parametrize("error", [*PASSING, *LASTING], ids=repr)
+async def test_once_started_everything_is_tried_again(error: Exception, logs: list[Any]) -> None:
+    attempts = Attempts(has_started=True)
+    attempts.conditions.meet(Condition.LOCK_ACQUIRED)
+    assert 0 < attempts.fail(error) < 10
+    assert len(logs) == 1
+    assert str(error) in logs[0]["error"] or repr(error) == logs[0]["error"]
+    assert not is_met(attempts.tables.status, Condition.LOCK_ACQUIRED)
+    if not isinstance(error, PgShapesError):
+        assert attempts.tables.status["lock_acquired"].error == PgShapesError.shown
+
+
+async def test_a_stream_that_cannot_be_read_ends_the_program() -> None:
+    with pytest.raises(UnreadableStream):
+        Attempts(has_started=True).fail(UnreadableStream("what is this?"))
+
+
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+async def test_a_first_start_waits_for_what_may_pass(error: Exception, logs: list[Any]) -> None:
+    attempts = Attempts(has_started=False)
+    assert 0 < attempts.fail(error) < 3
+    await attempts.retries.close()
+    event = "waiting for the database" if isinstance(error, SourceError) else "waiting for room or resources"
+    assert [line["event"] for line in logs] == [event]
+    assert logs[0]["reason"]
+
+
+@pytest.mark.parametrize("error", LASTING, ids=repr)
+async def test_a_first_start_ends_with_what_does_not(error: Exception) -> None:
+    expected = ConfigError if isinstance(error, SourceError) else type(error)
+    with pytest.raises(expected):
+        Attempts(has_started=False).fail(error)
+
+
+async def test_after_the_first_start_it_no_longer_ends() -> None:
+    attempts = Attempts(has_started=False)
+    await attempts.retries.started()
+    assert attempts.fail(ConfigError("wal_level")) > 0
+
+
+async def test_the_traceback_of_a_defect_is_logged_once(logs: list[Any]) -> None:
+    attempts = Attempts(has_started=True)
+    for error in (KeyError("a"), KeyError("a"), DiskFull("full"), MemoryError(), KeyError("b")):
+        attempts.fail(error)
+    assert [line["exc_info"] is not None for line in logs] == [True, False, False, False, True]
