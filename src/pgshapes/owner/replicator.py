@@ -125,10 +125,13 @@ class Replicator:
         self._unusable: asyncio.Future[str] = asyncio.Future()
         """Has the reason once the stream of this session cannot be used."""
         self.slot_watch = self._make_slot_watch()
-        self._recreating = asyncio.Event()
-        """Set while the slot has to be recreated and the session has not ended for it."""
-        self._must_recreate = ""
-        """Why the next session has to recreate the slot."""
+        self._is_slot_kept = False
+        """Whether the session has looked whether the slot must be recreated, and does not look again."""
+        self._must_recreate = False
+        """Whether the next session that looks has to recreate the slot."""
+        self._outdated = asyncio.Event()
+        """Set when the session has to end because it does not recreate the slot."""
+        self._outdated_by = ""
         self._streamed_from: Lsn | None = None
         """Where the stream of the last session began, None if it had none."""
         self._streamed_s = 0.0
@@ -172,9 +175,19 @@ class Replicator:
         return len(handles)
 
     def recreate_slot(self, reason: str) -> None:
-        """End the session; the next one recreates the slot, and all shapes."""
-        self._must_recreate = reason
-        self._recreating.set()
+        """Have the slot recreated, and all shapes, by the next session that can do it.
+
+        That session is not ended for this, however often it is asked for; one that keeps the slot is.
+        """
+        if self._must_recreate:
+            return
+        self._must_recreate, self._outdated_by = True, reason
+        if self._is_slot_kept:
+            self._outdated.set()
+
+    def keep_slot(self) -> None:
+        """Withdraw a request to recreate the slot, if it is not being carried out."""
+        self._must_recreate = False
 
     async def run(self) -> None:
         """Stream until stopped; begin another session when one fails. Raises UnreadableStream, and at the
@@ -187,8 +200,10 @@ class Replicator:
         )
         try:
             while not self._stopping.is_set():
+                self._is_slot_kept = False
+                self._outdated.clear()
                 try:
-                    await self._until_stopped(self._follow(), self._recreating)
+                    await self._until_stopped(self._follow(), self._outdated)
                 except Exception as error:
                     pause_s = self._retries.pause_after(error, self._streamed_s, self._streamed_from)
                     await self._until_stopped(asyncio.sleep(pause_s))
@@ -211,8 +226,7 @@ class Replicator:
             with suppress(asyncio.CancelledError):
                 await task
         if breaks is not None and breaks.is_set() and not self._stopping.is_set():
-            breaks.clear()
-            raise SourceError(self._must_recreate)
+            raise SourceError(self._outdated_by)
 
     # --- one session
 
@@ -220,15 +234,11 @@ class Replicator:
         self._streamed_s, self._streamed_from = 0.0, None
         for pool in (self._admin_pool, self._publication_pool, self._snapshot_pool):
             pool.close_idle()
-        session = Session(
-            self._settings,
-            self.sources.publication,
-            self._conditions,
-            must_recreate=bool(self._must_recreate),
-        )
+        session = Session(self._settings, self.sources.publication, self._conditions)
         async with session:
+            await session.acquire()
+            await self._look_at_slot(session)
             start = await session.prepare(self._stored_source)
-            self._must_recreate = ""
             await self._check_pooled_url()
             if start.purge_reason is not None and self.owner is not None:
                 await self._discard(self.owner, start.purge_reason)
@@ -256,6 +266,12 @@ class Replicator:
             finally:
                 self._streamed_s = time.monotonic() - began_at
                 await self._end_session()
+
+    async def _look_at_slot(self, session: Session) -> None:
+        """Drop the slot if it must be recreated. From here on the session ends if that is asked for."""
+        if self._must_recreate:
+            await session.drop_slot()
+        self._must_recreate, self._is_slot_kept = False, True
 
     async def _check_pooled_url(self) -> None:
         """Try it at the first start; otherwise only clients would learn that it is wrong.

@@ -50,23 +50,15 @@ class StartPoint(NamedTuple):
 
 
 class Session:
-    """Use as `async with`; then `prepare`, then `stream`."""
+    """Use as `async with`; then `acquire`, `drop_slot` if it has to be another one, `prepare`, `stream`."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        publication: Publication,
-        conditions: Conditions,
-        *,
-        must_recreate: bool = False,
-    ) -> None:
-        """With `must_recreate` the slot is dropped and created again, whatever its state."""
-        self._must_recreate = must_recreate
+    def __init__(self, settings: Settings, publication: Publication, conditions: Conditions) -> None:
         self._settings = settings
         self._publication = publication
         self._conditions = conditions
         self._stack = AsyncExitStack()
         self.slot_name = self._slot = SLOT_PREFIX + settings.replication_stream_id
+        self._admin: Connection | None = None
         self._walsender: Connection | None = None
         self.server_version = ""
         """As the server shows it, once it is connected."""
@@ -78,10 +70,8 @@ class Session:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def prepare(self, stored: Callable[[], StoredSource]) -> StartPoint:
-        """Check the connection and the server, acquire the lock, ensure publication and slot. Raises
-        ConfigError, SourceError.
-        """
+    async def acquire(self) -> None:
+        """Check the connection and the server, and acquire the lock. Raises ConfigError, SourceError."""
         url = self._settings.database_url
         await require_direct(url)
         admin = await self._close_at_end(await connect(url, application_name="pgshapes admin"))
@@ -89,7 +79,22 @@ class Session:
         self._stack.push_async_callback(self.lock.release)
         await self.lock.acquire(self._note_waiting)
         self._conditions.meet(Condition.LOCK_ACQUIRED)
-        self._walsender = await self._close_at_end(await connect_for_replication(url))
+        self._admin = admin
+
+    async def drop_slot(self) -> None:
+        """Drop the slot, whatever its state; `prepare` creates it again. Raises SourceError.
+
+        This needs no walsender: where none is left, the WAL is released all the same.
+        """
+        assert self._admin is not None
+        await find_slot(self._admin, self._slot)  # raises if it is not ours
+        await drop_slot(self._admin, self._slot)
+
+    async def prepare(self, stored: Callable[[], StoredSource]) -> StartPoint:
+        """Ensure publication and slot. Raises ConfigError, SourceError."""
+        admin = self._admin
+        assert admin is not None
+        self._walsender = await self._close_at_end(await connect_for_replication(self._settings.database_url))
         self.server_version = self._walsender.info.parameter_status("server_version") or ""
         identity = await identify_system(self._walsender)
         slot, is_new = await self._ensure_slot(admin, self._walsender)
@@ -132,7 +137,7 @@ class Session:
                 slot=self._slot,
                 reason=slot.unusable,
             )
-        elif slot is not None and not is_new_publication and not self._must_recreate:
+        elif slot is not None and not is_new_publication:
             return slot, False
         await drop_slot(admin, self._slot)
         temporary = self._settings.cleanup_replication_slots_on_shutdown

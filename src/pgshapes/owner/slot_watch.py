@@ -44,7 +44,10 @@ class Watched(Protocol):
         """Drop the shapes that hold the slot back; return how many there are."""
 
     def recreate_slot(self, reason: str) -> None:
-        """End the session; the next one recreates the slot, and all shapes."""
+        """Have the slot recreated, and all shapes; once asked for, it is done as soon as that is possible."""
+
+    def keep_slot(self) -> None:
+        """Withdraw that, if it is not done yet."""
 
 
 class SlotWatch:

@@ -1,4 +1,4 @@
-"""Sessions follow each other whatever ends one."""
+"""Sessions follow each other whatever ends one; a request to recreate the slot ends none that fulfils it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pgshapes.config import Settings
-from pgshapes.errors import ConfigError, DiskFull
+from pgshapes.errors import ConfigError, DiskFull, SourceError
 from pgshapes.owner import replicator as replicator_module
 from pgshapes.owner import retries
 from pgshapes.owner.replicator import Replicator
@@ -62,6 +62,12 @@ class Sessions:
         self.gates[name] = asyncio.get_running_loop().create_future()
         await self.gates[name]
 
+    async def acquire(self) -> None:
+        await self._step("acquire")
+
+    async def drop_slot(self) -> None:
+        await self._step("drop")
+
     async def prepare(self, _: object) -> Any:
         await self._step("prepare")
 
@@ -69,6 +75,9 @@ class Sessions:
         """Wait until the sessions have done this next."""
         async with asyncio.timeout(10):
             assert tuple([await self.steps.get() for _ in names]) == names
+
+    def go_on(self, name: str) -> None:
+        self.gates[name].set_result(None)
 
     def fail(self, name: str, error: Exception) -> None:
         self.gates[name].set_exception(error)
@@ -94,6 +103,58 @@ async def running(directory: Path, sessions: Sessions) -> AsyncIterator[Replicat
 async def test_a_session_that_fails_is_followed_by_another(tmp_path: Path, error: Exception) -> None:
     sessions = Sessions()
     async with running(tmp_path, sessions):
+        await sessions.at("acquire")
+        sessions.go_on("acquire")
         await sessions.at("prepare")
         sessions.fail("prepare", error)
-        await sessions.at("end", "prepare")
+        await sessions.at("end", "acquire")
+
+
+async def test_a_request_ends_no_session_that_fulfils_it(tmp_path: Path) -> None:
+    """It is made again and again while sessions cannot begin, and while one drops the slot."""
+    sessions = Sessions()
+    async with running(tmp_path, sessions) as replicator:
+        await sessions.at("acquire")
+        replicator.recreate_slot("too much WAL")
+        sessions.fail("acquire", SourceError("no walsender is left"))
+        await sessions.at("end", "acquire")
+        replicator.recreate_slot("too much WAL")
+        sessions.go_on("acquire")
+        await sessions.at("drop")
+        replicator.recreate_slot("too much WAL")
+        sessions.go_on("drop")
+        await sessions.at("prepare")
+
+
+async def test_a_session_that_keeps_the_slot_ends_and_the_next_recreates_it(tmp_path: Path) -> None:
+    sessions = Sessions()
+    async with running(tmp_path, sessions) as replicator:
+        await sessions.at("acquire")
+        sessions.go_on("acquire")
+        await sessions.at("prepare")
+        replicator.recreate_slot("too much WAL")
+        await sessions.at("end", "acquire")
+        sessions.go_on("acquire")
+        await sessions.at("drop")
+
+
+async def test_a_slot_that_was_not_dropped_is_dropped_by_a_later_session(tmp_path: Path) -> None:
+    sessions = Sessions()
+    async with running(tmp_path, sessions) as replicator:
+        replicator.recreate_slot("too much WAL")
+        for _ in range(2):
+            await sessions.at("acquire")
+            sessions.go_on("acquire")
+            await sessions.at("drop")
+            sessions.fail("drop", SourceError("the slot is active"))
+            await sessions.at("end")
+
+
+async def test_a_request_that_is_withdrawn_recreates_nothing(tmp_path: Path) -> None:
+    sessions = Sessions()
+    async with running(tmp_path, sessions) as replicator:
+        await sessions.at("acquire")
+        replicator.recreate_slot("too much WAL")
+        replicator.keep_slot()
+        sessions.go_on("acquire")
+        await sessions.at("prepare")

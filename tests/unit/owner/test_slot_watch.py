@@ -48,6 +48,9 @@ class Instance:
     def recreate_slot(self, reason: str) -> None:
         self.done.append("recreate")
 
+    def keep_slot(self) -> None:
+        pass
+
     @property
     def is_flowing(self) -> bool:
         return is_met(self.tables.status, Condition.CHANGES_FLOWING)
