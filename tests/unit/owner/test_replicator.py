@@ -14,8 +14,11 @@ from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, DiskFull, SourceError
 from pgshapes.owner import replicator as replicator_module
 from pgshapes.owner import retries
+from pgshapes.owner.owner import Owner
 from pgshapes.owner.replicator import Replicator
+from pgshapes.owner.session import StartPoint
 from pgshapes.owner.storage_dir import StorageDir
+from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
 
@@ -34,7 +37,13 @@ def test_a_failed_start_releases_the_storage_directory(tmp_path: Path) -> None:
 
 
 class FakeStore:
-    """A store that is only closed."""
+    """An empty store."""
+
+    def recover(self, *_: object) -> dict[str, Any]:
+        return {}
+
+    async def empty_trash(self) -> None:
+        pass
 
     async def close(self) -> None:
         pass
@@ -68,8 +77,12 @@ class Sessions:
     async def drop_slot(self) -> None:
         await self._step("drop")
 
-    async def prepare(self, _: object) -> Any:
+    async def prepare(self, _: object) -> StartPoint:
         await self._step("prepare")
+        return StartPoint(SystemIdentity("1", 1), 1, None)
+
+    async def stream(self, _: object) -> Any:
+        await self._step("stream")
 
     async def at(self, *names: str) -> None:
         """Wait until the sessions have done this next."""
@@ -108,6 +121,40 @@ async def test_a_session_that_fails_is_followed_by_another(tmp_path: Path, error
         await sessions.at("prepare")
         sessions.fail("prepare", error)
         await sessions.at("end", "acquire")
+
+
+async def test_loading_that_fails_is_begun_again(tmp_path: Path) -> None:
+    """Also when the shapes are restored, but the callers could not be told."""
+    sessions, loads = Sessions(), Loads()
+    async with running(tmp_path, sessions) as replicator:
+        replicator.on_loaded = loads.told
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Owner, "restore", loads.restore)
+            for end in ("end", "end", "stream"):
+                await sessions.at("acquire")
+                sessions.go_on("acquire")
+                await sessions.at("prepare")
+                sessions.go_on("prepare")
+                await sessions.at(end)
+    assert loads.done == ["restore", "restore", "told", "told"]
+
+
+class Loads:
+    """What is done when shapes are loaded; the first time it fails for want of something."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    async def restore(self, _: object) -> None:
+        self._do("restore", DiskFull("full"))
+
+    async def told(self) -> None:
+        self._do("told", OSError(24, "Too many open files"))
+
+    def _do(self, what: str, error: Exception) -> None:
+        self.done.append(what)
+        if self.done.count(what) == 1:
+            raise error
 
 
 async def test_a_request_ends_no_session_that_fulfils_it(tmp_path: Path) -> None:
