@@ -78,7 +78,7 @@ class Durability:
         self._turn = asyncio.Lock()
         self.recorded_lsn: Lsn = boundary.processed
         self.failing: str | None = None
-        """The error of the last cycle, None if it succeeded."""
+        """The error of the last cycle, whatever it was; None if it succeeded."""
         self.acknowledge: Callable[[Lsn], None] = lambda _: None
         """Called with the LSN that may be confirmed to Postgres; set while a stream runs."""
         self.on_sync_failed: Callable[[Iterable[str]], object] = lambda _: None
@@ -96,34 +96,37 @@ class Durability:
             await self._progress.wait()
             self._progress.clear()
             await asyncio.sleep(SYNC_INTERVAL_S)
+            last = self.failing
             try:
                 await self.cycle()
             except PgShapesError as error:
-                self._note_failure(error.message)
+                self._progress.set()
+                if self.failing != last:
+                    _log.warning("acknowledgement failed; retrying", error=error.message)
                 await asyncio.sleep(_RETRY_S)
             except BaseException:
                 self._progress.set()
                 raise
 
-    def _note_failure(self, message: str) -> None:
-        self._progress.set()
-        if self.failing != message:
-            _log.warning("acknowledgement failed; retrying", error=message)
-        self.failing = message
-
     async def cycle(self) -> None:
         """Make durable and acknowledge what was appended so far. Raises StorageError, SourceError."""
         async with self._turn:
-            lsn = self._boundary.acknowledgeable()
-            if lsn <= self.recorded_lsn:
-                self.failing = None
-                return
-            await self._sync()
-            await self._prune()
-            await self._buffer.put(recorded_fact(Recorded(lsn, _up_to(self._delivered.unseen(), lsn))))
-            self.recorded_lsn = lsn
+            try:
+                await self._cycle()
+            except Exception as error:  # also a shortage of threads or memory
+                self.failing = error.message if isinstance(error, PgShapesError) else repr(error)
+                raise
             self.failing = None
-            self.acknowledge(lsn)
+
+    async def _cycle(self) -> None:
+        lsn = self._boundary.acknowledgeable()
+        if lsn <= self.recorded_lsn:
+            return
+        await self._sync()
+        await self._prune()
+        await self._buffer.put(recorded_fact(Recorded(lsn, _up_to(self._delivered.unseen(), lsn))))
+        self.recorded_lsn = lsn
+        self.acknowledge(lsn)
 
     async def _sync(self) -> None:
         try:

@@ -139,6 +139,25 @@ async def test_a_record_that_fails_acknowledges_nothing(witness: Witness) -> Non
     assert witness.durability.recorded_lsn == 100
 
 
+@pytest.mark.parametrize(
+    "error", [StorageError("the disk is gone"), RuntimeError("can't start new thread"), KeyError(1)], ids=repr
+)
+async def test_any_error_is_known_until_a_cycle_succeeds(witness: Witness, error: Exception) -> None:
+    cycle = asyncio.create_task(witness.durability.cycle())
+    await settle()
+    witness.syncs[0].set_exception(error)
+    with pytest.raises(type(error)):
+        await cycle
+    assert witness.durability.failing is not None
+    cycle = asyncio.create_task(witness.durability.cycle())
+    await settle()
+    witness.syncs[1].set_result(None)
+    await settle()
+    witness.commits[0].set_result(None)
+    await cycle
+    assert witness.durability.failing is None
+
+
 async def test_an_older_position_is_never_recorded_after_a_newer_one(witness: Witness) -> None:
     """At the end of a session a cycle is requested while another one runs."""
     witness.delivered.add(1, 150)
