@@ -241,9 +241,10 @@ class Settings:
         also=("ELECTRIC_MAX_SHAPES", "ELECTRIC_EXPERIMENTAL_MAX_SHAPES"),
     )
     max_retained_wal: int | None = _setting(
-        "How much WAL the replication slot may make the primary keep, such as `10GB`. Beyond it, the shapes"
-        " that hold the slot back are dropped, and if that does not help the slot is recreated, with all"
-        " shapes. Without a limit, only `max_slot_wal_keep_size` of Postgres protects the primary's disk.",
+        "How much WAL the replication slot may make the primary keep, such as `10GB`. Beyond it, unless that"
+        " passes, shapes that hold the slot back are dropped, and if that does not help the slot is"
+        " recreated, with all shapes. Without a limit, only `max_slot_wal_keep_size` of Postgres protects the"
+        " primary's disk.",
         parse_size_bytes,
         None,
         shown="unlimited",

@@ -1,4 +1,4 @@
-"""The WAL that the primary keeps for the slot has a limit, and what holds it is told."""
+"""The WAL that the primary keeps for the slot has a limit, and what holds it is said."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def test_an_open_transaction_is_named_and_no_shape_is_dropped(scene: Scene) -> N
         wanted = (f"pid {forgotten.info.backend_pid} of", "forgotten", "dropping shapes does not help")
         until(lambda: has_told(scene.server, *wanted), "a line about the transaction")
         assert handle_of(scene.server) == handle
-        assert httpx.get(f"{scene.server.url}/v1/health", timeout=END_S).status_code == 200
+        health = httpx.get(f"{scene.server.url}/v1/health", timeout=END_S)
+        assert health.status_code == 200
+        assert 'held_by="an open transaction"' in health.headers["pgshapes-replication"]
 
 
 def test_a_stream_that_stands_still_costs_the_shapes_and_not_the_disk(scene: Scene) -> None:
@@ -79,7 +81,8 @@ def test_a_stream_that_stands_still_costs_the_shapes_and_not_the_disk(scene: Sce
     os.kill(row[0], signal.SIGSTOP)
     try:
         write_noise(sql)
-        until(lambda: has_told(server, "shapes are dropped"), "a line about the limit")
+        until(lambda: has_told(server, "changes that are not processed yet"), "a line about the limit")
+        until(lambda: "replication slot is recreated" in server.log_path.read_text(), "its recreation")
     finally:
         os.kill(row[0], signal.SIGCONT)
     until(lambda: handle_of(server) not in ("", handle), "a new shape")

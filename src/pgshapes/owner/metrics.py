@@ -19,7 +19,7 @@ def owner_families(replicator: Replicator, mailbox: Mailbox, tables: Tables) -> 
         *_mailbox(mailbox),
         *_tables(tables),
         *_sources(replicator.sources),
-        *_slot(replicator.slot_watch),
+        *slot_families(replicator.slot_watch),
     ]
     if replicator.owner is not None:
         found += [*_creations(replicator.owner), *_snapshots(replicator.owner), *_shapes(replicator.owner)]
@@ -60,9 +60,12 @@ def _sources(sources: Sources) -> list[Family]:
     ]
 
 
-def _slot(watch: SlotWatch) -> list[Family]:
-    held_s = 0.0 if watch.held_since is None else max(time.time() - watch.held_since, 0.0)
-    found = [gauge("slot_held_seconds", "For how long something has held the slot back.", held_s)]
+def slot_families(watch: SlotWatch) -> list[Family]:
+    """What the replication slot keeps, and what holds it back."""
+    holder = watch.holder
+    held_s = {"nothing": 0.0} if holder is None else {holder.kind: max(time.time() - holder.since, 0.0)}
+    about = "For how long the replication slot has been held back, and by what."
+    found = [labelled(GAUGE, "slot_held_seconds", about, "held_by", held_s)]
     if watch.retained is not None:
         total, unconfirmed = watch.retained.total_bytes, watch.retained.unconfirmed_bytes
         found += [

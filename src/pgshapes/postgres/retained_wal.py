@@ -18,18 +18,19 @@ _READ: Final = """
 SELECT pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::int8,
        pg_catalog.pg_wal_lsn_diff(w.lsn, COALESCE(s.confirmed_flush_lsn, s.restart_lsn))::int8,
        s.confirmed_flush_lsn IS NULL,
-       t.found, p.found
+       COALESCE(p.found, t.found),
+       extract(epoch FROM CASE WHEN p.found IS NULL THEN t.since ELSE p.since END)::float8
   FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) w
   JOIN pg_catalog.pg_replication_slots s ON s.slot_name = %s AND s.restart_lsn IS NOT NULL
   LEFT JOIN LATERAL (
-       SELECT pg_catalog.format('pid %%s of %%s (%%s), open for %%s s', a.pid, a.usename,
-              COALESCE(NULLIF(a.application_name, ''), 'no application name'),
-              extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::int8) AS found
+       SELECT pg_catalog.format('pid %%s of %%s (%%s)', a.pid, a.usename,
+              COALESCE(NULLIF(a.application_name, ''), 'no application name')) AS found,
+              a.xact_start AS since
          FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.xact_start IS NOT NULL
         ORDER BY a.xact_start LIMIT 1) t ON true
   LEFT JOIN LATERAL (
-       SELECT pg_catalog.format('prepared transaction %%L', x.gid) AS found
+       SELECT pg_catalog.format('prepared transaction %%L', x.gid) AS found, x.prepared AS since
          FROM pg_catalog.pg_prepared_xacts x ORDER BY x.prepared LIMIT 1) p ON true
 """
 
@@ -44,6 +45,8 @@ class RetainedWal(NamedTuple):
     is_being_created: bool
     transaction: str | None
     """The oldest open transaction that has written, as a text for the log; None if none can be seen."""
+    open_since: float | None = None
+    """Since when it is open, as a Unix time of the server."""
 
 
 async def read_retained_wal(pool: ConnectionPool, slot: str) -> RetainedWal | None:
@@ -55,5 +58,4 @@ async def read_retained_wal(pool: ConnectionPool, slot: str) -> RetainedWal | No
         raise from_sqlstate(error) from error
     if row is None:
         return None
-    total, unconfirmed, is_new, transaction, prepared = row
-    return RetainedWal(total, unconfirmed, is_new, prepared or transaction)
+    return RetainedWal(*row)
