@@ -77,9 +77,8 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
 
     silence_limit_s: float = SILENCE_LIMIT_S
     look: Look | None = None
-    """Asked at the limit of silence instead of giving up."""
-    patience_s: float = float("inf")
-    """How long `look` may prolong a silence."""
+    """Asked at each limit of silence instead of giving up. There is no other limit: a server that works is
+    never taken for one that is gone."""
     heard_at: float = 0.0
     """When something was received for the last time, in time.monotonic(); 0 before the first wait."""
     silent_since: float | None = None
@@ -127,17 +126,17 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
             await self._allow_silence(began_at, heard_at)
 
     @contextmanager
-    def patiently(self, look: Look, patience_s: float = float("inf")) -> Iterator[None]:
-        """During the block, the server may be silent as long as `look` returns True, up to `patience_s`."""
-        self.be_patient(look, patience_s)
+    def patiently(self, look: Look) -> Iterator[None]:
+        """During the block, the server may be silent as long as `look` returns True."""
+        self.be_patient(look)
         try:
             yield
         finally:
             self.be_patient(None)
 
-    def be_patient(self, look: Look | None, patience_s: float = float("inf")) -> None:
+    def be_patient(self, look: Look | None) -> None:
         """As `patiently`, until it is called again; without a question no longer."""
-        self.look, self.patience_s = look, patience_s
+        self.look = look
 
     def give_up(self, silent_since: float) -> None:
         """Close the connection now, because its server does not answer."""
@@ -146,16 +145,16 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
 
     async def _allow_silence(self, began_at: float, heard_at: float) -> None:
         """Return if the server works. Raises ServerSilent."""
-        silent_s = time.monotonic() - began_at
         if has_input(self.pgconn.socket):
             return  # it arrived while the loop was busy
         try:
-            if self.look is not None and silent_s < self.patience_s and await self.look():
+            if self.look is not None and await self.look():
                 return
         except BaseException:
             self.give_up(heard_at)
             raise
         self.give_up(heard_at)
+        silent_s = time.monotonic() - began_at
         raise ServerSilent(f"the server has sent nothing for {silent_s:.0f} s; the connection was closed")
 
     async def _cancel(self, watched: _Watched[Any]) -> None:

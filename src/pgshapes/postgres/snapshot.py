@@ -134,9 +134,6 @@ async def begin_copy(connection: Connection, copy_sql: str) -> CopyOut:
 
 
 FIRST_ROW_TIMEOUT_S: Final = 30.0
-COPY_PATIENCE_S: Final = 600.0
-"""How long a query may find no row after its first one, while the server works on it. When the server does
-not work on it, the limit is that of the connection."""
 QUEUE_TIMEOUT_S: Final = 10.0
 """Less than the 30 s that a caller waits for a creation."""
 
@@ -199,7 +196,7 @@ class Snapshot:
         begun = await self._run("; ".join((BACKEND_PID, begin_sql(server_version), timeout)))
         pid = backend_pid(begun)
         self._locking = self._lock_waits.watch(self._connection, pid)
-        self._connection.be_patient(look_at(self._lock_waits.connect, pid), COPY_PATIENCE_S)
+        self._connection.be_patient(look_at(self._lock_waits.connect, pid))
         statements = (
             lock_table(self._relation),
             VISIBILITY_QUERY,
@@ -231,6 +228,7 @@ class Snapshot:
     async def rows(self, copy_sql: str | None, *, has_where: bool = False) -> AsyncIterator[list[bytes]]:
         """The rows' JSON texts in non-empty batches, as they arrive; none without a statement.
 
+        After the first row there is no limit while the server works on the query: it may find few of many.
         Call it once, after `take`. `has_where` is whether a client's clause is part of the statement. Raises
         RequestError, NotNow, SchemaChanged, SourceError. Other tasks run between two batches.
         """

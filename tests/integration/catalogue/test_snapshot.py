@@ -6,12 +6,15 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 
 from pgshapes.errors import NotNow, PgShapesError, RequestError, SchemaChanged
+from pgshapes.postgres import bounded_connection
 from pgshapes.postgres.connection import Connection, ConnectionPool, connect
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.rendering import copy_rows
@@ -242,6 +245,42 @@ async def test_the_first_row_times_out(
     assert (refused.value.known, refused.value.retry_after_s) == (True, 10)
     while await active_queries(db, "pg_sleep(60"):
         await asyncio.sleep(0.01)
+
+
+async def test_a_gap_between_rows_has_no_limit_while_the_server_works(
+    source: SnapshotSource,
+    inspector: Inspector,
+    db: Connection,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second row is found when the server was found at work twice, days after the first one."""
+    passed_s = 0.0
+    was_at_work: list[bool] = []
+    monkeypatch.setattr(bounded_connection, "time", SimpleNamespace(monotonic=lambda: monotonic() + passed_s))
+    await db.execute("CREATE TABLE items (id int, v text)")
+    await db.execute("INSERT INTO items SELECT i, repeat('x', 20000) FROM generate_series(1, 2) i")
+    relation = await inspector.relation("public", "items")
+    where = "CASE WHEN id = 2 THEN pg_advisory_xact_lock(17) IS NOT NULL ELSE true END"
+    async with other_session(database_url) as holder, source.open(relation) as snapshot:
+        await holder.execute("SELECT pg_advisory_lock(17)")
+        await snapshot.take()
+        look = snapshot._connection.look
+        assert look is not None
+
+        async def look_later() -> bool:
+            nonlocal passed_s
+            was_at_work.append(await look())
+            passed_s += 100_000.0
+            if len(was_at_work) == 2:
+                await holder.execute("SELECT pg_advisory_unlock(17)")
+            return was_at_work[-1]
+
+        snapshot._connection.look = look_later
+        snapshot._connection.silence_limit_s = 0.2
+        rows = snapshot.rows(copy_rows(relation, ["id", "v"], where), has_where=True)
+        assert sum([len(batch) async for batch in rows]) == 2
+    assert was_at_work[:2] == [True, True]
 
 
 async def test_waiting_for_a_connection_times_out(
