@@ -156,6 +156,13 @@ class StorageError(PgShapesError):
     shown = "The files of the shape cannot be used"
 
 
+class CatalogueError(StorageError):
+    """The catalogue is damaged or refuses a write, and waiting does not cure it: no shape is recorded."""
+
+    code = "catalogue"
+    shown = "The server cannot record shapes: its catalogue cannot be written"
+
+
 class StorageShortage(StorageError):
     """A file cannot be used now, for want of descriptors, memory or space: nothing is lost or damaged."""
 

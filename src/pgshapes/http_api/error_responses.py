@@ -117,6 +117,10 @@ def _storage(error: errors.StorageError) -> _Answer:
     return _Answer(500, {"message": f"Unable to retrieve shape log: {error.client_text}"})
 
 
+def _catalogue(error: errors.CatalogueError) -> _Answer:
+    return _Answer(500, {"message": error.client_text})
+
+
 def _shortage(_: errors.StorageShortage) -> _Answer:
     return _Answer(503, {"message": SHORTAGE}, SHORTAGE_RETRY_S, is_known=True)
 
@@ -143,6 +147,7 @@ ANSWERS: Final[dict[type[BaseException], Callable[[Any], _Answer]]] = {
     errors.ReplicaIdentityNotFull: _replica_identity,
     errors.WireError: _internal,
     errors.StorageError: _storage,
+    errors.CatalogueError: _catalogue,
     errors.StorageShortage: _shortage,
     errors.StorageFailing: _shortage,
     errors.DiskFull: _disk_full,

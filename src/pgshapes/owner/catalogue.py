@@ -20,10 +20,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from pgshapes.errors import ConfigError, StorageShortage
+from pgshapes.errors import ConfigError
 from pgshapes.model.relation import RelationData
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
+from pgshapes.owner.catalogue_errors import passing_error, write_error
 from pgshapes.owner.storage_dir import close_to_others
 from pgshapes.waiting.batch import BatchQueue
 
@@ -132,8 +133,8 @@ class CatalogueReader:
 
 
 class Catalogue(CatalogueReader):
-    """An open catalogue file. Raises ConfigError when it cannot be opened or read, StorageShortage when a
-    write fails.
+    """An open catalogue file. Raises StorageShortage for what waiting cures; what it does not cure is a
+    ConfigError when the catalogue is opened or read, a CatalogueError when a write fails.
 
     Files of other versions are deleted: the logs of their shapes are removed as unknown.
     """
@@ -161,15 +162,16 @@ class Catalogue(CatalogueReader):
         """Make all statements durable, or none."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for statement in statements:
-                    self._db.execute(statement.sql, statement.parameters)
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+            for statement in statements:
+                self._db.execute(statement.sql, statement.parameters)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StorageShortage(f"the catalogue cannot be written: {error}") from error
+            raise write_error(error) from error
+        finally:
+            # After some errors SQLite has done it already; after others the next BEGIN would fail without it.
+            if self._db.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
 
 
 @contextmanager
@@ -177,6 +179,10 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, msgspec.MsgspecError, LookupError) as error:
+        if isinstance(error, sqlite3.Error):
+            passing = passing_error(error, f"the catalogue {path} cannot be read")
+            if passing is not None:
+                raise passing from error
         raise ConfigError(
             f"cannot read the catalogue {path}: {error}; remove the storage directory (all shapes"
             " are recreated) or choose another with --storage-dir"
@@ -298,7 +304,7 @@ class WriteBuffer:
         self._writes: BatchQueue[_Write, None] = BatchQueue(self._commit)
 
     def put(self, *statements: Statement) -> asyncio.Future[None]:
-        """Queue writes; the future is done when all of them are durable, or fails with StorageShortage."""
+        """Queue writes; the future is done when all of them are durable, or fails with StorageError."""
         return self._writes.request(_Write(statements))
 
     async def close(self) -> None:

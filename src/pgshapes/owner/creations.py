@@ -24,7 +24,7 @@ from typing import Final
 
 import structlog
 
-from pgshapes.errors import CreationFailed, NotNow, PgShapesError, RequestError, SchemaChanged
+from pgshapes.errors import CatalogueError, CreationFailed, NotNow, PgShapesError, RequestError, SchemaChanged
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.tables.creation_protocol import CallStep, next_call_step
 from pgshapes.tables.mailbox import CallContext
@@ -314,7 +314,7 @@ class Creations:
 
 
 def as_failure(error: PgShapesError, schema: str, table: str) -> PgShapesError:
-    """The error for all callers. What waiting does not cure stays a RequestError, a 400.
+    """The error for all callers. What waiting does not cure stays what it is, a 400 or a 500.
 
     What is not for clients is in its details, for the log.
     """
@@ -323,7 +323,9 @@ def as_failure(error: PgShapesError, schema: str, table: str) -> PgShapesError:
     if isinstance(error, NotNow):
         return CreationFailed(error.message, retry_after_s=1, known=True)
     text = f"Unable to create initial snapshot: {error.client_text}"
-    failure = CreationFailed(text, retry_after_s=1, known=True)
+    failure: PgShapesError = CreationFailed(text, retry_after_s=1, known=True)
+    if isinstance(error, CatalogueError):
+        failure = error
     failure.details |= {
         "schema": schema,
         "table": table,

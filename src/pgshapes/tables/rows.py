@@ -5,7 +5,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, NamedTuple
 
-from pgshapes.errors import CreationFailed, NotNow, PgShapesError, RequestError, SchemaChanged
+from pgshapes.errors import (
+    CatalogueError,
+    CreationFailed,
+    NotNow,
+    PgShapesError,
+    RequestError,
+    SchemaChanged,
+)
 from pgshapes.model.shape_state import ShapeState
 
 
@@ -52,11 +59,13 @@ class CreationLock(NamedTuple):
         )
 
     def error(self) -> PgShapesError:
-        """The error of a failed creation, of the kind that it was raised as: 400, 409 or 503."""
+        """The error of a failed creation, of the kind that it was raised as: 400, 409, 500 or 503."""
         if self.code == SchemaChanged.code:
             return SchemaChanged(self.reason)
         if self.code == RequestError.code:
             return RequestError(self.reason, errors=self.errors)
+        if self.code == CatalogueError.code:
+            return CatalogueError(self.reason)
         return CreationFailed(self.reason, retry_after_s=self.retry_after_s, known=True)
 
 

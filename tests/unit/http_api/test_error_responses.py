@@ -89,6 +89,12 @@ def test_every_error_has_a_row_in_the_table() -> None:
             JSON | NO_STORE,
         ),
         (
+            errors.CatalogueError("malformed: /a/path"),
+            500,
+            {"message": "The server cannot record shapes: its catalogue cannot be written"},
+            JSON | NO_STORE,
+        ),
+        (
             errors.DiskFull("full: /a/path"),
             503,
             {"message": FULL},

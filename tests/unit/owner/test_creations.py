@@ -9,7 +9,9 @@ import pytest
 from tests.unit.shape_cache.definitions_of import shape_of
 
 from pgshapes.errors import (
+    CatalogueError,
     CreationFailed,
+    DiskFull,
     NotNow,
     PgShapesError,
     RequestError,
@@ -95,6 +97,8 @@ async def test_calls_that_find_the_lock_set_attach() -> None:
         (SourceError("permission denied"), CreationFailed),
         (CreationFailed("too slow"), CreationFailed),
         (ZeroDivisionError("a defect"), CreationFailed),
+        (DiskFull("passes"), CreationFailed),
+        (CatalogueError("does not pass"), CatalogueError),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
