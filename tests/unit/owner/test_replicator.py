@@ -157,6 +157,23 @@ class Loads:
             raise error
 
 
+async def test_the_end_of_a_session_hides_nothing(tmp_path: Path) -> None:
+    """Not even with an error that is none of ours; and it acknowledges nothing later."""
+
+    class NoThread:
+        acknowledge: Any = "the stream's"
+
+        async def cycle(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    async with running(tmp_path, Sessions()) as replicator:
+        durability: Any = NoThread()
+        replicator.durability = durability
+        await replicator._end_session()
+        replicator.durability = None
+    assert durability.acknowledge(1) is None
+
+
 async def test_a_request_ends_no_session_that_fulfils_it(tmp_path: Path) -> None:
     """It is made again and again while sessions cannot begin, and while one drops the slot."""
     sessions = Sessions()
