@@ -254,7 +254,7 @@ class ChangePath:
         try:
             message = decode_message(payload)
         except Exception as error:
-            self._backlog.extend(self._skip(payload, error))
+            self._backlog.extend(self._skip(payload, lsn, error))
         else:
             try:
                 self._backlog.extend(self._assembler.feed(message, lsn))
@@ -262,14 +262,16 @@ class ChangePath:
                 self._backlog.append(lost)
         self._work()
 
-    def _skip(self, payload: bytes, error: Exception) -> Iterable[Event]:
-        """Leave out a message that cannot be decoded. Raises the error unless it is about one relation."""
+    def _skip(self, payload: bytes, lsn: Lsn, error: Exception) -> Iterable[Event]:
+        """Leave out a message that cannot be decoded. Raises the error unless it is about one relation of
+        the stream.
+        """
         if payload[:1] not in _OF_RELATION or len(payload) <= _OID.size:
             raise error
         oid = _OID.unpack_from(payload, 1)[0]
         if payload[:1] == b"R":
-            return self._assembler.skip_announcement(oid, error)
-        return self._assembler.skip_change(oid, error)
+            return self._assembler.skip_announcement(oid, error, lsn)
+        return self._assembler.skip_change(oid, error, lsn)
 
     def on_keepalive(self, wal_end: Lsn) -> None:
         """Process a keepalive: the walsender has sent all that was committed before `wal_end`."""

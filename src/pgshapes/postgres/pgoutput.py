@@ -226,6 +226,8 @@ def _relation(reader: WireReader) -> RelationMessage:
     oid, schema, name = reader.uint32(), reader.string() or "pg_catalog", reader.string()
     replica_identity = chr(reader.uint8())
     columns = tuple(_column(reader) for _ in range(reader.uint16()))
+    if len({column.name for column in columns}) < len(columns):
+        raise Unreadable("two columns of one name", reader.position)
     return RelationMessage(oid, schema, name, replica_identity, columns)
 
 

@@ -6,7 +6,9 @@ end of the commit record, even if the transaction changed no published table, so
 advances.
 
 Invariant: fragments and announcements are returned in the order of the stream; changes of a relation follow
-its announcement.
+its announcement, and have its columns. Within a connection, transactions have increasing positions, and none
+ends after the position of its COMMIT message. A stream that does otherwise has lost or altered messages, so
+it is left.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Final, NamedTuple
 
 from pgshapes.errors import ReplicaIdentityNotFull, WireError
 from pgshapes.model.change import LARGE_CHARACTERS, Change, Fragment, Operation, Row
-from pgshapes.model.lsn import Lsn
+from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.postgres.pgoutput_messages import (
     UNCHANGED,
     Begin,
@@ -64,7 +66,8 @@ class RelationFailed(NamedTuple):
 Assembled = Fragment | RelationAnnounced | RelationFailed
 
 _NOTHING: Final[tuple[Assembled, ...]] = ()
-_OUTSIDE: Final = "a change or commit outside of a transaction"
+_UNKNOWN_WIDTH: Final = -1
+"""In place of the number of columns of a relation whose announcement could not be processed."""
 
 
 class TransactionAssembler:
@@ -80,7 +83,11 @@ class TransactionAssembler:
         self._characters = 0
         self._next_op = 0
         self._is_first = True
+        self._last_lsn: Lsn = 0
+        """Of the last COMMIT."""
         self._relations: dict[int, RelationMessage] = {}
+        self._widths: dict[int, int] = {}
+        """The number of columns of each relation that was announced."""
 
     @property
     def is_in_transaction(self) -> bool:
@@ -106,49 +113,61 @@ class TransactionAssembler:
             case Begin():
                 return self._start(message)
             case Commit():
-                return self._finish(message)
+                return self._finish(message, lsn)
             case RelationMessage():
-                return self._announce(message)
+                return self._announce(message, lsn)
             case Truncate():
                 return self._truncate(message, lsn)
             case Origin() | TypeMessage() | LogicalMessage():
                 return _NOTHING
 
     def _start(self, begin: Begin) -> Iterable[Assembled]:
+        at = format_lsn(begin.final_lsn)
         if self._begin is not None:
-            raise WireError(f"transaction {begin.xid} begins inside transaction {self._begin.xid}")
+            raise WireError(f"BEGIN of transaction {begin.xid} at {at} inside transaction {self._begin.xid}")
+        if begin.final_lsn <= self._last_lsn:
+            before = format_lsn(self._last_lsn)
+            raise WireError(f"BEGIN of transaction {begin.xid} at {at}, after the COMMIT at {before}")
         self._begin = begin
         self._next_op = 0
         self._is_first = True
         return _NOTHING
 
-    def _finish(self, commit: Commit) -> Iterable[Assembled]:
-        begin = self._open_transaction()
-        if commit.commit_lsn != begin.final_lsn:
-            raise WireError(f"transaction {begin.xid} ends with the commit of another transaction")
-        last = self._cut(is_last=True, end_lsn=commit.end_lsn)
-        self._begin = None
+    def _finish(self, commit: Commit, lsn: Lsn) -> Iterable[Assembled]:
+        begin, at = self._open_transaction("COMMIT", commit.commit_lsn), commit.commit_lsn
+        if at != begin.final_lsn:
+            raise WireError(
+                f"COMMIT at {format_lsn(at)} in transaction {begin.xid}, which ends at"
+                f" {format_lsn(begin.final_lsn)}"
+            )
+        if not at < commit.end_lsn <= lsn:
+            # It would be acknowledged although what was before it may not have been sent.
+            end = format_lsn(commit.end_lsn)
+            raise WireError(f"COMMIT at {format_lsn(at)} that ends at {end}, sent at {format_lsn(lsn)}")
+        last = self._cut(begin, is_last=True, end_lsn=commit.end_lsn)
+        self._begin, self._last_lsn = None, at
         return (last,)
 
-    def _announce(self, message: RelationMessage) -> Iterable[Assembled]:
+    def _announce(self, message: RelationMessage, lsn: Lsn) -> Iterable[Assembled]:
+        begin = self._open_transaction("RELATION", lsn)
         self._relations[message.oid] = message
-        begin = self._open_transaction()
+        self._widths[message.oid] = len(message.columns)
         announced = RelationAnnounced(message, begin.xid, begin.final_lsn)
-        return (self._cut(), announced) if self._changes else (announced,)
+        return (self._cut(begin), announced) if self._changes else (announced,)
 
     def _update(self, message: Update, lsn: Lsn) -> Iterable[Assembled]:
-        old = message.old
+        old, oid = message.old, message.relation_oid
         if old is None or message.identity is not Identity.FULL:
-            raise self._without_old_row(message.relation_oid)
+            return self._without_old_row(oid, lsn)
         try:
             new = _completed(old, message.new)
         except Exception as error:
-            return self.skip_change(message.relation_oid, error)
-        return self._add(Operation.UPDATE, message.relation_oid, old, new, lsn)
+            return self.skip_change(oid, error, lsn)
+        return self._add(Operation.UPDATE, oid, old, new, lsn)
 
     def _delete(self, message: Delete, lsn: Lsn) -> Iterable[Assembled]:
         if message.identity is not Identity.FULL:
-            raise self._without_old_row(message.relation_oid)
+            return self._without_old_row(message.relation_oid, lsn)
         return self._add(Operation.DELETE, message.relation_oid, message.old, None, lsn)
 
     def _truncate(self, message: Truncate, lsn: Lsn) -> Iterable[Assembled]:
@@ -160,35 +179,42 @@ class TransactionAssembler:
     def _add(
         self, operation: Operation, relation_oid: int, old: Tuple | None, new: Tuple | None, lsn: Lsn
     ) -> Iterable[Assembled]:
-        if self._begin is None:
-            raise WireError(_OUTSIDE)
+        width = self._widths.get(relation_oid)
+        if width is None or self._begin is None:
+            raise self._out_of_place(relation_oid, lsn)
         try:
-            change = Change(operation, relation_oid, self._next_op, _row(old), _row(new), lsn)
+            before = None if old is None else _row(old, width)
+            after = None if new is None else _row(new, width)
+            change = Change(operation, relation_oid, self._next_op, before, after, lsn)
         except Exception as error:
-            return self.skip_change(relation_oid, error)
+            return self.skip_change(relation_oid, error, lsn)
         completed = _NOTHING
         if len(self._changes) >= self._max_changes or self._characters >= self._max_characters:
-            completed = (self._cut(),)
+            completed = (self._cut(self._begin),)
         self._changes.append(change)
         self._next_op += _OP_STEP
-        for row in (change.old, change.new):
-            if row is not None:
-                self._characters += len("".join(filter(None, row)))
+        if before is not None:
+            self._characters += len("".join(filter(None, before)))
+        if after is not None:
+            self._characters += len("".join(filter(None, after)))
         return completed
 
-    def skip_change(self, relation_oid: int, error: Exception) -> Iterable[Assembled]:
-        """Leave out a change that cannot be processed; it consumes its op number. Raises WireError."""
-        self._open_transaction()
+    def skip_change(self, relation_oid: int, error: Exception, lsn: Lsn) -> Iterable[Assembled]:
+        """Leave out a change that cannot be processed; it consumes its op number. Raises WireError if it is
+        not about a relation of this stream: then nobody knows whose change is missing.
+        """
+        if relation_oid not in self._widths or self._begin is None:
+            raise self._out_of_place(relation_oid, lsn) from error
         self._next_op += _OP_STEP
         return (RelationFailed(relation_oid, error),)
 
-    def skip_announcement(self, relation_oid: int, error: Exception) -> Iterable[Assembled]:
+    def skip_announcement(self, relation_oid: int, error: Exception, lsn: Lsn) -> Iterable[Assembled]:
         """Leave out a RELATION message that cannot be processed. Raises WireError."""
-        self._open_transaction()
+        self._open_transaction("RELATION", lsn)
+        self._widths[relation_oid] = _UNKNOWN_WIDTH
         return (RelationFailed(relation_oid, error, is_announcement=True),)
 
-    def _cut(self, *, is_last: bool = False, end_lsn: int = 0) -> Fragment:
-        begin = self._open_transaction()
+    def _cut(self, begin: Begin, *, is_last: bool = False, end_lsn: int = 0) -> Fragment:
         fragment = Fragment(
             begin.xid,
             begin.final_lsn,
@@ -203,19 +229,25 @@ class TransactionAssembler:
         self._is_first = False
         return fragment
 
-    def _open_transaction(self) -> Begin:
+    def _open_transaction(self, kind: str, lsn: Lsn) -> Begin:
         if self._begin is None:
-            raise WireError(_OUTSIDE)
+            raise WireError(f"{kind} at {format_lsn(lsn)} outside of a transaction")
         return self._begin
 
-    def _without_old_row(self, oid: int) -> ReplicaIdentityNotFull:
-        """The error to raise; the change consumes its op number."""
-        self._open_transaction()
-        self._next_op += _OP_STEP
+    def _out_of_place(self, oid: int, lsn: Lsn) -> WireError:
+        """The error of a change that is in no transaction, or of no relation of this stream."""
+        where = f"change of relation {oid} at {format_lsn(lsn)}"
+        if self._begin is None:
+            return WireError(f"{where} outside of a transaction")
+        return WireError(f"{where}, for which no RELATION message was received")
+
+    def _without_old_row(self, oid: int, lsn: Lsn) -> Iterable[Assembled]:
+        """Leave out a change; it consumes its op number. Raises ReplicaIdentityNotFull, WireError."""
+        failed = self.skip_change(oid, WireError(f"change at {format_lsn(lsn)} without its old row"), lsn)
         relation = self._relations.get(oid)
-        if relation is None:
-            raise WireError(f"change of relation {oid}, for which no RELATION message was received")
-        return ReplicaIdentityNotFull(relation.schema, relation.name, relation_oid=oid)
+        if relation is not None:
+            raise ReplicaIdentityNotFull(relation.schema, relation.name, relation_oid=oid)
+        return failed
 
 
 def _completed(old: Tuple, new: Tuple) -> Tuple:
@@ -225,7 +257,11 @@ def _completed(old: Tuple, new: Tuple) -> Tuple:
     return tuple(before if after is UNCHANGED else after for before, after in zip(old, new, strict=True))
 
 
-def _row(values: Tuple | None) -> Row | None:
-    if values is not None and UNCHANGED in values:
+def _row(values: Tuple, width: int) -> Row:
+    """The row. Raises WireError unless it has all columns of its relation."""
+    if len(values) != width:
+        told = "unknown columns" if width == _UNKNOWN_WIDTH else f"{width} columns"
+        raise WireError(f"row of {len(values)} columns for a relation that has {told}")
+    if UNCHANGED in values:
         raise WireError("an unchanged TOAST value is missing in the old row, too")
     return values  # type: ignore[return-value]  # after the check only text and None are left

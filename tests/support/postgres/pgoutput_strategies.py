@@ -42,7 +42,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Delete, oids, identities, rows),
     st.builds(Truncate, st.lists(oids, max_size=4).map(tuple), st.booleans(), st.booleans()),
     st.builds(RelationMessage, oids, texts.filter(bool), texts, st.sampled_from("dnfi"),
-              st.lists(columns, max_size=4).map(tuple)),
+              st.lists(columns, max_size=4, unique_by=lambda one: one.name).map(tuple)),
     st.builds(TypeMessage, oids, texts.filter(bool), texts),
     st.builds(LogicalMessage, st.booleans(), lsns, texts, st.binary(max_size=20)),
 )  # fmt: skip

@@ -251,7 +251,7 @@ class Scene:
             if self.reconnects or self.is_paused:
                 return RuntimeError(*self.reconnects, f"paused: {self.is_paused}")
             try:
-                self.path.on_message(message, 0)
+                self.path.on_message(message, _position_of(message))
             except Exception as error:
                 return error
         return await self.settle()
@@ -285,6 +285,11 @@ class Scene:
         with contextlib.suppress(Exception):
             await self.owner.close()
         await self.store.close()
+
+
+def _position_of(message: bytes) -> Lsn:
+    """The position with which Postgres sends a message: of a COMMIT, its end."""
+    return int.from_bytes(message[10:18], "big") if message[:1] == b"C" else 0
 
 
 async def _until(happened: Callable[[], bool]) -> None:

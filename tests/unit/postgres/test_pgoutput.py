@@ -14,6 +14,8 @@ from pgshapes.postgres.pgoutput_messages import UNCHANGED, Insert, Message
 
 HELLO = b"I" + number(16384, 4) + b"N" + number(4, 2) + b"t\0\0\0\x02hi" + b"n" + b"u" + b"t\0\0\0\0"
 
+TWICE = b"R" + number(16384, 4) + b"s\0t\0f" + number(2, 2) + 2 * (b"\0id\0" + number(23, 4) + b"\xff" * 4)
+
 
 @given(messages)
 def test_every_message_is_read_as_it_was_written(message: Message) -> None:
@@ -83,6 +85,7 @@ def test_other_kinds_are_unknown_those_of_later_protocol_versions_too(kind: int,
         (HELLO.replace(b"N", b"K"), 5, "no new row"),
         (HELLO.replace(b"hi", b"\xff\xff"), 15, "not UTF-8"),
         (HELLO.replace(b"nu", b"nb"), 16, "column of kind 0x62"),
+        (TWICE, len(TWICE), "two columns of one name"),
     ],
 )
 def test_an_error_says_what_and_where(data: bytes, position: int, reason: str) -> None:
