@@ -34,9 +34,10 @@ class Sent(NamedTuple):
     mutation: str = ""
 
 
-def _announced(envelopes: list[bytes], but: int) -> list[int]:
-    payloads = map(payload_of, envelopes)
-    return sorted({oid_of(payload) for payload in payloads if payload[:1] == b"R"} - {but})
+def _announced(envelopes: list[bytes]) -> list[tuple[int, int]]:
+    """The announcements: their places, and the relations."""
+    payloads = enumerate(map(payload_of, envelopes))
+    return [(place, oid_of(payload)) for place, payload in payloads if payload[:1] == b"R"]
 
 
 class Mutation:
@@ -69,9 +70,10 @@ class Mutation:
         """The messages with mutations, at least one."""
         chance = self._chance
         sent = [Sent(envelope) for envelope in envelopes]
+        announced = [one for one in _announced(envelopes) if one[1] != self._oid]
         for _ in range(max(1, round(len(sent) * per_message * chance.uniform(0.5, 1.5)))):
             place = chance.randrange(len(sent))
-            self._present = _announced(envelopes[:place], self._oid) or self._oids
+            self._present = [oid for at, oid in announced if at < place] or self._oids
             sent[place] = self._damaged(sent[place])
         if chance.random() < 0.4:
             chance.choice(self._of_stream)(sent, self._late_place(len(sent)))
