@@ -61,6 +61,8 @@ class Proxy:
         self._target = port
         self._loop = asyncio.new_event_loop()
         self._links: set[_Link] = set()
+        self._abandoned: set[_Link] = set()
+        """Nothing else refers to what waits for these, so the tasks would be collected."""
         self._delay_s = 0.0
         self._refuses = False
         self._is_ready = threading.Event()
@@ -95,6 +97,7 @@ class Proxy:
     def _abandon(self, link: _Link) -> None:
         link.flows.clear()
         self._links.discard(link)
+        self._abandoned.add(link)
 
     def let_flow(self) -> None:
         """Pass on what was held."""
@@ -128,7 +131,7 @@ class Proxy:
             self._loop.close()
 
     async def _end_tasks(self) -> None:
-        for link in tuple(self._links):
+        for link in (*self._links, *self._abandoned):
             link.cut(resets=True)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
