@@ -14,8 +14,9 @@ from tests.support.torture.faults import weights
 from tests.support.torture.plan import Draws
 from tests.support.torture.run import Options, running, torture_postgres
 
-BATCHES = 2
 FAULTS = 5
+KINDS = (frozenset[str](), frozenset({"poison", "descriptors", "black_hole_for_good"}))
+"""Of each batch, all in the first. The others are those that end what is shared, if they end anything."""
 STUCK_S = 180.0
 
 
@@ -26,14 +27,15 @@ async def test_faults_under_load(workers: int, seed: int, tmp_path: Path) -> Non
     """After each batch of faults every client has the rows of a SELECT, and every message fitted."""
     version = chosen_version() or DEFAULT
     options = Options(seed=seed, workers=workers, version=version, writers=3, stuck_s=STUCK_S)
-    draws = Draws(seed, weights(frozenset(), frozenset()), every_s=3, faults=FAULTS)
     with torture_postgres(version) as postgres:
         async with running(postgres, tmp_path, options) as run:
-            for number in range(1, BATCHES + 1):
+            for number, kinds in enumerate(KINDS, 1):
+                draws = Draws(seed, weights(kinds, frozenset()), every_s=3, faults=FAULTS)
                 await run.batch(draws.batch(number))
             totals = run.world.judge.totals
     print(f"seed {seed}, workers {workers}, log {tmp_path / 'storage.log'}\n{totals.report()}")
     assert not totals.violations, totals.violations[0]
     assert not totals.undemanded, totals.undemanded[0]
-    assert totals.faults.total() == BATCHES * FAULTS
+    assert totals.faults.total() == len(KINDS) * FAULTS
+    assert KINDS[1] <= totals.faults.keys()
     assert totals.messages and totals.changes and totals.states
