@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pgshapes.model.change import Row
-from pgshapes.routing import shape_index
+from pgshapes.routing import lookups
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.metering import Group, Meter
 from pgshapes.routing.router import Router
@@ -43,7 +43,7 @@ class DearClauses:
 
                 self.matches = timed
 
-        monkeypatch.setattr(shape_index, "Group", TimedGroup)
+        monkeypatch.setattr(lookups, "Group", TimedGroup)
 
     def router(self) -> Router:
         """A router whose meter has this clock."""
