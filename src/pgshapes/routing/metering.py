@@ -5,20 +5,23 @@ Routing goes in steps. When a step is over, a row that is not evaluated by all c
 change is routed again in the next step, which goes on where this one stopped, because verdicts are kept until
 `end_change`. Rows that are small are evaluated by a few clauses between two looks at the clock. Large rows
 are evaluated clause by clause, with the processor's time taken: a clause that takes too long for a row, or
-too much of all time, is over its budget, and so are the shapes that have it.
+too much of all time, is over its budget, and so are the shapes that have it. Looking up the shapes of a large
+row reads its values, each of them once (`large_values`); the step may end after each.
 
 State is owned by the router; one meter for all of its relations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pgshapes.model.change import LARGE_CHARACTERS, Row
+from pgshapes.routing.failures import Evaluate
 from pgshapes.where.clause import Predicate
+from pgshapes.where.types import large_values
 from pgshapes.where.types.operation import TooDear
 
 STEP_S: Final = 0.03
@@ -68,6 +71,18 @@ class OverBudget:
     row: Row
 
 
+class ReadsValues(Protocol):
+    """A look-up by values, as the meter uses it."""
+
+    find: Callable[[Row], Iterable[Any]]
+
+    def reading_s(self, row: Row) -> float:
+        """How long it may take to read the values of a row, in seconds."""
+
+    def shapes(self) -> frozenset[Any]:
+        """All shapes that are looked up."""
+
+
 Groups = dict[str, Group]
 """By clause."""
 Clock = Callable[[], float]
@@ -90,6 +105,8 @@ class Meter:
         """Whether a clause of the present change is dear, so that each one is measured."""
         self._verdicts: dict[tuple[object, Row], dict[str, bool]] = {}
         """By index and row of the present change, the verdicts by clause."""
+        self._judged: dict[tuple[object, Row], dict[str, bool | Exception]] = {}
+        """Likewise, after a clause has raised: the verdicts, and what was raised, by clause."""
         self.may_be_large = True
         """Whether rows of the present fragment may be large."""
         self.is_late = False
@@ -112,16 +129,60 @@ class Meter:
         """Forget what was kept for the present change. Returns the shapes that are over their budget."""
         over, self._over_budget = self._over_budget, []
         self._verdicts.clear()
+        self._judged.clear()
         self._is_suspicious = self.is_used = False
         return over
 
     def known(self, index: object, row: Row) -> dict[str, bool]:
-        """The verdicts for a row of the present change, by clause, as far as they are kept."""
+        """The verdicts for a row of the present change, by clause, as far as they are kept. Raises what a
+        clause raised for it before.
+        """
+        judged = self._judged.get((index, row), {})
+        for verdict in judged.values():
+            if isinstance(verdict, Exception):
+                raise verdict
         return self._verdicts.get((index, row), {})
+
+    def judged(self, index: object, row: Row) -> dict[str, bool | Exception]:
+        """The verdicts of clauses that were evaluated for themselves; those that follow belong into it."""
+        self.is_used = True
+        known: dict[str, bool | Exception] = {**self._verdicts.get((index, row), {})}
+        return self._judged.setdefault((index, row), known)
+
+    def judge(self, predicate: Predicate, row: Row, evaluate: Evaluate) -> bool | Exception:
+        """The verdict of one clause, or what it raised: TooDear if it takes too long for the row."""
+        began = self._processor_clock()
+        try:
+            _check_expected(predicate.cost.of_row(row), row)
+            try:
+                verdict = predicate.matches(row)
+            except RecursionError:
+                verdict = evaluate(predicate.matches, row)
+            took_s = self._processor_clock() - began
+            if took_s > ROW_S:
+                raise _too_slow(took_s, row)
+            return verdict
+        except Exception as error:
+            return error
+
+    def find(self, lookup: ReadsValues, row: Row) -> Iterable[Any]:
+        """The buckets of a look-up for a large row. Raises OutOfTime after values were read."""
+        try:
+            _check_expected(lookup.reading_s(row), row)
+        except TooDear as error:
+            self._over_budget.append(OverBudget(lookup.shapes(), error, row))
+            self.is_used = True
+            return ()
+        made = large_values.made()
+        found = lookup.find(row)
+        if large_values.made() != made and self.is_step_over():
+            self.is_used = True
+            raise OutOfTime
+        return found
 
     def matching(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
         """The shapes of the clauses that are TRUE for the row. Raises OutOfTime, and what a clause raises."""
-        if self._verdicts or self._is_suspicious or (self.may_be_large and _is_large(row)):
+        if self._verdicts or self._judged or self._is_suspicious or (self.may_be_large and is_large(row)):
             return self._go_on(index, groups, row)
         if len(groups) > _SLICE:
             return self._in_slices(index, groups, row)
@@ -156,7 +217,7 @@ class Meter:
         known = self.known(index, row)
         self._keep(index, row, known)
         pending = [clause for clause in groups if clause not in known]
-        is_measured = self._is_suspicious or _is_large(row)
+        is_measured = self._is_suspicious or is_large(row)
         size = 1 if is_measured else _SLICE
         for start in range(0, len(pending), size):
             part = pending[start : start + size]
@@ -182,18 +243,13 @@ class Meter:
 
     def _measure(self, group: Group, row: Row) -> bool:
         """The verdict of one clause, False if it is over its budget."""
-        characters = sum(map(len, filter(None, row)))
-        expected_s = group.cost.of_row(row)
         try:
-            if expected_s > EXPECTED_S:
-                raise TooDear(
-                    f"the clause may take {expected_s:.0f} s for one row of {characters:,} characters"
-                )
+            _check_expected(group.cost.of_row(row), row)
             began = self._processor_clock()
             verdict = group.matches(row)
             took_s = self._processor_clock() - began
             if took_s > ROW_S or self._spent(group, took_s) > BURST_S:
-                self._check_again(group, row, took_s, characters)
+                self._check_again(group, row, took_s)
             return verdict
         except TooDear as error:
             self._over_budget.append(OverBudget(frozenset(group.shapes), error, row))
@@ -207,24 +263,41 @@ class Meter:
         group.spent_at_s = now
         return group.spent_s
 
-    def _check_again(self, group: Group, row: Row, took_s: float, characters: int) -> None:
+    def _check_again(self, group: Group, row: Row, took_s: float) -> None:
         """Evaluate once more: values that other clauses use, too, are made now. Raises TooDear."""
         began = self._processor_clock()
         group.matches(row)
         again_s = self._processor_clock() - began
         if again_s > ROW_S:
-            raise TooDear(f"the clause took {again_s:.1f} s for one row of {characters:,} characters")
+            raise _too_slow(again_s, row)
         if group.spent_s > BURST_S:
             group.spent_s *= min(1.0, again_s / took_s) if took_s else 0.0
         if group.spent_s > BURST_S:
             raise TooDear(
-                f"the clause took {SHARE:.0%} of the time, and {again_s:.1f} s for one row of {characters:,}"
-                " characters"
+                f"the clause took {SHARE:.0%} of the time, and {again_s:.1f} s for one row of"
+                f" {_characters(row):,} characters"
             )
 
 
-def _is_large(row: Row) -> bool:
-    return sum(map(len, filter(None, row))) > LARGE_CHARACTERS
+def is_large(row: Row) -> bool:
+    """Whether a row takes so long that each clause is measured."""
+    return _characters(row) > LARGE_CHARACTERS
+
+
+def _characters(row: Row) -> int:
+    return sum(map(len, filter(None, row)))
+
+
+def _check_expected(expected_s: float, row: Row) -> None:
+    """Raises TooDear if something may take too long for the row."""
+    if expected_s > EXPECTED_S:
+        raise TooDear(
+            f"the clause may take {expected_s:.0f} s for one row of {_characters(row):,} characters"
+        )
+
+
+def _too_slow(took_s: float, row: Row) -> TooDear:
+    return TooDear(f"the clause took {took_s:.1f} s for one row of {_characters(row):,} characters")
 
 
 def _verdicts(groups: Groups, found: list[set[Any]], count: int) -> dict[str, bool]:

@@ -425,7 +425,13 @@ class Router:
                 withdraw(collected, change.op)
                 return self._route_before(change.op, fragment, changes, collected)
             except Exception as error:
-                self._collect_each(change, origin, collected, error)
+                try:
+                    self._collect_each(change, origin, collected, error)
+                except OutOfTime:
+                    withdraw(collected, change.op)
+                    return self._route_before(change.op, fragment, changes, collected)
+            if meter.may_be_large:
+                large_values.limit()
             if meter.is_used:
                 self._end_metered(origin, collected)
             if (
@@ -478,7 +484,9 @@ class Router:
                 self._fail(ShapeFailure(shapes, over.error, key_of(shapes[0], over.row)), origin, collected)
 
     def _collect_each(self, change: Change, origin: Origin, collected: Collected, error: Exception) -> None:
-        """Process a change that raised an error again, for each shape alone; end those that fail."""
+        """Process a change that raised an error again, for each shape alone; end those that fail. Raises
+        OutOfTime.
+        """
         withdraw(collected, change.op)
         for members in self._targets_of(change.relation_oid):
             try:

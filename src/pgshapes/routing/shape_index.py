@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from pgshapes.model.change import Row
 from pgshapes.routing.failures import Evaluate
 from pgshapes.routing.lookups import Clauses, Lookup
-from pgshapes.routing.metering import Meter
+from pgshapes.routing.metering import Meter, OutOfTime, is_large
 from pgshapes.where.clause import Predicate
 from pgshapes.where.index_plan import KeyColumn
 
@@ -77,21 +77,25 @@ class ShapeIndex(Generic[ShapeId]):
                 if lookup is None:
                     continue
                 lookup.remove(shape_id, term, predicate)
-                if not lookup.buckets:
+                if not lookup:
                     del self._lookups[term.columns]
 
     def verdicts(self, row: Row, evaluate: Evaluate) -> dict[ShapeId, bool | Exception]:
-        """For every shape whether its clause is TRUE for the row, or what its evaluation raised. Slow."""
-        by_sql: dict[str, bool | Exception] = {**self._meter.known(self, row)}
+        """For every shape whether its clause is TRUE for the row, or what its evaluation raised. Slow.
+
+        Raises OutOfTime when the step is over; the next call goes on.
+        """
+        by_sql = self._meter.judged(self, row)
         found: dict[ShapeId, bool | Exception] = {}
         for shape_id, predicate in self._predicates.items():
             if predicate is None:
                 found[shape_id] = True
                 continue
-            verdict = by_sql.get(predicate.sql)
-            if verdict is None:
-                verdict = by_sql[predicate.sql] = _verdict(predicate, row, evaluate)
-            found[shape_id] = verdict
+            if predicate.sql not in by_sql:
+                by_sql[predicate.sql] = self._meter.judge(predicate, row, evaluate)
+                if self._meter.is_step_over():
+                    raise OutOfTime
+            found[shape_id] = by_sql[predicate.sql]
         return found
 
     def matching(self, row: Row) -> AbstractSet[ShapeId]:
@@ -100,26 +104,16 @@ class ShapeIndex(Generic[ShapeId]):
         Raises OutOfTime when the step is over, and what a clause raises.
         """
         found: list[AbstractSet[ShapeId]] = [self._everything] if self._everything else []
+        meter = self._meter
+        reads_much = meter.may_be_large and bool(self._lookups) and is_large(row)
         for lookup in self._lookups.values():
-            for key in lookup.keys(row):
-                bucket = lookup.buckets.get(key)
-                if bucket is not None:
-                    if bucket.matching:
-                        found.append(bucket.matching)
-                    if bucket.conditional is not None:
-                        found += self._meter.matching(self, bucket.conditional.by_sql, row)
+            for bucket in meter.find(lookup, row) if reads_much else lookup.find(row):
+                if bucket.matching:
+                    found.append(bucket.matching)
+                if bucket.conditional is not None:
+                    found += meter.matching(self, bucket.conditional.by_sql, row)
         if self._residual.by_sql:
-            found += self._meter.matching(self, self._residual.by_sql, row)
+            found += meter.matching(self, self._residual.by_sql, row)
         if len(found) > 1:
             return found[0].union(*found[1:])  # type: ignore[attr-defined,no-any-return]
         return found[0] if found else _NO_SHAPES
-
-
-def _verdict(predicate: Predicate, row: Row, evaluate: Evaluate) -> bool | Exception:
-    try:
-        try:
-            return predicate.matches(row)
-        except RecursionError:
-            return evaluate(predicate.matches, row)
-    except Exception as error:
-        return error

@@ -75,6 +75,15 @@ class Cost(NamedTuple):
         return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
 
 
+def reading_s(kind: PgType, text: str, *, is_array: bool = False) -> float:
+    """How long it may take to read the text of a column of a type, or of an array of it, in seconds."""
+    return len(text) * _decode_ns(kind, is_array=is_array or kind.is_array) / 1e9
+
+
+def _decode_ns(kind: PgType, *, is_array: bool) -> float:
+    return _DECODE_NS.get("array" if is_array else kind.name, _PLAIN_NS)
+
+
 def cost_of(expr: Expr) -> Cost:
     """The cost of an expression."""
     counted = _Count()
@@ -110,8 +119,7 @@ class _Count:
         size = {expr.index: 1.0}
         if expr.index not in self._decoded:
             self._decoded.add(expr.index)
-            kind = "array" if expr.type.is_array else expr.type.name
-            self._add(expr, _DECODE_NS.get(kind, _PLAIN_NS), size)
+            self._add(expr, _decode_ns(expr.type, is_array=expr.type.is_array), size)
         return size
 
     def _operation_ns(self, expr: Expr) -> float:

@@ -19,7 +19,7 @@ from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import Entry
 from pgshapes.where.clause import clause_from_sql
 
-TYPES: Final = {"int4": 23, "int8": 20, "text": 25}
+TYPES: Final = {"int4": 23, "int8": 20, "text": 25, "_int4": 1007}
 OLD_SNAPSHOT: Final = SnapshotVisibility(5, 5, (), 0)
 """A snapshot before all transactions of a test: all of them go to the log."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.support.seams.broken_clauses import break_clause
 from tests.support.seams.routing_samples import (
     GRADE,
     ID,
@@ -31,20 +32,6 @@ from pgshapes.routing.failures import UnknownLayout
 from pgshapes.routing.router import Router
 
 OTHER = relation(ID, TITLE, GRADE, oid=12, name="others")
-
-
-def break_clause(router: Router, handle: str, error: Exception) -> None:
-    """Make the evaluation of a shape's clause raise."""
-    shape = router._shapes[handle]
-    assert shape.clause is not None
-    predicate = shape.clause.compile(shape.relation)
-
-    def matches(_: Row) -> bool:
-        raise error
-
-    predicate.matches = matches
-    members = router._relations[shape.definition.table_oid]
-    members._index_all()
 
 
 def router_with_broken(error: Exception | None = None) -> Router:

@@ -304,14 +304,15 @@ def stack(arrays: tuple[Array | None, ...]) -> Array:
     return Array((len(parts), *first.sizes), (1, *first.bounds), items)
 
 
-def _decode_large(text: str, decode: Callable[[str], Any]) -> Array:
+def large_array(text: str, decode: Callable[[str], Any]) -> Array:
+    """As `decode_array`; a large array is kept (`large_values`)."""
     return decoded(partial(decode_array, decode=decode), text, key=decode)
 
 
 def array_io(element: TypeIO) -> TypeIO:
     """The conversions of an array, made of those of its elements."""
     return TypeIO(
-        partial(_decode_large, decode=element.decode),
+        partial(large_array, decode=element.decode),
         partial(read_array, decode=element.read),
         partial(write_array, write=element.write),
         is_canonical=False,

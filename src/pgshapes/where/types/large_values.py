@@ -1,8 +1,10 @@
 """Values that are made from large texts, kept while a fragment is evaluated, so that many clauses, and many
 parts of one clause, make them once.
 
-State belongs to the process that evaluates clauses for the stream: `keep` before the first evaluation,
-`forget` after each fragment. Nothing is kept in other processes, which read constants only.
+Nothing is dropped within a change: a value that is made again for each clause would take the time of all of
+them. State belongs to the process that evaluates clauses for the stream: `keep` before the first evaluation,
+`forget` after each fragment, `limit` between changes. Nothing is kept in other processes, which read
+constants only.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from typing import Any, Final, TypeVar
 
 Made = TypeVar("Made")
 
-_LARGE: Final = 1_000
+LARGE: Final = 1_000
 """Characters of a text, and items of a value: less is made again as fast as it is looked up."""
 _MAX_CHARACTERS: Final = 8_000_000
-"""Of all texts kept; one larger text is kept alone."""
+"""Of all texts that are kept from one change to the next."""
 
 
 class _Kept:
@@ -23,6 +25,8 @@ class _Kept:
 
     def __init__(self) -> None:
         self.is_active = False
+        self.made = 0
+        """How many values were made and kept, ever."""
         self.characters = 0
         self.decoded: dict[tuple[Callable[[str], Any], str], Any] = {}
         self.derived: dict[tuple[Callable[[Any], Any], int], tuple[Any, Any]] = {}
@@ -49,16 +53,26 @@ def forget() -> None:
         _kept.clear()
 
 
+def limit() -> None:
+    """Forget what is kept if it is much. To be called when no change is under way."""
+    if _kept.characters > _MAX_CHARACTERS:
+        _kept.clear()
+
+
+def made() -> int:
+    """How many values were made and kept so far. It grows by what may take long and is not repeated."""
+    return _kept.made
+
+
 def decoded(decode: Callable[[str], Made], text: str, key: Callable[[str], Any] | None = None) -> Made:
     """`decode(text)`. `key` stands for `decode`, if that is not the same object each time."""
-    if len(text) < _LARGE or not _kept.is_active:
+    if len(text) < LARGE or not _kept.is_active:
         return decode(text)
     place = (key or decode, text)
     found = _kept.decoded.get(place)
     if found is None:
         found = decode(text)
-        if _kept.characters + len(text) > _MAX_CHARACTERS:
-            _kept.clear()
+        _kept.made += 1
         _kept.characters += len(text)
         _kept.decoded[place] = found
     made: Made = found
@@ -67,11 +81,12 @@ def decoded(decode: Callable[[str], Made], text: str, key: Callable[[str], Any] 
 
 def derived(derive: Callable[[tuple[Any, ...]], Made], source: tuple[Any, ...]) -> Made:
     """`derive(source)`; `derive` is the same object each time."""
-    if len(source) < _LARGE or not _kept.is_active:
+    if len(source) < LARGE or not _kept.is_active:
         return derive(source)
     place = (derive, id(source))
     found = _kept.derived.get(place)
     if found is None:
         found = _kept.derived[place] = (source, derive(source))
+        _kept.made += 1
     made: Made = found[1]
     return made

@@ -110,6 +110,11 @@ def equals_all(left: Any, array: Array | None) -> bool | None:
     return _negated(differs_from_any(left, array))
 
 
+def distinct_items(array: Array) -> AbstractSet[Any]:
+    """The items of an array, NULL included; of a large one they are collected once."""
+    return derived(_distinct, array.items)
+
+
 def _negated(value: bool | None) -> bool | None:
     return None if value is None else not value
 
