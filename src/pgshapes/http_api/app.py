@@ -148,9 +148,13 @@ class ShapeApp:
         try:
             await self._route(exchange)
         except Exception as error:
-            if exchange.has_begun:
-                raise
             request_id = exchange.request_id.decode("latin-1")
+            if exchange.has_begun:
+                if not isinstance(error, PgShapesError):
+                    raise
+                # The server closes the connection of a response that is not complete.
+                failures.note("response cut off", error.code, error=error.message, request_id=request_id)
+                return
             if not isinstance(error, PgShapesError):
                 log.exception("request failed", request_id=request_id)
             elif not error.is_for_clients:

@@ -1,9 +1,10 @@
-"""A cache of response bodies, keyed by handle, offset and end of the log.
+"""A cache of response bodies, keyed by handle, offset and end of the log; of large bodies, of their parts.
 
-State: the bodies, limited by their total size, with the least recently used evicted; and which pieces are
-being read. One application owns one cache, in one event loop. Invariants: an entry never becomes invalid,
-because handles are never reused, closed chunks never change, and the key of an open piece contains the end of
-the log; requests for a piece that is being read wait for that read, so ten thousand of them read it once.
+State: the bodies and parts, limited by their total size, with the least recently used evicted; and which
+pieces are being read. One application owns one cache, in one event loop. Invariants: no step of the event
+loop reads more than a part; an entry never becomes invalid, because handles are never reused, closed chunks
+never change, and the key of an open piece contains the end of the log; requests for a piece that is being
+read wait for that read, so ten thousand of them read it once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from pgshapes.http_api.decide import is_up_to_date
-from pgshapes.model.offset import Offset
+from pgshapes.http_api.large_body import PART_BYTES, FileRange, LargeBody
+from pgshapes.model.offset import BEFORE_ALL, Offset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.store import LogReader
 from pgshapes.waiting.notice import Notice
@@ -24,63 +26,15 @@ ENTRY_OVERHEAD_BYTES: Final = 500
 with tracemalloc."""
 
 
-PART_BYTES: Final = 128 * 1024
-"""Larger bodies are sent in parts of this size."""
-
-
-class FileRange(NamedTuple):
-    """Bytes that can be read again: of a snapshot chunk, or of the log if `chunk` is None."""
-
-    handle: str
-    chunk: int | None
-    position: int
-    size: int
-
-
-class LargeBody:
-    """A body that is sent in parts, and that its response does not keep in memory.
-
-    A part comes from the cache. When the body has been evicted, because its client reads slowly, only the
-    part is read again.
-    """
-
-    __slots__ = ("_after", "_before", "_cache", "_key", "_range")
-
-    def __init__(
-        self, cache: BodyCache, key: Hashable, range_: FileRange, before: bytes, after: bytes
-    ) -> None:
-        """The body that is cached under `key`: `before`, the bytes of a file, `after`."""
-        self._cache = cache
-        self._key = key
-        self._range = range_
-        self._before = before
-        self._after = after
-
-    def __len__(self) -> int:
-        return len(self._before) + self._range.size + len(self._after)
-
-    async def part(self, start: int) -> bytes:
-        """`PART_BYTES` bytes from `start`, fewer at the end. Raises StorageError."""
-        whole = self._cache.cached(self._key)
-        if whole is not None:
-            return whole.body[start : start + PART_BYTES]
-        first = start - len(self._before)
-        last = min(first + PART_BYTES, self._range.size)
-        middle = b""
-        if max(first, 0) < last:
-            middle = await self._cache.read_again(self._range, max(first, 0), last - max(first, 0))
-        part = self._before[start:] + middle + self._after[max(first - self._range.size, 0) :]
-        return part[:PART_BYTES]
-
-
 class Piece(NamedTuple):
     """A response body, the offset of its end, and whether it reaches the end of the log."""
 
     body: bytes
+    """Empty if the body is large."""
     end: Offset
     is_up_to_date: bool
     large: LargeBody | None = None
-    """The body to send instead, if it is large."""
+    """The body if it is large."""
 
 
 class BodyCache:
@@ -92,6 +46,7 @@ class BodyCache:
         self.size_bytes = 0
         """The size of all entries."""
         self._pieces: OrderedDict[Hashable, Piece] = OrderedDict()
+        """Also parts of large bodies, without an end."""
         self._reading: dict[Hashable, Notice] = {}
 
     def cached_snapshot_chunk(self, handle: str, number: int) -> Piece | None:
@@ -134,38 +89,48 @@ class BodyCache:
             done.give()
 
     def events(self, handle: str, after: Offset, piece: Piece, render: Callable[[bytes], bytes]) -> bytes:
-        """The body of the piece after `after`, rendered as events by `render`."""
+        """The body of a piece after `after` that is not large, rendered as events by `render`."""
         key = (handle, after, piece.end, piece.is_up_to_date, "events")
-        rendered = self._cached(key) or self._store(key, piece._replace(body=render(piece.body), large=None))
+        rendered = self._cached(key) or self._store(key, piece._replace(body=render(piece.body)))
         return rendered.body
 
     async def _read_snapshot_chunk(self, key: tuple[str, int]) -> Piece:
         handle, number = key
-        body = await self._reader.read_snapshot_chunk(handle, number)
-        large = self._large(key, FileRange(handle, number, 0, len(body)), b"", b"")
-        return self._store(key, Piece(body, Offset(0, number), False, large))
+        end, size = Offset(0, number), await self._reader.snapshot_chunk_size(handle, number)
+        if size > PART_BYTES:
+            return self._store(key, self._large(key, FileRange(handle, number, 0, size), end, None))
+        return self._store(key, Piece(await self._reader.read_snapshot_chunk(handle, number), end, False))
 
     async def _read_log(self, handle: str, after: Offset, tail: Tail, seen_lsn: int) -> Piece:
-        part = await self._reader.read_log(handle, after, tail)
-        range_ = FileRange(handle, None, part.position, len(part.body))
-        if not is_up_to_date(part.end, tail.latest):
-            key: Hashable = (handle, after)
-            large = self._large(key, range_, b"[", b"]")
-            return self._store(key, Piece(b"[%b]" % part.body, part.end, False, large))
-        key, lsn = (handle, after, tail.latest, seen_lsn), max(seen_lsn, part.end.tx)
-        large = self._large(key, range_, b"[", b",%b]" % up_to_date(lsn))
-        return self._store(key, Piece(b"[%b]" % up_to_date_after(part.body, lsn), part.end, True, large))
+        found = await self._reader.read_log(handle, after, tail, PART_BYTES)
+        is_at_end = is_up_to_date(found.end, tail.latest)
+        key: Hashable = (handle, after, tail.latest, seen_lsn) if is_at_end else (handle, after)
+        lsn = max(seen_lsn, found.end.tx) if is_at_end else None
+        if found.size > PART_BYTES:
+            range_ = FileRange(handle, None, found.position, found.size)
+            return self._store(key, self._large(key, range_, found.end, lsn, b"["))
+        messages = found.body if lsn is None else up_to_date_after(found.body, lsn)
+        return self._store(key, Piece(b"[%b]" % messages, found.end, is_at_end))
 
-    def _large(self, key: Hashable, range_: FileRange, before: bytes, after: bytes) -> LargeBody | None:
-        return LargeBody(self, key, range_, before, after) if range_.size > PART_BYTES else None
+    def _large(
+        self, key: Hashable, range_: FileRange, end: Offset, lsn: int | None, before: bytes = b""
+    ) -> Piece:
+        """A piece that is not read yet; of the log with `before`, up to date at `lsn`."""
+        after = (b"" if lsn is None else b"," + up_to_date(lsn)) + (b"]" if before else b"")
+        return Piece(b"", end, lsn is not None, LargeBody(self, key, range_, before, after))
 
     async def read_again(self, range_: FileRange, start: int, size: int) -> bytes:
-        """Part of the bytes that a body was made of. Raises StorageError."""
+        """Part of the bytes that a body is made of. Raises StorageError."""
         return await self._reader.read_part(range_.handle, range_.chunk, range_.position + start, size)
 
-    def cached(self, key: Hashable) -> Piece | None:
-        """The piece with this key if it is cached."""
-        return self._cached(key)
+    def cached_part(self, key: Hashable) -> bytes | None:
+        """The part of a large body with this key if it is cached."""
+        piece = self._cached(key)
+        return None if piece is None else piece.body
+
+    def cache_part(self, key: Hashable, part: bytes) -> None:
+        """Cache a part of a large body."""
+        self._store(key, Piece(part, BEFORE_ALL, False))
 
     def _cached(self, key: Hashable) -> Piece | None:
         piece = self._pieces.get(key)

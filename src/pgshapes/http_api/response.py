@@ -5,6 +5,7 @@ The headers are in `headers`; `serve` and `reads` choose the response.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -43,6 +44,22 @@ class BodyInParts(Protocol):
 
     async def part(self, start: int) -> bytes:
         """The part that begins at `start`. Raises StorageError."""
+
+
+class _Slices:
+    """A body in memory, in parts."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    async def part(self, start: int) -> bytes:
+        """The part that begins at `start`."""
+        return self._body[start : start + LARGEST_STREAMED]
 
 
 class Response(NamedTuple):
@@ -109,17 +126,19 @@ class Exchange:
         body = response.body
         if not self._has_body:
             body = b""
-        elif not isinstance(body, bytes):
-            await self._send_parts(body)
+        elif not isinstance(body, bytes) or len(body) > LARGEST_STREAMED:
+            await self._send_parts(_Slices(body) if isinstance(body, bytes) else body)
             body = b""
         await self._send({"type": "http.response.body", "body": body})
 
     async def _send_parts(self, body: BodyInParts) -> None:
         """Send a body except for its end. The server waits before each message until most of the others are
-        with the client, so what follows is not sent before that.
+        with the client, so what follows is not sent before that. Other tasks run between parts.
         """
         position = 0
         while position < len(body):
+            if position:
+                await asyncio.sleep(0)
             part = await body.part(position)
             position += len(part)
             await self._send({"type": "http.response.body", "body": part, "more_body": True})

@@ -47,8 +47,6 @@ class HttpSettings:
     """Proxies whose `x-forwarded-for` says for which client a request counts."""
     body_cache_bytes: int = 64 * 2**20
     """Size of the body cache: a few full chunks of 10 MiB, or many long-poll responses."""
-    events_bytes: int = 64 * 2**20
-    """Size of the large pieces of the log that are being sent as events."""
     clock: Callable[[], float] = time.time
     """Returns Unix time in seconds; cursors are computed from it."""
 

@@ -19,14 +19,14 @@ from typing import Final, NamedTuple
 import orjson
 
 from pgshapes.errors import OwnerUnavailable
-from pgshapes.gates.shares import SharedBytes
 from pgshapes.http_api import decide
 from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import BodyCache, up_to_date
 from pgshapes.http_api.decide import Wake
+from pgshapes.http_api.large_body import events_of
 from pgshapes.http_api.live import TailWaits
 from pgshapes.http_api.reads import DecidedRead, Reads
-from pgshapes.http_api.response import LARGEST_STREAMED, Exchange
+from pgshapes.http_api.response import Exchange
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
@@ -63,7 +63,6 @@ class EventStreams:
         self._bodies = bodies
         self._answers = answers
         self._settings = settings
-        self._sending = SharedBytes(settings.events_bytes)
 
     async def serve(self, exchange: Exchange, resolved: ResolvedRequest) -> None:
         """Answer with a stream; with an ordinary response, for example a 409, if there is nothing to send."""
@@ -118,27 +117,16 @@ class EventStreams:
             return None
         if not exchange.has_begun:
             await exchange.begin(200, self._answers.start_of_stream(resolved, position))
-        events = self._bodies.events(resolved.handle, position, piece, as_events)
-        if not await self._send_events(exchange, events):
-            return None
+        if piece.large is None:
+            await exchange.stream(self._bodies.events(resolved.handle, position, piece, as_events))
+        else:
+            async for events in events_of(piece.large):
+                await exchange.stream(events)
         return _Sent(piece.end, piece.is_up_to_date)
 
     def _is_over(self, ends_s: float) -> bool:
         """Whether a stream that always has something to send must end."""
         return asyncio.get_running_loop().time() >= ends_s or self._waits.is_stopping
-
-    async def _send_events(self, exchange: Exchange, events: bytes) -> bool:
-        """Send events; False if too many large pieces are being sent: the client continues with requests."""
-        if len(events) <= LARGEST_STREAMED:
-            await exchange.stream(events)
-            return True
-        if not self._sending.take(exchange.client, len(events)):
-            return False
-        try:
-            await exchange.stream(events)
-        finally:
-            self._sending.give_back(exchange.client, len(events))
-        return True
 
     async def _idle(self, exchange: Exchange, handle: str, seen: Tail | None, ends_s: float) -> bool:
         """Wait for a change, and send a keep-alive comment after a while; return whether to continue."""

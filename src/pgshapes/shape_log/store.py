@@ -10,11 +10,14 @@ of the writer never overlap: they come from one event loop, the owner's.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
+
+ANY_SIZE: Final = sys.maxsize
 
 
 class Entry(NamedTuple):
@@ -28,13 +31,15 @@ class LogSlice(NamedTuple):
     """The part of a log that is the response to one request."""
 
     body: bytes
-    """Messages separated by `,`, without brackets; may be empty."""
+    """Messages separated by `,`, without brackets; empty if there are none, or more than was asked for."""
     end: Offset
     """Offset of the last message covered: the chunk's end, or the tail's `latest`."""
     is_chunk_end: bool
     """Whether the slice ends at the end of a closed chunk."""
     position: int = 0
-    """Where it is in the log, for `read_part`."""
+    """Where the messages are in the log, for `read_part`."""
+    size: int = 0
+    """Bytes of the messages, also if `body` is empty."""
 
 
 class SnapshotWriter(Protocol):
@@ -109,17 +114,24 @@ class LogReader(Protocol):
     """Reads snapshots and logs, in any process.
 
     A reader never reads past the given tail. A read may take time: the shape can be retired meanwhile. Raises
-    StorageError if the data cannot be read.
+    StorageError if the data cannot be read. No step of a read holds the event loop longer for a large chunk
+    than for a small one, unless a caller asks for all of it.
     """
+
+    async def snapshot_chunk_size(self, handle: str, number: int) -> int:
+        """The size in bytes of snapshot chunk `number`."""
 
     async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
         """The complete response body of snapshot chunk `number` (`[…]`)."""
 
-    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
-        """The messages after `after`, up to the end of their chunk or to `tail.latest`."""
+    async def read_log(self, handle: str, after: Offset, tail: Tail, most: int = ANY_SIZE) -> LogSlice:
+        """The messages after `after`, up to the end of their chunk or to `tail.latest`.
+
+        If they are more than `most` bytes, they are only found: `read_part` reads them.
+        """
 
     async def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
-        """Bytes that were read before: of snapshot chunk `chunk`, or of the log if it is None.
+        """Bytes that were read or found before: of snapshot chunk `chunk`, or of the log if it is None.
 
         Raises StorageError if the shape has been removed.
         """

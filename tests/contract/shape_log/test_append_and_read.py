@@ -221,9 +221,16 @@ def test_parts_of_what_was_read(build: Callable[[int], Harness], seed: int) -> N
     append_whole(log, transactions)
     for number in range(log.tail.snapshot_chunks):
         chunk = harness.reader.read_snapshot_chunk(HANDLE, number)
+        assert harness.reader.snapshot_chunk_size(HANDLE, number) == len(chunk)
         assert harness.reader.read_part(HANDLE, number, 3, len(chunk) - 3) == chunk[3:]
     for entry in entries_of(transactions):
         found = harness.reader.read_log(HANDLE, entry.offset, log.tail)
         if len(found.body) > 2:
             part = harness.reader.read_part(HANDLE, None, found.position + 1, len(found.body) - 2)
             assert part == found.body[1:-1]
+        assert found.size == len(found.body)
+        assert harness.reader.read_log(HANDLE, entry.offset, log.tail, found.size) == found
+        if found.size:
+            assert harness.reader.read_log(HANDLE, entry.offset, log.tail, found.size - 1) == found._replace(
+                body=b""
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import random
@@ -26,6 +27,7 @@ from pgshapes.model.tail import Tail
 from pgshapes.shape_log.file_store import reader as reader_module
 from pgshapes.shape_log.file_store.reader import FileLogReader
 from pgshapes.shape_log.file_store.store import FileShapeStore
+from pgshapes.shape_log.store import Entry, LogSlice
 
 HANDLE = make_handle(1)
 DIRECTORY = Path("shapes") / HANDLE[:2] / HANDLE
@@ -54,6 +56,39 @@ def test_damage_is_a_storage_error_or_nothing(tmp_path: Path, seed: int, name: s
             Reading(FileLogReader(tmp_path)).read_log(HANDLE, entry.offset, tail)
         except StorageError:
             continue
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_a_large_message_is_checked_in_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_damaged: bool
+) -> None:
+    """Without being read whole: other tasks run between the steps."""
+    monkeypatch.setattr(reader_module, "STEP_BYTES", 1_000)
+    store = FileShapeStore(tmp_path, chunk_bytes=400)
+    log = store.create(HANDLE)
+    text = b'"%b"' % (b"x" * 10_000)
+    log.append([Entry(Offset(50, 0), text)], ends_transaction=True)
+    store.close_files()
+    path = tmp_path / DIRECTORY / "log"
+    if is_damaged:
+        path.write_bytes(path.read_bytes().replace(b'x"', b'y"'))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    reading = FileLogReader(tmp_path).read_log(HANDLE, AFTER_SNAPSHOT, log.tail, 100)
+    if is_damaged:
+        with pytest.raises(StorageError):
+            await reading
+    else:
+        assert await reading == LogSlice(b"", Offset(50, 0), True, 0, len(text))
+    counting.cancel()
+    assert turns >= 10
 
 
 @pytest.mark.parametrize("name", ["log", "log.index"])
@@ -93,6 +128,7 @@ _OWNER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from pgshapes.shape_log.file_store.store import FileShapeStore
+from pgshapes.shape_log.store import Entry, LogSlice
 from tests.support.storage.shape_log_samples import append_in_pieces, make_handle, make_transactions
 
 store = FileShapeStore(sys.argv[1], chunk_bytes=3000)

@@ -21,7 +21,7 @@ from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape, ShapeDefinition, Subset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.store import LogSlice
+from pgshapes.shape_log.store import ANY_SIZE, LogSlice
 from pgshapes.waiting.notice import Notice
 
 SCHEMA = b'{"id":{"type":"int4","pk_index":0,"not_null":true}}'
@@ -193,19 +193,23 @@ class FakeBackend:
 
     # LogReader
 
+    async def snapshot_chunk_size(self, handle: str, number: int) -> int:
+        return len(self._readable(handle).chunks[number])
+
     async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
         self.reads.append(f"{handle} chunk {number}")
         shape = self._readable(handle)
         return shape.chunks[number]
 
-    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+    async def read_log(self, handle: str, after: Offset, tail: Tail, most: int = ANY_SIZE) -> LogSlice:
         self.reads.append(f"{handle} log {after}")
         shape = self._readable(handle)
         bound = next((bound for bound in shape.bounds if bound > after), None)
         end = tail.latest if bound is None else min(bound, tail.latest)
         body = b",".join(text for offset, text in shape.log if after < offset <= end)
         position = sum(len(text) + 1 for offset, text in shape.log if offset <= after)
-        return LogSlice(body, end, bound is not None, position)
+        kept = body if len(body) <= most else b""
+        return LogSlice(kept, end, bound is not None, position, len(body))
 
     async def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
         self.parts.append(size)

@@ -14,7 +14,7 @@ from pgshapes.errors import StorageError
 from pgshapes.model.offset import BEFORE_ALL, Offset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.file_store.layout import is_handle
-from pgshapes.shape_log.store import Entry, LogSlice, ShapeLog
+from pgshapes.shape_log.store import ANY_SIZE, Entry, LogSlice, ShapeLog
 
 
 class MemoryShapeLog:
@@ -157,6 +157,10 @@ class MemoryLogReader:
     def __init__(self, store: MemoryShapeStore) -> None:
         self._store = store
 
+    async def snapshot_chunk_size(self, handle: str, number: int) -> int:
+        """The size in bytes of snapshot chunk `number`. Raises StorageError."""
+        return len(await self.read_snapshot_chunk(handle, number))
+
     async def read_snapshot_chunk(self, handle: str, number: int) -> bytes:
         """The complete response body of snapshot chunk `number`. Raises StorageError."""
         chunks = self._log(handle).snapshot
@@ -164,7 +168,7 @@ class MemoryLogReader:
             raise StorageError(f"shape {handle} has no snapshot chunk {number}")
         return chunks[number]
 
-    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+    async def read_log(self, handle: str, after: Offset, tail: Tail, most: int = ANY_SIZE) -> LogSlice:
         """The messages after `after`, to the end of their chunk or `tail.latest`. Raises StorageError."""
         log = self._log(handle)
         start = bisect_right(log.entries, after, key=_offset)
@@ -176,7 +180,8 @@ class MemoryLogReader:
         end = log.bounds[chunk] if is_closed else readable
         body = b",".join(entry.json for entry in log.entries[start:end])
         position = sum(len(entry.json) + 1 for entry in log.entries[:start])
-        return LogSlice(body, log.entries[end - 1].offset, is_closed, position)
+        size, last = len(body), log.entries[end - 1].offset
+        return LogSlice(body if size <= most else b"", last, is_closed, position, size)
 
     async def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
         """Bytes that were read before. Raises StorageError."""

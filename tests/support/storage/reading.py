@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.store import LogReader, LogSlice
+from pgshapes.shape_log.store import ANY_SIZE, LogReader, LogSlice
 
 T = TypeVar("T")
 
@@ -36,8 +36,12 @@ class Reading:
         chunk: bytes = self.run(self.reader.read_snapshot_chunk(handle, number))
         return chunk
 
-    def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
-        found: LogSlice = self.run(self.reader.read_log(handle, after, tail))
+    def snapshot_chunk_size(self, handle: str, number: int) -> int:
+        size: int = self.run(self.reader.snapshot_chunk_size(handle, number))
+        return size
+
+    def read_log(self, handle: str, after: Offset, tail: Tail, most: int = ANY_SIZE) -> LogSlice:
+        found: LogSlice = self.run(self.reader.read_log(handle, after, tail, most))
         return found
 
     def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 
+import orjson
 import pytest
 from tests.support.seams.http_fakes import ITEMS, FakeBackend
 
 from pgshapes.errors import StorageError
 from pgshapes.http_api.body_cache import (
     ENTRY_OVERHEAD_BYTES,
-    PART_BYTES,
     BodyCache,
-    LargeBody,
     up_to_date,
     up_to_date_after,
 )
+from pgshapes.http_api.large_body import PART_BYTES, LargeBody, events_of
+from pgshapes.http_api.sse import as_events
 from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.store import LogSlice
+from pgshapes.shape_log.store import ANY_SIZE, LogSlice
 
 HANDLE = "17-4"
 
@@ -86,8 +87,8 @@ class SlowBackend(FakeBackend):
         super().__init__()
         self.may_read = asyncio.Event()
 
-    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
-        found = await super().read_log(handle, after, tail)
+    async def read_log(self, handle: str, after: Offset, tail: Tail, most: int = ANY_SIZE) -> LogSlice:
+        found = await super().read_log(handle, after, tail, most)
         await self.may_read.wait()
         return found
 
@@ -170,32 +171,53 @@ async def parts_of(body: LargeBody) -> list[bytes]:
 
 @pytest.mark.parametrize("is_cached", [True, False])
 async def test_a_large_body_in_parts(is_cached: bool) -> None:
+    """No more than a part is read at once; parts are read once while they are cached."""
     backend, chunk = large_backend()
     cache = BodyCache(backend, 10_000_000 if is_cached else 0)
-    tail = backend.shapes[HANDLE].tail
-    pieces = [await cache.snapshot_chunk(HANDLE, 0), await cache.log(HANDLE, AFTER_SNAPSHOT, tail, 60)]
-    assert pieces[0].body == chunk
+    shape = backend.shapes[HANDLE]
+    messages = b",".join(text for _, text in shape.log)
+    whole = [chunk, b"[%b,%b]" % (messages, up_to_date(60))]
+    pieces = [await cache.snapshot_chunk(HANDLE, 0), await cache.log(HANDLE, AFTER_SNAPSHOT, shape.tail, 60)]
     assert pieces[1].is_up_to_date
-    for piece in pieces:
-        assert piece.large is not None
-        parts = await parts_of(piece.large)
-        assert b"".join(parts) == piece.body
-        assert {len(part) for part in parts[:-1]} == {PART_BYTES}
-    assert bool(backend.parts) is not is_cached
-    assert max(backend.parts, default=0) <= PART_BYTES
+    for piece, body in zip(pieces, whole, strict=True):
+        assert piece.large is not None and not piece.body
+        for _ in range(2):
+            parts = await parts_of(piece.large)
+            assert b"".join(parts) == body
+            assert {len(part) for part in parts[:-1]} == {PART_BYTES}
+    assert sum(backend.parts) in range(sum(map(len, whole)) * (1 if is_cached else 2))
+    assert max(backend.parts) <= PART_BYTES
 
 
 async def test_a_large_closed_chunk_in_parts() -> None:
     backend, _ = large_backend()
-    backend.shapes[HANDLE].bounds = [Offset(50, 2)]
+    shape = backend.shapes[HANDLE]
+    shape.bounds = [Offset(50, 2)]
     cache = BodyCache(backend, 0)
-    piece = await cache.log(HANDLE, Offset(50, 0), backend.shapes[HANDLE].tail, 60)
+    piece = await cache.log(HANDLE, Offset(50, 0), shape.tail, 60)
     assert piece.large is not None and not piece.is_up_to_date
-    assert b"".join(await parts_of(piece.large)) == piece.body
+    assert b"".join(await parts_of(piece.large)) == b"[%b,%b]" % tuple(text for _, text in shape.log[1:3])
+
+
+@pytest.mark.parametrize("size", [1, 14, 90_000, 2 * PART_BYTES])
+async def test_a_large_body_as_events(size: int) -> None:
+    """Wherever parts end, and whatever is in the texts."""
+    backend = FakeBackend()
+    value = orjson.dumps('}},{"key":' + "x" * size)
+    message = b'{"key":%b,"value":{"a":%b,"}},{":null},"headers":{"b":[1]}}' % (value, value)
+    count = 3 * PART_BYTES // len(message) + 2
+    shape = backend.add(ITEMS, HANDLE)
+    shape.log = [(Offset(50, op), message) for op in range(count)]
+    backend.set_tail(HANDLE, shape.tail._replace(latest=Offset(50, count - 1), position=(5,)))
+    piece = await BodyCache(backend, 0).log(HANDLE, AFTER_SNAPSHOT, shape.tail, 60)
+    assert piece.large is not None
+    events = [part async for part in events_of(piece.large)]
+    assert b"".join(events) == as_events(b"[%b,%b]" % (b",".join([message] * count), up_to_date(60)))
+    assert max(map(len, events)) < 2 * PART_BYTES
 
 
 async def test_readers_of_large_bodies_keep_nothing() -> None:
-    """However many read from different offsets, only the cache has whole bodies."""
+    """However many read from different offsets, only the cache has parts."""
     backend, _ = large_backend()
     cache = BodyCache(backend, 400_000)
     tail = backend.shapes[HANDLE].tail

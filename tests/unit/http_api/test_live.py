@@ -15,7 +15,7 @@ from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log import patience
-from pgshapes.shape_log.store import LogSlice
+from pgshapes.shape_log.store import ANY_SIZE, LogSlice
 
 HANDLE = "17-4"
 LIVE = f"table=items&handle={HANDLE}&offset=0_inf&live=true"
@@ -224,9 +224,9 @@ async def test_an_error_of_the_disk_is_damage_when_it_lasts(
 
 async def test_missing_files_of_a_removed_shape_are_no_damage(backend: FakeBackend) -> None:
     class Racing(FakeBackend):
-        async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+        async def read_log(self, handle: str, after: Offset, tail: Tail, most: int = ANY_SIZE) -> LogSlice:
             self.remove(handle)
-            return await super().read_log(handle, after, tail)
+            return await super().read_log(handle, after, tail, most)
 
     racing = Racing()
     racing.add(ITEMS, HANDLE)
@@ -238,8 +238,8 @@ async def test_missing_files_of_a_removed_shape_are_no_damage(backend: FakeBacke
 
 async def test_a_shape_that_is_retired_while_it_is_read_is_not_served(backend: FakeBackend) -> None:
     class Retiring(FakeBackend):
-        async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
-            piece = await super().read_log(handle, after, tail)
+        async def read_log(self, handle: str, after: Offset, tail: Tail, most: int = ANY_SIZE) -> LogSlice:
+            piece = await super().read_log(handle, after, tail, most)
             await asyncio.sleep(0)
             self.remove(handle)
             return piece
@@ -250,6 +250,25 @@ async def test_a_shape_that_is_retired_while_it_is_read_is_not_served(backend: F
     answer = await Client(retiring).get(f"table=items&handle={HANDLE}&offset=0_inf")
     assert (answer.status, answer.json) == (409, MUST_REFETCH)
     assert "delete" not in retiring.calls
+
+
+async def test_a_shape_that_is_removed_while_a_large_body_is_sent(
+    backend: FakeBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The response is not completed, so that its client asks again; not an error of the server."""
+
+    class Removing(FakeBackend):
+        async def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
+            part = await super().read_part(handle, chunk, position, size)
+            self.remove(handle)
+            return part
+
+    removing = Removing()
+    shape = removing.add(ITEMS, HANDLE, chunks=[b"x" * 500_000])
+    held = Client(removing).hold("table=items&offset=-1")
+    await held.task
+    assert shape.chunks[0].startswith(held.answer.body) and not held.answer.is_whole
+    assert "response cut off" in capsys.readouterr().out
 
 
 class Ending(FakeBackend):

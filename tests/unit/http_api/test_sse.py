@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from tests.support.seams.http_fakes import ITEMS, Client, Connection, FakeBackend, turns
 
+from pgshapes.http_api.body_cache import up_to_date
+from pgshapes.http_api.large_body import PART_BYTES
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import as_events
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.store import LogSlice
+from pgshapes.shape_log.store import ANY_SIZE, LogSlice
 
 HANDLE = "17-4"
 BASE = f"table=items&handle={HANDLE}&live=true&live_sse=true"
@@ -106,8 +108,8 @@ class Busy(FakeBackend):
 
     ending: asyncio.Event | None = None
 
-    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
-        part = await super().read_log(handle, after, tail)
+    async def read_log(self, handle: str, after: Offset, tail: Tail, most: int = ANY_SIZE) -> LogSlice:
+        part = await super().read_log(handle, after, tail, most)
         await asyncio.sleep(0)
         if self.ending is not None and after.tx > 100:
             self.ending.set()
@@ -264,15 +266,14 @@ async def test_a_stream_of_a_log_that_becomes_damaged_ends(backend: FakeBackend)
     assert (await client.get(OPEN)).status == 409
 
 
-async def test_large_pieces_that_are_being_sent_are_bounded() -> None:
-    """The memory of slow readers of events: past the limit a stream ends before the piece."""
+async def test_a_large_piece_is_sent_in_parts() -> None:
+    """Nothing has all of it, however many slow readers there are."""
     backend = FakeBackend()
     shape = backend.add(ITEMS, HANDLE)
-    shape.log = [(Offset(50, 0), b'{"v":"%b"}' % (b"x" * 300_000))]
-    backend.set_tail(HANDLE, shape.tail._replace(latest=Offset(50, 0), position=(1,)))
+    message = b'{"key":"1","value":{"v":"%b"},"headers":{}}' % (b"x" * 300_000)
+    shape.log = [(Offset(50, op), message) for op in range(2)]
+    backend.set_tail(HANDLE, shape.tail._replace(latest=Offset(50, 1), position=(2,)))
     query = f"table=items&handle={HANDLE}&offset=0_0&live=true&live_sse=true"
-    enough = HttpSettings(events_bytes=400_000, sse_timeout_ms=20)
-    whole = await Client(backend, enough).get(query)
-    assert len(whole.body) > 300_000
-    ended = await Client(backend, HttpSettings(events_bytes=200_000)).get(query)
-    assert (ended.status, ended.body) == (200, b"")
+    whole = await Client(backend, HttpSettings(sse_timeout_ms=20)).get(query)
+    assert whole.body == as_events(b"[%b,%b,%b]" % (message, message, up_to_date(50)))
+    assert max(backend.parts) <= PART_BYTES

@@ -75,7 +75,12 @@ def decode(data: bytes) -> Record:
 
 def is_intact(data: bytes, payload: bytes) -> bool:
     """Whether the checksum in a record's 40 bytes fits the record and its message."""
-    return _pack_checksum(crc32(data[:36], crc32(payload))) == data[36:40]
+    return is_checksum_of(data, crc32(payload))
+
+
+def is_checksum_of(data: bytes, payload_crc: int) -> bool:
+    """Whether the checksum in a record's 40 bytes fits the record and a message with this CRC-32."""
+    return _pack_checksum(crc32(data[:36], payload_crc)) == data[36:40]
 
 
 def transaction_of(data: bytes) -> int:
