@@ -8,9 +8,8 @@ a time limit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from pgshapes.errors import Overloaded
 from pgshapes.gates.shares import SharedBytes
@@ -24,6 +23,8 @@ LEAST_BYTES: Final = 4096
 """What a body counts for before any of it has arrived: a connection, a task and a timer."""
 _RETRY_AFTER_S: Final = 5
 _SMALL_BYTES: Final = 128 * 1024
+
+_T = TypeVar("_T")
 
 
 class RequestBodies:
@@ -40,17 +41,16 @@ class RequestBodies:
         body.grow(LEAST_BYTES)
         return body
 
-    @asynccontextmanager
-    async def turn(self, body: IncomingBody) -> AsyncIterator[None]:
-        """Where a body may be parsed. Large ones, which take tens of milliseconds, are parsed one by one, and
-        other tasks run in between.
+    async def parse(self, body: IncomingBody, parse: Callable[[bytes], _T]) -> _T:
+        """What `parse` makes of a body, which is then not kept. Raises what it raises.
+
+        Large bodies, which may take 100 ms, are parsed one by one in a thread, so that the event loop goes
+        on; `parse` must use nothing that changes.
         """
         if len(body) <= _SMALL_BYTES:
-            yield
-            return
+            return parse(body.take())
         async with self._large:
-            yield
-            await asyncio.sleep(0)
+            return await asyncio.to_thread(lambda: parse(body.take()))
 
 
 class IncomingBody:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from pgshapes.errors import (
@@ -29,7 +30,7 @@ from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.decide import AskOwner, MustRefetch, ServeHandle, decide_identity
 from pgshapes.http_api.disconnect import while_connected
 from pgshapes.http_api.error_responses import refetch_response
-from pgshapes.http_api.parameters import Parameters, parse_body
+from pgshapes.http_api.parameters import parse_body
 from pgshapes.http_api.params import ShapeRequest
 from pgshapes.http_api.parsed_queries import ParsedQuery
 from pgshapes.http_api.ports import Admission, Permit, Readiness, Shapes, Subsets
@@ -224,8 +225,7 @@ class ServeShape:
         """The typed request of a POST. Its errors come after those of readiness, but the body, which takes
         much more memory when it is parsed, is not kept until then. Raises RequestError, NotReady.
         """
-        async with self.bodies.turn(body):
-            request = _typed(query, parse_body(body.take()))
+        request = await self.bodies.parse(body, partial(_typed, query))
         if isinstance(request, RequestError) or request.subset is None:
             body.release()
         await self._pass_readiness(permit)
@@ -261,10 +261,14 @@ class ServeShape:
         return self.answers.of_subset(resolved, resume, body)
 
 
-def _typed(query: ParsedQuery, body: Parameters) -> ShapeRequest | RequestError:
-    """The request or its error; of a subset, which is unchecked, only what is used is kept."""
+def _typed(query: ParsedQuery, body: bytes) -> ShapeRequest | RequestError:
+    """The request or its error; of a subset, which is unchecked, only what is used is kept.
+
+    Raises UnreadableBody.
+    """
+    parameters = parse_body(body)
     try:
-        request = query.request_with(body)
+        request = query.request_with(parameters)
     except RequestError as error:
         return error.with_traceback(None)  # whose frames have the whole body
     return replace(request, subset=used_of_subset(request.subset))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -84,3 +85,13 @@ async def test_a_body_that_does_not_come() -> None:
 
     with pytest.raises(UnreadableBody):
         await bodies.open(None).receive(never)
+
+
+@pytest.mark.parametrize(("size", "is_elsewhere"), [(100, False), (300_000, True)])
+async def test_a_large_body_is_parsed_in_a_thread(size: int, is_elsewhere: bool) -> None:
+    bodies = RequestBodies(HttpSettings())
+    body = bodies.open(None)
+    await body.receive(receive_of(b"x" * size))
+    thread = await bodies.parse(body, lambda data: (len(data), threading.get_ident()))
+    assert thread[0] == size and len(body) == 0
+    assert (thread[1] != threading.get_ident()) is is_elsewhere
