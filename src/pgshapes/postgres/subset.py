@@ -157,8 +157,8 @@ class SubsetQuery:
             raise refusals.refuse_clause(error, self._relation) from error
         return tuple(described.ftype(index) for index in range(described.nfields))
 
-    async def rows(self, selection: SubsetSelection, snapshot_mark: int) -> bytes:
-        """The rows as JSON texts, separated by commas.
+    async def rows(self, selection: SubsetSelection, snapshot_mark: int) -> list[bytes]:
+        """The rows as JSON texts, separated by commas, in pieces: the response is to be joined only once.
 
         Raises RequestError about `where`, `order_by` or `limit`, NotNow, SourceError. Cancelling the task
         cancels the query on the server.
@@ -184,16 +184,16 @@ class SubsetQuery:
         if self._locking is not None and self._locking.has_yielded:
             raise refusals.gave_way()
 
-    async def _read(self, copy_sql: str) -> bytes:
+    async def _read(self, copy_sql: str) -> list[bytes]:
         copy = await snapshot.begin_copy(self._connection, copy_sql)
         pieces: list[bytes] = []
         room = self._max_bytes
         while batch := await copy.next_batch():
-            pieces.append(b",".join(batch))
+            pieces.append(b"," * bool(pieces) + b",".join(batch))
             room -= len(pieces[-1])
             if room < 0:
                 raise refusals.too_large(self._max_bytes)
-        return b",".join(pieces)
+        return pieces
 
 
 class SubsetSource:

@@ -207,8 +207,8 @@ async def _read(query: SubsetQuery, plan: _Plan, taken: SubsetVisibility) -> byt
         confirmed = clause.confirm(await query.describe(clause.authority_sql))
         selection = selection._replace(subset_where=confirmed.sql)
     mark = random.randrange(_MARKS)
-    rows = await query.rows(selection, mark)
-    return b'{"metadata":%b,"data":[%b]}' % (_metadata(taken.with_later_xmax(), mark), rows)
+    start = b'{"metadata":%b,"data":[' % _metadata(taken.with_later_xmax(), mark)
+    return b"".join([start, *await query.rows(selection, mark), b"]}"])
 
 
 def _metadata(seen: SnapshotVisibility, mark: int) -> bytes:

@@ -31,9 +31,8 @@ async def read(source: SubsetSource, relation: Relation, **wanted: Any) -> list[
     columns = wanted.pop("columns", tuple(relation.column_index))
     async with source.open(relation) as query:
         await query.take()
-        rows: list[Any] = json.loads(
-            b"[%b]" % await query.rows(SubsetSelection(relation, columns, **wanted), 7)
-        )
+        pieces = await query.rows(SubsetSelection(relation, columns, **wanted), 7)
+        rows: list[Any] = json.loads(b"[%b]" % b"".join(pieces))
         return rows
 
 
@@ -133,7 +132,7 @@ async def test_later_commits_are_neither_read_nor_in_the_visibility(
             taken = await query.take()
             await running.execute("COMMIT")
             late_xid = await insert(db, 4)
-            rows = json.loads(b"[%b]" % await query.rows(SubsetSelection(items, ("id",)), 7))
+            rows = json.loads(b"[%b]" % b"".join(await query.rows(SubsetSelection(items, ("id",)), 7)))
     assert sorted(row["value"]["id"] for row in rows) == ["1", "3"]
     for seen in (taken.visibility, taken.with_later_xmax()):
         assert [seen.sees_xid(xid) for xid in (open_xid, late_xid)] == [False, False]
@@ -229,7 +228,8 @@ async def test_ddl_waits_until_the_rows_are_read(
         async with await Connection.connect(database_url, autocommit=True) as other:
             while not await waiting_for_a_lock(other):
                 await asyncio.sleep(0.01)
-        assert json.loads(await query.rows(SubsetSelection(items, ("id",)), 7))["value"] == {"id": "1"}
+        (row,) = await query.rows(SubsetSelection(items, ("id",)), 7)
+        assert json.loads(row)["value"] == {"id": "1"}
     await truncating
     inspector.clean(items.oid)
     assert await ids(source, await inspector.relation("public", "items")) == []

@@ -165,7 +165,7 @@ class Readers(NamedTuple):
         async with self.subsets.open(relation) as query:
             await query.take()
             rows = await query.rows(SubsetSelection(relation, names, where), 7)
-        return [tuple(row["value"][name] for name in names) for row in json.loads(b"[%b]" % rows)]
+        return [tuple(row["value"][name] for name in names) for row in json.loads(b"[%b]" % b"".join(rows))]
 
 
 def _values(text: bytes) -> Row:
