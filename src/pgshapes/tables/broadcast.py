@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from pgshapes.tables.deltas import Rows
-from pgshapes.tables.frames import Deltas, encode
+from pgshapes.tables.frames import Deltas, encode_any_text
 from pgshapes.tables.table import Table
 from pgshapes.waiting.notice import Notice
 
@@ -117,7 +117,7 @@ class Broadcast:
             return
         self._flushed_at = asyncio.get_running_loop().time()
         try:
-            frame = encode(Deltas(self.number, pending))
+            frame = encode_any_text(Deltas(self.number, pending))
         except Exception:
             # Without these changes the replicas would be wrong; a link that reconnects gets the whole state.
             for feed in tuple(self._feeds):

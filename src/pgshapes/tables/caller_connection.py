@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from pgshapes.errors import OwnerUnavailable, WireError
+from pgshapes.errors import OwnerUnavailable, RequestError, WireError
 from pgshapes.tables import frames
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.replica import TablesReplica
 from pgshapes.waiting.notice import Notice
+
+UNSENDABLE: Final = "The request has a text that is not valid Unicode"
 
 
 class CallerConnection(asyncio.Protocol):
@@ -83,8 +85,15 @@ class CallerConnection(asyncio.Protocol):
         self._send(frames.Subscribe())
 
     async def call(self, call: Call, deadline: float) -> Reply:
-        """The owner's reply. Raises what the owner raised, or OwnerUnavailable."""
-        return cast(Reply, await self._ask(lambda call_id: frames.CallFrame(call_id, deadline, call)))
+        """The owner's reply. Raises what the owner raised, or OwnerUnavailable; RequestError for a text that
+        cannot be sent.
+        """
+        try:
+            return cast(Reply, await self._ask(lambda call_id: frames.CallFrame(call_id, deadline, call)))
+        except WireError as error:
+            if isinstance(error.__cause__, UnicodeEncodeError):
+                raise RequestError(UNSENDABLE) from error
+            raise
 
     async def barrier(self) -> None:
         """Wait until everything that the owner wrote before it read this has arrived. Raises
@@ -97,8 +106,9 @@ class CallerConnection(asyncio.Protocol):
             raise OwnerUnavailable("the owner cannot be reached")
         self._last_call_id += 1
         call_id = self._last_call_id
+        frame = frames.encode(question(call_id))
         future = self._pending[call_id] = asyncio.get_running_loop().create_future()
-        self._send(question(call_id))
+        self._write(frame)
         try:
             return await future
         finally:
@@ -157,5 +167,8 @@ class CallerConnection(asyncio.Protocol):
             self._unacknowledged = None
 
     def _send(self, frame: frames.CallerFrame) -> None:
+        self._write(frames.encode(frame))
+
+    def _write(self, frame: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(frames.encode(frame))
+            self._transport.write(frame)

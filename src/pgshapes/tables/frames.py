@@ -121,11 +121,38 @@ _caller_decoder: Final[msgspec.msgpack.Decoder[CallerFrame]] = msgspec.msgpack.D
 
 
 def encode(frame: OwnerFrame | CallerFrame) -> bytes:
-    """The frame with its length in front."""
+    """The frame with its length in front. Raises WireError if it is too long or cannot be encoded."""
     buffer = bytearray(_LENGTH.size)
-    _encoder.encode_into(frame, buffer, _LENGTH.size)
-    _LENGTH.pack_into(buffer, 0, len(buffer) - _LENGTH.size)
+    try:
+        _encoder.encode_into(frame, buffer, _LENGTH.size)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise WireError(f"a {type(frame).__name__} cannot be encoded: {error!r}") from error
+    size = len(buffer) - _LENGTH.size
+    if size > MAX_FRAME_BYTES:
+        raise WireError(f"a {type(frame).__name__} of {size} bytes", limit=MAX_FRAME_BYTES)
+    _LENGTH.pack_into(buffer, 0, size)
     return bytes(buffer)
+
+
+def encode_any_text(frame: OwnerFrame) -> bytes:
+    """As `encode`; a text that is not valid Unicode, such as a file name in an error, gets escapes in it."""
+    try:
+        return encode(frame)
+    except WireError as error:
+        if not isinstance(error.__cause__, UnicodeEncodeError):
+            raise
+    return encode(_with_valid_texts(msgspec.to_builtins(frame, builtin_types=(bytes,))))
+
+
+def _with_valid_texts(value: Any) -> Any:
+    """The value, of built-in types, without lone surrogates."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_with_valid_texts(key): _with_valid_texts(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_valid_texts(each) for each in value]
+    return value
 
 
 def decode_owner_frame(payload: bytes) -> OwnerFrame:

@@ -25,6 +25,8 @@ MAX_UNSENT_BYTES: Final = 16 * 2**20
 SLICE_ROWS: Final = 256
 """About 0.3 ms to read and encode; a relation's row is the largest, some kilobytes."""
 _PAUSE_ABOVE_BYTES: Final = 2**18
+_MAX_PLAIN_TEXT: Final = 10_000
+"""Of an error whose attributes cannot be sent."""
 
 
 class OwnerConnection(asyncio.Protocol):
@@ -144,7 +146,7 @@ class OwnerConnection(asyncio.Protocol):
         if rows is None:
             self._end_state()
         else:
-            self.send(frames.encode(frames.StateSlice(rows)))
+            self.send(frames.encode_any_text(frames.StateSlice(rows)))
             self._schedule_slice()
 
     def _end_state(self) -> None:
@@ -170,10 +172,14 @@ def state_slices(tables: Tables) -> Iterator[Rows]:
 
 
 def _answer_frame(call_id: int, result: Reply | PgShapesError) -> bytes:
+    """The frame of an answer; of an error if it cannot be encoded, which concerns its call alone."""
     if not isinstance(result, PgShapesError):
-        return frames.encode(frames.Answer(call_id, result))
+        try:
+            return frames.encode(frames.Answer(call_id, result))
+        except WireError as error:
+            result = error
     try:
-        return frames.encode(frames.failure_frame(call_id, result))
-    except (TypeError, OverflowError):
-        plain = PgShapesError(f"{type(result).__name__}: {result.message}")
-        return frames.encode(frames.failure_frame(call_id, plain))
+        return frames.encode_any_text(frames.failure_frame(call_id, result))
+    except WireError:
+        plain = PgShapesError(f"{type(result).__name__}: {result.message[:_MAX_PLAIN_TEXT]}")
+        return frames.encode_any_text(frames.failure_frame(call_id, plain))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.seams.links import Pair, Script, connecting, eventually, listening, turns
 
-from pgshapes.errors import ConfigError, OwnerUnavailable
+from pgshapes.errors import ConfigError, OwnerUnavailable, PgShapesError, RequestError, StorageError
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
@@ -20,7 +20,7 @@ from pgshapes.tables.calls import DeleteShape, Reply
 from pgshapes.tables.deltas import Rows
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.owner_connection import MAX_UNSENT_BYTES, SLICE_ROWS, state_slices
-from pgshapes.tables.rows import ShapeRow
+from pgshapes.tables.rows import ConditionRow, ShapeRow
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import TABLES
 from pgshapes.tables.unix_link import UnixSocketOwner
@@ -234,6 +234,58 @@ async def test_a_link_that_was_cut_reconnects_and_wakes_waiters(unix_pair: Pair)
     assert dict(link.tables.progress.items()) == {"b": 2}
     assert link.syncs == 2
     assert link.epoch == tables.epoch
+
+
+# --- what cannot be sent
+
+LONE = "a file \udcff"
+WITH_ESCAPE = "a file \\udcff"
+
+
+async def test_texts_that_are_not_valid_unicode_do_not_end_the_link(unix_pair: Pair) -> None:
+    tables, link = unix_pair.tables, unix_pair.unix_link
+
+    @unix_pair.script.on("error")
+    async def fail(context: CallContext) -> Reply:
+        raise StorageError(LONE, path=LONE)
+
+    @unix_pair.script.on("reply")
+    async def reply(context: CallContext) -> Reply:
+        return LONE
+
+    with pytest.raises(StorageError) as failed:
+        await unix_pair.delete("error")
+    assert (failed.value.message, failed.value.details) == (WITH_ESCAPE, {"path": WITH_ESCAPE})
+    with pytest.raises(PgShapesError, match="cannot be encoded"):
+        await unix_pair.delete("reply")
+    with pytest.raises(RequestError):
+        await unix_pair.delete(LONE)
+    tables.status.put("c", ConditionRow(False, LONE))
+    await link.barrier()
+    assert link.tables.status["c"] == ConditionRow(False, WITH_ESCAPE)
+    assert (link.syncs, link.is_connected) == (1, True)
+    assert link._connection is not None and not link._connection._pending
+    async with connecting(Path(link._path)) as late:
+        await late.connected()
+        assert late.tables.status["c"] == ConditionRow(False, WITH_ESCAPE)
+
+
+async def test_a_reply_that_is_too_long_is_the_error_of_its_call(
+    unix_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @unix_pair.script.on("long")
+    async def reply(context: CallContext) -> Reply:
+        return "x" * 100_000
+
+    @unix_pair.script.on("error")
+    async def fail(context: CallContext) -> Reply:
+        raise RequestError("y" * 100_000)
+
+    monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 50_000)
+    for handle in ("long", "error"):
+        with pytest.raises(PgShapesError):
+            await unix_pair.delete(handle)
+    assert (unix_pair.unix_link.syncs, unix_pair.link.is_connected) == (1, True)
 
 
 # --- other owners

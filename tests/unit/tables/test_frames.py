@@ -185,6 +185,29 @@ def test_an_error_that_cannot_be_ours_is_a_wire_error() -> None:
         frames.restore_error(frames.Failure(1, "no_such_code", "m", {}))
 
 
-def test_what_details_cannot_hold_is_refused_when_encoding() -> None:
-    with pytest.raises((TypeError, msgspec.MsgspecError)):
-        frames.encode(frames.failure_frame(1, RequestError(errors=object())))
+def deeply_nested() -> list[Any]:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    return nested
+
+
+@pytest.mark.parametrize(
+    "value", [object(), 2**70, "\ud800", deeply_nested()], ids=["an object", "a number", "a text", "depth"]
+)
+def test_what_a_frame_cannot_hold_is_a_wire_error(value: Any) -> None:
+    with pytest.raises(WireError):
+        frames.encode(frames.failure_frame(1, RequestError(errors=value)))
+
+
+def test_a_frame_that_no_splitter_takes_is_a_wire_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 1_000)
+    with pytest.raises(WireError):
+        frames.encode(frames.Answer(1, "x" * 1_000))
+
+
+@pytest.mark.parametrize("frame", OWNER_FRAMES, ids=lambda frame: type(frame).__name__)
+def test_a_frame_is_the_same_with_valid_texts(frame: frames.OwnerFrame) -> None:
+    """So that those of a frame with one that is not valid are."""
+    whole = frames._with_valid_texts(msgspec.to_builtins(frame, builtin_types=(bytes,)))
+    assert frames.decode_owner_frame(msgspec.msgpack.encode(whole)) == frame
