@@ -216,8 +216,11 @@ async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
     owner.mailbox.tap = seams.tap
     async with AsyncExitStack() as stack:
         stack.push_async_callback(owner.close)
-        # Until then the HTTP processes keep serving from the tables of the previous owner.
-        replicator.on_loaded = owner.start
+        if task.is_restart:
+            # Until then the HTTP processes keep serving from the tables of the previous owner.
+            replicator.on_loaded = owner.start
+        else:
+            await owner.start()  # so that they know what the start waits for
         await report_metrics(stack, task, lambda: owner_families(replicator, owner.mailbox, tables))
         await run_reported(replicator, task.settings, is_restart=task.is_restart)
 

@@ -149,7 +149,7 @@ async def test_an_unreachable_database_is_waited_for(settings: Settings) -> None
     ):
         answer = await client.get("/v1/shape", params=ITEMS)
         assert answer.status_code == 503
-        assert (await client.get("/v1/health")).json() == {"status": "starting"}
+        assert (await client.get("/v1/health")).json() == {"status": "waiting"}
 
 
 async def test_under_an_asgi_server(settings: Settings) -> None:

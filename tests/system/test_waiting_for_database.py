@@ -48,10 +48,18 @@ def waits_because(server: Server, reason: str) -> None:
         ),
         f"a line about waiting because of {reason}",
     )
-    answer = httpx.get(f"{server.url}/v1/health", timeout=END_S)
-    assert (answer.status_code, answer.json()) == (202, {"status": "starting"})
+    until(lambda: says_waiting(server), "`/v1/health` says what is waited for")
     assert server.process is not None
     assert server.process.poll() is None
+
+
+def says_waiting(server: Server) -> bool:
+    """Whether `/v1/health` says so, with the reason."""
+    answer = httpx.get(f"{server.url}/v1/health", timeout=END_S)
+    assert answer.status_code == 202
+    reason = answer.headers.get("pgshapes-waits-for", "")
+    is_waiting: bool = answer.json() == {"status": "waiting"}
+    return is_waiting and reason.startswith("the database:")
 
 
 def serves_rows(server: Server) -> bool:

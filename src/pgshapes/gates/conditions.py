@@ -123,10 +123,12 @@ def level_of(status: StatusTable, *, is_following: bool = True) -> Level:
 
 
 def service_status_of(status: StatusTable, *, is_following: bool = True) -> ServiceStatus:
-    """The status for `/v1/health`: `waiting` when shapes are loaded, but the lock is not held or changes do
-    not arrive.
+    """The status for `/v1/health`: `waiting` when something stops changes from arriving, and when shapes are
+    loaded, but the lock is not held.
     """
     level = level_of(status, is_following=is_following)
+    if level is Level.STARTING and obstacle_text(status):
+        return ServiceStatus.WAITING
     if level is not Level.STARTING and not all(is_met(status, condition) for condition in _WAITED_FOR):
         return ServiceStatus.WAITING
     return _STATUSES[level]

@@ -28,6 +28,9 @@ _RECONNECT_FIRST_S: Final = 0.5
 _RECONNECT_CAP_S: Final = 10.0
 _START_CAP_S: Final = 2.0
 """The longest pause at the first start, when nothing else is served that attempts could disturb."""
+_DATABASE: Final = "the database: it is unreachable or reported an error"
+_RESOURCES: Final = "room or resources"
+"""What clients may read of what a first start waits for; the log has the reason."""
 _CONNECTION_CONDITIONS: Final = (
     Condition.LOCK_ACQUIRED,
     Condition.REPLICATION_CLIENT_READY,
@@ -51,6 +54,8 @@ class Retries:
 
     async def started(self) -> None:
         """A session has begun to stream."""
+        if not self.has_started:
+            self._conditions.meet(Condition.CHANGES_FLOWING)
         self.has_started = True
         await self._wait.end()
 
@@ -101,9 +106,11 @@ class Retries:
         if isinstance(error, SourceError):
             if not may_pass(error):
                 raise config_error(error) from error
+            self._conditions.unmeet(Condition.CHANGES_FLOWING, _DATABASE)
             self._wait.note(error.message)
         elif isinstance(error, NotNow | StorageShortage) or is_shortage(error):
-            self._wait.note(str(error) or repr(error), "waiting for room or resources")
+            self._conditions.unmeet(Condition.CHANGES_FLOWING, _RESOURCES)
+            self._wait.note(str(error) or repr(error), f"waiting for {_RESOURCES}")
         else:
             raise error
 

@@ -94,6 +94,14 @@ def test_the_status_is_waiting_while_changes_do_not_arrive(tables: Tables, condi
     assert timeout_text(tables.status) == "Timeout waiting for stack restart"
 
 
+def test_the_status_is_waiting_during_a_start_that_waits(tables: Tables, conditions: Conditions) -> None:
+    conditions.unmeet(Condition.CHANGES_FLOWING, "the database")
+    assert level_of(tables.status) is Level.STARTING
+    assert service_status_of(tables.status) is ServiceStatus.WAITING
+    conditions.meet(Condition.CHANGES_FLOWING)
+    assert service_status_of(tables.status) is ServiceStatus.STARTING
+
+
 def test_a_process_without_an_owner_is_read_only(tables: Tables, conditions: Conditions) -> None:
     meet_all_but(conditions)
     assert level_of(tables.status, is_following=False) is Level.READ_ONLY
