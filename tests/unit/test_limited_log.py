@@ -53,7 +53,7 @@ def test_the_causes_are_limited(lines: Lines, monkeypatch: pytest.MonkeyPatch) -
     log = LimitedLog(lines, clock=lines.clock)
     for cause in range(10):
         log.note("failed", cause)
-    assert len(log._seen) == 3 < CAUSES
+    assert len(log._due._seen) == 3 < CAUSES
     log.note("failed", 0)
     log.note("failed", 9)
     assert len(lines.written) == 11

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import sys
+import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from typing import Any, Final
 import structlog
 
 from pgshapes.config import Settings
+from pgshapes.limited_log import Due
 from pgshapes.redaction import MASK, redaction
 
 
@@ -42,6 +44,7 @@ def configure_logs(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(_RedactingFormatter())
+    handler.addFilter(_Limit())
     logging.basicConfig(handlers=[handler])
     sys.excepthook = _print_redacted
 
@@ -53,6 +56,23 @@ def _redact(_: Any, __: str, line: Any) -> Any:
 class _RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return redaction.redact(super().format(record))
+
+
+class _Limit(logging.Filter):
+    """Leaves out lines of the HTTP server that were written a short time ago: clients decide how many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due = Due()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("uvicorn"):
+            return True
+        kind = record.exc_info[0] if record.exc_info else None
+        left_out = self._due.take((record.name, record.msg, kind), time.monotonic())
+        if left_out:
+            record.msg = f"{str(record.msg).rstrip()} (left out before: {left_out})"
+        return left_out is not None
 
 
 def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

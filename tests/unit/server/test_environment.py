@@ -64,6 +64,28 @@ def test_no_line_contains_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         assert secret not in done.stderr.replace('raise ValueError("zebra@zoo")', "")
 
 
+FLOOD = """
+import logging
+from pgshapes.server.environment import configure_logs
+configure_logs("info")
+server, library = logging.getLogger("uvicorn.error"), logging.getLogger("library")
+for number in range(1000):
+    server.warning("Invalid HTTP request received.")
+    library.warning("another %d", number)
+    try:
+        raise ValueError("100 % of it") if number % 2 else KeyError(number)
+    except Exception:
+        server.exception("Exception in ASGI application")
+"""
+
+
+def test_clients_do_not_decide_how_many_lines_the_http_server_writes() -> None:
+    lines = run(FLOOD).stderr.splitlines()
+    assert lines.count("Invalid HTTP request received.") == 1
+    assert lines.count("Exception in ASGI application") == 2
+    assert "another 999" in lines
+
+
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], check=False, capture_output=True, text=True
