@@ -373,6 +373,7 @@ _ODD_STAMPS = [
     ),
 ]
 _ODD_INTERVALS = [
+    *(" P1D", "P1D\n", " 1 day ", "1day2hours", "1day+2h", "1d2h", "1h+2m", "1d-2h", "1day02:03"),
     *(
         "1",
         "-1",

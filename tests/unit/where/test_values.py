@@ -163,3 +163,21 @@ def test_every_type_reads_what_it_writes() -> None:
         assert io.write(io.read(text)) == io.write(io.decode(text)) == text
     assert type_io(TYPES_BY_NAME["inet"]) is None
     assert type_io(TYPES_BY_NAME["_bpchar"]) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [" P1D", "P1D ", "\tPT1S", "P1D\n", "1day2hours", "1day+2h", "1d-2h", "1 hour-2 minutes", "1day02:03"],
+)
+def test_intervals_that_postgres_refuses(text: str) -> None:
+    """Blanks around the ISO form, and what belongs to a word because no blank ends it."""
+    with pytest.raises(BadLiteral):
+        intervals.read_interval(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [(" 1 day ", "P1D"), ("\t5", "PT5S"), (" 01:02 ", "PT1H2M"), ("1d2h", "P1DT2H"), ("1h+2m", "PT1H2M")],
+)
+def test_intervals_that_postgres_takes(text: str, written: str) -> None:
+    assert intervals.write_interval(intervals.read_interval(text)) == written

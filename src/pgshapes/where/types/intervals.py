@@ -42,6 +42,8 @@ _UNITS: Final = {
     **dict.fromkeys(("microsecond", "microseconds", "us", "usec"), ("second", 0, 0, 1)),
 }
 """Per word: the unit it names, and the unit in months, days and microseconds."""
+_ENDING: Final = frozenset({"d", "h", "m", "mon", "s", "y"})
+"""The words that Postgres knows when it looks for their end: a number or sign may follow without a blank."""
 
 
 @total_ordering
@@ -81,7 +83,8 @@ def read_interval(text: str) -> Interval:
         return INFINITY if word[0] != "-" else NEGATIVE_INFINITY
     if _SECONDS.fullmatch(word):
         return Interval(0, 0, int(word) * 1_000_000)
-    found = _ISO.fullmatch(word) if len(word) > 1 and word[-1] not in "PT" else None
+    # Postgres skips blanks around every other form.
+    found = _ISO.fullmatch(text) if len(text) > 1 and text[-1] not in "PT" else None
     return _literal_in_range(_from_iso(found) if found is not None else _from_terms(word))
 
 
@@ -122,6 +125,8 @@ def _from_terms(text: str) -> Interval:
             found = _TERM.match(text, position)
             if found is None:
                 raise BadLiteral
+            if not _ends_term(found[4].lower(), text[found.end() : found.end() + 1]):
+                raise BadLiteral
             units, parts = _term_of(found)
         if seen & units:
             raise BadLiteral
@@ -131,6 +136,11 @@ def _from_terms(text: str) -> Interval:
     if not text:
         raise BadLiteral
     return Interval(months, days, microseconds)
+
+
+def _ends_term(word: str, following: str) -> bool:
+    """Whether a word ends before this character: others belong to it, as in the name of a time zone."""
+    return not following or following in SPACE or (following != "-" and word in _ENDING)
 
 
 def _clock(found: re.Match[str]) -> int:
