@@ -85,9 +85,10 @@ async def creation_by_two(stage: Stage, shape: Definition) -> Run:
 
 
 async def subset(stage: Stage, shape: Definition) -> Run:
-    """A subset of a shape."""
+    """A subset of a shape, with a POST."""
     await shape.first(stage)
-    return lambda: shape.first(stage, subset__where="id < 5", subset__order_by="id", subset__limit="3")
+    subset = {"where": "id < 5", "order_by": "id", "limit": 3}
+    return lambda: stage.post(subset, **shape.params, offset="-1")
 
 
 async def live(stage: Stage, shape: Definition) -> Run:

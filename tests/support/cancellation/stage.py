@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,12 +78,25 @@ class Stage:
         assert self.replicator.owner is not None
         return self.replicator.owner
 
+    async def post(self, subset: Mapping[str, Any], **params: str) -> Answer:
+        """As `ask`, with a subset in a body that is large and comes in two pieces."""
+        body = orjson.dumps({"subset": subset, "ignored": "x" * 200_000})
+        return await self._ask("POST", params, [body[:100], body[100:]])
+
     async def ask(self, method: str = "GET", **params: str) -> Answer:
         """Send a request for a shape, in a task of its own as a server would, and wait for the answer."""
+        return await self._ask(method, params, ())
+
+    async def _ask(self, method: str, params: Mapping[str, str], body: Sequence[bytes]) -> Answer:
         answer = Answer()
         pieces: list[bytes] = []
+        unsent = list(body)
 
         async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0)
+            if unsent:
+                piece = unsent.pop(0)
+                return {"type": "http.request", "body": piece, "more_body": bool(unsent)}
             stays: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
             return await stays
 
