@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 import httpx
 import pytest
 from tests.oracle import http_fuzz
 from tests.support.clients.hostile import KINDS, Kind, Target, at_work
+from tests.support.clients.pending import until
 from tests.support.postgres.databases import fresh_database
 from tests.support.servers.besieged import LIMIT_S, SECRET, Besieged, besieged
+from tests.support.servers.processes import session_members
 
 from pgshapes.embedded.server import EmbeddedPostgres
 
@@ -74,6 +77,19 @@ def read_log(scene: Besieged, client: httpx.Client, offset: str) -> httpx.Respon
     return client.get(f"{scene.server.url}/v1/shape?{query}")
 
 
+@contextmanager
+def no_descriptors(pids: list[int]) -> Iterator[None]:
+    """During the block these processes can open nothing, and accept no connection."""
+    before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in pids}
+    try:
+        for pid, (_, hard) in before.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+        yield
+    finally:
+        for pid, limits in before.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
 @both_forms
 def test_no_descriptors_left(scene: Besieged) -> None:
     """A shape that cannot be opened for want of descriptors is not deleted."""
@@ -82,21 +98,58 @@ def test_no_descriptors_left(scene: Besieged) -> None:
     offsets = scene.target.offsets
     with httpx.Client(timeout=LIMIT_S) as client:
         assert read_log(scene, client, offsets[0]).status_code == 200
-        before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in pids}
-        try:
-            for pid, (_, hard) in before.items():
-                resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+        with no_descriptors(pids):
             # More than the cache of bodies has.
             answers = [read_log(scene, client, offset) for offset in offsets[:20]]
-        finally:
-            for pid, limits in before.items():
-                resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         assert {answer.status_code for answer in answers} <= {200, 503}
         refused = next(answer for answer in answers if answer.status_code == 503)
         assert int(refused.headers["retry-after"]) > 0
         assert {read_log(scene, client, offset).status_code for offset in offsets[:20]} == {200}
     assert scene.lost() == 0
     assert "Traceback" not in scene.server.log_path.read_text()
+
+
+@both_forms
+def test_writes_and_connections_without_descriptors(scene: Besieged) -> None:
+    """In every process: none ends, no shape is lost, and all goes on when there are descriptors again."""
+    assert scene.server.process is not None
+    pids = session_members(scene.server.process.pid)
+    names = {"table": "log", "offset": "-1", "secret": SECRET}
+    with ExitStack() as stack:
+        client = stack.enter_context(httpx.Client(timeout=LIMIT_S))
+        assert client.get(f"{scene.server.url}/v1/health").status_code == 200
+        address = ("127.0.0.1", scene.server.port)
+        with no_descriptors(pids):
+            for _ in range(20):
+                stack.enter_context(socket.create_connection(address, LIMIT_S))
+            scene.server.sql("INSERT INTO log SELECT -i, 'late' FROM generate_series(1, 50) i RETURNING id")
+            first = client.get(scene.server.shape_url, params={**names, "where": "value = 'new'"})
+            assert client.get(f"{scene.server.url}/v1/health").status_code in (200, 202)
+        assert first.status_code in (200, 503)
+        until(lambda: scene.health_s() < LIMIT_S, "new connections are answered")
+        until(lambda: late_rows(scene) == set(range(-50, 0)), "all changes are delivered")
+        until(
+            lambda: (
+                client.get(scene.server.shape_url, params={**names, "where": "value = 'new'"}).status_code
+                == 200
+            ),
+            "new shapes are created",
+        )
+    assert scene.lost() == 0
+    assert session_members(scene.server.process.pid) == pids
+    assert "Traceback" not in scene.server.log_path.read_text()
+
+
+def late_rows(scene: Besieged) -> set[int]:
+    """The ids below zero in the long log."""
+    found, offset = set(), scene.target.offsets[-1]
+    with httpx.Client(timeout=LIMIT_S) as client:
+        while True:
+            answer = read_log(scene, client, offset).raise_for_status()
+            found |= {int(each["value"]["id"]) for each in answer.json() if "value" in each}
+            offset = answer.headers["electric-offset"]
+            if "electric-up-to-date" in answer.headers:
+                return {each for each in found if each < 0}
 
 
 @both_forms
