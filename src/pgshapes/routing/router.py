@@ -14,7 +14,7 @@ fragment can be routed again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +23,7 @@ from typing import Final
 from pgshapes.errors import RequestError
 from pgshapes.model.change import Change, Fragment, Operation
 from pgshapes.model.lsn import Lsn
-from pgshapes.model.relation import Part, Relation
+from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.pgoutput_messages import RelationMessage
@@ -37,6 +37,7 @@ from pgshapes.routing.projection import Origin
 from pgshapes.routing.relation_shapes import RelationShapes, run_as_it_is
 from pgshapes.routing.routed import Routed
 from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape, decision_for
+from pgshapes.routing.routed_tables import RoutedTables
 from pgshapes.routing.type_history import TypeHistory
 from pgshapes.where.clause import Clause
 from pgshapes.where.types import large_values
@@ -45,7 +46,7 @@ _LOOK_AT: Final = 0b1110
 """The bits of a change's op number that are set for every eighth change, after which the clock is read."""
 
 
-class Router:
+class Router(RoutedTables):
     """All registered shapes, by table."""
 
     def __init__(
@@ -54,6 +55,7 @@ class Router:
         evaluate: Evaluate = run_as_it_is,
         meter: Meter | None = None,
     ) -> None:
+        super().__init__()
         self.delivered = delivered
         self.failures: list[ShapeFailure] = []
         """What was raised for shapes, which end by it, since the last fragment."""
@@ -65,30 +67,17 @@ class Router:
         self._outdated_shapes: list[str] = []
         self.types = TypeHistory()
         self._outdated = OutdatedChanges()
-        self._relations: dict[int, RelationShapes] = {}
         self._roots: dict[int, set[int]] = {}
         self._targets: dict[int, tuple[RelationShapes, ...]] = {}
-        self._named: dict[tuple[str, str], set[int]] = {}
         self._announced: dict[int, RelationMessage | None] = {}
         """The latest announcement of each relation, None for one that could not be processed."""
-        self._shapes: dict[str, RoutedShape] = {}
         self._delivery = Delivery()
         self.last_number = 0
         """`RoutedShape.number` of the shape that was registered last."""
 
-    def __contains__(self, handle: str) -> bool:
-        return handle in self._shapes
-
-    def __len__(self) -> int:
-        return len(self._shapes)
-
     def has_relation(self, wire_oid: int) -> bool:
         """Whether any shape depends on rows of this relation, which may be a leaf."""
         return bool(self._targets_of(wire_oid))
-
-    def has_partitioned(self) -> bool:
-        """Whether any shape is on a partitioned table, of which any relation may be a leaf."""
-        return any(members.relation.kind == "p" for members in self._relations.values())
 
     def target_tables(self, wire_oid: int) -> tuple[int, ...]:
         """The tables with shapes to which rows of this relation are routed: itself and its roots."""
@@ -105,37 +94,6 @@ class Router:
     def skip_until(self, handle: str) -> Lsn:
         """Transactions committed at or before this LSN are in the shape's snapshot, not in its log."""
         return self._shapes[handle].skip_until
-
-    def relation(self, relation_oid: int) -> Relation | None:
-        """A root relation with the columns of its latest announcement."""
-        members = self._relations.get(relation_oid)
-        return members.relation if members else None
-
-    def handles_of(self, relation_oid: int) -> tuple[str, ...]:
-        """The shapes on a root relation."""
-        relation = self._relations.get(relation_oid)
-        return tuple(relation.members) if relation else ()
-
-    def table_oids(self) -> set[int]:
-        """The tables with shapes."""
-        return set(self._relations)
-
-    def newest_number(self, relation_oid: int) -> int:
-        """The largest number of a shape on a table; 0 without shapes."""
-        members = self._relations.get(relation_oid)
-        return members.newest_number if members else 0
-
-    def known_generation(self, handle: str) -> int | None:
-        """The generation of the table with which a shape was last compared; None for an unknown shape."""
-        shape = self._shapes.get(handle)
-        return None if shape is None else shape.known.generation
-
-    def handles_up_to(self, relation_oid: int, number: int) -> set[str]:
-        """The shapes on a table with this number or a smaller one."""
-        members = self._relations.get(relation_oid)
-        if members is None:
-            return set()
-        return {handle for handle, shape in members.members.items() if shape.number <= number}
 
     def register(
         self,
@@ -300,20 +258,6 @@ class Router:
         for members in self._targets_of(wire_oid):
             self._fail(ShapeFailure(tuple(members.members.values()), error))
 
-    def find_changed(
-        self,
-        current: Relation,
-        handles: AbstractSet[str],
-        is_empty: Callable[[Part], bool],
-        *,
-        is_listed: bool = True,
-    ) -> dict[str, str]:
-        """Those of these shapes that end on the table as it is now, each with the reason. `is_listed` is
-        whether the publication names the table.
-        """
-        members = self._relations.get(current.oid)
-        return members.find_changed(current, handles, is_empty, is_listed=is_listed) if members else {}
-
     def renew(self, current: Relation, handles: AbstractSet[str]) -> list[str]:
         """Note that these shapes continue on the table as it is now; returns those for which that is new."""
         members = self._relations.get(current.oid)
@@ -327,29 +271,6 @@ class Router:
             self._roots[leaf].discard(root_oid)
             self._targets.pop(leaf, None)
         self.add_leaves(root_oid, leaves)
-
-    def known_stamps(self, relation_oid: int) -> set[str]:
-        """The stamps of a table with which its shapes were last compared."""
-        return {known.stamp for known in self.known_relations(relation_oid)}
-
-    def known_relations(self, relation_oid: int) -> list[Relation]:
-        """A table as it was when its shapes were last compared with it, in each of its versions once."""
-        members = self._relations.get(relation_oid)
-        return members.known_relations() if members else []
-
-    def has_moved_parts(self, current: Relation) -> bool:
-        """Whether a part was attached or detached since a shape was created; not if it was only created."""
-        members = self._relations.get(current.oid)
-        return members is not None and members.has_moved_parts(current)
-
-    def attached_parts(self, current: Relation) -> list[Part]:
-        """The parts that were attached to a table since a shape was created on it, and may have had rows."""
-        members = self._relations.get(current.oid)
-        return members.attached_parts(current) if members else []
-
-    def tables_named(self, schema: str, name: str) -> list[int]:
-        """The oids of tables with shapes that had this name when they were last compared."""
-        return list(self._named.get((schema, name), ()))
 
     def end_relation(self, wire_oid: int) -> list[str]:
         """End every shape that depends on rows of a relation; returns their handles."""

@@ -8,6 +8,7 @@ import pytest
 from tests.support.seams.broken_clauses import break_clause
 from tests.support.seams.routing_samples import column, inserted, live, relation, transaction
 
+from pgshapes.model.change import Fragment
 from pgshapes.routing import metering
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.metering import EXPECTED_S, Meter
@@ -35,7 +36,8 @@ def _router(clock: Ticks | None = None) -> Router:
 
 def _route(router: Router, labels: str, n: str = "1") -> list[Routed]:
     """Route an insert to its end: what each step returned."""
-    steps, rest = [], transaction(100, inserted(0, "1", n, labels, oid=TABLE.oid))
+    rest: Fragment | None = transaction(100, inserted(0, "1", n, labels, oid=TABLE.oid))
+    steps = []
     while rest is not None:
         router.meter.begin_step()
         steps.append(router.route(rest))
