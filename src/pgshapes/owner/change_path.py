@@ -1,11 +1,12 @@
 """A change's path through the owner: stream bytes → messages → fragments → entries → readable logs.
 
-Nothing here waits for a client. The stream is paused, and received changes are buffered in order, in two
-cases only: logs cannot be written for now, or a relation that shapes depend on is announced. The system
-catalogs are read then, because DDL or a change of the publication may have preceded the changes that follow.
-Only `LogPublisher` writes the tables `tails` and `progress` while changes are processed. If a log cannot be
-written, its shape is removed and other shapes are not affected. If space or descriptors are used up or the
-disk fails for now, processing stops and unwritten changes are kept in memory until it works again.
+Nothing here waits for a client. The stream is paused (`stream_waits`), and received changes are buffered in
+order, in two cases only: logs cannot be written for now, or a relation that shapes depend on is announced.
+The system catalogs are read then, because DDL or a change of the publication may have preceded the changes
+that follow. Only `LogPublisher` writes the tables `tails` and `progress` while changes are processed. If a
+log cannot be written, its shape is removed and other shapes are not affected. If space or descriptors are
+used up or the disk fails for now, processing stops and unwritten changes are kept in memory until it works
+again.
 
 State is owned by the replicator's loop. A `ChangePath` is kept across reconnects; its assembler is replaced.
 """
@@ -17,8 +18,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -32,6 +32,7 @@ from pgshapes.errors import (
 from pgshapes.model.change import Fragment
 from pgshapes.model.lsn import Lsn
 from pgshapes.owner.catalog_watch import CatalogWatch
+from pgshapes.owner.stream_waits import Pausable, StreamWaits
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import RelationMessage
@@ -165,24 +166,6 @@ _OF_RELATION: Final = b"IUDR"
 _OID: Final = struct.Struct(">I")
 
 
-class Pausable(Protocol):
-    """The replication stream, as far as it is used here."""
-
-    @property
-    def heard_at(self) -> float:
-        """When the server sent something for the last time, in time.monotonic()."""
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether the server has not answered a request for a sign of life."""
-
-    def pause(self) -> None:
-        """Stop reading; keepalives are still answered."""
-
-    def resume(self) -> None:
-        """Continue reading."""
-
-
 class ChangePath:
     """Decodes the stream's messages, routes them, and publishes the resulting entries."""
 
@@ -205,15 +188,12 @@ class ChangePath:
         self._inspector = inspector
         self._watch = watch
         self._spawn = spawn
+        self._waits = StreamWaits(spawn, self._work, reconnect)
+        self._open_waits = self._waits.open
         self._on_identity_lost = on_identity_lost
         self._on_progress = on_progress
-        self._reconnect = reconnect
         self._assembler = TransactionAssembler()
-        self._stream: Pausable | None = None
         self._backlog: deque[Event] = deque()
-        self._is_blocked = False
-        self._blocked_by = ""
-        """What stops changes; empty while other work has its turn."""
         self._hold: int | None = None
         """What keeps the boundary where it is until everything that was routed is written."""
         self._compared_ahead = 0
@@ -223,13 +203,15 @@ class ChangePath:
 
     def heard_at(self) -> float | None:
         """When the stream was heard for the last time, in time.monotonic(); None before the first stream."""
-        return None if self._stream is None else self._stream.heard_at
+        stream = self._waits.stream
+        return None if stream is None else stream.heard_at
 
     def obstacle(self) -> str | None:
         """Why changes do not arrive; None if nothing is known to stop them."""
-        if self._is_blocked and self._blocked_by:
-            return self._blocked_by
-        if self._stream is not None and self._stream.is_doubtful:
+        stream, reason = self._waits.stream, self._waits.reason
+        if reason is not None:
+            return reason
+        if stream is not None and stream.is_doubtful:
             return "Postgres does not answer on the replication connection"
         return None
 
@@ -241,10 +223,8 @@ class ChangePath:
         self._assembler = TransactionAssembler()
         self._backlog.clear()
         self._compared_ahead = 0
-        self._stream = stream
+        self._waits.connected(stream)
         self._watch.stream_began()
-        if self._is_blocked:
-            stream.pause()
 
     def on_message(self, payload: bytes, lsn: Lsn) -> None:
         """Process one pgoutput message; `lsn` is that of the change. Raises WireError, or anything that is
@@ -275,26 +255,32 @@ class ChangePath:
 
     def on_keepalive(self, wal_end: Lsn) -> None:
         """Process a keepalive: the walsender has sent all that was committed before `wal_end`."""
-        if not self._assembler.is_in_transaction and not self._backlog and not self._is_blocked:
+        if not self._assembler.is_in_transaction and not self._backlog and not self._open_waits:
             self._boundary.advance(wal_end)
             self._on_progress()
 
     def _work(self) -> None:
         """Process the backlog, with a pause for other work after each of the meter's steps."""
-        if self._backlog and not self._is_blocked:
+        if not self._backlog or self._open_waits:
+            return
+        waits = self._open_waits
+        try:
             self._router.meter.begin_step()
-        while self._backlog and not self._is_blocked:
-            event = self._backlog.popleft()
-            if isinstance(event, Fragment):
-                self._route(event)
-            elif isinstance(event, RelationAnnounced):
-                self._announce(event)
-            elif isinstance(event, RelationFailed):
-                self._fail_relation(event)
-            else:
-                self._lose_identity(event)
-            if self._backlog and not self._is_blocked and self._router.meter.is_step_over():
-                self._block(asyncio.sleep(0), "")
+            while self._backlog and not waits:
+                event = self._backlog.popleft()
+                if isinstance(event, Fragment):
+                    self._route(event)
+                elif isinstance(event, RelationAnnounced):
+                    self._announce(event)
+                elif isinstance(event, RelationFailed):
+                    self._fail_relation(event)
+                else:
+                    self._lose_identity(event)
+                if self._backlog and not waits and self._router.meter.is_step_over():
+                    self._waits.begin(asyncio.sleep(0), "", is_for_stream=True)
+        except BaseException:
+            self._waits.stop("changes could not be processed")
+            raise
 
     def _route(self, fragment: Fragment) -> None:
         routed = self._router.route(fragment)
@@ -334,10 +320,10 @@ class ChangePath:
             is_full = isinstance(error, DiskFull)
             event = "storage directory is full" if is_full else "storage cannot be written"
             _log.error(f"{event}; replication paused", error=error.message)
-            self._block(self._wait_for_room(), f"the {event}")
+            self._waits.begin(self._wait_for_room(), f"the {event}", is_for_stream=False)
         except Exception:
             _log.exception("changes could not be published; replication paused")
-            self._block(self._wait_for_room(), "changes could not be published")
+            self._waits.begin(self._wait_for_room(), "changes could not be published", is_for_stream=False)
         else:
             self._release_hold()
 
@@ -366,7 +352,8 @@ class ChangePath:
             self._compared_ahead -= 1
             self._bind(announced)
         elif self._router.has_partitioned() or self._affected_tables(announced.message):
-            self._block(self._compare(announced), "the system catalogs cannot be read")
+            reason = "the system catalogs cannot be read"
+            self._waits.begin(self._compare(announced), reason, is_for_stream=True)
         else:
             self._bind(announced)
 
@@ -386,17 +373,18 @@ class ChangePath:
     async def _compare(self, announced: RelationAnnounced) -> None:
         """Compare the announced relation with the system catalogs, and those that the backlog announces."""
         ahead = [event for event in self._backlog if isinstance(event, RelationAnnounced)]
-        stream = self._stream
+        logged = ""
         while True:
             try:
                 await self._look([announced, *ahead])
                 break
             except PgShapesError as error:
-                _log.warning("system catalogs could not be read; replication paused", error=error.message)
+                if error.message != logged:
+                    _log.warning("system catalogs could not be read; replication paused", error=error.message)
+                logged = error.message
                 await asyncio.sleep(_LOOK_UP_RETRY_S)
-        if self._stream is stream:
-            self._compared_ahead = len(ahead)
-            self._bind(announced)
+        self._compared_ahead = len(ahead)
+        self._bind(announced)
 
     async def _look(self, announced: Sequence[RelationAnnounced]) -> None:
         messages = [event.message for event in announced]
@@ -440,33 +428,3 @@ class ChangePath:
         self._end(self._router.end_relation(oid), "REPLICA IDENTITY of the table is not FULL")
         for table in tables:
             self._on_identity_lost(table)
-
-    def _block(self, until: Coroutine[Any, Any, None], reason: str) -> None:
-        if self._stream is not None:
-            self._stream.pause()
-        self._is_blocked, self._blocked_by = True, reason
-        try:
-            self._spawn(self._unblock(until)).add_done_callback(partial(self._end_block, until))
-        except BaseException:
-            self._is_blocked = False
-            raise
-
-    async def _unblock(self, until: Coroutine[Any, Any, None]) -> None:
-        await until
-        self._is_blocked = False
-        self._work()
-        if not self._is_blocked and self._stream is not None:
-            self._stream.resume()
-
-    def _end_block(self, until: Coroutine[Any, Any, None], unblocking: asyncio.Task[None]) -> None:
-        """Do not stay paused, whatever ended the task: otherwise all shapes would wait for changes without a
-        sign. After a reconnect they are sent again.
-        """
-        until.close()  # it was not awaited if the task took no step
-        if unblocking.cancelled():
-            self._is_blocked = False
-            self._reconnect("the wait before the next changes was cancelled")
-        elif (error := unblocking.exception()) is not None:
-            _log.error("changes could not be processed", exc_info=error)
-            self._is_blocked = False
-            self._reconnect(f"changes could not be processed: {error!r}")

@@ -67,7 +67,7 @@ class Scene:
             spawn=self._spawn, on_identity_lost=unused, on_progress=lambda: None,
             reconnect=self.reconnects.append,
         )  # fmt: skip
-        self.path._stream = self
+        self.path._waits.connected(self)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -89,7 +89,7 @@ class Scene:
         self.path._backlog.extend(transaction(lsn, *changes) for lsn in lsns)
         self.path._work()
         turns = 0
-        while self.path._is_blocked:
+        while self.path._open_waits:
             turns += 1
             assert self.is_paused, "the backlog must not grow"
             self.path.on_keepalive(10_000)
