@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import structlog
-
 from pgshapes.config import Settings
 from pgshapes.http_api.settings import Authorize
+from pgshapes.logs import get_logger
 from pgshapes.server.application import Application
 from pgshapes.wiring import single_process_application
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 __all__ = ["Application", "Authorize", "Settings", "create_app"]
 

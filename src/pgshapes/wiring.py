@@ -10,13 +10,11 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-
-import structlog
 
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, PgShapesError
@@ -28,8 +26,9 @@ from pgshapes.gates.time_limits import READY_TIMEOUT_S
 from pgshapes.http_api.app import AsgiApp, make_app
 from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import Authorize, HttpSettings
+from pgshapes.logs import get_logger
 from pgshapes.metrics.family import Family
-from pgshapes.metrics.loop_turns import LoopTurns, loop_families
+from pgshapes.metrics.loop_turns import LoopTurns
 from pgshapes.owner.metrics import owner_families
 from pgshapes.owner.replicator import Replicator
 from pgshapes.owner.start_report import run_reported
@@ -56,6 +55,7 @@ from pgshapes.server.metrics import (
     listen_for_metrics,
     metrics_listener,
     metrics_socket,
+    process_families,
 )
 from pgshapes.server.stored_tables import read_stored_tables
 from pgshapes.server.supervisor import run_with_workers
@@ -73,7 +73,7 @@ from pgshapes.tables.tables import Tables
 from pgshapes.tables.unix_link import UnixSocketLink, UnixSocketOwner
 from pgshapes.waiting.background import begin
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _SUBSET_CONNECTIONS: Final = 4
 """Maximum per HTTP process: a subset query mostly waits for Postgres, and its result may take megabytes."""
@@ -176,7 +176,7 @@ async def _open_single_process(
 
         async def collect() -> Mapping[str, Sequence[Family]]:
             owned = owner_families(replicator, link.mailbox, tables)
-            return {"single": [*owned, *caller_families(parts), *loop_families(turns)]}
+            return {"single": [*owned, *caller_families(parts), *process_families(turns)]}
 
         mark = partial(_mark_not_ready, tables, on_failure)
         owning = begin(run_reported(replicator, settings), at_end=mark)
@@ -262,7 +262,7 @@ async def report_metrics(stack: AsyncExitStack, task: ChildTask, families: Calla
     turns = LoopTurns()
     turns.start()
     stack.callback(turns.stop)
-    answering = metrics_socket(task.metrics_path, lambda: [*families(), *loop_families(turns)])
+    answering = metrics_socket(task.metrics_path, lambda: [*families(), *process_families(turns)])
     await stack.enter_async_context(answering)
 
 
@@ -351,7 +351,8 @@ def run_child(entry: Callable[[ChildTask], Coroutine[Any, Any, None]] | None = N
     try:
         run_in_loop(work(task))
     except PgShapesError as error:
-        print(redaction.redact(f"pgshapes: {error.message}"), file=sys.stderr)
+        with suppress(OSError):  # the status says the same
+            print(redaction.redact(f"pgshapes: {error.message}"), file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0
 

@@ -6,7 +6,7 @@ from typing import Final
 
 # A part sees the layers below its own and the parts that are listed for it, nothing else.
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
-    ("model", "errors", "redaction", "limited_log"),
+    ("model", "errors", "redaction", "logs", "limited_log"),
     ("waiting", "where", "config", "config_values", "database_url", "metrics", "doctor"),
     ("tables", "postgres", "embedded", "shape_log", "gates"),
     ("routing",),
@@ -29,11 +29,12 @@ ASIDE: Final[dict[str, frozenset[str]]] = {"client": frozenset({"model", "errors
 SEE_WHAT_STANDS_ASIDE: Final = frozenset({"cli"})
 
 # What a layer would allow and the design forbids. Callers reach the owner over a link only, so `owner` sees
-# neither `shape_cache` nor `http_api`, nor they it.
+# neither `shape_cache` nor `http_api`, nor they it. What is pure writes no log lines.
 FORBIDDEN: Final[frozenset[tuple[str, str]]] = frozenset(
     {
         *(("http_api", "postgres"), ("http_api", "routing"), ("http_api", "owner")),
         *(("shape_cache", "routing"), ("shape_cache", "owner"), ("owner", "shape_cache")),
+        *((pure, "logs") for pure in ("model", "where", "routing", "doctor")),
     }
 )
 
@@ -51,6 +52,7 @@ ONLY_IN: Final[dict[str, frozenset[str]]] = {
     "rich": frozenset({"cli"}),
     "click": frozenset({"cli"}),
     "uvicorn": frozenset({"server", "wiring"}),
+    "structlog": frozenset({"logs", "server"}),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import suppress
 
 import click
 
@@ -47,7 +48,7 @@ def main() -> None:
         _show(error)
         raise SystemExit(error.exit_code) from None
     except PgShapesError as error:
-        click.echo(f"pgshapes: {_one_line(error)}", err=True)
+        _say(f"pgshapes: {_one_line(error)}\n")
         raise SystemExit(EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED) from None
     raise SystemExit(status)
 
@@ -55,7 +56,13 @@ def main() -> None:
 def _show(error: click.ClickException) -> None:
     text = io.StringIO()
     error.show(text)
-    click.echo(redaction.redact(text.getvalue()), nl=False, err=True)
+    _say(redaction.redact(text.getvalue()))
+
+
+def _say(text: str) -> None:
+    """Print to standard error; the exit status says the same if that is impossible."""
+    with suppress(OSError):
+        click.echo(text, nl=False, err=True)
 
 
 def _one_line(error: PgShapesError) -> str:

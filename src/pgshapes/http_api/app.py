@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-import structlog
-
 from pgshapes.errors import PgShapesError, RequestError
 from pgshapes.gates.clients import Clients
 from pgshapes.gates.conditions import Level, ServiceStatus
@@ -36,6 +34,7 @@ from pgshapes.http_api.serve import Lookup, ServeShape, check_authorized
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
 from pgshapes.limited_log import LimitedLog
+from pgshapes.logs import get_logger
 from pgshapes.model.shape import RawShape
 from pgshapes.shape_log.store import LogReader
 
@@ -92,7 +91,7 @@ class DeleteShape:
         raise RequestError(MISMATCH)
 
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 failures: Final = LimitedLog(log)
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]

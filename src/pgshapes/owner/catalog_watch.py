@@ -19,9 +19,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple, Protocol
 
-import structlog
-
 from pgshapes.errors import PgShapesError
+from pgshapes.logs import get_logger
 from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Part, Relation
 from pgshapes.model.visibility import SnapshotVisibility
@@ -31,7 +30,7 @@ from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.postgres.relation_sql import RelationStamp, is_listed, rights_of
 from pgshapes.routing.router import Router
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 WATCH_INTERVAL_S: Final = 2.0
 _SHARE: Final = 1000

@@ -20,8 +20,6 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-import structlog
-
 from pgshapes.errors import (
     DiskFull,
     PgShapesError,
@@ -29,6 +27,7 @@ from pgshapes.errors import (
     StorageError,
     StorageShortage,
 )
+from pgshapes.logs import get_logger
 from pgshapes.model.change import Fragment
 from pgshapes.model.lsn import Lsn
 from pgshapes.owner.catalog_watch import CatalogWatch
@@ -153,7 +152,7 @@ class LogPublisher:
 
 Event = Fragment | RelationAnnounced | RelationFailed | ReplicaIdentityNotFull
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _DISK_RETRY_S: Final = 1.0
 _LOOK_UP_RETRY_S: Final = 1.0

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import structlog
-
 from pgshapes.errors import CatalogueError, CreationFailed, NotNow, PgShapesError, RequestError, SchemaChanged
+from pgshapes.logs import get_logger
 from pgshapes.model.shape import ResolvedShape
 from pgshapes.tables.creation_protocol import CallStep, next_call_step
 from pgshapes.tables.mailbox import CallContext
@@ -164,7 +163,7 @@ class CreationSlot:
             self._slots.release(self._table)
 
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 CREATION_LIMIT: Final = 64
 """More concurrent creations would only queue in Postgres. Those that wait for a table's old writers are not

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
-import structlog
-
 from pgshapes.errors import GaveWay, PgShapesError, SchemaChanged
+from pgshapes.logs import get_logger
 from pgshapes.model.followable import Obstacle
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
@@ -35,7 +34,7 @@ from pgshapes.shape_log.store import ShapeStore
 from pgshapes.waiting.fair_semaphore import FairSemaphore
 from pgshapes.where.clause import clause_from_sql
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _ATTEMPTS: Final = 3
 """How often a creation is begun while statements wait for its table."""

@@ -12,12 +12,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
-import structlog
-
+from pgshapes.logs import get_logger
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 REPEAT_S: Final = 10.0
 _FOR_DATABASE: Final = "waiting for the database"

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Protocol
 
 import msgspec
-import structlog
 
 from pgshapes.errors import PgShapesError, StorageError
+from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.catalogue import CatalogueReader, Statement, put_fact
@@ -28,7 +28,7 @@ SYNC_INTERVAL_S: Final = 0.1
 _RETRY_S: Final = 1.0
 _RECORDED: Final = "recorded"
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Recorded(msgspec.Struct, frozen=True):

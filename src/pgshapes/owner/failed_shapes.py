@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import structlog
-
 from pgshapes.errors import RequestError
+from pgshapes.logs import get_logger
 from pgshapes.model.quoting import display_name
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.owner.definition_refusals import DefinitionRefusals
@@ -20,7 +19,7 @@ from pgshapes.routing.routed_shape import RoutedShape
 from pgshapes.tables.tables import Tables
 from pgshapes.where.types.operation import TooDear
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class FailedShapes:

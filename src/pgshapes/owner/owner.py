@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-import structlog
-
 from pgshapes.errors import PgShapesError, RequestError, SchemaChanged
 from pgshapes.gates.conditions import Level
 from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.gates.time_limits import READY_TIMEOUT_S
+from pgshapes.logs import get_logger
 from pgshapes.model.followable import Obstacle, find_obstacle
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ResolvedShape
@@ -55,7 +54,7 @@ from pgshapes.tables.tables import Tables
 from pgshapes.waiting.background import begin
 from pgshapes.where.clause import clause_from_sql
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _RESTORED_PER_TURN: Final = 100
 _UNPUBLISH_PAUSES_S: Final = (0.0, 0.2, 1.0, 5.0, 25.0)

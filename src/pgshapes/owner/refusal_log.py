@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import structlog
-
 from pgshapes.errors import PgShapesError, RequestError
 from pgshapes.limited_log import LimitedLog
+from pgshapes.logs import get_logger
 from pgshapes.model.quoting import display_name
 from pgshapes.model.relation import Relation
 
@@ -20,7 +19,7 @@ LARGE_HEADER: Final = 12_000
 """Node refuses responses with more than 16 KB of headers."""
 _LARGE: Final = "its header is large"
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class RefusalLog:

@@ -18,8 +18,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
-import structlog
-
+from pgshapes.logs import get_logger
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -28,7 +27,7 @@ from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
 from pgshapes.waiting.notice import Notice
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # Pause before a failed removal is retried; Postgres keeps the WAL that caused it until it is durable.
 _RETRY_S = 1.0

@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from pgshapes.config import Settings
 from pgshapes.errors import NotReady, PgShapesError, SourceError, WireError
 from pgshapes.gates.conditions import Condition, Conditions
+from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.owner.catalogue import (
     Catalogue,
@@ -57,7 +57,7 @@ from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _IDENTITY: Final = "identity"
 ALTERATIONS: Final = 4

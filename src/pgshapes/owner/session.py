@@ -10,11 +10,10 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, NamedTuple
 
-import structlog
-
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, NotNow, SourceError
 from pgshapes.gates.conditions import Condition, Conditions
+from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.quoting import quote_identifier
 from pgshapes.postgres.connection import APPLICATION, Connection, connect, connect_for_replication
@@ -28,7 +27,7 @@ from pgshapes.postgres.slot import Slot, create_slot, drop_slot, find_slot
 from pgshapes.postgres.sqlstate import OPERATOR
 from pgshapes.postgres.system_identity import SystemIdentity, check_source, identify_system
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 SLOT_PREFIX: Final = "electric_slot_"
 PUBLICATION_PREFIX: Final = "electric_publication_"

@@ -22,13 +22,12 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
-import structlog
-
 from pgshapes.errors import PgShapesError
 from pgshapes.gates.conditions import Condition, Conditions
+from pgshapes.logs import get_logger
 from pgshapes.postgres.retained_wal import RetainedWal
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 INTERVAL_S: Final = 5.0
 PATIENCE: Final = 4

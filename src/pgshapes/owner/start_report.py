@@ -11,19 +11,18 @@ import contextlib
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
 from pgshapes.config import Settings
 from pgshapes.doctor.facts import Needs
 from pgshapes.doctor.finding import Finding, failing
 from pgshapes.errors import ConfigError, PgShapesError, SourceError
+from pgshapes.logs import get_logger
 from pgshapes.owner.replicator import ALTERATIONS, Replicator
 from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX
 from pgshapes.postgres.doctor import examine_database
 from pgshapes.postgres.pooler import ThroughPooler
 from pgshapes.waiting.background import begin, holds_nothing
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 FAILED_START_TIMEOUT_S: Final = 10.0
 _SESSION_CONNECTIONS: Final = 3

@@ -12,11 +12,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from pgshapes.errors import ConfigError
+from pgshapes.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _LOCK: Final = "owner.lock"
 _OTHERS: Final = 0o077

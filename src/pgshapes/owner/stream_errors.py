@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import structlog
-
 from pgshapes import __version__
 from pgshapes.errors import ConfigError, SourceError, WireError
+from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.model.quoting import quote_literal
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class UnreadableStream(ConfigError):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-import structlog
 from psycopg import conninfo, pq
 
 from pgshapes.config import Settings
@@ -29,10 +28,11 @@ from pgshapes.database_url import (
     with_parameters,
 )
 from pgshapes.errors import ConfigError, SourceError
+from pgshapes.logs import get_logger
 from pgshapes.postgres.sqlstate import from_sqlstate
 from pgshapes.redaction import Redaction
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _SCHEMAS: Final = frozenset({"schema", "currentschema", "search_path", "searchpath"})
 _SYSTEM: Final = "system"

@@ -18,9 +18,9 @@ from functools import partial
 from typing import Final, NamedTuple
 
 import psycopg
-import structlog
 
 from pgshapes.errors import SourceError
+from pgshapes.logs import get_logger
 from pgshapes.postgres.bounded_connection import SILENCE_LIMIT_S
 from pgshapes.postgres.connection import Connection, connect
 from pgshapes.postgres.sign_of_life import look_at, terminate
@@ -28,7 +28,7 @@ from pgshapes.postgres.sqlstate import RETRY, from_sqlstate
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _TRY: Final = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext(%s))"
 _WAIT: Final = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext(%s))"

@@ -17,16 +17,16 @@ from contextlib import suppress
 from typing import Final
 
 import psycopg
-import structlog
 from psycopg.pq.abc import PGresult
 
 from pgshapes.errors import PgShapesError
+from pgshapes.logs import get_logger
 from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import Connect, Connection
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 INTERVAL_S: Final = 0.08
 """A query is old at the second look after its start, so a statement waits for it for less than 200 ms."""

@@ -15,9 +15,9 @@ from functools import partial
 from typing import Final, NamedTuple
 
 import psycopg
-import structlog
 
 from pgshapes.errors import SourceError
+from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.quoting import quote_identifier
 from pgshapes.postgres.bounded_connection import Look
@@ -26,7 +26,7 @@ from pgshapes.postgres.sqlstate import OPERATOR, WAIT, from_sqlstate
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _FIND: Final = """
 SELECT s.database, s.plugin, s.temporary, s.active_pid, s.wal_status, s.confirmed_flush_lsn::text,

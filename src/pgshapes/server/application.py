@@ -12,13 +12,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple
 
-import structlog
-
 from pgshapes.errors import PgShapesError
 from pgshapes.http_api.app import AsgiApp
 from pgshapes.http_api.response import Receive, Scope, Send
+from pgshapes.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Opened(NamedTuple):

@@ -19,18 +19,21 @@ import structlog
 
 from pgshapes.config import Settings
 from pgshapes.limited_log import Due
+from pgshapes.logs import LOST
 from pgshapes.redaction import MASK, redaction
 
 
 def configure_logs(level: str) -> None:
     """Configure the level and the format of this process's log lines; no line contains a hidden secret.
 
-    That includes the lines of libraries and the traceback of an error that ends the process.
+    That includes the lines of libraries and the traceback of an error that ends the process. None of them
+    raises an error when it cannot be written.
     """
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            LOST.report,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"], sort_keys=False),
@@ -41,7 +44,7 @@ def configure_logs(level: str) -> None:
         cache_logger_on_first_use=True,
     )
 
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(_RedactingFormatter())
     handler.addFilter(_Limit())
@@ -73,6 +76,12 @@ class _Limit(logging.Filter):
         if left_out:
             record.msg = f"{str(record.msg).rstrip()} (left out before: {left_out})"
         return left_out is not None
+
+
+class _StandardError(logging.StreamHandler[Any]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name in `logging`
+        """Count the line; the class above would write a traceback to the same stream."""
+        LOST.note(LOST.unreported)
 
 
 def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -20,7 +20,9 @@ import msgspec
 from pgshapes.config import Settings
 from pgshapes.gates.admission import AdmissionControl, Kind
 from pgshapes.gates.readiness import StatusMonitor
+from pgshapes.logs import LOST
 from pgshapes.metrics.family import COUNTER, GAUGE, Family, counter, gauge, histogram, labelled
+from pgshapes.metrics.loop_turns import LoopTurns, loop_families
 from pgshapes.server.http_server import listen
 from pgshapes.shape_cache.shape_cache import ShapeCache
 
@@ -37,6 +39,12 @@ class CallerParts:
 def caller_families(parts: CallerParts) -> list[Family]:
     """The metrics of a process that answers requests."""
     return [*_shape_cache(parts.shapes), *_readiness(parts.readiness), *_admission(parts.admission)]
+
+
+def process_families(turns: LoopTurns) -> list[Family]:
+    """The metrics that every process has."""
+    lost = counter("log_lines_lost", "Log lines that could not be written.", LOST.count)
+    return [*loop_families(turns), lost]
 
 
 def _shape_cache(cache: ShapeCache) -> list[Family]:

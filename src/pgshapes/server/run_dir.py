@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-import structlog
+from pgshapes.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 PREFIX: Final = "pgshapes-run-"
 _LOCK: Final = "supervisor.lock"

@@ -19,11 +19,10 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final
 
-import structlog
-
 from pgshapes import config
 from pgshapes.config import Settings
 from pgshapes.gates.admission import SharedCounts
+from pgshapes.logs import get_logger
 from pgshapes.metrics.family import Family
 from pgshapes.server.child import PERMITS, ChildTask
 from pgshapes.server.environment import configure_logs
@@ -34,7 +33,7 @@ from pgshapes.tables.required_version import create_required_version
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # Long enough to answer held polls and to complete responses in progress.
 DRAIN_S: Final = 20.0

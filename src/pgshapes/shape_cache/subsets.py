@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
 
 import orjson
-import structlog
 
 from pgshapes.errors import GaveWay, OwnerUnavailable, RequestError, SchemaChanged
 from pgshapes.limited_log import LimitedLog
+from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.offset import Offset
 from pgshapes.model.quoting import display_name
@@ -34,7 +34,7 @@ from pgshapes.waiting.retake import retake
 from pgshapes.where.clause import PreparedClause, prepare_subset_clause
 from pgshapes.where.language.sort_order import parse_order_by
 
-_failures: Final = LimitedLog(structlog.get_logger(__name__))
+_failures: Final = LimitedLog(get_logger(__name__))
 
 RETAKE_TIMEOUT_S: Final = 10.0
 """While a synchronous standby is unavailable a transaction may not become visible; then the request fails."""

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-import structlog
-
+from pgshapes.logs import get_logger
 from pgshapes.tables.deltas import Rows
 from pgshapes.tables.frames import Deltas, encode_any_text
 from pgshapes.tables.table import Table
 from pgshapes.waiting.notice import Notice
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 ACKNOWLEDGE_LIMIT_S: Final = 0.1
 """How long a removal waits for a process that does not acknowledge it before the link is cut."""

@@ -12,12 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
-
 from pgshapes.errors import PgShapesError
+from pgshapes.logs import get_logger
 from pgshapes.waiting.backoff import Backoff
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 10.0
