@@ -128,6 +128,10 @@ class OwnerUnavailable(SourceError):
     is_for_clients = True
 
 
+class OwnerTimeout(OwnerUnavailable):
+    """The owner has received a call, or may have, and has not answered it in time."""
+
+
 class ReplicaIdentityNotFull(SourceError):
     """A row of this table changed and Postgres did not send its old values, so it is not known which shapes
     contained it.

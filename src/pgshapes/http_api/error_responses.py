@@ -144,6 +144,7 @@ ANSWERS: Final[dict[type[BaseException], Callable[[Any], _Answer]]] = {
     errors.SchemaChanged: _refetch,
     errors.SourceError: _source,
     errors.OwnerUnavailable: _owner_unavailable,
+    errors.OwnerTimeout: _owner_unavailable,
     errors.ReplicaIdentityNotFull: _replica_identity,
     errors.WireError: _internal,
     errors.StorageError: _storage,

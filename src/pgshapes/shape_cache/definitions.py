@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from pgshapes.errors import UNVERIFIED_TEXT, NotNow, OwnerUnavailable, RequestError
+from pgshapes.errors import UNVERIFIED_TEXT, NotNow, OwnerTimeout, OwnerUnavailable, RequestError
 from pgshapes.gates.time_limits import READY_TIMEOUT_S
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, RelationVersion, ResolvedShape
@@ -58,6 +58,8 @@ class Definitions:
         shape = None if self._link.is_connected else find_known(raw, self._link.tables)
         try:
             shape = shape or await self._ask(raw)
+        except OwnerTimeout:
+            raise NotNow(UNVERIFIED_TEXT, retry_after_s=1) from None
         except OwnerUnavailable:
             await self._wait_for_owner()
             shape = await self._ask(raw)

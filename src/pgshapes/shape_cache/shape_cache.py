@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from pgshapes.errors import NotNow, OwnerUnavailable, PgShapesError
+from pgshapes.errors import NotNow, OwnerTimeout, OwnerUnavailable, PgShapesError
 from pgshapes.gates.time_limits import CREATION_TIMEOUT_S
 from pgshapes.metrics.family import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
@@ -166,11 +166,8 @@ class ShapeCache:
         return self.is_known(handle)
 
     async def _compare_tables(self, oids: tuple[int, ...]) -> Mapping[int, None]:
-        try:
-            for oid in oids:
-                await self._link.call(InvalidateRelation(oid), timeout_s=COMPARISON_TIMEOUT_S)
-        except TimeoutError:
-            raise OwnerUnavailable("the owner does not answer") from None
+        for oid in oids:
+            await self._link.call(InvalidateRelation(oid), timeout_s=COMPARISON_TIMEOUT_S)
         return {}
 
     def _stands_for(self, handle: str, shape: ResolvedShape) -> bool:
@@ -217,8 +214,11 @@ class ShapeCache:
             raise NotNow(REMOVAL_TEXT, retry_after_s=5) from None
 
     async def delete(self, handle: str) -> bool:
-        """Remove a shape; False when there is none."""
-        return bool(await self._link.call(DeleteShape(handle), timeout_s=CREATION_TIMEOUT_S))
+        """Remove a shape; False when there is none. Raises NotNow if that takes long, OwnerUnavailable."""
+        try:
+            return bool(await self._link.call(DeleteShape(handle), timeout_s=self.removal_timeout_s))
+        except OwnerTimeout:
+            raise NotNow(REMOVAL_TEXT, retry_after_s=5) from None
 
     def last_seen_lsn(self) -> int:
         """Commit LSN of the last transaction that the owner has made readable."""
@@ -278,6 +278,8 @@ class ShapeCache:
         self.counts.owner_calls += 1
         try:
             await self._link.call(CreateOrWaitShapeHandle(shape), timeout_s=_FLIGHT_TIMEOUT_S)
+        except OwnerTimeout:
+            raise TimeoutError from None  # nobody waits for as long
         except OwnerUnavailable:
             # The tables of the next owner, or of the same one over a new connection, decide the next step.
             self.counts.owner_losses += 1

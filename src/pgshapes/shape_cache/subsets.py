@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from pgshapes.errors import GaveWay, OwnerUnavailable, RequestError, SchemaChanged
+from pgshapes.errors import GaveWay, RequestError, SchemaChanged
 from pgshapes.limited_log import LimitedLog
 from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn
@@ -162,10 +162,7 @@ class SubsetSnapshots:
         return {}
 
     async def _ask_owner(self, call: Call) -> Reply:
-        try:
-            return await self._link.call(call, timeout_s=OWNER_TIMEOUT_S)
-        except TimeoutError:
-            raise OwnerUnavailable("the owner does not answer") from None
+        return await self._link.call(call, timeout_s=OWNER_TIMEOUT_S)
 
 
 def _log_text(refusal: RequestError) -> None:

@@ -52,5 +52,5 @@ class UseTracking(ShapeCache):
             try:
                 if used:
                     await self._owner.call(NoteUse(tuple(used)), timeout_s=_REPORT_TIMEOUT_S)
-            except (PgShapesError, TimeoutError):
+            except PgShapesError:
                 self._used |= used

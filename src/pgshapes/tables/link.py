@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
-from pgshapes.errors import PgShapesError
+from pgshapes.errors import OwnerTimeout, PgShapesError
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.mailbox import Answerer, Handler, Mailbox
 from pgshapes.tables.tables import Tables
@@ -39,12 +41,23 @@ class OwnerLink(Protocol):
     async def call(self, call: Call, *, timeout_s: float) -> Reply:
         """Send a call to the owner and wait for the reply.
 
-        Raises what the owner raised, TimeoutError after `timeout_s`, and OwnerUnavailable when the owner
-        cannot be reached or is lost before it has answered. Cancelling the calling task cancels the call.
+        Raises what the owner raised, OwnerTimeout after `timeout_s`, and OwnerUnavailable when the owner
+        cannot be reached or is lost before it has answered: always a PgShapesError, so that each has an
+        answer for clients. Cancelling the calling task cancels the call.
         """
 
     async def barrier(self) -> None:
         """Wait until the tables are at least as new as the owner's are now. Raises OwnerUnavailable."""
+
+
+@asynccontextmanager
+async def answered_within(timeout_s: float) -> AsyncIterator[None]:
+    """Raise OwnerTimeout in the block after `timeout_s`."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise OwnerTimeout("the owner does not answer") from None
 
 
 class InProcessLink:
@@ -77,7 +90,7 @@ class InProcessLink:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         context = self.mailbox.receive(call, time.monotonic() + timeout_s, answerer(answer))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with answered_within(timeout_s):
                 return await answer
         finally:
             if not answer.done() or answer.cancelled():

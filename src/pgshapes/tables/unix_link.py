@@ -27,6 +27,7 @@ from pgshapes.tables.caller_connection import CallerConnection
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.deltas import Rows
 from pgshapes.tables.frames import Heartbeat, encode
+from pgshapes.tables.link import answered_within
 from pgshapes.tables.mailbox import Handler, Mailbox
 from pgshapes.tables.owner_connection import OwnerConnection
 from pgshapes.tables.replica import TablesReplica
@@ -180,7 +181,7 @@ class UnixSocketLink:
     async def call(self, call: Call, *, timeout_s: float) -> Reply:
         """See `OwnerLink.call`. While the state is still arriving the call waits for it."""
         deadline = time.monotonic() + timeout_s
-        async with asyncio.timeout(timeout_s):
+        async with answered_within(timeout_s):
             connection = await self._following()
             return await connection.call(call, deadline)
 

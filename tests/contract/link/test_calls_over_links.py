@@ -12,6 +12,7 @@ from tests.support.seams.links import Pair, turns
 from pgshapes.errors import (
     CreationFailed,
     Overloaded,
+    OwnerTimeout,
     OwnerUnavailable,
     PgShapesError,
     RequestError,
@@ -194,14 +195,14 @@ async def test_a_deadline_ends_the_call_at_both_ends(pair: Pair) -> None:
         ended.set()
         return None
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(OwnerTimeout):
         await pair.delete("h", timeout_s=0.01)
     async with asyncio.timeout(10):
         await ended.wait()
 
 
 async def test_a_call_whose_deadline_has_passed_is_not_begun(pair: Pair) -> None:
-    with pytest.raises(TimeoutError):
+    with pytest.raises(OwnerTimeout):
         await pair.delete("h", timeout_s=0)
     await pair.link.barrier()
     assert pair.script.received == []

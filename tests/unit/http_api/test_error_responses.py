@@ -73,6 +73,7 @@ def test_every_error_has_a_row_in_the_table() -> None:
             NO_STORE | {"retry-after": "10"},
         ),
         (errors.OwnerUnavailable("away"), 503, {"message": "away"}, JSON | NO_STORE | {"retry-after": "1"}),
+        (errors.OwnerTimeout("slow"), 503, {"message": "slow"}, JSON | NO_STORE | {"retry-after": "1"}),
         (
             errors.ReplicaIdentityNotFull("s", 't"', relation_oid=1),
             503,

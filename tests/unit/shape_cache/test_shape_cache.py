@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.shape_cache.definitions_of import shape_of
 
-from pgshapes.errors import CreationFailed, NotNow, OwnerUnavailable
+from pgshapes.errors import CreationFailed, NotNow, OwnerTimeout, OwnerUnavailable, PgShapesError
 from pgshapes.model.shape import RawShape
 from pgshapes.model.shape_state import ShapeState
 from pgshapes.model.tail import Tail
@@ -18,6 +18,7 @@ from pgshapes.owner.creations import CreationLocks
 from pgshapes.shape_cache import definitions
 from pgshapes.shape_cache.shape_cache import LOCK_TEXT, RETRY_TEXT, ShapeCache
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, Reply, ResolveShape
+from pgshapes.tables.link import InProcessLink
 from pgshapes.tables.required_version import EPOCH
 from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
@@ -316,6 +317,38 @@ async def test_a_look_up_that_times_out_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(definitions, "RESOLVE_TIMEOUT_S", 0.001)
     with pytest.raises(NotNow, match="Cannot connect to the database"):
         await ShapeCache(Link()).resolve(RAW)
+
+
+async def late(_: Call) -> Reply:
+    raise OwnerTimeout("the owner does not answer")
+
+
+LATE: list[tuple[Callable[[ShapeCache], Awaitable[Any]], type[PgShapesError], str]] = [
+    (lambda cache: cache.delete("h"), NotNow, "is being removed"),
+    (lambda cache: cache.resolve(RAW), NotNow, "Cannot connect to the database"),
+    (lambda cache: cache.get_or_create_shape_handle(SHAPE), NotNow, RETRY_TEXT),
+    (lambda cache: cache.is_in_use("g"), OwnerUnavailable, "the owner does not answer"),
+]
+
+
+@pytest.mark.parametrize(("ask_late", "error", "text"), LATE)
+async def test_an_owner_that_does_not_answer_in_time_is_not_a_defect(
+    ask_late: Callable[[ShapeCache], Awaitable[Any]], error: type[PgShapesError], text: str
+) -> None:
+    link = Link()
+    link.answer = late
+    link.tables.shapes.put("g", ShapeRow(b"items", (16384,), ShapeState.LIVE))
+    with pytest.raises(error, match=text):
+        await ask_late(ShapeCache(link))
+    assert len(link.calls) == 1, "what has taken long is not repeated"
+
+
+async def test_a_deletion_waits_as_long_as_a_removal() -> None:
+    link = InProcessLink(Tables(), lambda _, __: asyncio.Event().wait())
+    cache = ShapeCache(link)
+    cache.removal_timeout_s = 0.01
+    with pytest.raises(NotNow, match="is being removed"):
+        await cache.delete("h")
 
 
 async def test_a_removal_that_cannot_be_made_durable_holds_no_request_for_ever() -> None:
