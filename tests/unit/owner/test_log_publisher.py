@@ -94,7 +94,10 @@ async def test_what_passes_ends_no_shape() -> None:
     store.error = StorageFailing("Input/output error")
     with pytest.raises(StorageFailing):
         publisher.retry()
-    now[0] += LIMIT_S + 1
+    now[0] += LIMIT_S / 2 + 1
+    with pytest.raises(StorageFailing):
+        publisher.retry()
+    now[0] += LIMIT_S / 2
     store.error = None
     publisher.retry()
     assert ended == []
@@ -115,6 +118,9 @@ async def test_an_error_of_the_disk_that_lasts_ends_the_shape() -> None:
     store.error = StorageFailing("Input/output error")
     with pytest.raises(StorageFailing):
         publisher.publish(routed)
+    now[0] = LIMIT_S / 2 + 1
+    with pytest.raises(StorageFailing):
+        publisher.retry()
     now[0] = LIMIT_S + 1
     publisher.retry()
     assert ended == ["1"]
