@@ -138,8 +138,7 @@ class LogPublisher:
                 raise
             self._unended.append(((append.handle,), error.message))
         except Exception as error:
-            shapes = () if append.shape is None else (append.shape,)
-            self._failures.append(ShapeFailure(shapes, error))
+            self._failures.append(ShapeFailure((append.shape,), error))
 
     def _end(self) -> None:
         while self._failures:

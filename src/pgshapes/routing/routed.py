@@ -17,7 +17,7 @@ class Append:
     handle: str
     entries: list[Entry]
     ends_transaction: bool
-    shape: RoutedShape | None = None
+    shape: RoutedShape
 
 
 @dataclass(slots=True)

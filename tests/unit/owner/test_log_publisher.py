@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import pytest
+from tests.support.seams.routing_samples import live, new_router
 from tests.support.storage.memory_store import MemoryShapeLog, MemoryShapeStore
 
-from pgshapes.errors import DiskFull, StorageError, StorageFailing, StorageShortage
+from pgshapes.errors import DiskFull, StorageFailing, StorageShortage
 from pgshapes.model.offset import Offset
 from pgshapes.owner.change_path import LogPublisher
+from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.routed import Append, Routed
 from pgshapes.shape_log.patience import LIMIT_S, Patience
 from pgshapes.shape_log.store import Entry
 from pgshapes.tables.tables import Tables
+
+
+def one_entry() -> Append:
+    """An entry of the shape 1."""
+    router = new_router()
+    live(router, "1")
+    return Append("1", [Entry(Offset(200, 0), b"{}")], True, router._shapes["1"])
 
 
 class FullLog(MemoryShapeLog):
@@ -45,7 +54,7 @@ async def test_a_full_disk_does_not_keep_ended_shapes_alive() -> None:
 
     publisher = LogPublisher(store, tables, end)
     routed = Routed()
-    routed.appends.append(Append("1", [Entry(Offset(200, 0), b"{}")], True))
+    routed.appends.append(one_entry())
     routed.ended.append("2")
     routed.outdated.append("3")
     with pytest.raises(DiskFull):
@@ -59,7 +68,7 @@ async def test_a_full_disk_does_not_keep_ended_shapes_alive() -> None:
 class Disk(MemoryShapeStore):
     """A store whose logs raise `error` if there is one."""
 
-    error: StorageError | None = None
+    error: Exception | None = None
 
     def create(self, handle: str) -> MemoryShapeLog:
         disk = self
@@ -84,7 +93,7 @@ async def test_what_passes_ends_no_shape() -> None:
 
     publisher = LogPublisher(store, Tables(), end, patience=Patience(lambda: now[0]))
     routed = Routed()
-    routed.appends.append(Append("1", [Entry(Offset(200, 0), b"{}")], True))
+    routed.appends.append(one_entry())
     store.error = StorageShortage("Too many open files")
     with pytest.raises(StorageShortage):
         publisher.publish(routed)
@@ -114,7 +123,7 @@ async def test_an_error_of_the_disk_that_lasts_ends_the_shape() -> None:
 
     publisher = LogPublisher(store, Tables(), end, patience=Patience(lambda: now[0]))
     routed = Routed()
-    routed.appends.append(Append("1", [Entry(Offset(200, 0), b"{}")], True))
+    routed.appends.append(one_entry())
     store.error = StorageFailing("Input/output error")
     with pytest.raises(StorageFailing):
         publisher.publish(routed)
@@ -124,3 +133,15 @@ async def test_an_error_of_the_disk_that_lasts_ends_the_shape() -> None:
     now[0] = LIMIT_S + 1
     publisher.retry()
     assert ended == ["1"]
+
+
+async def test_a_defect_in_writing_ends_the_shape_and_no_other() -> None:
+    failed = list[ShapeFailure]()
+    store = Disk(chunk_bytes=1000)
+    store.create("1")
+    store.error = ValueError("a defect")
+    publisher = LogPublisher(store, Tables(), lambda _, __: None, failed.append)
+    routed = Routed(appends=[one_entry()])
+    publisher.publish(routed)
+    assert [(failure.handles, failure.error) for failure in failed] == [(("1",), store.error)]
+    assert publisher.unwritten() == set()
