@@ -1,7 +1,8 @@
 """Loggers, whose methods never raise: the one way to write a line to the log.
 
 The log may be on a full disk, or a pipe whose reader is gone. What reports an error must go on all the same,
-so a line that cannot be written is dropped and counted.
+so a line that cannot be written is dropped and counted. Keys, clauses and texts of others may have megabytes,
+so long values are cut.
 
 State: the counts, in one process; they are exact as long as one thread writes.
 """
@@ -12,6 +13,20 @@ from collections.abc import MutableMapping
 from typing import Any, Final
 
 import structlog
+
+from pgshapes.redaction import redaction
+
+LONGEST: Final = 8000
+"""Characters of a value: more than any statement that a line tells an operator to run."""
+
+
+def shortened(text: str) -> str:
+    """The beginning and the end of a long text, without a part of a secret."""
+    if len(text) <= LONGEST:
+        return text
+    shown = redaction.redact(text)
+    half = LONGEST // 2
+    return f"{shown[:half]} … ({len(text)} characters) … {shown[-half:]}"
 
 
 class LostLines:
@@ -69,6 +84,9 @@ class Log:
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         unreported = LOST.unreported
         try:
+            for name, value in fields.items():
+                if isinstance(value, str):
+                    fields[name] = shortened(value)
             getattr(self._to, level)(event, **fields)
         except Exception:
             LOST.note(unreported)

@@ -21,6 +21,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
 SIBLINGS: Final[dict[tuple[str, str], str]] = {
     ("config", "config_values"): "the settings' parsers are a file of their own",
     ("config", "database_url"): "the form of URLs is a file of its own",
+    ("logs", "redaction"): "a value is redacted before it is cut",
     ("gates", "tables"): "readiness is a row of the table `status`, which every process reads",
 }
 

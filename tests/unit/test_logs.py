@@ -12,7 +12,9 @@ import pytest
 import structlog
 from tests.architecture.source import modules
 
-from pgshapes.logs import LOST, get_logger
+from pgshapes import logs
+from pgshapes.logs import LONGEST, LOST, get_logger
+from pgshapes.redaction import Redaction
 
 FULL = Path("/dev/full")
 """A file on Linux that is like one on a full disk."""
@@ -36,6 +38,17 @@ asyncio.run(keep_running("emptying the trash", work, first_pause_s=0, longest_pa
 get_logger("ours").debug("below the level")
 logging.getLogger("theirs").warning("of a library")
 print(runs, LOST.count)
+"""
+
+
+LONG = """
+from pgshapes.logs import get_logger
+from pgshapes.server.environment import configure_logs
+configure_logs("info")
+try:
+    raise ValueError("x" * 1_000_000 + " at the end")
+except ValueError:
+    get_logger("ours").exception("failed")
 """
 
 
@@ -90,6 +103,25 @@ def test_the_next_line_has_the_number_of_lines_that_were_lost(lines: list[Any]) 
 def test_a_cancellation_is_not_dropped(lines: list[Any]) -> None:
     with pytest.raises(KeyboardInterrupt):
         get_logger("x").error("interrupted", fails=KeyboardInterrupt())
+
+
+def test_a_long_value_is_cut(lines: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text primary key and a clause may have megabytes."""
+    key = "a" * 3999 + "okapi-okapi" + "b" * 1_000_000 + "end"
+    hidden = Redaction()
+    hidden.hide(["okapi-okapi"])
+    monkeypatch.setattr(logs, "redaction", hidden)
+    get_logger("x").error("failed", key=key, count=3, where="short")
+    (line,) = lines
+    assert (line["count"], line["where"]) == (3, "short")
+    assert len(line["key"]) < LONGEST + 100 and "1004013 characters" in line["key"]
+    assert line["key"].endswith("bend") and "oka" not in line["key"]
+
+
+def test_a_long_traceback_is_cut() -> None:
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
+    assert len(done.stderr) < LONGEST + 500, "the text of an error may quote a value"
+    assert "ValueError" in done.stderr and "at the end" in done.stderr
 
 
 def test_all_loggers_are_of_this_kind() -> None:

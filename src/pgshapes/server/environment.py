@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ import structlog
 
 from pgshapes.config import Settings
 from pgshapes.limited_log import Due
-from pgshapes.logs import LOST
+from pgshapes.logs import LOST, shortened
 from pgshapes.redaction import MASK, redaction
 
 
@@ -36,6 +36,7 @@ def configure_logs(level: str) -> None:
             LOST.report,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _shorten_traceback,
             structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"], sort_keys=False),
             _redact,
         ],
@@ -50,6 +51,13 @@ def configure_logs(level: str) -> None:
     handler.addFilter(_Limit())
     logging.basicConfig(handlers=[handler])
     sys.excepthook = _print_redacted
+
+
+def _shorten_traceback(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The text of an error may quote a value of a row."""
+    if "exception" in fields:
+        fields["exception"] = shortened(fields["exception"])
+    return fields
 
 
 def _redact(_: Any, __: str, line: Any) -> Any:
