@@ -1,11 +1,12 @@
 """Sends live changes as server-sent events (docs/protocol.md).
 
 A stream sends what is pending, then each piece when it is written, with `up-to-date` at the end of the log.
-It ends when its time is over. Deliberate differences from Electric: a stream that begins with pending data
-goes on, because clients take a stream that ends early for one that a proxy has cut, and fall back to long
-polls; the end of the next chunk is computed from the stream's current position, not from its start; no stream
-ends at the end of a chunk, because a client discards data that is not followed by `up-to-date`;
-`electric-offset` is the start of the stream, so that nothing is lost when a connection breaks.
+It ends when its time is over, at the end that the log has then, and at once when the process stops.
+Deliberate differences from Electric: a stream that begins with pending data goes on, because clients take a
+stream that ends early for one that a proxy has cut, and fall back to long polls; the end of the next chunk is
+computed from the stream's current position, not from its start; while the process runs, no stream ends at the
+end of a chunk, because a client discards data that is not followed by `up-to-date`; `electric-offset` is the
+start of the stream, so that nothing is lost when a connection breaks.
 
 `up-to-date` has the LSN of the last message sent, not a later one: the client continues from there.
 """
@@ -97,16 +98,25 @@ class EventStreams:
                 if after is None:
                     return
                 sent = after
-                is_done = sent.is_up_to_date and self._is_over(ends_s)
+                is_done = self._waits.is_stopping or (sent.is_up_to_date and self._is_over(ends_s))
             elif isinstance(decision, decide.WaitForTail) and not sent.is_up_to_date:
                 await exchange.stream(as_events(b"[%b]" % up_to_date(decision.latest.tx)))
-                sent, is_done = sent._replace(is_up_to_date=True), False
+                sent, is_done = sent._replace(is_up_to_date=True), self._is_over(ends_s)
             else:
                 is_wait = isinstance(decision, decide.WaitForTail | decide.WaitForSnapshot)
                 is_done = not is_wait or not await self._idle(exchange, resolved.handle, tail, ends_s)
             if is_done:
                 return
-            decided = self._reads.current_decision(resolved.handle, sent.position, True)
+            decided = self._next(resolved.handle, sent, decided.tail, ends_s)
+
+    def _next(self, handle: str, sent: _Sent, tail: Tail | None, ends_s: float) -> DecidedRead:
+        """The next decision. When the time is over, it is still about the end of the log at `tail`: a log may
+        grow faster than a client reads, and such a stream would never reach the end.
+        """
+        is_late = not sent.is_up_to_date and self._is_over(ends_s)
+        if is_late and tail is not None and sent.position <= tail.latest:
+            return DecidedRead(decide.decide_read(sent.position, True, tail), tail)
+        return self._reads.current_decision(handle, sent.position, True)
 
     async def _send_piece(
         self, exchange: Exchange, resolved: ResolvedRequest, position: Offset, decided: DecidedRead

@@ -144,6 +144,53 @@ async def test_a_stream_that_is_never_idle_ends_when_the_process_stops() -> None
     assert shown(stream)[-2:] == [0, "120"]
 
 
+class Flood(Busy):
+    """A shape whose log grows by two chunks whenever one of them is read."""
+
+    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
+        part = await FakeBackend.read_log(self, handle, after, tail)
+        await asyncio.sleep(0)
+        latest = self.shapes[handle].tail.latest.tx
+        for tx in (latest + 10, latest + 20):
+            self.append(handle, tx, 0, is_chunk_end=True)
+        if self.ending is not None and after.tx > 100:
+            self.ending.set()
+        assert after.tx < 1000, "it does not end"
+        return part
+
+
+def flood() -> Flood:
+    backend = Flood()
+    backend.add(ITEMS, HANDLE)
+    for tx in (50, 60):
+        backend.append(HANDLE, tx, 0, is_chunk_end=True)
+    return backend
+
+
+async def test_a_stream_that_never_catches_up_ends_at_the_end_that_the_log_had_when_its_time_was_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its last message is `up-to-date`, without which a client discards the others."""
+    backend, loop = flood(), asyncio.get_running_loop()
+    time, over = loop.time, asyncio.Event()
+    monkeypatch.setattr(loop, "time", lambda: time() + (10 if over.is_set() else 0))
+    backend.ending = over
+    stream = Client(backend, HttpSettings(sse_timeout_ms=10_000)).hold(OPEN)
+    await stream.whole()
+    found = shown(stream)
+    assert over.is_set() and found[:-1] == [0] * (len(found) - 1)
+    assert 110 < int(found[-1]) < backend.shapes[HANDLE].tail.latest.tx
+
+
+async def test_a_stream_that_never_catches_up_ends_when_the_process_stops() -> None:
+    backend = flood()
+    client = Client(backend)
+    backend.ending = client.stopping
+    stream = client.hold(OPEN)
+    await stream.whole()
+    assert shown(stream) == [0] * 8, "what it was sending is the last"
+
+
 async def test_pending_data_may_be_a_snapshot(backend: FakeBackend) -> None:
     shape = backend.shapes[HANDLE]
     shape.chunks.append(b'[{"key":"a","value":{},"headers":{"op_position":"row"}}]')
