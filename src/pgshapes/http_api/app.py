@@ -29,7 +29,7 @@ from pgshapes.http_api.parsed_queries import ParsedQueries, ParsedQuery
 from pgshapes.http_api.ports import Admission, Readiness, Shapes, Subsets
 from pgshapes.http_api.reads import Reads
 from pgshapes.http_api.request_bodies import RequestBodies
-from pgshapes.http_api.response import Exchange, Receive, Response, Scope, Send
+from pgshapes.http_api.response import Exchange, Receive, Response, ResponseAborted, Scope, Send
 from pgshapes.http_api.serve import Lookup, ServeShape, check_authorized
 from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
@@ -151,9 +151,8 @@ class ShapeApp:
             if exchange.has_begun:
                 if not isinstance(error, PgShapesError):
                     raise
-                # The server closes the connection of a response that is not complete.
-                failures.note("response cut off", error.code, error=error.message, request_id=request_id)
-                return
+                failures.note("response ended early", error.code, error=error.message, request_id=request_id)
+                raise ResponseAborted from error
             if not isinstance(error, PgShapesError):
                 log.exception("request failed", request_id=request_id)
             elif not error.is_for_clients:

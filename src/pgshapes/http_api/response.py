@@ -62,6 +62,10 @@ class _Slices:
         return self._body[start : start + LARGEST_STREAMED]
 
 
+class ResponseAborted(Exception):
+    """A response that has begun cannot be completed: the server has to close the connection."""
+
+
 class Response(NamedTuple):
     """A complete response: status, body, and the headers that do not depend on the request."""
 

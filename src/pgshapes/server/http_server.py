@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any, Final
 import uvicorn
 
 from pgshapes.errors import ConfigError
+from pgshapes.http_api.response import ResponseAborted
 from pgshapes.server.application import Application
 from pgshapes.server.connections import Connections
 from pgshapes.server.http_protocol import HttpProtocol
@@ -88,6 +90,7 @@ class HttpServer:
 
     async def run(self) -> None:
         """Serve until stopped."""
+        logging.getLogger("uvicorn.error").addFilter(_LEAVE_OUT_ABORTED)
         checking = keep_running("looking at connections", self._check_connections)
         checks = begin(checking, at_end=holds_nothing)
         try:
@@ -103,6 +106,17 @@ class HttpServer:
             for connection in list(self._server.server_state.connections):
                 assert isinstance(connection, HttpProtocol)
                 connection.check(loop.time())
+
+
+class _LeaveOutAborted(logging.Filter):
+    """uvicorn closes the connection as it should, and writes the traceback of what it takes for a defect."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], ResponseAborted))
+
+
+_LEAVE_OUT_ABORTED: Final = _LeaveOutAborted()
+"""One object, so that it is added once."""
 
 
 class _Server(uvicorn.Server):

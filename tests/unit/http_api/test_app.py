@@ -10,8 +10,9 @@ import structlog.testing
 from tests.support.seams.http_fakes import CHUNK, ITEMS, Client, FakeBackend
 
 from pgshapes import __version__
-from pgshapes.errors import OwnerUnavailable, SourceError
+from pgshapes.errors import OwnerUnavailable, SourceError, StorageError
 from pgshapes.gates.conditions import Level
+from pgshapes.http_api.response import ResponseAborted
 from pgshapes.http_api.settings import HttpSettings
 
 HANDLE = "17-4"
@@ -182,6 +183,27 @@ async def test_an_unexpected_exception_is_a_500_without_details(backend: FakeBac
     assert answer.headers["cache-control"] == DEFAULT_CACHE
     assert answer.headers["access-control-allow-origin"] == "*"
     assert [line["log_level"] for line in logged] == ["error"]
+
+
+class Removed(FakeBackend):
+    """A backend whose shape is removed while its client reads."""
+
+    async def read_part(self, handle: str, chunk: int | None, position: int, size: int) -> bytes:
+        raise StorageError("the files are gone")
+
+
+async def test_a_response_that_cannot_be_completed_is_logged_once_and_without_traceback() -> None:
+    backend = Removed()
+    backend.add(ITEMS, HANDLE, chunks=[b"[%s]" % (b"1," * 200_000 + b"1")])
+    client = Client(backend, HttpSettings(body_cache_bytes=0))
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(5):
+            slow = client.hold(INITIAL)
+            with pytest.raises(ResponseAborted):
+                await slow.task
+            assert slow.answer.status == 200 and not slow.answer.is_whole
+    assert [line["event"] for line in logged] == ["response ended early"]
+    assert "exc_info" not in logged[0]
 
 
 async def test_a_definition_that_cannot_be_verified_now(backend: FakeBackend) -> None:

@@ -1,0 +1,51 @@
+"""A response that cannot be completed closes its connection, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from pgshapes.http_api.response import ResponseAborted
+from pgshapes.server.connections import Connections
+from pgshapes.server.http_server import HttpServer, listen
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+class Aborting:
+    """An application whose responses end early, with this error."""
+
+    error: Exception = ResponseAborted()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        head = [(b"content-length", b"100")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        raise self.error
+
+    def stop_holding(self) -> None:
+        """As the application does."""
+
+
+@pytest.mark.parametrize(("error", "lines"), [(ResponseAborted(), 0), (ValueError("a defect"), 2)], ids=repr)
+async def test_a_response_that_cannot_be_completed(
+    error: Exception, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    app: Any = Aborting()
+    app.error = error
+    listener = listen("127.0.0.1", 0)
+    server = HttpServer(app, listener, Connections(10))
+    serving = asyncio.ensure_future(server.run())
+    with caplog.at_level(logging.ERROR, "uvicorn.error"):
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(GET)
+            async with asyncio.timeout(10):
+                assert (await reader.read()).endswith(b"\r\n\r\nhello"), "it is closed after what was sent"
+            writer.close()
+    server.stop()
+    await serving
+    assert [bool(record.exc_info) for record in caplog.records] == [True] * lines
