@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 
 from tests.architecture.source import Function, modules
 
@@ -24,6 +25,18 @@ def test_classes_are_named_after_what_they_are() -> None:
         if isinstance(node, ast.ClassDef)
     ]
     assert [each for each in classes if each.endswith(EMPTY_ENDINGS)] == []
+
+
+def test_a_slot_is_named_once() -> None:
+    twice = [
+        f"{module.name}: {name}"
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Assign) and [ast.unparse(each) for each in node.targets] == ["__slots__"]
+        for name, count in Counter(ast.literal_eval(node.value)).items()
+        if count > 1
+    ]
+    assert twice == []
 
 
 def test_a_module_says_what_it_is() -> None:

@@ -88,7 +88,6 @@ class Exchange:
         "query",
         "receive",
         "request_headers",
-        "request_headers",
         "request_id",
         "scope",
     )

@@ -108,11 +108,6 @@ class AdvisoryLock:
         """Whether another connection to the server turned out to be dead."""
         self._beating: asyncio.Task[None] | None = None
 
-    @property
-    def is_held(self) -> bool:
-        """Whether the lock was acquired and its connection is not known to be broken."""
-        return self._connection is not None and not self._connection.broken
-
     async def acquire(self, on_waiting: Callable[[], None] = lambda: None) -> None:
         """Acquire the lock; wait without a timeout. `on_waiting` is called if another instance holds it.
 

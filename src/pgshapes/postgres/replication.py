@@ -156,11 +156,6 @@ class ReplicationStream:
         return self._received
 
     @property
-    def acknowledged_lsn(self) -> Lsn:
-        """The position up to which the server may remove WAL."""
-        return self._acknowledged
-
-    @property
     def heard_at(self) -> float:
         """When the server sent something for the last time, in time.monotonic()."""
         return self._heard_at

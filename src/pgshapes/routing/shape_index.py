@@ -38,11 +38,6 @@ class ShapeIndex(Generic[ShapeId]):
     def __len__(self) -> int:
         return len(self._predicates)
 
-    @property
-    def residual_clauses(self) -> int:
-        """Number of distinct clauses that are evaluated for every row."""
-        return len(self._residual.by_sql)
-
     def add(self, shape_id: ShapeId, predicate: Predicate | None) -> None:
         """Add a shape; without a predicate every row matches. After an error it is not in the index."""
         self._predicates[shape_id] = predicate

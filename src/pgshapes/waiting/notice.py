@@ -30,11 +30,6 @@ class Notice:
         """How many tasks wait now."""
         return len(self._futures)
 
-    @property
-    def is_given(self) -> bool:
-        """Whether `give` was called."""
-        return self._is_given
-
     def give(self) -> None:
         """Wake every waiter; later ones do not wait."""
         self._is_given = True

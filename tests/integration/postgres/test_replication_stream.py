@@ -77,7 +77,6 @@ async def test_only_what_was_acknowledged_is_confirmed(
         await got.until(lambda: len(got.changes) == 2)
         got.stream.acknowledge(first.end_lsn)
         got.stream.acknowledge(before)
-        assert got.stream.acknowledged_lsn == first.end_lsn
     assert confirmed(sql, slot) == first.end_lsn
     async with replicated(database_url, slot) as got:
         await got.until(lambda: len(got.changes) == 1)

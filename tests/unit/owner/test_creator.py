@@ -54,7 +54,7 @@ class Database:
         self.visibility_of_snapshot = OLD_SNAPSHOT
         self.while_reading: Callable[[], None] = lambda: None
         self._while_taking = while_taking
-        self._ended = Notice()
+        self._ended, self._is_open = Notice(), False
 
     async def relation_by_oid(self, oid: int) -> Relation | None:
         """As the inspector does."""
@@ -76,12 +76,13 @@ class Database:
     async def borrow(self, *_: object) -> Database:
         """As the source of snapshots does."""
         self.open_snapshots += 1
-        self._ended = Notice()
+        self._ended, self._is_open = Notice(), True
         return self
 
     def end(self) -> Notice:
         """As a snapshot does."""
-        if not self._ended.is_given:
+        if self._is_open:
+            self._is_open = False
             self.open_snapshots -= 1
             self._ended.give()
         return self._ended
