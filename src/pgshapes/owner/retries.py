@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import structlog
-
 from pgshapes.errors import ConfigError, NotNow, PgShapesError, SourceError, StorageShortage
 from pgshapes.gates.conditions import Condition, Conditions
+from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn
 from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.repeated_error import LASTING_PAUSE_S, RepeatedError
@@ -22,7 +21,7 @@ from pgshapes.owner.stream_errors import UnreadableStream, lasting
 from pgshapes.postgres.sqlstate import config_error, may_pass
 from pgshapes.waiting.backoff import Backoff
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _RECONNECT_FIRST_S: Final = 0.5
 _RECONNECT_CAP_S: Final = 10.0

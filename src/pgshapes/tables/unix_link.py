@@ -19,10 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from pgshapes.errors import ConfigError, OwnerUnavailable, PgShapesError
 from pgshapes.limited_log import LimitedLog
+from pgshapes.logs import get_logger
 from pgshapes.tables.caller_connection import CallerConnection
 from pgshapes.tables.calls import Call, Reply
 from pgshapes.tables.deltas import Rows
@@ -51,7 +50,7 @@ _BACKLOG: Final = 64
 ReadStored = Callable[[], Rows | None]
 """Reads the rows with which the shapes of an owner that is away can be served."""
 
-failures: Final = LimitedLog(structlog.get_logger(__name__))
+failures: Final = LimitedLog(get_logger(__name__))
 
 
 class UnixSocketOwner:

@@ -201,7 +201,7 @@ class Follower:
         """Wait until nothing is done any more."""
         path = self.owner.change_path
         for turn in range(20_000):
-            if not path._is_blocked and not self.owner._tasks and (wire is None or wire.current is None):
+            if not path._open_waits and not self.owner._tasks and (wire is None or wire.current is None):
                 return True
             await asyncio.sleep(0 if turn < 2000 else 0.001)
         return False

@@ -147,8 +147,8 @@ async def test_a_stream_that_is_never_idle_ends_when_the_process_stops() -> None
 class Flood(Busy):
     """A shape whose log grows by two chunks whenever one of them is read."""
 
-    async def read_log(self, handle: str, after: Offset, tail: Tail) -> LogSlice:
-        part = await FakeBackend.read_log(self, handle, after, tail)
+    async def read_log(self, handle: str, after: Offset, tail: Tail, most: int = ANY_SIZE) -> LogSlice:
+        part = await FakeBackend.read_log(self, handle, after, tail, most)
         await asyncio.sleep(0)
         latest = self.shapes[handle].tail.latest.tx
         for tx in (latest + 10, latest + 20):
