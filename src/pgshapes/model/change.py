@@ -44,11 +44,12 @@ class Change(NamedTuple):
     """
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Fragment:
     """A piece of one committed transaction, in order; the last piece has `is_last`.
 
     Most transactions are one fragment. Large ones come in several so that memory does not grow with them.
+    Nothing changes one; it is not frozen because making it would take four times as long.
     """
 
     xid: int
