@@ -8,8 +8,6 @@ which cuts feeds that are too slow. State is owned by the owner's event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from pgshapes.logs import get_logger
@@ -71,18 +69,17 @@ class Broadcast:
             self._pending.add(table.name, key, row)
             self._schedule_flush()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Announce the changes made inside at its end, in one frame. Must not span an await."""
+    def __enter__(self) -> None:
+        """Begin a transaction: what is changed until its end is announced then, and sent in one frame. It may
+        be part of another one. Must not span an await.
+        """
         self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-            if not self._depth:
-                self._end_transaction()
 
-    def _end_transaction(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        """End the transaction."""
+        self._depth -= 1
+        if self._depth:
+            return
         unannounced, self._unannounced = self._unannounced, []
         for table, key, row in unannounced:
             try:

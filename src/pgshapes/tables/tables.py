@@ -34,7 +34,7 @@ class Tables(TablesReader):
 
     def transaction(self) -> AbstractContextManager[None]:
         """Changes made inside become visible together, here and in every replica. Must not span an await."""
-        return self.broadcast.transaction()
+        return self.broadcast
 
     def begin_epoch(self) -> None:
         """Let no process serve from the tables of an earlier owner. Called before links can be made."""
