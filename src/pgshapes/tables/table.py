@@ -30,14 +30,17 @@ class TableReader(Generic[K, V]):
     def __init__(self, *, has_notices: bool = True) -> None:
         self.version = 0
         """Grows with every change of the rows, before anyone is notified of it."""
-        self._rows: dict[K, V] = {}
+        self._set_rows({})
         self._has_notices = has_notices
         self._notices: dict[K, ref[Notice]] = {}
         self._watchers: dict[K, list[Watcher[V]]] = {}
 
-    def get(self, key: K) -> V | None:
-        """The row of `key`, None without one."""
-        return self._rows.get(key)
+    def _set_rows(self, rows: dict[K, V]) -> None:
+        self._rows = rows
+        self.get: Callable[[K], V | None] = rows.get
+        """The row of a key, None without one. The method of the dictionary itself: a request calls it six
+        times. It must not be kept: a replica has another dictionary after `replace`.
+        """
 
     def __getitem__(self, key: K) -> V:
         return self._rows[key]
@@ -144,7 +147,7 @@ class TableReplica(TableReader[K, V]):
     def replace(self, rows: dict[K, V]) -> None:
         """Replace all rows without announcing it."""
         self.version += 1
-        self._rows = rows
+        self._set_rows(rows)
 
     def announce_all(self) -> None:
         """Announce every key that is watched or waited for: any of them may have changed."""
