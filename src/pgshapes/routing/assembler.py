@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from pgshapes.errors import ReplicaIdentityNotFull, WireError
-from pgshapes.model.change import LARGE_CHARACTERS, Change, Fragment, Operation, Row
+from pgshapes.model.change import LARGE_CHARACTERS, Change, Fragment, Operation
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.postgres.pgoutput_messages import (
     UNCHANGED,
@@ -81,6 +81,8 @@ class TransactionAssembler:
         self._begin: Begin | None = None
         self._changes: list[Change] = []
         self._characters = 0
+        self._has_large = False
+        """Whether a change of the fragment has more than `LARGE_CHARACTERS`."""
         self._next_op = 0
         self._is_first = True
         self._last_lsn: Lsn = 0
@@ -182,10 +184,16 @@ class TransactionAssembler:
         width = self._widths.get(relation_oid)
         if width is None or self._begin is None:
             raise self._out_of_place(relation_oid, lsn)
+        characters = 0
         try:
-            before = None if old is None else _row(old, width)
-            after = None if new is None else _row(new, width)
-            change = Change(operation, relation_oid, self._next_op, before, after, lsn)
+            for row in (old, new):
+                if row is not None:
+                    if len(row) != width:
+                        raise _wrong_width(row, width)
+                    if UNCHANGED in row:
+                        raise WireError("an unchanged TOAST value is missing in the old row, too")
+                    characters += len("".join(filter(None, row)))  # type: ignore[arg-type]
+            change = Change(operation, relation_oid, self._next_op, old, new, lsn)  # type: ignore[arg-type]
         except Exception as error:
             return self.skip_change(relation_oid, error, lsn)
         completed = _NOTHING
@@ -193,10 +201,9 @@ class TransactionAssembler:
             completed = (self._cut(self._begin),)
         self._changes.append(change)
         self._next_op += _OP_STEP
-        if before is not None:
-            self._characters += len("".join(filter(None, before)))
-        if after is not None:
-            self._characters += len("".join(filter(None, after)))
+        self._characters += characters
+        if characters > LARGE_CHARACTERS:
+            self._has_large = True
         return completed
 
     def skip_change(self, relation_oid: int, error: Exception, lsn: Lsn) -> Iterable[Assembled]:
@@ -222,10 +229,11 @@ class TransactionAssembler:
             tuple(self._changes),
             self._is_first,
             is_last,
-            self._characters > LARGE_CHARACTERS,
+            self._has_large,
         )
         self._changes = []
         self._characters = 0
+        self._has_large = False
         self._is_first = False
         return fragment
 
@@ -257,11 +265,6 @@ def _completed(old: Tuple, new: Tuple) -> Tuple:
     return tuple(before if after is UNCHANGED else after for before, after in zip(old, new, strict=True))
 
 
-def _row(values: Tuple, width: int) -> Row:
-    """The row. Raises WireError unless it has all columns of its relation."""
-    if len(values) != width:
-        told = "unknown columns" if width == _UNKNOWN_WIDTH else f"{width} columns"
-        raise WireError(f"row of {len(values)} columns for a relation that has {told}")
-    if UNCHANGED in values:
-        raise WireError("an unchanged TOAST value is missing in the old row, too")
-    return values  # type: ignore[return-value]  # after the check only text and None are left
+def _wrong_width(values: Tuple, width: int) -> WireError:
+    told = "unknown columns" if width == _UNKNOWN_WIDTH else f"{width} columns"
+    return WireError(f"row of {len(values)} columns for a relation that has {told}")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgshapes.errors import ReplicaIdentityNotFull, WireError
-from pgshapes.model.change import Change, Fragment, Operation
+from pgshapes.model.change import LARGE_CHARACTERS, Change, Fragment, Operation
 from pgshapes.postgres.pgoutput_messages import (
     UNCHANGED,
     Begin,
@@ -238,3 +238,14 @@ def test_is_in_transaction() -> None:
         assembled(assembler, [message])
         seen.append(assembler.is_in_transaction)
     assert seen == [True, True, False]
+
+
+def test_a_fragment_may_have_large_rows_only_if_a_change_is_large() -> None:
+    """Many small changes are not one large row, and a large one concerns its own fragment only."""
+    small = Insert(10, ("a" * 100,))
+    large = Insert(10, ("a" * (LARGE_CHARACTERS + 1),))
+    messages: list[Message] = [BEGIN, *[small] * 300, large, *[small] * 300, COMMIT]
+    pieces = assembled(TransactionAssembler(max_changes=100), messages)
+    fragments = [piece for piece in pieces if isinstance(piece, Fragment)]
+    assert [piece.may_be_large for piece in fragments] == [False] * 3 + [True] + [False] * 3
+    assert sum(len(piece.changes) for piece in fragments) == 601
