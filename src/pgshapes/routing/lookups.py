@@ -1,6 +1,4 @@
-"""Shapes by the values that a row must have in certain columns, and shapes by the text of their clause. Pure;
-parts of `ShapeIndex`.
-"""
+"""Shapes by the values that a row must have in certain columns. Pure; parts of `ShapeIndex`."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
 from pgshapes.model.change import Row
-from pgshapes.routing.metering import Group, Groups
+from pgshapes.routing.clause_groups import Clauses
 from pgshapes.where.clause import Predicate
 from pgshapes.where.cost import reading_s
 from pgshapes.where.index_plan import IndexTerm, KeyColumn
@@ -23,29 +21,6 @@ from pgshapes.where.types.registry import type_io
 ShapeId = TypeVar("ShapeId", bound=Hashable)
 
 _NO_ITEMS: Final[frozenset[Any]] = frozenset()
-
-
-class Clauses(Generic[ShapeId]):
-    """Groups of shapes by the text of their clause."""
-
-    __slots__ = ("by_sql",)
-
-    def __init__(self) -> None:
-        self.by_sql: Groups = {}
-
-    def add(self, shape_id: ShapeId, predicate: Predicate) -> None:
-        group = self.by_sql.get(predicate.sql)
-        if group is None:
-            group = self.by_sql[predicate.sql] = Group(predicate)
-        group.shapes.add(shape_id)
-
-    def remove(self, shape_id: ShapeId, predicate: Predicate) -> None:
-        group = self.by_sql.get(predicate.sql)
-        if group is None:
-            return
-        group.shapes.discard(shape_id)
-        if not group.shapes:
-            del self.by_sql[predicate.sql]
 
 
 class Bucket(Generic[ShapeId]):

@@ -3,10 +3,11 @@ the clocks are given.
 
 Routing goes in steps. When a step is over, a row that is not evaluated by all clauses raises `OutOfTime`; the
 change is routed again in the next step, which goes on where this one stopped, because verdicts are kept until
-`end_change`. Rows that are small are evaluated by a few clauses between two looks at the clock. Large rows
-are evaluated clause by clause, with the processor's time taken: a clause that takes too long for a row, or
-too much of all time, is over its budget, and so are the shapes that have it. Looking up the shapes of a large
-row reads its values, each of them once (`large_values`); the step may end after each.
+`end_change`. Rows that are small are evaluated by a batch of clauses between two looks at the clock. For
+large rows, and when a batch was dear, each clause is measured for itself, in the processor's time: a clause
+that takes too long for a row, or too much of all time, is over its budget, and so are the shapes that have
+it. Looking up the shapes of a large row reads its values, each of them once (`large_values`); the step may
+end after each.
 
 State is owned by the router; one meter for all of its relations.
 """
@@ -19,6 +20,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from pgshapes.model.change import LARGE_CHARACTERS, Row
+from pgshapes.routing.clause_groups import Clauses, Group, Groups
 from pgshapes.routing.failures import Evaluate
 from pgshapes.where.clause import Predicate
 from pgshapes.where.types import large_values
@@ -39,27 +41,15 @@ SHARE: Final = 0.25
 BURST_S: Final = 20.0
 
 _SLICE: Final = 32
-"""Clauses between two looks at the clock: a row that is not large takes each of them 0.1 s at most."""
+"""Clauses between two looks at the clock when a row is continued: it is not large, so each takes 0.1 s at
+most.
+"""
 _DEAR_S: Final = 0.02
-"""A slice that takes longer is evaluated again, clause by clause."""
+"""A batch or slice that takes longer is evaluated again, clause by clause."""
 
 
 class OutOfTime(BaseException):
     """The step is over. Not an error of a shape or relation, so not an `Exception`."""
-
-
-class Group:
-    """Shapes with the same clause, and the time that it took."""
-
-    __slots__ = ("cost", "matches", "shapes", "spent_at_s", "spent_s")
-
-    def __init__(self, predicate: Predicate) -> None:
-        self.matches = predicate.matches
-        self.cost = predicate.cost
-        self.shapes: set[Any] = set()
-        self.spent_s = 0.0
-        """Time taken, less what was allowed since; at the time `spent_at_s`."""
-        self.spent_at_s = 0.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,8 +73,6 @@ class ReadsValues(Protocol):
         """All shapes that are looked up."""
 
 
-Groups = dict[str, Group]
-"""By clause."""
 Clock = Callable[[], float]
 
 
@@ -180,16 +168,21 @@ class Meter:
             raise OutOfTime
         return found
 
-    def matching(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
+    def matching(self, index: object, clauses: Clauses[Any], row: Row) -> list[set[Any]]:
         """The shapes of the clauses that are TRUE for the row. Raises OutOfTime, and what a clause raises."""
-        if self._verdicts or self._judged or self._is_suspicious or (self.may_be_large and is_large(row)):
-            return self._go_on(index, groups, row)
-        if len(groups) > _SLICE:
-            return self._in_slices(index, groups, row)
-        found = [group.shapes for group in groups.values() if group.matches(row)]
-        now = self._clock()
-        if now >= self._step_ends:
-            self._note_late(now)
+        if self.is_used or (self.may_be_large and is_large(row)):
+            return self._go_on(index, clauses.by_sql, row)
+        found: list[set[Any]] = []
+        done = 0
+        for batch in clauses.batches or clauses.make_batches():
+            found += [shapes for matches, shapes in batch if matches(row)]
+            done += len(batch)
+            now = self._clock()
+            if now >= self._step_ends:
+                self._note_late(now)
+                if done < len(clauses.by_sql):
+                    self._keep(index, row, _verdicts(clauses.by_sql, found, done))
+                    raise OutOfTime
         return found
 
     def _note_late(self, now: float) -> None:
@@ -198,19 +191,6 @@ class Meter:
         if now - self._step_ends > _DEAR_S and not self._is_suspicious:
             self._is_suspicious = self.is_used = True
             raise OutOfTime
-
-    def _in_slices(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
-        waiting, found = list(groups.values()), []
-        for start in range(0, len(waiting), _SLICE):
-            part = waiting[start : start + _SLICE]
-            found += [group.shapes for group in part if group.matches(row)]
-            now = self._clock()
-            if now >= self._step_ends:
-                self._note_late(now)
-                if start + _SLICE < len(waiting):
-                    self._keep(index, row, _verdicts(groups, found, start + _SLICE))
-                    raise OutOfTime
-        return found
 
     def _go_on(self, index: object, groups: Groups, row: Row) -> list[set[Any]]:
         """As `matching`, from what is known; each verdict becomes known."""

@@ -14,8 +14,9 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final, Generic, TypeVar
 
 from pgshapes.model.change import Row
+from pgshapes.routing.clause_groups import Clauses
 from pgshapes.routing.failures import Evaluate
-from pgshapes.routing.lookups import Clauses, Lookup
+from pgshapes.routing.lookups import Lookup
 from pgshapes.routing.metering import Meter, OutOfTime, is_large
 from pgshapes.where.clause import Predicate
 from pgshapes.where.index_plan import KeyColumn
@@ -106,9 +107,9 @@ class ShapeIndex(Generic[ShapeId]):
                 if bucket.matching:
                     found.append(bucket.matching)
                 if bucket.conditional is not None:
-                    found += meter.matching(self, bucket.conditional.by_sql, row)
+                    found += meter.matching(self, bucket.conditional, row)
         if self._residual.by_sql:
-            found += meter.matching(self, self._residual.by_sql, row)
+            found += meter.matching(self, self._residual, row)
         if len(found) > 1:
             return found[0].union(*found[1:])  # type: ignore[attr-defined,no-any-return]
         return found[0] if found else _NO_SHAPES

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from pgshapes.model.change import Row
-from pgshapes.routing import lookups
+from pgshapes.routing import clause_groups
+from pgshapes.routing.clause_groups import Group
 from pgshapes.routing.delivered import DeliveredTransactions
-from pgshapes.routing.metering import Group, Meter
+from pgshapes.routing.metering import Meter
 from pgshapes.routing.router import Router
 from pgshapes.where.clause import Predicate
 
@@ -43,7 +44,7 @@ class DearClauses:
 
                 self.matches = timed
 
-        monkeypatch.setattr(lookups, "Group", TimedGroup)
+        monkeypatch.setattr(clause_groups, "Group", TimedGroup)
 
     def router(self) -> Router:
         """A router whose meter has this clock."""
