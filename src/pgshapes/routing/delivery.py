@@ -8,7 +8,7 @@ complete. Invariant: what was delivered is not delivered again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
 
 from pgshapes.model.change import Change, Fragment
 from pgshapes.model.lsn import Lsn
@@ -19,50 +19,43 @@ from pgshapes.routing.routed import Append, Routed
 from pgshapes.routing.routed_shape import Collected, Decision, RoutedShape
 
 
-class Progress(NamedTuple):
-    """A transaction, its last change that was delivered, and whether that was its last one."""
-
-    commit_lsn: Lsn
-    op: int
-    is_complete: bool
-
-
 class Delivery:
     """The delivery of fragments in the order of the stream."""
 
     def __init__(self) -> None:
         self._open: dict[str, RoutedShape] = {}
-        self._progress = Progress(0, -1, is_complete=True)
+        self._progress: tuple[Lsn, int, bool] = (0, -1, True)
+        """A transaction by its commit LSN, its last change that was delivered, and whether that was its last
+        one.
+        """
 
     def forget(self, handle: str) -> None:
         """Deliver nothing more to a shape."""
         self._open.pop(handle, None)
 
-    def new_changes(self, fragment: Fragment) -> tuple[Sequence[Change], Progress] | None:
-        """The changes that are not delivered yet, and the progress once they are; None if all were."""
+    def new_changes(self, fragment: Fragment) -> Sequence[Change] | None:
+        """The changes that are not delivered yet; None if the whole transaction was."""
         commit_lsn, last_op, is_complete = self._progress
-        if fragment.commit_lsn < commit_lsn or (fragment.commit_lsn == commit_lsn and is_complete):
+        if fragment.commit_lsn > commit_lsn:
+            return fragment.changes
+        if fragment.commit_lsn < commit_lsn or is_complete:
             return None
-        changes: Sequence[Change] = fragment.changes
-        if fragment.commit_lsn == commit_lsn:
-            changes = [change for change in changes if change.op > last_op]
-        else:
-            last_op = -1
-        return changes, Progress(
-            fragment.commit_lsn, changes[-1].op if changes else last_op, fragment.is_last
-        )
+        return [change for change in fragment.changes if change.op > last_op]
 
-    def deliver(
-        self, fragment: Fragment, collected: Collected, progress: Progress, failures: list[ShapeFailure]
-    ) -> Routed:
+    def deliver(self, fragment: Fragment, collected: Collected, failures: list[ShapeFailure]) -> Routed:
         """Deliver what was collected; what is raised for a shape is added to the failures."""
         routed = Routed()
-        if fragment.commit_lsn != self._progress.commit_lsn:
+        commit_lsn, last_op, _ = self._progress
+        op = fragment.changes[-1].op if fragment.changes else -1
+        if fragment.commit_lsn == commit_lsn:
+            op = max(op, last_op)
+        else:
             self._open.clear()
         if fragment.is_last:
             for shape in self._open.values():
                 collected.setdefault(shape, [])
-        self._progress = progress  # from here on nothing is raised: the fragment is not routed again
+        # From here on nothing is raised: the fragment is not routed again.
+        self._progress = (fragment.commit_lsn, op, fragment.is_last)
         for shape, messages in collected.items():
             try:
                 self._deliver(routed, shape, fragment, messages)
@@ -82,6 +75,14 @@ class Delivery:
             shape.add_to_buffer(fragment.xid, fragment.commit_lsn, messages, is_complete=fragment.is_last)
         if not fragment.is_last and decision is not Decision.SKIP:
             self._open[shape.handle] = shape
+
+
+def split(fragment: Fragment, changes: Sequence[Change], op: int) -> tuple[Fragment | None, Fragment]:
+    """These changes of a fragment in two: those before number `op`, if there are any, and the others."""
+    before = tuple(change for change in changes if change.op < op)
+    after = tuple(change for change in changes if change.op >= op)
+    first = replace(fragment, changes=before, is_last=False) if before else None
+    return first, replace(fragment, changes=after, is_first=fragment.is_first and first is None)
 
 
 def release(shape: RoutedShape, visibility: SnapshotVisibility) -> Routed:

@@ -7,12 +7,11 @@ transaction which was still running, would get the old texts from it, and keep t
 
 State: the shapes without a snapshot, the newest position that matters to any shape, and, for the present
 fragment, the shapes whose clause may not read it; owned by the router. While a fragment concerns no shape,
-`begin` is all that it costs.
+all that it costs are comparisons with `before`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from pgshapes.model.change import Change, Fragment, Operation
@@ -34,6 +33,8 @@ class OutdatedChanges:
     def __init__(self) -> None:
         self._unreleased: dict[str, RoutedShape] = {}
         self._newest: Lsn = 0
+        self.before: Lsn = 0
+        """A fragment whose changes are all at this position or later concerns no shape."""
         self._doubtful: dict[RelationShapes, list[RoutedShape]] = {}
 
     def add(self, shape: RoutedShape) -> None:
@@ -41,25 +42,23 @@ class OutdatedChanges:
         if shape.has_alterable_types:
             shape.rendered_since = _UNKNOWN
             self._unreleased[shape.handle] = shape
+            self.before = _UNKNOWN
 
     def release(self, shape: RoutedShape, since: Lsn) -> None:
         """The shape has a snapshot; changes before `since` may be rendered by older types."""
         self._unreleased.pop(shape.handle, None)
         shape.rendered_since = since
         self._newest = max(self._newest, since)
+        self.before = _UNKNOWN if self._unreleased else self._newest
 
     def remove(self, handle: str) -> None:
         """Forget a shape."""
         self._unreleased.pop(handle, None)
+        self.before = _UNKNOWN if self._unreleased else self._newest
 
-    def begin(self, changes: Sequence[Change]) -> bool:
-        """Begin a fragment, whose changes are in the order of their positions. Returns whether they may
-        concern any shape.
-        """
-        if not changes or (changes[0].lsn >= self._newest and not self._unreleased):
-            return False
+    def begin(self) -> None:
+        """Begin a fragment that may concern shapes. Its changes are in the order of their positions."""
         self._doubtful.clear()
-        return True
 
     def unreadable_for(self, change: Change, members: RelationShapes, origin: Origin) -> Outdated:
         """Shapes whose clause reads a text that may be an older one, so that it does not tell whether the row

@@ -267,10 +267,10 @@ class RelationShapes:
             old, new = _ordered(old, new, order)
         if change.operation is Operation.INSERT:
             assert new is not None
-            _write(self._matching(new), into, _insert(origin, change.op, new))
+            _write(self._index.matching(new), into, _insert(origin, change.op, new))
         elif change.operation is Operation.DELETE:
             assert old is not None
-            _write(self._matching(old), into, _delete(origin, change.op, old))
+            _write(self._index.matching(old), into, _delete(origin, change.op, old))
         else:
             assert old is not None and new is not None
             self._write_update(origin, change.op, old, new, into)
@@ -308,15 +308,12 @@ class RelationShapes:
         return {} if row is None else self._index.verdicts(row, self._evaluate)
 
     def _write_update(self, origin: Origin, op: int, old: Row, new: Row, into: Collected) -> None:
-        before, after = self._matching(old), self._matching(new)
+        before, after = self._index.matching(old), self._index.matching(new)
         stayed = after if before is after else [shape for shape in after if shape in before]
         _write(stayed, into, lambda projection: projection.update(origin, op, old, new))
         if before is not after:
             _write([shape for shape in before if shape not in after], into, _delete(origin, op, old))
             _write([shape for shape in after if shape not in before], into, _insert(origin, op, new))
-
-    def _matching(self, row: Row) -> AbstractSet[RoutedShape]:
-        return self._index.matching(row)
 
     def _projection(self, definition: ShapeDefinition) -> Projection:
         """The projection of a definition, which has the names of its own table: after a rename, shapes of the

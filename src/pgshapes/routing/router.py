@@ -28,7 +28,7 @@ from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.pgoutput_messages import RelationMessage
 from pgshapes.routing.delivered import DeliveredTransaction, DeliveredTransactions
-from pgshapes.routing.delivery import Delivery, Progress, release
+from pgshapes.routing.delivery import Delivery, release, split
 from pgshapes.routing.failures import Evaluate, ShapeFailure, withdraw
 from pgshapes.routing.metering import Meter, OutOfTime
 from pgshapes.routing.one_by_one import key_of
@@ -324,15 +324,16 @@ class Router(RoutedTables):
         When the meter's step is over, what is left of the fragment is returned as `rest`. What happens until
         that is routed happens between two fragments of a transaction.
         """
-        new = self._delivery.new_changes(fragment)
-        if new is None:
+        changes = self._delivery.new_changes(fragment)
+        if changes is None:
             return self.take_failures()
-        changes, progress = new
         collected: Collected = {}
         origin = Origin(fragment.commit_lsn, fragment.xid)
         meter, targets_of = self.meter, self._targets_of
         meter.may_be_large = fragment.may_be_large
-        may_be_outdated = self._outdated.begin(changes)
+        may_be_outdated = bool(changes) and changes[0].lsn < self._outdated.before
+        if may_be_outdated:
+            self._outdated.begin()
         for change in changes:
             if may_be_outdated:
                 self._end_unreadable(change, origin, collected)
@@ -361,9 +362,7 @@ class Router(RoutedTables):
                 and meter.is_step_over()
             ):
                 return self._route_before(change.op + 1, fragment, changes, collected)
-        large_values.forget()
-        self.delivered.add(fragment.xid, fragment.commit_lsn)
-        return self._deliver(fragment, collected, progress)
+        return self._deliver(fragment, collected, is_whole=True)
 
     def _end_unreadable(self, change: Change, origin: Origin, collected: Collected) -> None:
         """End the shapes on the table of a change whose clause may not read the texts of older types."""
@@ -385,16 +384,9 @@ class Router(RoutedTables):
         self, op: int, fragment: Fragment, changes: Sequence[Change], collected: Collected
     ) -> Routed:
         """Deliver the changes before number `op` as a fragment of their own; the others are the rest."""
-        done = tuple(change for change in changes if change.op < op)
-        if done:
-            self.delivered.add(fragment.xid, fragment.commit_lsn)
-            progress = Progress(fragment.commit_lsn, done[-1].op, is_complete=False)
-            first = replace(fragment, changes=done, is_last=False)
-            routed = self._deliver(first, collected, progress)
-        else:
-            routed = self.take_failures()
-        rest = tuple(change for change in changes if change.op >= op)
-        routed.rest = replace(fragment, changes=rest, is_first=fragment.is_first and not done)
+        first, rest = split(fragment, changes, op)
+        routed = self.take_failures() if first is None else self._deliver(first, collected, is_whole=False)
+        routed.rest = rest
         return routed
 
     def _end_metered(self, origin: Origin, collected: Collected) -> None:
@@ -436,13 +428,18 @@ class Router(RoutedTables):
                 collected.pop(shape, None)
         self._end(shape.handle for shape in ended)
 
-    def _deliver(self, fragment: Fragment, collected: Collected, progress: Progress) -> Routed:
-        if self._outdated.begin(fragment.changes):
+    def _deliver(self, fragment: Fragment, collected: Collected, *, is_whole: bool) -> Routed:
+        """Deliver what was collected for a fragment, or for the part of it before its rest."""
+        if is_whole and large_values.kept.is_used:
+            large_values.forget()
+        self.delivered.add(fragment.xid, fragment.commit_lsn)
+        if fragment.changes and fragment.changes[0].lsn < self._outdated.before:
             self._end_outdated(self._outdated.with_old_messages(fragment, collected), collected)
-        routed = self._delivery.deliver(fragment, collected, progress, self.failures)
-        routed.ended, self._truncated = self._truncated, []
-        routed.outdated, self._outdated_shapes = self._outdated_shapes, []
-        routed.failures, self.failures = self.failures, []
+        routed = self._delivery.deliver(fragment, collected, self.failures)
+        if self.failures or self._truncated or self._outdated_shapes:
+            routed.ended, self._truncated = self._truncated, []
+            routed.outdated, self._outdated_shapes = self._outdated_shapes, []
+            routed.failures, self.failures = self.failures, []
         return routed
 
     def take_failures(self) -> Routed:

@@ -27,6 +27,8 @@ class _Kept:
         self.is_active = False
         self.made = 0
         """How many values were made and kept, ever."""
+        self.is_used = False
+        """Whether there is anything to `forget`."""
         self.characters = 0
         self.decoded: dict[tuple[Callable[[str], Any], str], Any] = {}
         self.derived: dict[tuple[Callable[[Any], Any], int], tuple[Any, Any]] = {}
@@ -34,59 +36,62 @@ class _Kept:
 
     def clear(self) -> None:
         """Forget all of it."""
+        self.is_used = False
         self.characters = 0
         self.decoded.clear()
         self.derived.clear()
 
 
-_kept: Final = _Kept()
+kept: Final = _Kept()
+"""Of this process; other modules only ask whether it is used."""
 
 
 def keep(*, is_active: bool = True) -> None:
     """Keep values from now on, or no longer."""
-    _kept.is_active = is_active
+    kept.is_active = is_active
 
 
 def forget() -> None:
     """Forget what is kept."""
-    if _kept.decoded or _kept.derived:
-        _kept.clear()
+    kept.clear()
 
 
 def limit() -> None:
     """Forget what is kept if it is much. To be called when no change is under way."""
-    if _kept.characters > _MAX_CHARACTERS:
-        _kept.clear()
+    if kept.characters > _MAX_CHARACTERS:
+        kept.clear()
 
 
 def made() -> int:
     """How many values were made and kept so far. It grows by what may take long and is not repeated."""
-    return _kept.made
+    return kept.made
 
 
 def decoded(decode: Callable[[str], Made], text: str, key: Callable[[str], Any] | None = None) -> Made:
     """`decode(text)`. `key` stands for `decode`, if that is not the same object each time."""
-    if len(text) < LARGE or not _kept.is_active:
+    if len(text) < LARGE or not kept.is_active:
         return decode(text)
     place = (key or decode, text)
-    found = _kept.decoded.get(place)
+    found = kept.decoded.get(place)
     if found is None:
         found = decode(text)
-        _kept.made += 1
-        _kept.characters += len(text)
-        _kept.decoded[place] = found
+        kept.is_used = True
+        kept.made += 1
+        kept.characters += len(text)
+        kept.decoded[place] = found
     made: Made = found
     return made
 
 
 def derived(derive: Callable[[tuple[Any, ...]], Made], source: tuple[Any, ...]) -> Made:
     """`derive(source)`; `derive` is the same object each time."""
-    if len(source) < LARGE or not _kept.is_active:
+    if len(source) < LARGE or not kept.is_active:
         return derive(source)
     place = (derive, id(source))
-    found = _kept.derived.get(place)
+    found = kept.derived.get(place)
     if found is None:
-        found = _kept.derived[place] = (source, derive(source))
-        _kept.made += 1
+        kept.is_used = True
+        found = kept.derived[place] = (source, derive(source))
+        kept.made += 1
     made: Made = found[1]
     return made
