@@ -97,7 +97,8 @@ class LogPublisher:
         while queue:
             routed = queue[0]
             self._unwritten.extend(routed.appends)
-            self._failures.extend(routed.failures)
+            if routed.failures:
+                self._failures.extend(routed.failures)
             if routed.ended:
                 self._unended.append((routed.ended, routed.reason))
             if routed.outdated:
@@ -238,7 +239,8 @@ class ChangePath:
                 self._backlog.extend(self._assembler.feed(message, lsn))
             except ReplicaIdentityNotFull as lost:
                 self._backlog.append(lost)
-        self._work()
+        if self._backlog:
+            self._work()
 
     def _skip(self, payload: bytes, lsn: Lsn, error: Exception) -> Iterable[Event]:
         """Leave out a message that cannot be decoded. Raises the error unless it is about one relation of
@@ -259,13 +261,13 @@ class ChangePath:
 
     def _work(self) -> None:
         """Process the backlog, with a pause for other work after each of the meter's steps."""
-        if not self._backlog or self._open_waits:
+        backlog, waits, meter = self._backlog, self._open_waits, self._router.meter
+        if not backlog or waits:
             return
-        waits = self._open_waits
         try:
-            self._router.meter.begin_step()
-            while self._backlog and not waits:
-                event = self._backlog.popleft()
+            meter.begin_step()
+            while backlog and not waits:
+                event = backlog.popleft()
                 if isinstance(event, Fragment):
                     self._route(event)
                 elif isinstance(event, RelationAnnounced):
@@ -274,7 +276,7 @@ class ChangePath:
                     self._fail_relation(event)
                 else:
                     self._lose_identity(event)
-                if self._backlog and not waits and self._router.meter.is_step_over():
+                if backlog and not waits and meter.is_step_over():
                     self._waits.begin(asyncio.sleep(0), "", is_for_stream=True)
         except BaseException:
             self._waits.stop("changes could not be processed")
@@ -310,20 +312,28 @@ class ChangePath:
         """Publish what was routed. On an error that is not about one shape, processing stops until a retry
         succeeds: what was routed is not routed again.
         """
-        if self._hold is None:
-            self._hold = self._boundary.hold()
         try:
             self._publisher.publish_queued(seen_lsn=seen_lsn)
         except StorageShortage as error:
+            self._hold_boundary()
             is_full = isinstance(error, DiskFull)
             event = "storage directory is full" if is_full else "storage cannot be written"
             _log.error(f"{event}; replication paused", error=error.message)
             self._waits.begin(self._wait_for_room(), f"the {event}", is_for_stream=False)
         except Exception:
+            self._hold_boundary()
             _log.exception("changes could not be published; replication paused")
             self._waits.begin(self._wait_for_room(), "changes could not be published", is_for_stream=False)
         else:
-            self._release_hold()
+            if self._hold is not None:
+                self._release_hold()
+
+    def _hold_boundary(self) -> None:
+        """What was routed is not written, so nothing from here on may be acknowledged. The boundary is only
+        read in other loop turns, so this is early enough.
+        """
+        if self._hold is None:
+            self._hold = self._boundary.hold()
 
     def _release_hold(self) -> None:
         """Everything that was routed is written, so what follows may be acknowledged."""
