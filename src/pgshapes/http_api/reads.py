@@ -88,27 +88,6 @@ class Reads:
             raise NotNow(decision.message, retry_after_s=decision.retry_after_s)
         raise AssertionError(f"{decision} is a wait, not a response")
 
-    async def piece(self, handle: str, decided: DecidedRead, is_live: bool) -> Piece | None:
-        """The piece to serve; None if the shape was retired while it was read. Raises StorageError.
-
-        For a live request, `up-to-date` has the LSN of the last message in the piece, not a later one.
-        """
-        decision, tail = decided
-        if isinstance(decision, decide.ServeSnapshotChunk):
-            cached = self._bodies.cached_snapshot_chunk(handle, decision.number)
-            if cached is not None:
-                return cached
-            piece = await self._bodies.snapshot_chunk(handle, decision.number)
-        else:
-            assert isinstance(decision, decide.ServeLog)
-            assert tail is not None
-            seen_lsn = 0 if is_live else self._shapes.last_seen_lsn()
-            cached = self._bodies.cached_log(handle, decision.after, tail, seen_lsn)
-            if cached is not None:
-                return cached
-            piece = await self._bodies.log(handle, decision.after, tail, seen_lsn)
-        return None if self._shapes.tail(handle) is None else piece
-
     def resume_offset(self, resolved: ResolvedRequest) -> Offset | None:
         """The offset at which a client continues after a subset snapshot; None if the shape is removed.
 
@@ -147,19 +126,30 @@ class Reads:
     async def readable_piece(
         self, resolved: ResolvedRequest, decided: DecidedRead, is_live: bool
     ) -> Piece | None:
-        """As `piece`; also None if the log is damaged, after which the shape is deleted. Raises
-        StorageShortage.
+        """The piece to serve; None if the shape was retired while it was read, or its log is damaged, after
+        which the shape is deleted. Raises StorageShortage.
+
+        For a live request, `up-to-date` has the LSN of the last message in the piece, not a later one.
         """
+        (decision, tail), bodies, handle = decided, self._bodies, resolved.handle
         try:
-            piece = await self.piece(resolved.handle, decided, is_live)
-            if self._patience.failing:
-                self._patience.succeeded(resolved.handle)
+            if isinstance(decision, decide.ServeSnapshotChunk):
+                cached = bodies.cached_snapshot_chunk(handle, decision.number)
+                piece = cached or await bodies.snapshot_chunk(handle, decision.number)
+            else:
+                assert isinstance(decision, decide.ServeLog)
+                assert tail is not None
+                seen_lsn = 0 if is_live else self._shapes.last_seen_lsn()
+                cached = bodies.cached_log(handle, decision.after, tail, seen_lsn)
+                piece = cached or await bodies.log(handle, decision.after, tail, seen_lsn)
         except StorageError as error:
-            if not self._patience.is_damage(resolved.handle, error):
+            if not self._patience.is_damage(handle, error):
                 raise
             await self._delete_unreadable(resolved)
             return None
-        return piece
+        if self._patience.failing:
+            self._patience.succeeded(handle)
+        return piece if cached is not None or self._shapes.tail(handle) is not None else None
 
     async def _delete_unreadable(self, resolved: ResolvedRequest) -> None:
         """Delete a shape whose files cannot be read, unless it has been removed already."""

@@ -187,7 +187,7 @@ class ServeShape:
         for attempt in range(1, _ATTEMPTS + 1):
             found: Found | MustRefetch | None = None
             try:
-                subset = await self._subset_of(request, permit)
+                subset = None if request.subset is None else await self._subset_of(request, permit)
                 found = await self.lookup.find(request, permit)
                 permit.swap_to_existing()
                 await self._answer_found(exchange, request, subset, found)
@@ -241,9 +241,7 @@ class ServeShape:
             permit.swap_to_existing()
             await self.readiness.wait_until(Level.READ_ONLY, self.settings.ready_timeout_s)
 
-    async def _subset_of(self, request: ShapeRequest, permit: Permit) -> Subset | None:
-        if request.subset is None:
-            return None
+    async def _subset_of(self, request: ShapeRequest, permit: Permit) -> Subset:
         await self.lookup.resolve(request.raw, permit)  # its errors come before those of the subset
         subset = parse_subset(request.subset)
         if self.subsets is None:

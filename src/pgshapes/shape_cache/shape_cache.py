@@ -94,6 +94,8 @@ class ShapeCache:
         self._link = link
         self._tables = link.tables
         self._poll = poll
+        self._used: set[str] = set()
+        """The handles whose tails were read since the last report (`use_tracking`)."""
         self.removal_timeout_s = REMOVAL_TIMEOUT_S
         self.definitions = Definitions(link)
         self._comparisons: BatchQueue[int, None] = BatchQueue(self._compare_tables)
@@ -177,7 +179,10 @@ class ShapeCache:
     # --- tails
 
     def tail(self, handle: str) -> Tail | None:
-        """The readable end of a log, None when the shape is retiring or removed. Raises OwnerUnavailable."""
+        """The readable end of a log, None when the shape is retiring or removed. Every read of a shape calls
+        it first. Raises OwnerUnavailable.
+        """
+        self._used.add(handle)
         tables = self._tables
         # As in `is_current`, without the call.
         if tables.required[EPOCH] != tables.epoch or tables.required[NUMBER] > tables.applied:

@@ -10,7 +10,6 @@ import asyncio
 from typing import Final
 
 from pgshapes.errors import PgShapesError
-from pgshapes.model.tail import Tail
 from pgshapes.shape_cache.shape_cache import ShapeCache
 from pgshapes.tables.calls import NoteUse
 from pgshapes.tables.link import OwnerLink
@@ -23,18 +22,12 @@ _REPORT_TIMEOUT_S: Final = 5.0
 
 
 class UseTracking(ShapeCache):
-    """A shape cache that collects the handles that it served since its last report."""
+    """A shape cache that reports the handles that it has served, and forgets them."""
 
     def __init__(self, link: OwnerLink) -> None:
         super().__init__(link)
         self._owner = link
-        self._used: set[str] = set()
         self._reporting: asyncio.Task[None] | None = None
-
-    def tail(self, handle: str) -> Tail | None:
-        """See `ShapeCache.tail`, which every read of a shape calls first."""
-        self._used.add(handle)
-        return super().tail(handle)
 
     def start_reports(self) -> None:
         """Begin to report at intervals."""
