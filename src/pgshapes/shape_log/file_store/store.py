@@ -141,8 +141,8 @@ class FileShapeStore:
         postponed = [handle for handle in failed if is_shortage(failed[handle])]
         for handle in (self._logs.keys() & failed.keys()) - set(postponed):
             self._mark_lost(handle, failed[handle])
-        self._unsynced.put_back(batch, self._logs.keys() & postponed)
         if postponed:
+            self._unsynced.put_back(batch, self._logs.keys() & postponed)
             raise storage_error(failed[postponed[0]], f"sync {len(postponed)} shapes")
 
     def _note_broken_sync(self, batch: Batch, error: BaseException) -> None:
