@@ -161,12 +161,13 @@ class Loan:
         `after` may still cancel what runs on the connection, which is therefore closed once that has ended.
         """
         if self._ended is None:
-            self._ended = Notice()
-            self._take_back(self.connection, after, self._ended)
+            self._ended = self._take_back(self.connection, after) or _AT_ONCE
         return self._ended
 
 
-TakeBack = Callable[[Connection, asyncio.Task[None] | None, Notice], None]
+TakeBack = Callable[[Connection, asyncio.Task[None] | None], Notice | None]
+_AT_ONCE: Final = Notice()
+_AT_ONCE.give()
 
 
 class ConnectionPool:
@@ -192,17 +193,22 @@ class ConnectionPool:
 
         At the end it waits until the connection is clean; whoever does not wait that long still returns it.
         """
-        loan = await self.borrow(timeout_s)
+        connection = await self._take(timeout_s)
         try:
-            yield loan.connection
+            yield connection
         finally:
-            await loan.end()
+            ended = self._take_back(connection, None)
+            if ended is not None:
+                await ended
 
     async def borrow(self, timeout_s: float | None = None) -> Loan:
         """A connection until its loan is ended. Raises as `connection`."""
+        return Loan(await self._take(timeout_s), self._take_back)
+
+    async def _take(self, timeout_s: float | None) -> Connection:
         await self._wait_for_turn(timeout_s)
         try:
-            return Loan(self._take_idle() or await self.connect(), self._take_back)
+            return self._take_idle() or await self.connect()
         except BaseException:
             self._free.release()
             raise
@@ -238,20 +244,24 @@ class ConnectionPool:
             candidate.pgconn.finish()
         return None
 
-    def _take_back(self, returned: Connection, after: asyncio.Task[None] | None, ended: Notice) -> None:
+    def _take_back(self, returned: Connection, after: asyncio.Task[None] | None) -> Notice | None:
+        """Return a connection. The notice is given when the next borrower can have it; None: it can now."""
         if returned.silent_since is not None:
             self._drop_silent(returned.silent_since)
-        if after is None and (returned.closed or _is_usable(returned)):
-            self._put_away(returned, ended)
-        else:
-            cleaning = begin(
-                _clean(returned, after), at_end=lambda task: self._cleaned(task, returned, ended)
-            )
-            self._cleaning.add(cleaning)
+        if after is None:
+            is_usable = _is_usable(returned)
+            if is_usable or returned.closed:
+                self._put_away(returned, is_usable=is_usable)
+                return None
+        ended = Notice()
+        cleaning = begin(_clean(returned, after), at_end=lambda task: self._cleaned(task, returned, ended))
+        self._cleaning.add(cleaning)
+        return ended
 
     def _cleaned(self, task: asyncio.Task[None], returned: Connection, ended: Notice) -> None:
         self._cleaning.discard(task)
-        self._put_away(returned, ended)
+        self._put_away(returned, is_usable=_is_usable(returned))
+        ended.give()
 
     def _drop_silent(self, since: float) -> None:
         """Close the idle connections that have not heard of the server since then."""
@@ -262,13 +272,12 @@ class ConnectionPool:
             else:
                 connection.pgconn.finish()
 
-    def _put_away(self, returned: Connection, ended: Notice) -> None:
-        if self._is_closed or not _is_usable(returned):
+    def _put_away(self, returned: Connection, *, is_usable: bool) -> None:
+        if self._is_closed or not is_usable:
             returned.pgconn.finish()
         else:
             self._idle.append(returned)
         self._free.release()
-        ended.give()
 
 
 _CLEAN_UP_TIMEOUT_S: Final = 5.0
