@@ -8,6 +8,7 @@ compiled or sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from pgshapes.errors import RequestError
@@ -29,6 +30,10 @@ from pgshapes.where.pg_catalog import BOOL, PgType
 
 _MAX_DESCRIBED: Final = 200
 """How many expressions the server describes at most; the clause itself is always one of them."""
+
+
+_REMEMBERED: Final = 16
+"""Clauses that were read back from their SQL: what checks a definition does it just before its creation."""
 
 
 class Predicate:
@@ -105,12 +110,12 @@ class PreparedClause:
         _require_affordable(self._clause.compile(self._relation).cost)
         sql = self._clause.sql
         try:
-            tree, folded = _understand(sql, {}, self._relation, None)
+            tree, clause = _read_back(sql, self._relation)
         except Refusal as refusal:
             raise Refusal(f"{refusal.text} once all casts are written out; simplify it") from None
         if deparse(tree) != sql:
             raise Refusal("WHERE clause has no canonical form; write it in another way")
-        Clause(sql, tree, folded, self._relation).compile(self._relation)
+        clause.compile(self._relation)
 
     def confirm(self, described: Sequence[int]) -> Clause:
         """The clause, if the type oids in `described` are those found here. Raises RequestError."""
@@ -156,12 +161,18 @@ def clause_from_sql(sql: str, relation: Relation) -> Clause:
     needs.
     """
     try:
-        tree, folded = _understand(sql, {}, relation, None)
-        clause = Clause(sql, tree, folded, relation)
+        _, clause = _read_back(sql, relation)
         clause.compile(relation)
     except Refusal as refusal:
         raise refusal.as_request_error() from None
     return clause
+
+
+@lru_cache(_REMEMBERED)
+def _read_back(sql: str, relation: Relation) -> tuple[Expr, Clause]:
+    """The tree and the clause of a normalised SQL. Raises Refusal."""
+    tree, folded = _understand(sql, {}, relation, None)
+    return tree, Clause(sql, tree, folded, relation)
 
 
 def _understand(
