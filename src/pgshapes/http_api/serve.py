@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from pgshapes.errors import (
     UNVERIFIED_TEXT,
@@ -48,11 +48,8 @@ _ATTEMPTS: Final = 4
 """How often a request is begun again while DDL or TRUNCATE on its table is under way."""
 
 
-class Found(NamedTuple):
-    """A checked definition, and the handle to serve."""
-
-    shape: ResolvedShape
-    handle: str
+Found = tuple[ResolvedShape, str]
+"""A checked definition, and the handle to serve."""
 
 
 class Lookup:
@@ -90,7 +87,7 @@ class Lookup:
             # give up after a 400: that is for their next first request.
             await self._shapes.removed(request.handle)
             return MustRefetch()
-        return Found(shape, decision.handle) if isinstance(decision, ServeHandle) else decision
+        return (shape, decision.handle) if isinstance(decision, ServeHandle) else decision
 
     async def identify(
         self, request: ShapeRequest, shape: ResolvedShape, permit: Permit
@@ -209,8 +206,7 @@ class ServeShape:
             return
         resolved = ResolvedRequest(
             request,
-            found.shape,
-            found.handle,
+            *found,
             [value.decode("latin-1") for value in exchange.request_headers.get(b"if-none-match", ())],
             exchange.is_cacheable,
         )

@@ -347,10 +347,7 @@ class Router(RoutedTables):
                 withdraw(collected, change.op)
                 return self._route_before(change.op, fragment, changes, collected)
             except Exception as error:
-                try:
-                    self._collect_each(change, origin, collected, error)
-                except OutOfTime:
-                    withdraw(collected, change.op)
+                if not self._collect_each(change, origin, collected, error):
                     return self._route_before(change.op, fragment, changes, collected)
             if meter.may_be_large:
                 large_values.limit()
@@ -396,9 +393,9 @@ class Router(RoutedTables):
             if shapes:
                 self._fail(ShapeFailure(shapes, over.error, key_of(shapes[0], over.row)), origin, collected)
 
-    def _collect_each(self, change: Change, origin: Origin, collected: Collected, error: Exception) -> None:
-        """Process a change that raised an error again, for each shape alone; end those that fail. Raises
-        OutOfTime.
+    def _collect_each(self, change: Change, origin: Origin, collected: Collected, error: Exception) -> bool:
+        """Process a change that raised an error again, for each shape alone; end those that fail. False if the
+        step is over before that.
         """
         withdraw(collected, change.op)
         for members in self._targets_of(change.relation_oid):
@@ -406,10 +403,14 @@ class Router(RoutedTables):
                 if change.operation is Operation.TRUNCATE:
                     raise error
                 failures = members.collect_each(change, origin, collected)
+            except OutOfTime:
+                withdraw(collected, change.op)
+                return False
             except Exception as common:
                 failures = [ShapeFailure(tuple(members.members.values()), common)]
             for failure in failures:
                 self._fail(failure, origin, collected)
+        return True
 
     def _fail(
         self, failure: ShapeFailure, origin: Origin | None = None, collected: Collected | None = None
