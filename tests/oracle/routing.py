@@ -38,9 +38,9 @@ class _Router(Router):
         super().__init__(DeliveredTransactions())
         self.raised: list[Exception] = []
 
-    def _collect_each(self, change: Change, origin: Origin, collected: Collected, error: Exception) -> None:
+    def _collect_each(self, change: Change, origin: Origin, collected: Collected, error: Exception) -> bool:
         self.raised.append(error)
-        super()._collect_each(change, origin, collected, error)
+        return super()._collect_each(change, origin, collected, error)
 
 
 def differences_in_routing(relation: Relation, rows: Sequence[Row], judged: Sequence[Judged]) -> list[str]:

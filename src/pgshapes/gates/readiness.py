@@ -98,9 +98,10 @@ class StatusMonitor:
 
     def service_status(self) -> ServiceStatus:
         """The status for `/v1/health`."""
-        if self.level() is Level.STARTING:
+        is_following = self._is_following()
+        if not is_following and not self._is_current():
             return ServiceStatus.STARTING
-        return service_status_of(self._status, is_following=self._is_following())
+        return service_status_of(self._status, is_following=is_following)
 
     async def wait_until(self, level: Level, timeout_s: float) -> None:
         """Return once `level` is reached. Raises NotReady with the text of the first unmet condition."""

@@ -155,16 +155,15 @@ class Meter:
 
     def find(self, lookup: ReadsValues, row: Row) -> Iterable[Any]:
         """The buckets of a look-up for a large row. Raises OutOfTime after values were read."""
+        self.is_used = True
         try:
             _check_expected(lookup.reading_s(row), row)
         except TooDear as error:
             self._over_budget.append(OverBudget(lookup.shapes(), error, row))
-            self.is_used = True
             return ()
         made = large_values.made()
         found = lookup.find(row)
         if large_values.made() != made and self.is_step_over():
-            self.is_used = True
             raise OutOfTime
         return found
 

@@ -349,8 +349,6 @@ class Router(RoutedTables):
             except Exception as error:
                 if not self._collect_each(change, origin, collected, error):
                     return self._route_before(change.op, fragment, changes, collected)
-            if meter.may_be_large:
-                large_values.limit()
             if meter.is_used:
                 self._end_metered(origin, collected)
             if (
@@ -388,14 +386,15 @@ class Router(RoutedTables):
 
     def _end_metered(self, origin: Origin, collected: Collected) -> None:
         """End the change for the meter, and the shapes that are over their budget."""
+        large_values.limit()
         for over in self.meter.end_change():
             shapes = tuple(shape for shape in over.shapes if shape.handle in self._shapes)
             if shapes:
                 self._fail(ShapeFailure(shapes, over.error, key_of(shapes[0], over.row)), origin, collected)
 
     def _collect_each(self, change: Change, origin: Origin, collected: Collected, error: Exception) -> bool:
-        """Process a change that raised an error again, for each shape alone; end those that fail. False if the
-        step is over before that.
+        """Process a change that raised an error again, for each shape alone; end those that fail. False if
+        the step is over before that.
         """
         withdraw(collected, change.op)
         for members in self._targets_of(change.relation_oid):

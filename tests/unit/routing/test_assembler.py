@@ -244,7 +244,8 @@ def test_a_fragment_may_have_large_rows_only_if_a_change_is_large() -> None:
     """Many small changes are not one large row, and a large one concerns its own fragment only."""
     small = Insert(10, ("a" * 100,))
     large = Insert(10, ("a" * (LARGE_CHARACTERS + 1),))
-    messages: list[Message] = [BEGIN, *[small] * 300, large, *[small] * 300, COMMIT]
+    narrow = RelationMessage(10, "public", "items", "f", ITEMS.columns[:1])
+    messages: list[Message] = [BEGIN, narrow, *[small] * 300, large, *[small] * 300, COMMIT]
     pieces = assembled(TransactionAssembler(max_changes=100), messages)
     fragments = [piece for piece in pieces if isinstance(piece, Fragment)]
     assert [piece.may_be_large for piece in fragments] == [False] * 3 + [True] + [False] * 3
