@@ -131,6 +131,8 @@ class OwnerUnavailable(SourceError):
 class OwnerTimeout(OwnerUnavailable):
     """The owner has received a call, or may have, and has not answered it in time."""
 
+    code = "owner_timeout"
+
 
 class ReplicaIdentityNotFull(SourceError):
     """A row of this table changed and Postgres did not send its old values, so it is not known which shapes

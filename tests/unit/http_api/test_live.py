@@ -254,7 +254,7 @@ async def test_a_shape_that_is_retired_while_it_is_read_is_not_served(backend: F
 
 
 async def test_a_shape_that_is_removed_while_a_large_body_is_sent(
-    backend: FakeBackend, capsys: pytest.CaptureFixture[str]
+    backend: FakeBackend,
 ) -> None:
     """The response is not completed, so that its client asks again; not an error of the server."""
 
@@ -270,7 +270,6 @@ async def test_a_shape_that_is_removed_while_a_large_body_is_sent(
     with pytest.raises(ResponseAborted):
         await held.task
     assert shape.chunks[0].startswith(held.answer.body) and not held.answer.is_whole
-    assert "response ended early" in capsys.readouterr().out
 
 
 class Ending(FakeBackend):
