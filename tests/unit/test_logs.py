@@ -74,6 +74,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
     monkeypatch.setattr(LOST, "count", 0)
     before = structlog.get_config()
+    structlog.reset_defaults()
     structlog.configure(processors=[LOST.report, write], cache_logger_on_first_use=False)
     yield written
     structlog.configure(**before)

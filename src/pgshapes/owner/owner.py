@@ -31,6 +31,7 @@ from pgshapes.owner.refusal_log import RefusalLog
 from pgshapes.owner.removal import ShapeCleaner, ShapeExpiry
 from pgshapes.owner.resolver import KnownRelations, ShapeResolver
 from pgshapes.owner.shape_status import ShapeStatus
+from pgshapes.owner.unpublishing import Unpublisher
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.refusals import refuse_table
@@ -57,7 +58,6 @@ from pgshapes.where.clause import clause_from_sql
 _log = get_logger(__name__)
 
 _RESTORED_PER_TURN: Final = 100
-_UNPUBLISH_PAUSES_S: Final = (0.0, 0.2, 1.0, 5.0, 25.0)
 SNAPSHOT_GRACE_S: Final = 1.0
 """How long a shutdown waits for snapshots; a shape whose snapshot is not recorded is deleted at the start."""
 
@@ -93,7 +93,10 @@ class Owner:
         self._sources = sources
         self._tasks: set[asyncio.Task[None]] = set()
         self._taken_out: dict[int, asyncio.Task[None]] = {}
-        """By oid of the table, its removal from the publication."""
+        """By oid of the table, its removal from the publication while it has shapes."""
+        self._unpublisher = Unpublisher(
+            sources.inspector, sources.publication, lambda oid: bool(router.handles_of(oid)), self.spawn
+        )
         self._monitor = StatusMonitor(tables.status)
         self.router = router
         self.store = store
@@ -272,27 +275,7 @@ class Owner:
 
     def _after_removal(self, relation_oids: set[int]) -> None:
         self._on_progress()
-        for oid in relation_oids:
-            self.spawn(self._unpublish(oid))
-
-    async def _unpublish(self, oid: int) -> None:
-        """Remove a table without shapes from the publication; tries again while it is locked."""
-
-        def is_wanted() -> bool:
-            return bool(self.router.handles_of(oid))
-
-        try:
-            for pause_s in _UNPUBLISH_PAUSES_S:
-                await asyncio.sleep(pause_s)
-                relation = await self._sources.inspector.relation_by_oid(oid)
-                if relation is None or is_wanted():
-                    return
-                if await self._sources.publication.drop_table(relation, is_wanted=is_wanted):
-                    return
-        except PgShapesError as error:
-            _log.warning(
-                "table could not be removed from the publication", relation_oid=oid, error=error.message
-            )
+        self._unpublisher.begin(relation_oids)
 
     def _give_up(self, relation: Relation) -> Obstacle | None:
         """Find and log why a table cannot be followed any more. If its owner's statements fail because it is

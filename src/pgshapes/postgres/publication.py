@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
 import psycopg
@@ -145,14 +145,14 @@ class Publication:
 
         A table that is not ours stays unless `is_forced`: somebody else has added it, and we could not.
 
-        True if the table is removed; False also if another transaction holds a lock on it: the caller must
+        True if nothing is left to do; False if another transaction holds a lock on the table: the caller must
         try again later. Raises SourceError.
         """
         async with self._lock(relation.oid):
             state = await self._state(relation.oid)
             may_alter = state.is_publication_ours and not self._is_manual
             if is_wanted() or not may_alter:
-                return False
+                return True
             if not state.is_listed or state.schema is None or not (state.is_ours or is_forced):
                 return True
             transaction = publication_sql.drop_from_publication(state, self.name)
@@ -164,12 +164,10 @@ class Publication:
         Raises SourceError.
         """
         pause_s = _FIRST_PAUSE_S
-        while not await self.drop_table(relation, is_forced=True):
-            state = await self._states.request(relation.oid)
-            if state is None or self._is_manual or not state.is_publication_ours:
-                return
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        with suppress(SchemaChanged):  # it does not exist any more
+            while not await self.drop_table(relation, is_forced=True):
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def close(self) -> None:
         """Cancel running alterations."""

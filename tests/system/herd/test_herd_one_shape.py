@@ -24,15 +24,15 @@ VARIANTS: list[Any] = [
 ]
 
 
-def check_one_creation(env: Stage, table: str, answers: list[Answer]) -> None:
-    """Check that all got the same rows of one handle, with one snapshot query and at most one call per
-    process.
+def check_one_creation(env: Stage, table: str, answers: list[Answer], *, look_ups: int = 1) -> None:
+    """Check that all got the same rows of one handle, with one snapshot query and at most one call, and
+    `look_ups`, per process.
     """
     assert Counter(answer.status for answer in answers) == {200: len(answers)}
     assert len({(answer.handle, answer.crc) for answer in answers}) == 1
     assert env.snapshot_queries(table) == 1
     assert 1 <= env.calls(CREATE, table) <= env.processes
-    assert 1 <= env.calls(RESOLVE, table) <= env.processes
+    assert 1 <= env.calls(RESOLVE, table) <= look_ups * env.processes
 
 
 @pytest.mark.parametrize(("options", "is_owner_blocked"), VARIANTS)
@@ -77,7 +77,9 @@ def test_twenty_fresh_shapes_at_once(env: Stage) -> None:
         clients.send()
         answers = clients.collect()
     for table in tables:
-        check_one_creation(env, table, [each for each in answers if each.path == env.path(table)])
+        # Publishing changes the table's identity: who comes after that looks it up once more.
+        own = [each for each in answers if each.path == env.path(table)]
+        check_one_creation(env, table, own, look_ups=2)
 
 
 def test_followers_send_no_message_while_the_lock_is_set(env: Stage) -> None:
