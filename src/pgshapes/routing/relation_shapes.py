@@ -81,18 +81,22 @@ class RelationShapes:
         self.members[handle] = shape
         return shape
 
-    def remove(self, handle: str) -> None:
-        """Remove a shape. Unknown handles are ignored, so that it can be repeated."""
+    def remove(self, handle: str) -> list[ShapeFailure]:
+        """Remove a shape. Unknown handles are ignored, so that it can be repeated.
+
+        Returns other shapes that are in no index any more: they cannot continue.
+        """
         shape = self.members.pop(handle, None)
         if shape is None:
-            return
+            return []
         if handle in self._waiting:
             self._waiting.discard(handle)
-            return
+            return []
         try:
             self._index.remove(shape)
         except Exception:
-            self._index_all()  # it may be left in a part of the index
+            return self._index_all()  # it may be left in a part of the index
+        return []
 
     def _index_all(self) -> list[ShapeFailure]:
         """Make the index anew. Returns the shapes that could not be added, with what was raised."""

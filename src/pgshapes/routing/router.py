@@ -198,10 +198,10 @@ class Router(RoutedTables):
         self._outdated.remove(handle)
         oid = shape.definition.table_oid
         members = self._relations.get(oid)
-        if members is not None:
-            members.remove(handle)
-            if not members.members:
-                self._forget_table(oid)
+        for failure in members.remove(handle) if members else ():
+            self._fail(failure)
+        if oid in self._relations and not self._relations[oid].members:
+            self._forget_table(oid)
         self._delivery.forget(handle)
         del self._shapes[handle]
 

@@ -29,7 +29,10 @@ from tests.support.seams.routing_samples import (
 from pgshapes.model.change import Row
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.routing.failures import UnknownLayout
+from pgshapes.routing.relation_shapes import RelationShapes
+from pgshapes.routing.routed_shape import RoutedShape
 from pgshapes.routing.router import Router
+from pgshapes.routing.shape_index import ShapeIndex
 
 OTHER = relation(ID, TITLE, GRADE, oid=12, name="others")
 
@@ -179,3 +182,44 @@ def test_a_snapshot_that_sees_the_transaction_of_a_failure_keeps_the_shape() -> 
     router._shapes["broken"].phase = type(router._shapes["broken"].phase).FILTERING
     router._shapes["broken"].visibility = SnapshotVisibility(500, 500, (), 1_000)
     assert router.route(transaction(100, inserted(0, "1", "t", "1"))).failures == []
+
+
+def test_a_shape_that_is_lost_with_the_removal_of_another_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index is made anew after an error of the removal, and a shape cannot be added to it."""
+    router = new_router()
+    for handle, where in (("goes", "grade = 1"), ("lost", "grade = 2"), ("stays", "grade = 3")):
+        live(router, handle, where=where)
+    lost, add = router._shapes["lost"], RelationShapes._add_to_index
+
+    def add_others(members: RelationShapes, shape: RoutedShape) -> None:
+        if shape is lost:
+            raise MemoryError("on purpose")
+        add(members, shape)
+
+    def fail(_: object, __: object) -> None:
+        raise TypeError("on purpose")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RelationShapes, "_add_to_index", add_others)
+        patched.setattr(ShapeIndex, "remove", fail)
+        router.unregister("goes")
+    routed = router.route(transaction(100, inserted(0, "1", "a", "2"), inserted(2, "2", "b", "3")))
+    assert [failure.handles for failure in routed.failures] == [("lost",)]
+    assert "lost" not in router and appended_entries(routed, "stays") == [("insert", "2", True)]
+
+
+def test_the_last_shapes_of_a_table_are_lost_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is forgotten once."""
+    router = new_router()
+    live(router, "goes")
+    live(router, "lost")
+
+    def fail(*_: object) -> None:
+        raise TypeError("on purpose")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RelationShapes, "_add_to_index", fail)
+        patched.setattr(ShapeIndex, "remove", fail)
+        router.unregister("goes")
+    assert [failure.handles for failure in router.take_failures().failures] == [("lost",)]
+    assert len(router) == 0 and router.table_oids() == set()
