@@ -153,7 +153,9 @@ def late_rows(scene: Besieged) -> set[int]:
     found, offset = set(), scene.target.offsets[-1]
     with httpx.Client(timeout=LIMIT_S) as client:
         while True:
-            answer = read_log(scene, client, offset).raise_for_status()
+            answer = read_log(scene, client, offset)
+            assert answer is not None
+            answer.raise_for_status()
             found |= {int(each["value"]["id"]) for each in answer.json() if "value" in each}
             offset = answer.headers["electric-offset"]
             if "electric-up-to-date" in answer.headers:

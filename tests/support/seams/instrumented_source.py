@@ -11,7 +11,8 @@ import builtins
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -23,28 +24,36 @@ class Probe:
     """What is called at the start of each function: notes its name, or raises."""
 
     def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        """How often each function was called while `visited` was not None."""
         self.visited: dict[str, bool] | None = None
         """The names of the functions that were called, in order, while this is not None; and whether
         `is_special` was true for one of the calls.
         """
         self.is_special: Callable[[FrameType], bool] = lambda _: False
-        self.target = ""
-        self.decide: Callable[[FrameType], Exception | None] = lambda _: None
-        """Called with the frame of each call of the function `target`; what it returns is raised."""
+        self.seen: set[str] | None = None
+        """The names alone."""
+        self.targets: Collection[str] = ()
+        self.decide: Callable[[str, FrameType], Exception | None] = lambda _, __: None
+        """Called with each call of one of the `targets` and its frame; what it returns is raised."""
 
     def enter(self, name: str) -> None:
         """Called at the start of the function `name`."""
-        if name == self.target:
-            error = self.decide(sys._getframe(1))
+        if name in self.targets:
+            error = self.decide(name, sys._getframe(1))
             if error is not None:
                 raise error
+        if self.seen is not None:
+            self.seen.add(name)
         elif self.visited is not None:
+            self.calls[name] += 1
             self.visited[name] = self.visited.get(name) or self.is_special(sys._getframe(1))
 
 
 class _Instrumenter(ast.NodeTransformer):
     def __init__(self, module: str) -> None:
         self._names = [module]
+        self.functions: list[str] = []
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return self._inside(node, node.name)
@@ -64,6 +73,8 @@ class _Instrumenter(ast.NodeTransformer):
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         self._inside(node, node.name)
+        if all(isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) for one in node.body):
+            return node  # a docstring or `...`: of a Protocol, and never called
         has_docstring = ast.get_docstring(node) is not None
         node.body.insert(int(has_docstring), ast.Expr(self._call(node.name)))
         return node
@@ -76,6 +87,7 @@ class _Instrumenter(ast.NodeTransformer):
 
     def _call(self, name: str) -> ast.Call:
         full = ".".join((*self._names, name)).removeprefix(f"{PACKAGE}.")
+        self.functions.append(full)
         return ast.Call(ast.Name(_HOOK, ast.Load()), [ast.Constant(full)], [])
 
 
@@ -84,6 +96,13 @@ def instrumented(source: str, module: str) -> ast.Module:
     tree = ast.parse(source)
     _Instrumenter(module).visit(tree)
     return ast.fix_missing_locations(tree)
+
+
+def functions_of(source: str, module: str) -> list[str]:
+    """The names of all functions of a module, as `Probe` is told them."""
+    instrumenter = _Instrumenter(module)
+    instrumenter.visit(ast.parse(source))
+    return instrumenter.functions
 
 
 class _Loader(importlib.machinery.SourceFileLoader):

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import structlog
-from tests.support.seams.change_path_scene import (
+from tests.support.seams.change_path_samples import (
     FIRST,
     HANDLES,
     LAST,
     SHAPES,
-    Scene,
     clause_of,
     row,
     transaction,
 )
+from tests.support.seams.change_path_scene import Scene
 
 from pgshapes.errors import RequestError
 from pgshapes.model.change import Row
