@@ -162,10 +162,11 @@ SCENARIOS: dict[str, Scenario] = {
         stream,
         removal,
         refusal,
-        truncate,
         first_of_table,
+        truncate,
     )
 }
+"""In this order: the last one passes points of those before it by chance."""
 
 TABLES = {"truncate": "others", "first_of_table": "fresh_{}"}
 """The tables of scenarios that have one of their own, or one for each run."""
