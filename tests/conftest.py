@@ -10,10 +10,12 @@ import contextlib
 import functools
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
 from _pytest.nodeid import coerce_node_id
+from httpx._transports import default as httpx_transports
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 from tests.support.postgres.installations import DEFAULT, chosen_version, postgres_of, versions_at_hand
 
@@ -24,11 +26,14 @@ Servers = Callable[[int], EmbeddedPostgres]
 
 
 def pytest_configure() -> None:
-    """Refuse a version that is not installed, and let servers receive SIGINT.
+    """Refuse a version that is not installed, let servers receive SIGINT, and keep what HTTP clients share.
 
     A shell that starts the tests in the background ignores SIGINT for them, and a process inherits that; a
-    handler becomes the default in a child.
+    handler becomes the default in a child. Each client reads all certificates of the system otherwise, for 17
+    ms of the processor, and tests that wait for an answer make one for each request.
     """
+    transports: Any = httpx_transports
+    transports.create_ssl_context = functools.cache(transports.create_ssl_context)
     try:
         missing = versions_at_hand()[chosen_version() or DEFAULT]
     except ConfigError as error:

@@ -35,10 +35,11 @@ def pending_requests(client: httpx.Client) -> Iterator[Ask]:
 
 def until(happened: Callable[[], object], what: str) -> None:
     """Wait until a check is true."""
-    deadline = time.monotonic() + WAIT_S
+    deadline, pause_s = time.monotonic() + WAIT_S, 0.01
     while not happened():
         assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.01)
+        time.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, 0.1)
 
 
 def until_query(connection: psycopg.Connection, query: str, *parameters: object) -> None:
