@@ -69,13 +69,23 @@ def _parameter(version: int, reason: str) -> object:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests first, so that no test process ends with one while the others have nothing left to do; each
-    group in one test process.
+    """Files with slow tests first, so that no test process ends with one while the others have nothing left
+    to do; each group in one test process. The tests of a file stay together: what they share is made once.
     """
+    others = [item for item in items if _is_for_the_default_only(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if not _is_for_the_default_only(item)]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if config.getoption("loadgroup", False):
         for item in items:
             _name_group(item)
+
+
+def _is_for_the_default_only(item: pytest.Item) -> bool:
+    """Whether a test would run on another version with a parameter that is for the default one."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    is_other = parameters.get("postgres_server", DEFAULT) != DEFAULT
+    return is_other and item.get_closest_marker("default_postgres") is not None
 
 
 def _name_group(item: pytest.Item) -> None:

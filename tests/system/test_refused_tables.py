@@ -66,7 +66,13 @@ class Environment(NamedTuple):
         return name
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["one process", "a worker"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(0, id="one process"),
+        pytest.param(1, id="a worker", marks=pytest.mark.default_postgres),
+    ],
+)
 def env(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[Environment]:
     with fresh_database(postgres_server) as url, psycopg.connect(url, autocommit=True) as sql:
         name = sql.info.dbname
