@@ -75,7 +75,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [item for item in items if _is_for_the_default_only(item)]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if not _is_for_the_default_only(item)]
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
     if config.getoption("loadgroup", False):
         for item in items:
             _name_group(item)
