@@ -62,7 +62,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._links: set[_Link] = set()
         self._abandoned: set[_Link] = set()
-        """Nothing else refers to what waits for these, so the tasks would be collected."""
+        """Those that nothing is passed on of any more. Kept, as nothing else refers to their tasks."""
         self._delay_s = 0.0
         self._refuses = False
         self._is_ready = threading.Event()
@@ -131,7 +131,7 @@ class Proxy:
             self._loop.close()
 
     async def _end_tasks(self) -> None:
-        for link in (*self._links, *self._abandoned):
+        for link in self._links | self._abandoned:
             link.cut(resets=True)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:

@@ -48,6 +48,7 @@ async def postgres_immediate(world: World, chance: Random) -> None:
         os.kill(world.postgres.pid, signal.SIGQUIT)
         while world.postgres.is_running:
             await asyncio.sleep(0.05)
+        await asyncio.to_thread(world.postgres.stop)  # closes the pipe to what has ended
         await asyncio.sleep(pause_s)
         await asyncio.to_thread(world.postgres.start)
 
