@@ -74,6 +74,23 @@ class Draws:
         return Batch(number, tuple(faults))
 
 
+def dealt(kinds: Iterable[str], seed: int, *, hands: int, batches: int, every_s: float) -> list[list[Batch]]:
+    """For each of some runs its batches, in which each kind of fault strikes once in one of the runs."""
+    chance, deck = Random(f"{seed} dealt"), sorted(kinds)
+    chance.shuffle(deck)
+    runs = []
+    for hand in range(hands):
+        run: list[Batch] = []
+        for number in range(batches):
+            at_s, faults = 0.0, []
+            for kind in deck[hand + number * hands :: hands * batches]:
+                at_s += every_s * chance.uniform(0.2, 1.2)
+                faults.append(Fault(kind, round(at_s, 2), chance.getrandbits(32)))
+            run.append(Batch(number + 1, tuple(faults)))
+        runs.append(run)
+    return runs
+
+
 def writer_chance(seed: int, batch: int, writer: int) -> Random:
     """The random numbers of a writer in a batch."""
     return Random(f"{seed} writer {batch} {writer}")

@@ -12,7 +12,7 @@ from tests.support.torture import run
 from tests.support.torture.definitions import WATCHED, Watched
 from tests.support.torture.faults import FORMS, weights
 from tests.support.torture.judge import NOT_COMPLETE, Judge
-from tests.support.torture.plan import Batch, Draws, pieces, read_journal, writer_chance
+from tests.support.torture.plan import Batch, Draws, dealt, pieces, read_journal, writer_chance
 from tests.support.torture.statements import draw_transaction
 
 ALL = weights(frozenset(), frozenset())
@@ -24,6 +24,15 @@ def test_a_seed_repeats_the_faults() -> None:
     assert batches == [Draws(3, ALL).batch(number) for number in range(1, 40)]
     assert batches != [Draws(4, ALL).batch(number) for number in range(1, 40)]
     assert {fault.kind for batch in batches for fault in batch.faults} >= {"kill", "ddl", "halt"}
+
+
+def test_each_kind_is_dealt_once() -> None:
+    runs = dealt(ALL, 3, hands=2, batches=2, every_s=2)
+    faults = [len(batch.faults) for run in runs for batch in run]
+    assert len(faults) == 4 and max(faults) - min(faults) <= 1
+    assert sorted(fault.kind for run in runs for batch in run for fault in batch.faults) == sorted(ALL)
+    assert runs == dealt(ALL, 3, hands=2, batches=2, every_s=2)
+    assert runs != dealt(ALL, 4, hands=2, batches=2, every_s=2)
 
 
 def test_a_seed_repeats_the_statements() -> None:
