@@ -278,7 +278,7 @@ class Scene:
         await self.store.close()
 
 
-def _position_of(message: bytes) -> Lsn:
+def _position_of(message: bytes) -> int:
     """The position with which Postgres sends a message: of a COMMIT, its end."""
     return int.from_bytes(message[10:18], "big") if message[:1] == b"C" else 0
 
