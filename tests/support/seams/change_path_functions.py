@@ -16,6 +16,7 @@ _EXCEPTIONS: Final = {
         routing.delivery.Delivery.__init__ routing.flush_boundary.FlushBoundary.__init__
         routing.metering.Meter.__init__ routing.outdated.OutdatedChanges.__init__
         routing.relation_shapes.RelationShapes.__init__ routing.router.Router.__init__
+        routing.routed_tables.RoutedTables.__init__
         routing.type_history.TypeHistory.__init__""",
     "part of a creation or of a restart, which end for their own shape": """
         owner.change_path.LogPublisher.publish owner.change_path.LogPublisher.publish_tail
@@ -34,12 +35,16 @@ _EXCEPTIONS: Final = {
         owner.change_path.LogPublisher.unwritten routing.delivered.DeliveredTransactions.__len__
         routing.delivered.DeliveredTransactions.prune routing.delivered.DeliveredTransactions.unseen
         routing.flush_boundary.FlushBoundary.acknowledgeable routing.flush_boundary.FlushBoundary.processed
-        routing.router.Router.__contains__ routing.router.Router.__len__ routing.router.Router.relation
-        routing.router.Router.table_oids routing.shape_index.ShapeIndex.__len__
-        routing.shape_index.ShapeIndex.residual_clauses""",
+        routing.routed_tables.RoutedTables.__contains__ routing.routed_tables.RoutedTables.__len__
+        routing.routed_tables.RoutedTables.relation routing.routed_tables.RoutedTables.table_oids
+        routing.shape_index.ShapeIndex.__len__""",
     "the clock of a meter without limits, which tests have": "routing.metering._no_clock",
     "with Postgres 14 only": """
-        routing.relation_shapes.RelationShapes.has_moved_parts routing.router.Router.has_moved_parts""",
+        routing.relation_shapes.RelationShapes.has_moved_parts
+        routing.routed_tables.RoutedTables.has_moved_parts""",
+    "for a row of 25 MB, which takes too long to look up": """
+        routing.lookups.Bucket.shapes routing.lookups.Lookup.shapes""",
+    "makes the error that ends the stream": "routing.assembler.TransactionAssembler._out_of_place",
 }
 """By reason."""
 EXCEPTIONS: Final = frozenset(chain.from_iterable(names.split() for names in _EXCEPTIONS.values()))
