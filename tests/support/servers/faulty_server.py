@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.support.servers.forgetful_server import durable_root
-from tests.support.storage.faulty_files import FaultyFiles
+from tests.support.storage.faulty_files import FaultyFiles, FaultyText
 from tests.support.storage.forgetful_files import ForgetfulFiles
 
 from pgshapes.config import Settings
@@ -28,8 +29,13 @@ def faults_root(storage_dir: Path) -> Path:
     return storage_dir.with_name(storage_dir.name + ".faults")
 
 
+LOG: Any = FaultyText(sys.stderr)
+"""In place of standard error, where the server logs."""
+
+
 def seams_for(settings: Settings) -> Seams:
-    """Files that lose and fail."""
+    """Files that lose and fail. From here on the log may fail, too."""
+    LOG.directory = faults_root(settings.storage_dir)
 
     def make_files(root: Path) -> Files:
         root.mkdir(exist_ok=True)
@@ -49,11 +55,13 @@ async def work(task: ChildTask) -> None:
 
 def main() -> int:
     """Serve until stopped, or run as a child; return the exit status of the program."""
+    sys.stderr = LOG
     if sys.argv[1:] == ["child"]:
         return run_child(work)
     settings = Settings.load(os.environ)
     try:
         if settings.workers:
+            LOG.directory = faults_root(settings.storage_dir)
             return run_with_workers(settings, child_command=(sys.executable, "-m", __spec__.name, "child"))
         return serve_in_one_process(settings, seams_for(settings))
     except PgShapesError as error:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
+from typing import Any, TextIO
 
 from pgshapes.shape_log.file_store.files import Files
 
@@ -25,9 +26,16 @@ class Failure(Enum):
     """EIO for everything that writes or syncs."""
     BROKEN_SYNC = "broken_sync"
     """EIO for syncs only."""
+    LOG_FULL = "log_full"
+    """No room for the log of the server."""
 
 
-_ERRNO = {Failure.FULL: errno.ENOSPC, Failure.BROKEN: errno.EIO, Failure.BROKEN_SYNC: errno.EIO}
+_ERRNO = {
+    Failure.FULL: errno.ENOSPC,
+    Failure.BROKEN: errno.EIO,
+    Failure.BROKEN_SYNC: errno.EIO,
+    Failure.LOG_FULL: errno.ENOSPC,
+}
 _WRITING = (Failure.FULL, Failure.BROKEN)
 _CHANGING = (Failure.BROKEN,)
 _SYNCING = (Failure.BROKEN, Failure.BROKEN_SYNC)
@@ -87,6 +95,29 @@ class FaultyFiles:
                 number = _ERRNO[failure]
                 return OSError(number, os.strerror(number))
         return None
+
+
+class FaultyText:
+    """Wraps a text stream, whose writes fail once the directory is known that says so."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self.directory: Path | None = None
+
+    def write(self, text: str) -> int:
+        self._check()
+        return self._text.write(text)
+
+    def flush(self) -> None:
+        self._check()
+        self._text.flush()
+
+    def _check(self) -> None:
+        if self.directory is not None and (self.directory / Failure.LOG_FULL.value).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._text, name)
 
 
 @contextmanager

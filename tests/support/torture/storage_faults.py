@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from random import Random
 
 from tests.support.storage.faulty_files import Failure, failing
@@ -24,3 +25,14 @@ async def disk_broken(world: World, chance: Random) -> None:
     with failing(world.faults_dir, failure):
         await asyncio.sleep(chance.uniform(0.5, 5))
     world.judge.demand("a log that could not be written or synced")
+
+
+@fault("disk")
+async def log_full(world: World, chance: Random) -> None:
+    """ENOSPC for the log of the server, and perhaps for its files: they may be on one disk."""
+    is_one_disk = chance.random() < 0.7
+    with ExitStack() as stack:
+        stack.enter_context(failing(world.faults_dir, Failure.LOG_FULL))
+        if is_one_disk:
+            stack.enter_context(failing(world.faults_dir, Failure.FULL))
+        await asyncio.sleep(chance.uniform(1, 8))
