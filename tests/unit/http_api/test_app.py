@@ -12,8 +12,10 @@ from tests.support.seams.http_fakes import CHUNK, ITEMS, Client, FakeBackend
 from pgshapes import __version__
 from pgshapes.errors import OwnerUnavailable, SourceError, StorageError
 from pgshapes.gates.conditions import Level
+from pgshapes.http_api import app
 from pgshapes.http_api.response import ResponseAborted
 from pgshapes.http_api.settings import HttpSettings
+from pgshapes.limited_log import LimitedLog
 
 HANDLE = "17-4"
 EXPOSED = (
@@ -192,7 +194,10 @@ class Removed(FakeBackend):
         raise StorageError("the files are gone")
 
 
-async def test_a_response_that_cannot_be_completed_is_logged_once_and_without_traceback() -> None:
+async def test_a_response_that_cannot_be_completed_is_logged_once_and_without_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "failures", LimitedLog(app.log))
     backend = Removed()
     backend.add(ITEMS, HANDLE, chunks=[b"[%s]" % (b"1," * 200_000 + b"1")])
     client = Client(backend, HttpSettings(body_cache_bytes=0))
