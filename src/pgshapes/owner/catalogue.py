@@ -77,7 +77,7 @@ def _beside(path: Path) -> tuple[str, str]:
 
 
 class CatalogueReader:
-    """An open catalogue file, to be read. Raises ConfigError when it cannot be read."""
+    """An open catalogue file, to be read. Raises StorageShortage for what waiting cures, else ConfigError."""
 
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self._path = path
@@ -191,7 +191,9 @@ def _reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading_catalogue(storage_dir: Path) -> Iterator[CatalogueReader]:
-    """The catalogue, for a process that must not write it; an owner may have it open. Raises ConfigError."""
+    """The catalogue, for a process that must not write it; an owner may have it open. Raises ConfigError,
+    StorageShortage.
+    """
     path = catalogue_path(storage_dir)
     with _reading(path):
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)

@@ -92,10 +92,12 @@ class Owner:
         self._tables = tables
         self._sources = sources
         self._tasks: set[asyncio.Task[None]] = set()
-        self._taken_out: dict[int, asyncio.Task[None]] = {}
-        """By oid of the table, its removal from the publication while it has shapes."""
         self._unpublisher = Unpublisher(
-            sources.inspector, sources.publication, lambda oid: bool(router.handles_of(oid)), self.spawn
+            sources.inspector,
+            sources.publication,
+            has_shapes=lambda oid: bool(router.handles_of(oid)),
+            breaks_writes=self._breaks_writes,
+            spawn=self.spawn,
         )
         self._monitor = StatusMonitor(tables.status)
         self.router = router
@@ -275,7 +277,7 @@ class Owner:
 
     def _after_removal(self, relation_oids: set[int]) -> None:
         self._on_progress()
-        self._unpublisher.begin(relation_oids)
+        self._unpublisher.remove_unused(relation_oids)
 
     def _give_up(self, relation: Relation) -> Obstacle | None:
         """Find and log why a table cannot be followed any more. If its owner's statements fail because it is
@@ -284,18 +286,13 @@ class Owner:
         obstacle = self._obstacle_of(relation)
         if obstacle is not None:
             self.refusals.note(refuse_table(relation, obstacle))
-            last = self._taken_out.get(relation.oid)
-            if obstacle.breaks_writes and (last is None or last.done()):
-                self._taken_out[relation.oid] = self.spawn(self._take_out(relation))
+            if obstacle.breaks_writes:
+                self._unpublisher.remove_breaking(relation)
         return obstacle
 
-    async def _take_out(self, relation: Relation) -> None:
-        try:
-            await self._sources.publication.take_out(relation)
-        except PgShapesError as error:
-            _log.error(
-                "table could not be removed from the publication", table=relation.name, error=error.message
-            )
+    def _breaks_writes(self, relation: Relation) -> bool:
+        obstacle = self._obstacle_of(relation)
+        return obstacle is not None and obstacle.breaks_writes
 
     def _restore_identity(self, oid: int) -> None:
         self.spawn(self._ensure_identity(oid))

@@ -9,6 +9,7 @@ Not here: the sessions. State: the next pause, the errors in a row, and what a f
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from pgshapes.errors import ConfigError, NotNow, PgShapesError, SourceError, StorageShortage
@@ -30,6 +31,10 @@ _START_CAP_S: Final = 2.0
 _DATABASE: Final = "the database: it is unreachable or reported an error"
 _RESOURCES: Final = "room or resources"
 """What clients may read of what a first start waits for; the log has the reason."""
+_LASTING: Final = frozenset(
+    (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG)
+)
+"""What is there and may be done does not change by waiting."""
 _CONNECTION_CONDITIONS: Final = (
     Condition.LOCK_ACQUIRED,
     Condition.REPLICATION_CLIENT_READY,
@@ -115,6 +120,10 @@ class Retries:
 
 
 def is_shortage(error: Exception) -> bool:
-    """Whether the error, which is not one of ours, is of the system: no descriptors, memory, threads, …"""
+    """Whether the error, which is not one of ours, is of the system and may pass: no descriptors, memory,
+    threads, …
+    """
+    if isinstance(error, OSError):
+        return error.errno not in _LASTING
     has_no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
-    return isinstance(error, OSError | MemoryError) or has_no_thread
+    return isinstance(error, MemoryError) or has_no_thread

@@ -90,13 +90,13 @@ class SlotWatch:
         self._limit_bytes = limit_bytes
         self._clock = clock
         self._obstacle: str | None = None
-        self._told_obstacle: str | None = None
+        self._shown_obstacle: str | None = None
         self._least_bytes: int | None = None
         """The least unconfirmed WAL at any look since it exceeded the limit; None while it does not."""
         self._looks = 0
         """Since it was that."""
         self._has_dropped = False
-        self._told: str | None = None
+        self._logged: str | None = None
         self.retained: RetainedWal | None = None
         """The last reading; None if there is no slot, or it could not be read."""
         self.holder: Holder | None = None
@@ -131,13 +131,13 @@ class SlotWatch:
         self._conditions.note_stream("; ".join(parts))
 
     def _note_obstacle(self, obstacle: str | None) -> None:
-        """One that is there at two looks in a row is told; shorter ones are part of the work."""
-        told = obstacle if self._obstacle is not None else None
-        if told is not None and told != self._told_obstacle:
-            self._conditions.unmeet(Condition.CHANGES_FLOWING, told)
-        elif told is None and self._told_obstacle is not None:
+        """One that is there at two looks in a row is shown; shorter ones are part of the work."""
+        shown = obstacle if self._obstacle is not None else None
+        if shown is not None and shown != self._shown_obstacle:
+            self._conditions.unmeet(Condition.CHANGES_FLOWING, shown)
+        elif shown is None and self._shown_obstacle is not None:
             self._conditions.meet(Condition.CHANGES_FLOWING)
-        self._obstacle, self._told_obstacle = obstacle, told
+        self._obstacle, self._shown_obstacle = obstacle, shown
 
     def _find_holder(self, retained: RetainedWal | None) -> Holder | None:
         if self._obstacle is not None:
@@ -157,7 +157,7 @@ class SlotWatch:
 
     def _keep_limit(self, retained: RetainedWal | None, limit_bytes: int) -> None:
         if retained is None or retained.total_bytes <= limit_bytes:
-            self._told = None
+            self._logged = None
             self._let_be()
             return
         is_ours = _is_ours(retained, limit_bytes)
@@ -191,9 +191,9 @@ class SlotWatch:
 
     def _tell(self, retained: RetainedWal, limit_bytes: int, *, is_ours: bool) -> None:
         kind = "ours" if is_ours else f"{retained.transaction}"
-        if kind == self._told or self.holder is None:
+        if kind == self._logged or self.holder is None:
             return
-        self._told = kind
+        self._logged = kind
         end = "end the transaction: dropping shapes does not help"
         _log.error(
             "replication slot keeps more WAL than max_retained_wal",

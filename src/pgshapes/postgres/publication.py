@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 import psycopg
@@ -157,17 +157,6 @@ class Publication:
                 return True
             transaction = publication_sql.drop_from_publication(state, self.name)
             return await self._attempt(transaction, relation)
-
-    async def take_out(self, relation: Relation) -> None:
-        """Remove a table from the publication, unless it is not ours to alter; retries while it is locked.
-
-        Raises SourceError.
-        """
-        pause_s = _FIRST_PAUSE_S
-        with suppress(SchemaChanged):  # it does not exist any more
-            while not await self.drop_table(relation, is_forced=True):
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def close(self) -> None:
         """Cancel running alterations."""

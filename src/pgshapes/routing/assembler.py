@@ -266,5 +266,5 @@ def _completed(old: Tuple, new: Tuple) -> Tuple:
 
 
 def _wrong_width(values: Tuple, width: int) -> WireError:
-    told = "unknown columns" if width == _UNKNOWN_WIDTH else f"{width} columns"
-    return WireError(f"row of {len(values)} columns for a relation that has {told}")
+    expected = "unknown columns" if width == _UNKNOWN_WIDTH else f"{width} columns"
+    return WireError(f"row of {len(values)} columns for a relation that has {expected}")

@@ -73,18 +73,20 @@ class Clauses(Generic[ShapeId]):
 
     def make_batches(self) -> list[Batch]:
         """Make the batches, and return them."""
-        self.batches = _batched(self.by_sql.values())
+        parts = in_batches(self.by_sql.items())
+        self.batches = [[(group.matches, group.shapes) for _, group in part] for part in parts]
         return self.batches
 
 
-def _batched(groups: Iterable[Group]) -> list[Batch]:
-    batches: list[Batch] = []
+def in_batches(groups: Iterable[tuple[str, Group]]) -> list[list[tuple[str, Group]]]:
+    """Groups with their clauses, so that each part takes no longer than one clause may; in their order."""
+    parts: list[list[tuple[str, Group]]] = []
     room_ns = 0.0
-    for group in groups:
+    for clause, group in groups:
         cost_ns = group.cost.ns + _CALL_NS
         if cost_ns > room_ns:
-            batches.append([])
+            parts.append([])
             room_ns = BATCH_NS
-        batches[-1].append((group.matches, group.shapes))
+        parts[-1].append((clause, group))
         room_ns -= cost_ns
-    return batches
+    return parts

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from pgshapes.model.change import LARGE_CHARACTERS, Row
-from pgshapes.routing.clause_groups import Clauses, Group, Groups
+from pgshapes.routing.clause_groups import Clauses, Group, Groups, in_batches
 from pgshapes.routing.failures import Evaluate
 from pgshapes.where.clause import Predicate
 from pgshapes.where.types import large_values
@@ -40,12 +40,8 @@ SHARE: Final = 0.25
 """The share of all time that the large rows of one clause may take, beyond `BURST_S`."""
 BURST_S: Final = 20.0
 
-_SLICE: Final = 32
-"""Clauses between two looks at the clock when a row is continued: it is not large, so each takes 0.1 s at
-most.
-"""
 _DEAR_S: Final = 0.02
-"""A batch or slice that takes longer is evaluated again, clause by clause."""
+"""A batch that takes longer is evaluated again, clause by clause."""
 
 
 class OutOfTime(BaseException):
@@ -195,25 +191,23 @@ class Meter:
         """As `matching`, from what is known; each verdict becomes known."""
         known = self.known(index, row)
         self._keep(index, row, known)
-        pending = [clause for clause in groups if clause not in known]
+        pending = [item for item in groups.items() if item[0] not in known]
         is_measured = self._is_suspicious or is_large(row)
-        size = 1 if is_measured else _SLICE
-        for start in range(0, len(pending), size):
-            part = pending[start : start + size]
+        for part in [[item] for item in pending] if is_measured else in_batches(pending):
             if is_measured:
-                verdicts = [self._measure(groups[clause], row) for clause in part]
+                verdicts = {clause: self._measure(group, row) for clause, group in part}
             else:
-                verdicts = [groups[clause].matches(row) for clause in part]
+                verdicts = {clause: group.matches(row) for clause, group in part}
             now = self._clock()
-            if now >= self._step_ends:
-                if not is_measured:
-                    self._note_late(now)
-                known.update(zip(part, verdicts, strict=True))
-                self.is_late = True
-                if start + size < len(pending):
-                    raise OutOfTime
-            else:
-                known.update(zip(part, verdicts, strict=True))
+            if now < self._step_ends:
+                known.update(verdicts)
+                continue
+            if not is_measured:
+                self._note_late(now)
+            known.update(verdicts)
+            self.is_late = True
+            if part[-1] is not pending[-1]:
+                raise OutOfTime
         return [group.shapes for clause, group in groups.items() if known[clause]]
 
     def _keep(self, index: object, row: Row, known: dict[str, bool]) -> None:

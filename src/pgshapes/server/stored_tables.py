@@ -25,7 +25,7 @@ from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 def read_stored_tables(storage_dir: Path, log_root: Path) -> Rows | None:
     """The rows with which known shapes can be served; None if nothing was recorded. Blocks.
 
-    Raises ConfigError if the catalogue cannot be read.
+    Raises ConfigError if the catalogue cannot be read, StorageShortage if it may be read later.
     """
     with reading_catalogue(storage_dir) as catalogue:
         recorded, shapes = load_recorded(catalogue), catalogue.shapes()

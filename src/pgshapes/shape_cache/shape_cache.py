@@ -182,7 +182,6 @@ class ShapeCache:
         """The readable end of a log, None when the shape is retiring or removed. Every read of a shape calls
         it first. Raises OwnerUnavailable.
         """
-        self._used.add(handle)
         tables = self._tables
         # As in `is_current`, without the call.
         if tables.required[EPOCH] != tables.epoch or tables.required[NUMBER] > tables.applied:
@@ -190,6 +189,7 @@ class ShapeCache:
         row = tables.shapes.get(handle)
         if row is None or not row.state.is_in_use:
             return None
+        self._used.add(handle)
         return tables.tails.get(handle)
 
     def tail_changed(self, handle: str) -> Awaitable[None]:

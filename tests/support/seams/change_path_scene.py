@@ -33,7 +33,7 @@ from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner import change_path, removal
 from pgshapes.owner.owner import Owner, Sources
 from pgshapes.postgres.relation_sql import RelationStamp
-from pgshapes.routing import clause_groups, metering, routed_shape
+from pgshapes.routing import clause_groups, routed_shape
 from pgshapes.routing.assembler import TransactionAssembler
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -296,7 +296,6 @@ def use_small_limits() -> None:
     given: Any = change_path
     given.TransactionAssembler = partial(TransactionAssembler, max_changes=3)
     for module, constant, value in (
-        (metering, "_SLICE", 2),
         (clause_groups, "BATCH_NS", 1.0),
         (routed_shape, "BUFFER_LIMIT_BYTES", LARGE_CHARACTERS),
         (change_path, "_VISIBLE_TIMEOUT_S", 0.0),

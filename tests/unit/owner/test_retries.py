@@ -30,7 +30,7 @@ PASSING = [
 ]
 LASTING = [
     *(ConfigError("wal_level"), SourceError("no role", action="operator"), StorageError("damaged")),
-    *(KeyError("a defect"), RuntimeError("another one")),
+    *(KeyError("a defect"), RuntimeError("another one"), PermissionError(13, "Permission denied")),
 ]
 
 

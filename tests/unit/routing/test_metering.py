@@ -232,3 +232,17 @@ def test_a_clause_within_its_share_goes_on(monkeypatch: pytest.MonkeyPatch) -> N
         _route(router, transaction(100 + number, inserted(0, "1", "a" * 60_000, "9")), logs)
         dear.now += 4.0
     assert len(logs["h"]) == 100
+
+
+def test_a_small_row_is_continued_by_batches_of_bounded_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was begun: a step that has ended makes none of the next longer."""
+    monkeypatch.setattr(clause_groups, "BATCH_NS", 1.0)
+    dear = DearClauses(monkeypatch, lambda _, __: 0.01)
+    router = dear.router()
+    logs: Logs = defaultdict(list)
+    for number in range(40):
+        live(router, str(number), where=f"grade > {number - 60}")
+    _route(router, transaction(100, inserted(0, "1", "a", "1")), logs)
+    assert len(logs) == 40
+    assert len(dear.evaluations) == 40
+    assert max(end - start for start, end in pairwise(dear.pauses)) <= STEP_S + 0.011

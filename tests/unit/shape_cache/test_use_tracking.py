@@ -26,8 +26,8 @@ async def test_callers_report_the_shapes_that_they_served() -> None:
     link = InProcessLink(tables, handle)
     cache = UseTracking(link)
     tables.shapes.put("a", ShapeRow(b"a", (1,), ShapeState.LIVE))
-    cache.tail("a")
-    cache.tail("a")
+    for handle_of_client in ("a", "a", "unknown", "x" * 100):
+        cache.tail(handle_of_client)  # what clients make up takes no memory
     reporting = asyncio.create_task(cache.report_periodically(interval_s=0.001))
     assert await reports.get() == ("a",)
     reporting.cancel()
