@@ -71,6 +71,11 @@ class Clause:
         self._relation = relation
         self._predicate: Predicate | None = None
 
+    @property
+    def cost(self) -> Cost:
+        """How long the clause may take for a row. It need not be compiled for this."""
+        return cost_of(self._folded)
+
     def compile(self, relation: Relation) -> Predicate:
         """The predicate over rows of `relation`, compiled once. Columns are found by name. Raises
         RequestError when a type has changed.
@@ -103,19 +108,20 @@ class PreparedClause:
         return self._clause.sql
 
     def require_evaluable(self) -> None:
-        """Compile the predicate now, and read the clause back from its SQL, as its creation and every restart
-        do. Raises Refusal for what cannot be evaluated exactly as Postgres does, not in reasonable time, or
-        cannot be read back.
+        """Read the clause back from its SQL, as its creation and every restart do, and compile that. Raises
+        Refusal for what cannot be evaluated exactly as Postgres does, not in reasonable time, or cannot be
+        read back.
         """
-        _require_affordable(self._clause.compile(self._relation).cost)
-        sql = self._clause.sql
+        _require_affordable(self._clause.cost)
         try:
-            tree, clause = _read_back(sql, self._relation)
+            tree, clause = _read_back(self.sql, self._relation)
+            clause.compile(self._relation)
         except Refusal as refusal:
+            self._clause.compile(self._relation)  # its errors tell positions in the text of the client
             raise Refusal(f"{refusal.text} once all casts are written out; simplify it") from None
-        if deparse(tree) != sql:
+        if deparse(tree) != self.sql:
             raise Refusal("WHERE clause has no canonical form; write it in another way")
-        clause.compile(self._relation)
+        self._clause = clause
 
     def confirm(self, described: Sequence[int]) -> Clause:
         """The clause, if the type oids in `described` are those found here. Raises RequestError."""
