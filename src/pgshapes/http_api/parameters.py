@@ -7,6 +7,8 @@ more than once, or in more than one of these forms, the last one is used. The pa
 
 from __future__ import annotations
 
+import re
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -16,6 +18,11 @@ from pgshapes.errors import RequestError
 
 Parameters = dict[str, Any]
 """By name: a text, a list of texts, or a mapping of the same."""
+
+MAX_VALUES: Final = 50_000
+"""Values and names in a body; each takes up to 100 bytes. All valid parameters together are fewer."""
+_VALUE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|[^\s"\[\]{}:,]++', re.DOTALL)
+"""A text, the start of a list or a mapping, or another value."""
 
 
 def parse_query_string(raw: bytes) -> Parameters:
@@ -80,6 +87,8 @@ def parse_body(raw: bytes) -> Parameters:
     """The parameters of a body; none if it is empty. Raises UnreadableBody."""
     if not raw:
         return {}
+    if _has_too_many_values(raw):
+        raise UnreadableBody(f"Request body has more than {MAX_VALUES} values", status=413)
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -87,6 +96,13 @@ def parse_body(raw: bytes) -> Parameters:
     if not isinstance(body, dict):
         raise UnreadableBody("Request body must be a JSON object")
     return body
+
+
+def _has_too_many_values(raw: bytes) -> bool:
+    """Whether a JSON text has more than `MAX_VALUES` values; they are not kept."""
+    if sum(map(raw.count, (b",", b":", b"[", b"{"))) < MAX_VALUES:
+        return False  # also those inside of texts
+    return next(islice(_VALUE.finditer(raw), MAX_VALUES, None), None) is not None
 
 
 def gather_subset(query: Parameters) -> Parameters:

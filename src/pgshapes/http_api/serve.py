@@ -256,13 +256,9 @@ class ServeShape:
 
 
 def _typed(query: ParsedQuery, body: bytes) -> ShapeRequest | RequestError:
-    """The request or its error; of a subset, which is unchecked, only what is used is kept.
-
-    Raises UnreadableBody.
-    """
-    parameters = parse_body(body)
+    """The request or its error; of a subset, which is unchecked, only what is used is kept."""
     try:
-        request = query.request_with(parameters)
+        request = query.request_with(parse_body(body))
     except RequestError as error:
         return error.with_traceback(None)  # whose frames have the whole body
     return replace(request, subset=used_of_subset(request.subset))

@@ -41,7 +41,7 @@ class HttpSettings:
     max_body_bytes: int = 8_000_000
     body_timeout_s: float = 30.0
     """How long receiving a POST body may take."""
-    bodies_bytes: int = 64 * 2**20
+    bodies_bytes: int = 16 * 2**20
     """Size of the bodies that all requests together may hold."""
     trusted_proxies: tuple[Network, ...] = ()
     """Proxies whose `x-forwarded-for` says for which client a request counts."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pgshapes.http_api.parameters import UnreadableBody, gather_subset, merge_parameters, parse_body
+from pgshapes.http_api.parameters import (
+    MAX_VALUES,
+    UnreadableBody,
+    gather_subset,
+    merge_parameters,
+    parse_body,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +71,48 @@ def test_bad_bodies(raw: bytes, text: str) -> None:
     with pytest.raises(UnreadableBody) as refused:
         parse_body(raw)
     assert (refused.value.status, refused.value.message) == (400, text)
+
+
+def values_in(value: Any) -> int:
+    """Values and names in a JSON value."""
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(values_in, value.values()))
+    return 1 + (sum(map(values_in, value)) if isinstance(value, list) else 0)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=30,
+)
+
+
+@given(JSON, st.booleans())
+def test_the_number_of_values_is_exact(value: Any, is_escaped: bool) -> None:
+    """Whatever is inside of texts, a body with as many values as are allowed is accepted and no more."""
+    padding = MAX_VALUES - values_in(value) - 4  # the object, its two names and the list
+    for more, is_accepted in ((0, True), (1, False)):
+        body = {"a": value, "b": [0] * (padding + more)}
+        raw = json.dumps(body, ensure_ascii=is_escaped).encode()
+        if is_accepted:
+            assert len(parse_body(raw)["b"]) == padding
+        else:
+            with pytest.raises(UnreadableBody, match="more than 50000 values") as refused:
+                parse_body(raw)
+            assert refused.value.status == 413
+
+
+@pytest.mark.parametrize("item", ['"id"', "1.5", "[]", "{}", '"\\""', "null", '{"a":', '"'])
+def test_a_body_takes_little_more_memory_than_its_size(item: str) -> None:
+    """Also one that is not valid."""
+    raw = ('{"columns":[' + ",".join([item] * (4_000_000 // (len(item) + 1))) + "]}").encode()
+    tracemalloc.start()
+    with pytest.raises(UnreadableBody):
+        parse_body(raw)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
