@@ -18,6 +18,7 @@ import uvicorn
 
 from pgshapes.errors import ConfigError
 from pgshapes.http_api.response import ResponseAborted
+from pgshapes.server.acceptor import Acceptor
 from pgshapes.server.application import Application
 from pgshapes.server.connections import Connections
 from pgshapes.server.http_protocol import HttpProtocol
@@ -32,7 +33,8 @@ _BACKLOG = 4096
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises ConfigError when the address cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio sets TCP_NODELAY; uvloop always does.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -120,6 +122,19 @@ _LEAVE_OUT_ABORTED: Final = _LeaveOutAborted()
 
 
 class _Server(uvicorn.Server):
+    servers: list[Acceptor]  # type: ignore[assignment]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, and accept connections from the sockets ourselves."""
+        await super().startup(sockets=[])
+        self.servers = [Acceptor(listener, self._protocol) for listener in sockets or ()]
+        for acceptor in self.servers:
+            acceptor.start()
+
+    def _protocol(self) -> asyncio.Protocol:
+        given = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        return self.config.http_protocol_class(**given)
+
     def capture_signals(self) -> Any:
         """Do nothing: the process installs its own signal handlers."""
         return contextlib.nullcontext()

@@ -87,6 +87,20 @@ async def test_a_head_that_is_too_large(name: str, is_first: bool) -> None:
         assert door.app.begun == (not is_first), "nothing is parsed after a refusal"
 
 
+async def test_little_is_read_after_a_refusal() -> None:
+    """Else a connection that sends without end takes its turns until it is closed."""
+    async with front_door() as door:
+        client = await door.connect()
+        client.send(head_of(MAX_HEAD_BYTES + 1))
+        assert (await client.answer())[0] == 431
+        protocol = door.protocols()[0]
+        for _ in range(2 * http_protocol._LARGEST_IGNORED // 65_536):
+            protocol.data_received(bytes(65_536))
+        assert not protocol.transport.is_reading()
+        door.check(http_protocol._LINGER_S + 1)
+        assert await client.is_closed()
+
+
 async def test_as_many_headers_as_are_allowed() -> None:
     async with front_door() as door:
         client = await door.connect()

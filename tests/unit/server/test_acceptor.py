@@ -1,0 +1,111 @@
+"""Waiting connections are accepted many at a time, and a shortage of descriptors ends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import pytest
+import uvloop
+
+from pgshapes.server import acceptor
+from pgshapes.server.acceptor import ACCEPTED_AT_ONCE, Acceptor
+from pgshapes.server.http_server import listen
+
+WAITING = 3 * ACCEPTED_AT_ONCE
+
+
+class Greeter(asyncio.Protocol):
+    """Counts the open connections, greets each and closes it."""
+
+    opened = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        type(self).opened += 1
+        assert isinstance(transport, asyncio.Transport)
+        sock = transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        transport.write(b"hello")
+        transport.close()
+
+
+@pytest.fixture
+async def listener() -> AsyncIterator[socket.socket]:
+    Greeter.opened = 0
+    with listen("127.0.0.1", 0) as found:
+        yield found
+
+
+def test_many_are_accepted_in_a_turn() -> None:
+    async def run() -> None:
+        Greeter.opened, loop = 0, asyncio.get_running_loop()
+        with ExitStack() as stack:
+            listener = stack.enter_context(listen("127.0.0.1", 0))
+            address = listener.getsockname()
+            clients = [stack.enter_context(socket.create_connection(address)) for _ in range(WAITING)]
+            accepting = Acceptor(listener, Greeter)
+            accepting.start()
+            turns = 0
+            while Greeter.opened < WAITING and turns < WAITING:
+                await asyncio.sleep(0)
+                turns += 1
+            # Each turn that finds some takes as many as it may; each connection is opened in a few more.
+            assert turns < math.ceil(WAITING / ACCEPTED_AT_ONCE) + 20
+            for client in clients:
+                assert await loop.run_in_executor(None, client.recv, 100) == b"hello"
+            accepting.close()
+            await accepting.wait_closed()
+
+    uvloop.run(run())
+
+
+async def greeting(address: tuple[str, int]) -> bytes:
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        async with asyncio.timeout(30):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_accepting_goes_on_after_a_shortage(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "_PAUSE_S", 0.01)
+    errors = [errno.EMFILE, errno.ENOBUFS, errno.ECONNABORTED]
+
+    class Scarce:
+        """The listener, after some errors."""
+
+        def fileno(self) -> int:
+            return listener.fileno()
+
+        def accept(self) -> tuple[socket.socket, object]:
+            if errors:
+                raise OSError(errors.pop(0), "short")
+            return listener.accept()
+
+    accepting = Acceptor(Scarce(), Greeter)  # type: ignore[arg-type]
+    accepting.start()
+    assert await greeting(listener.getsockname()) == b"hello"
+    assert not errors
+    accepting.close()
+    await accepting.wait_closed()
+
+
+async def test_nothing_is_accepted_after_the_end(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "_PAUSE_S", 0.01)
+    accepting = Acceptor(listener, Greeter)
+    accepting.start()
+    assert await greeting(listener.getsockname()) == b"hello"
+    accepting._pause_after(OSError(errno.EMFILE, "short"))
+    accepting.close()
+    with socket.create_connection(listener.getsockname()):
+        await asyncio.sleep(0.05)
+    assert Greeter.opened == 1
