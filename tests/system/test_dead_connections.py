@@ -50,15 +50,15 @@ def get(server: Server, **query: Any) -> httpx.Response:
 def read_until(server: Server, wanted: int) -> str:
     """Follow the shape from the beginning until a row arrives; return its handle. It is never a 409."""
     answer = get(server, offset="-1")
-    handle = answer.headers["electric-handle"]
+    handle, found = answer.headers["electric-handle"], set[str]()
 
     def has_arrived() -> bool:
         nonlocal answer
-        query = {"handle": handle, "offset": answer.headers["electric-offset"]}
-        answer = get(server, **query)
         assert answer.status_code == 200
-        values = [message.get("value", {}) for message in answer.json()]
-        return {"id": str(wanted)} in values
+        found.update(message["value"]["id"] for message in answer.json() if "value" in message)
+        is_complete = "electric-up-to-date" in answer.headers
+        answer = get(server, handle=handle, offset=answer.headers["electric-offset"])
+        return is_complete and str(wanted) in found
 
     until(has_arrived, f"the row {wanted}")
     return handle
@@ -73,6 +73,31 @@ def test_a_dead_stream_is_left_and_made_anew(scene: Scene) -> None:
     assert read_until(server, 2) == handle
     assert re.search(r"reconnecting.*(has sent nothing|lock on the database)", server.log_path.read_text())
     until(lambda: httpx.get(f"{server.url}/v1/health", timeout=END_S).status_code == 200, "active")
+
+
+@pytest.mark.parametrize("scene", [0, 1], indirect=True)
+def test_a_server_whose_connections_are_dead_stops_by_itself(scene: Scene) -> None:
+    """It is not killed after its time limit, and leaves no session that would keep the lock."""
+    server = scene.server
+    get(server, offset="-1")
+    scene.proxy.swallow()
+    scene.sql.execute("INSERT INTO t VALUES (2)")
+    server.stop()
+    assert "process killed" not in server.log_path.read_text()
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgshapes lock'"
+    until(lambda: scene.sql.execute(query).fetchone() == (0,), "the end of the session with the lock")
+
+
+def test_the_next_server_does_not_wait_long_for_a_lock_behind_a_dead_connection(scene: Scene) -> None:
+    """It was killed, and nobody tells Postgres: its session is ended by the one that waits."""
+    server = scene.server
+    handle = read_until(server, 1)
+    scene.proxy.swallow()
+    server.kill()
+    scene.sql.execute("INSERT INTO t VALUES (2)")
+    server.start()
+    assert read_until(server, 2) == handle
+    assert "lock holder terminated" in server.log_path.read_text()
 
 
 @pytest.mark.parametrize("scene", [1], indirect=True)

@@ -232,8 +232,7 @@ class Replicator:
 
     async def _follow(self) -> None:
         self._streamed_s, self._streamed_from = 0.0, None
-        for pool in (self._admin_pool, self._publication_pool, self._snapshot_pool):
-            pool.close_idle()
+        self._close_idle()
         session = Session(self._settings, self.sources.publication, self._conditions)
         async with session:
             await session.acquire()
@@ -266,6 +265,11 @@ class Replicator:
             finally:
                 self._streamed_s = time.monotonic() - began_at
                 await self._end_session()
+
+    def _close_idle(self) -> None:
+        """Close idle connections: what ended a session, or the way to another server, concerns them, too."""
+        for pool in (self._admin_pool, self._publication_pool, self._snapshot_pool):
+            pool.close_idle()
 
     async def _look_at_slot(self, session: Session) -> None:
         """Drop the slot if it must be recreated. From here on the session ends if that is asked for."""
@@ -340,6 +344,7 @@ class Replicator:
         What fails is done by a later cycle, and sent again; why the session ended is more important.
         """
         assert self.durability is not None
+        self._close_idle()
         try:
             await self.durability.cycle()
         except Exception as error:

@@ -16,13 +16,13 @@ from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn
 from pgshapes.model.quoting import quote_identifier
+from pgshapes.postgres.backend_activity import terminate
 from pgshapes.postgres.connection import APPLICATION, Connection, connect, connect_for_replication
 from pgshapes.postgres.lock import AdvisoryLock
 from pgshapes.postgres.pooler import require_direct
 from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.publication_sql import creation_statement
 from pgshapes.postgres.replication import ReplicationStream
-from pgshapes.postgres.sign_of_life import look_at, terminate
 from pgshapes.postgres.slot import Slot, create_slot, drop_slot, find_slot
 from pgshapes.postgres.sqlstate import OPERATOR
 from pgshapes.postgres.system_identity import SystemIdentity, check_source, identify_system
@@ -102,13 +102,8 @@ class Session:
     async def stream(self, start_lsn: Lsn) -> ReplicationStream:
         """The running stream, from `start_lsn` on. Raises SourceError."""
         assert self._walsender is not None
-        look = look_at(partial(connect, self._settings.database_url), self._walsender.info.backend_pid)
         stream = ReplicationStream(
-            self._walsender,
-            slot=self._slot,
-            publication=self._publication.name,
-            start_lsn=start_lsn,
-            look=look,
+            self._walsender, slot=self._slot, publication=self._publication.name, start_lsn=start_lsn
         )
         self._stack.push_async_callback(self._close_stream, stream, self._walsender.info.backend_pid)
         await stream.start()
@@ -140,8 +135,7 @@ class Session:
             return slot, False
         await drop_slot(admin, self._slot)
         temporary = self._settings.cleanup_replication_slots_on_shutdown
-        look = look_at(partial(connect, self._settings.database_url), walsender.info.backend_pid)
-        start = await create_slot(walsender, admin, self._slot, look=look, temporary=temporary)
+        start = await create_slot(walsender, admin, self._slot, temporary=temporary)
         return Slot(self._slot, start, None), True
 
     async def _ensure_publication(self, admin: Connection) -> bool:

@@ -30,7 +30,7 @@ class Pausable(Protocol):
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the server has not answered a request for a sign of life."""
+        """Whether the server has not answered a request for a reply."""
 
     def pause(self) -> None:
         """Stop reading; keepalives are still answered."""

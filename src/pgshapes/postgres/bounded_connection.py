@@ -2,9 +2,10 @@
 
 A server can be gone while its connection stays open: a proxy, a tunnel or a suspended machine answers TCP in
 its place, so neither the kernel nor libpq notices anything. Each wait of psycopg passes through
-`BoundedConnection.wait`, and each wait for lines of a COPY through `readable`; both end with `ServerSilent`
-after the connection's limit of silence. A statement that may legitimately take longer is run `patiently`: at
-the limit another session is asked whether the server works on it.
+`BoundedConnection.wait`, and each wait for lines of a COPY through `readable`. Each time that the server has
+been silent for the connection's limit, another session is asked whether it works on the statement; if it does
+not, or nobody can be asked, the wait ends with `ServerSilent`. So a server that works is not taken for one
+that is gone, and a dead connection is noticed after seconds.
 
 Not here: the replication stream, which has its own limit (`replication`), and opening a connection, which
 `connect_timeout` limits. Invariant: after `ServerSilent`, and after a cancelled wait that the server did not
@@ -16,8 +17,7 @@ from __future__ import annotations
 import asyncio
 import select
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -27,13 +27,19 @@ from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
 
 SILENCE_LIMIT_S: Final = 40.0
-"""Longer than every limit that the server keeps on a statement of ours, which is 30 s at most."""
+"""Of a connection whose activity nobody checks: longer than every limit that the server keeps on a statement
+of ours, which is 30 s at most.
+"""
+CHECK_AFTER_S: Final = 5.0
+"""Of a connection whose activity can be checked."""
 _CHECK_INTERVAL_S: Final = 0.1
 _CANCEL_TIMEOUT_S: Final = 2.0
 """For each of the two steps: sending a cancellation, and the end of the statement."""
 
-Look = Callable[[], Awaitable[bool]]
+ActivityCheck = Callable[[], Awaitable[bool]]
 """Whether the server is alive and works on the statement, asked on another connection."""
+Connect = Callable[[], Awaitable["BoundedConnection"]]
+"""Opens a connection."""
 R = TypeVar("R")
 
 
@@ -76,9 +82,7 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
     """A connection on which nothing waits without a limit. Opened by `connection` and `doctor` only."""
 
     silence_limit_s: float = SILENCE_LIMIT_S
-    look: Look | None = None
-    """Asked at each limit of silence instead of giving up. There is no other limit: a server that works is
-    never taken for one that is gone."""
+    _check: ActivityCheck | None = None
     heard_at: float = 0.0
     """When something was received for the last time, in time.monotonic(); 0 before the first wait."""
     silent_since: float | None = None
@@ -110,33 +114,37 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
                 return result
 
     async def readable(self) -> None:
-        """Wait until the socket can be read. Raises ServerSilent."""
-        loop, began_at = asyncio.get_running_loop(), time.monotonic()
-        socket, heard_at = self.fileno(), began_at
-        while True:
-            is_readable = loop.create_future()
-            loop.add_reader(socket, _end, is_readable, True)
-            timer = loop.call_later(self.silence_limit_s, _end, is_readable, False)
-            try:
-                if await is_readable:
-                    return
-            finally:
-                loop.remove_reader(socket)
-                timer.cancel()
+        """Wait until the socket can be read, because the server works for us. Raises ServerSilent."""
+        began_at = heard_at = time.monotonic()
+        while not await self.is_readable_within(self.silence_limit_s):
             await self._allow_silence(began_at, heard_at)
 
-    @contextmanager
-    def patiently(self, look: Look) -> Iterator[None]:
-        """During the block, the server may be silent as long as `look` returns True."""
-        self.be_patient(look)
+    async def is_readable_within(self, limit_s: float) -> bool:
+        """Wait until the socket can be read, at most for the limit: nothing is expected of the server."""
+        loop, socket = asyncio.get_running_loop(), self.fileno()
+        is_readable: asyncio.Future[bool] = loop.create_future()
+        loop.add_reader(socket, _end, is_readable, True)
+        timer = loop.call_later(limit_s, _end, is_readable, False)
         try:
-            yield
+            return await is_readable
         finally:
-            self.be_patient(None)
+            loop.remove_reader(socket)
+            timer.cancel()
 
-    def be_patient(self, look: Look | None) -> None:
-        """As `patiently`, until it is called again; without a question no longer."""
-        self.look = look
+    def check_with(self, check: ActivityCheck | None) -> None:
+        """Let the server be silent as long as `check` returns True; None: for `SILENCE_LIMIT_S`."""
+        self._check = check
+        self.silence_limit_s = SILENCE_LIMIT_S if check is None else CHECK_AFTER_S
+
+    async def is_working(self) -> bool:
+        """Whether the server works on what was sent; False if nobody can be asked."""
+        return self._check is not None and await self._check()
+
+    def require_allowed(self, sql: str) -> None:
+        """Raise TypeError for a simple query that this kind of connection may not send now."""
+
+    def reset(self) -> None:
+        """Forget what belongs to one transaction; called when a connection is returned to its pool."""
 
     def give_up(self, silent_since: float) -> None:
         """Close the connection now, because its server does not answer."""
@@ -148,11 +156,12 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
         if has_input(self.pgconn.socket):
             return  # it arrived while the loop was busy
         try:
-            if self.look is not None and await self.look():
-                return
+            is_working = await self.is_working()
         except BaseException:
             self.give_up(heard_at)
             raise
+        if is_working or has_input(self.pgconn.socket):
+            return
         self.give_up(heard_at)
         silent_s = time.monotonic() - began_at
         raise ServerSilent(f"the server has sent nothing for {silent_s:.0f} s; the connection was closed")

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -28,7 +29,8 @@ from psycopg import conninfo, pq
 from psycopg.abc import ConnParam
 
 from pgshapes.errors import ConfigError
-from pgshapes.postgres.bounded_connection import BoundedConnection
+from pgshapes.postgres.backend_activity import activity_check
+from pgshapes.postgres.bounded_connection import BoundedConnection, Connect
 from pgshapes.postgres.database_url import failure_to_connect, libpq_parameters
 from pgshapes.postgres.session_settings import VALUE_SETTINGS, Setting, long_life_settings, settings_sql
 from pgshapes.postgres.sqlstate import from_sqlstate
@@ -65,9 +67,18 @@ class SharedSession(Connection):
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """A cursor of psycopg, inside a transaction only."""
-        if self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
-            raise TypeError("a shared session takes nothing outside a transaction")
+        self.require_allowed("")
         return super().cursor(*args, **kwargs)
+
+    def require_allowed(self, sql: str) -> None:
+        """Raise TypeError for what would leave something with a pooler's server connection."""
+        is_outside = self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+        if is_outside and not sql.startswith("BEGIN"):
+            raise TypeError("a shared session takes nothing outside a transaction")
+
+    def reset(self) -> None:
+        """Check no more: the next transaction may run in another backend."""
+        self.check_with(None)
 
 
 async def connect(url: str, *, application_name: str = APPLICATION, read_values: bool = True) -> Connection:
@@ -76,13 +87,15 @@ async def connect(url: str, *, application_name: str = APPLICATION, read_values:
     Without, its search path is the role's, which event triggers may need. Raises SourceError, and ConfigError
     for an invalid URL or a server that is too old.
     """
-    text = connection_string(url, application_name=application_name)
-    return await _set_up(await _open(Connection, text), VALUE_SETTINGS if read_values else ())
+    session = await _open(Connection, connection_string(url, application_name=application_name))
+    _check_activity(session, url)
+    return await _set_up(session, VALUE_SETTINGS if read_values else ())
 
 
 async def connect_for_replication(url: str, *, application_name: str = APPLICATION) -> Connection:
     """A walsender connection: for replication commands, and SQL without parameters. Raises as `connect`."""
     walsender = await connect_bare_walsender(url, application_name=application_name)
+    _check_activity(walsender, url)
     return await _set_up(walsender, VALUE_SETTINGS)
 
 
@@ -99,6 +112,11 @@ async def connect_bare_walsender(url: str, *, application_name: str = APPLICATIO
     """
     parameters = {"application_name": application_name, "replication": "database"}
     return await _open(Connection, connection_string(url, **parameters))
+
+
+def _check_activity(session: Connection, url: str) -> None:
+    text = connection_string(url, application_name=f"{APPLICATION} check")
+    session.check_with(activity_check(partial(_open, Connection, text), session.info.backend_pid))
 
 
 C = TypeVar("C", bound=Connection)
@@ -136,9 +154,6 @@ def _check_version(version: int) -> None:
         raise ConfigError(
             f"Postgres {version // 10000} is too old: use Postgres {OLDEST_SERVER // 10000} or newer"
         )
-
-
-Connect = Callable[[], Awaitable[Connection]]
 
 
 class PoolTimeout(Exception):
@@ -273,6 +288,7 @@ class ConnectionPool:
                 connection.pgconn.finish()
 
     def _put_away(self, returned: Connection, *, is_usable: bool) -> None:
+        returned.reset()
         if self._is_closed or not is_usable:
             returned.pgconn.finish()
         else:
@@ -285,7 +301,7 @@ _CLEAN_UP_TIMEOUT_S: Final = 5.0
 
 async def _clean(connection: Connection, after: asyncio.Task[None] | None) -> None:
     """Roll back; cancel a running query and close the connection."""
-    connection.be_patient(None)
+    connection.reset()
     if after is not None:
         await asyncio.wait((after,))
         await connection.close()

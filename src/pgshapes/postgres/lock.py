@@ -21,9 +21,8 @@ import psycopg
 
 from pgshapes.errors import SourceError
 from pgshapes.logs import get_logger
-from pgshapes.postgres.bounded_connection import SILENCE_LIMIT_S
+from pgshapes.postgres.backend_activity import terminate
 from pgshapes.postgres.connection import Connection, connect
-from pgshapes.postgres.sign_of_life import look_at, terminate
 from pgshapes.postgres.sqlstate import RETRY, from_sqlstate
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
@@ -31,6 +30,7 @@ from pgshapes.waiting.keep_running import keep_running
 _log = get_logger(__name__)
 
 _TRY: Final = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext(%s))"
+_UNLOCK: Final = "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtext(%s))"
 _WAIT: Final = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext(%s))"
 
 _IDLE_HOLDER: Final = """
@@ -43,13 +43,13 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND (l.classid::bigint << 32) | l.objid::bigint = pg_catalog.hashtext(%(slot)s)::bigint
 """
 
-BREAK_INTERVAL_S: Final = 10.0
+BREAK_INTERVAL_S: Final = 5.0
 CHECKS: Final = 4
-"""How many checks in a row have to find a holder without a sign of life: 30 s, so that one whose event loop
-is busy loading shapes survives.
+"""How many checks in a row have to find a holder that has sent nothing: 15 s, in which it sends three times.
 """
 _BEAT_S: Final = 5.0
 _BEAT: Final = "SELECT 1"
+_UNLOCK_TIMEOUT_S: Final = 2.0
 _APPLICATION: Final = "pgshapes lock"
 
 
@@ -57,13 +57,13 @@ class _Holder(NamedTuple):
     pid: int
     backend_start: object
     state_change: object
-    """When its last statement ended; it is another after each sign of life."""
+    """When its last statement ended; it is another after each one."""
 
 
 class LockBreaker:
     """Terminates the backend of a dead holder whose connection the server has not detected as broken.
 
-    A live holder streams from the slot, or gives a sign of life: it may be loading shapes, or reconnecting. A
+    A live holder streams from the slot, or sends statements: it may be loading shapes, or reconnecting. A
     holder that did neither at several consecutive checks is considered dead.
     """
 
@@ -95,10 +95,8 @@ class AdvisoryLock:
         *,
         break_interval_s: float = BREAK_INTERVAL_S,
         beat_s: float = _BEAT_S,
-        silence_limit_s: float = SILENCE_LIMIT_S,
     ) -> None:
         self._beat_s = beat_s
-        self._silence_limit_s = silence_limit_s
         self._url = url
         self._slot = slot
         self._break_interval_s = break_interval_s
@@ -114,7 +112,6 @@ class AdvisoryLock:
         Raises SourceError if the connection fails; the lock is not held then.
         """
         connection = await connect(self._url, application_name=_APPLICATION, read_values=False)
-        connection.silence_limit_s = self._silence_limit_s
         try:
             if not await self._try(connection):
                 on_waiting()
@@ -133,16 +130,26 @@ class AdvisoryLock:
             await asyncio.wait((self._beating,))
 
     async def release(self) -> None:
-        """Release the lock. If the server did not answer, end its session, which would keep the lock."""
+        """Release the lock. If the server does not answer, end its session, which would keep the lock."""
         connection, self._connection = self._connection, None
         beating, self._beating = self._beating, None
         if beating is not None:
             beating.cancel()
             await asyncio.wait((beating,))
         if connection is not None:
+            is_released = not self.is_suspect and await self._unlock(connection)
             await connection.close()
-            if self.is_suspect or connection.silent_since is not None:
+            if not is_released:
                 await terminate(partial(connect, self._url), self._pid, _APPLICATION)
+
+    async def _unlock(self, connection: Connection) -> bool:
+        """Unlock; whether the server has confirmed it."""
+        try:
+            async with asyncio.timeout(_UNLOCK_TIMEOUT_S):
+                await connection.execute(_UNLOCK, (self._slot,))
+        except (psycopg.Error, TimeoutError):
+            return False
+        return True
 
     async def _try(self, connection: Connection) -> bool:
         row = await (await connection.execute(_TRY, (self._slot,))).fetchone()
@@ -151,10 +158,8 @@ class AdvisoryLock:
     async def _wait(self, connection: Connection) -> None:
         looking = keep_running("looking at the holder of the lock", self._break_when_stale)
         breaking = begin(looking, at_end=holds_nothing)
-        look = look_at(partial(connect, self._url), connection.info.backend_pid)
         try:
-            with connection.patiently(look):
-                await connection.execute(_WAIT, (self._slot,))
+            await connection.execute(_WAIT, (self._slot,))
         finally:
             breaking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -173,14 +178,14 @@ class AdvisoryLock:
                 _log.warning("lock holder check failed", reason=str(error), action=RETRY)
                 continue
             if pid is not None:
-                _log.warning("lock holder terminated", pid=pid, reason="it gave no sign of life")
+                _log.warning("lock holder terminated", pid=pid, reason="it sent nothing for 15 s")
 
 
 async def _beat_until_lost(connection: Connection, beat_s: float) -> None:
-    """Give signs of life; return when the connection has ended."""
+    """Send a statement at intervals; return when the connection has ended."""
     with contextlib.suppress(psycopg.Error, OSError):
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(beat_s):
-                    await connection.readable()  # nothing is sent unasked but the end of the connection
+            await connection.is_readable_within(
+                beat_s
+            )  # nothing is sent unasked but the end of the connection
             await connection.execute(_BEAT)

@@ -22,7 +22,8 @@ from psycopg.pq.abc import PGresult
 from pgshapes.errors import PgShapesError
 from pgshapes.logs import get_logger
 from pgshapes.postgres import simple_query
-from pgshapes.postgres.connection import Connect, Connection
+from pgshapes.postgres.bounded_connection import Connect
+from pgshapes.postgres.connection import Connection
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
 

@@ -28,7 +28,7 @@ from psycopg import pq
 from pgshapes.errors import SourceError, WireError
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.model.quoting import quote_identifier, quote_literal
-from pgshapes.postgres.bounded_connection import Look, has_input
+from pgshapes.postgres.bounded_connection import has_input
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.sqlstate import RETRY, WAIT, from_sqlstate
 from pgshapes.waiting.background import begin
@@ -98,11 +98,6 @@ _END_TIMEOUT_S: Final = 2.0
 _XLOG_DATA: Final = ord("w")
 
 
-async def _does_not_work() -> bool:
-    """Without anybody to ask, a silent walsender counts as dead."""
-    return False
-
-
 class ReplicationStream:
     """One START_REPLICATION command. Owns the given walsender connection."""
 
@@ -113,11 +108,7 @@ class ReplicationStream:
         slot: str,
         publication: str,
         start_lsn: Lsn = 0,
-        look: Look = _does_not_work,
     ) -> None:
-        """`look` asks the server, on another connection, whether the walsender works: it may decode for long
-        without sending anything.
-        """
         self._connection = connection
         self._pgconn = connection.pgconn
         self._slot = slot
@@ -132,8 +123,7 @@ class ReplicationStream:
         self._silence_limit_s = _SILENCE_LIMIT_S
         self.is_silent = False
         """Whether the stream was left because the server sent nothing."""
-        self._look = look
-        self._looking: asyncio.Task[None] | None = None
+        self._judging: asyncio.Task[None] | None = None
         self._heard_at = time.monotonic()
         self._on_message: OnMessage = _no_message
         self._on_keepalive: OnKeepalive = _no_keepalive
@@ -162,7 +152,7 @@ class ReplicationStream:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the server has not answered a request for a sign of life."""
+        """Whether the server has not answered a request for a reply."""
         return self._is_running and self._silent_s() > 2 * self._status_interval_s
 
     async def start(self, slot_wait_s: float = 10.0) -> None:
@@ -323,11 +313,11 @@ class ReplicationStream:
         self._regular_status = loop.call_later(
             self._status_interval_s, self._run_step, self._send_status_regularly
         )
-        if silent_s >= self._silence_limit_s and self._looking is None:
-            self._looking = begin(self._judge_silence(), at_end=self._looked)
+        if silent_s >= self._silence_limit_s and self._judging is None:
+            self._judging = begin(self._judge_silence(), at_end=self._judged)
 
-    def _looked(self, _: asyncio.Task[None]) -> None:
-        self._looking = None
+    def _judged(self, _: asyncio.Task[None]) -> None:
+        self._judging = None
 
     def _silent_s(self) -> float:
         """For how long the server has sent nothing; 0 while nothing is read, or something can be."""
@@ -336,8 +326,10 @@ class ReplicationStream:
         return time.monotonic() - self._heard_at
 
     async def _judge_silence(self) -> None:
-        """End the stream, unless the walsender works or has sent something meanwhile."""
-        is_working = await self._look()
+        """End the stream, unless the walsender works or has sent something meanwhile: it may decode for long
+        without sending anything.
+        """
+        is_working = await self._connection.is_working()
         silent_s, ended = self._silent_s(), self._ended
         if silent_s < self._silence_limit_s or ended is None or ended.done():
             return
@@ -395,8 +387,8 @@ class ReplicationStream:
             if handle is not None:
                 handle.cancel()
         self._regular_status = self._early_status = self._next_turn = None
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._judging is not None:
+            self._judging.cancel()
         # By number, because libpq closes the socket when the connection breaks.
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._socket)

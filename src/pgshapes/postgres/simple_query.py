@@ -16,7 +16,7 @@ import psycopg
 from psycopg import generators, pq
 from psycopg.pq.abc import PGresult
 
-from pgshapes.postgres.connection import Connection, SharedSession
+from pgshapes.postgres.bounded_connection import BoundedConnection as Connection
 
 _SUCCEEDED: Final = frozenset(
     {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_OUT, pq.ExecStatus.EMPTY_QUERY}
@@ -25,7 +25,7 @@ _SUCCEEDED: Final = frozenset(
 
 async def run(connection: Connection, sql: str) -> list[PGresult]:
     """The results of the statements in `sql`. Raises psycopg.Error for the first one that failed."""
-    _check_shared(connection, sql)
+    connection.require_allowed(sql)
     connection.pgconn.send_query(sql.encode())
     return await finish(connection)
 
@@ -36,18 +36,11 @@ async def describe(connection: Connection, sql: str) -> PGresult:
     Protocol: Parse and Describe of the extended query (manual: Message Flow). The statement has no name, and
     the next simple query drops it.
     """
-    _check_shared(connection, sql)
+    connection.require_allowed(sql)
     connection.pgconn.send_prepare(b"", sql.encode())
     await finish(connection)
     connection.pgconn.send_describe_prepared(b"")
     return (await finish(connection))[-1]
-
-
-def _check_shared(connection: Connection, sql: str) -> None:
-    """Raise TypeError for what would leave something with a pooler's server connection."""
-    is_outside = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
-    if isinstance(connection, SharedSession) and is_outside and not sql.startswith("BEGIN"):
-        raise TypeError("a shared session takes nothing outside a transaction")
 
 
 async def finish(connection: Connection) -> list[PGresult]:

@@ -20,7 +20,6 @@ from pgshapes.errors import SourceError
 from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.quoting import quote_identifier
-from pgshapes.postgres.bounded_connection import Look
 from pgshapes.postgres.connection import Connection
 from pgshapes.postgres.sqlstate import OPERATOR, WAIT, from_sqlstate
 from pgshapes.waiting.background import begin, holds_nothing
@@ -92,12 +91,12 @@ async def find_slot(connection: Connection, name: str) -> Slot | None:
 
 
 async def create_slot(
-    replication: Connection, admin: Connection, name: str, *, look: Look, temporary: bool = False
+    replication: Connection, admin: Connection, name: str, *, temporary: bool = False
 ) -> Lsn:
     """Create the slot on a walsender connection; return the position from which it has every change.
 
-    Postgres waits for all open transactions, also prepared ones, as long as it takes: `look` asks whether it
-    does; `admin` is used to shorten that. A temporary slot is dropped with the walsender connection. Raises
+    Postgres waits for all open transactions, also prepared ones, as long as it takes;
+    `admin` is used to shorten that. A temporary slot is dropped with the walsender connection. Raises
     SourceError.
     """
     kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
@@ -107,8 +106,7 @@ async def create_slot(
     )
     logs = begin(logging, at_end=holds_nothing)
     try:
-        with replication.patiently(look):
-            row = await (await replication.execute(sql.encode())).fetchone()
+        row = await (await replication.execute(sql.encode())).fetchone()
     except psycopg.Error as error:
         raise from_sqlstate(error) from error
     finally:

@@ -23,12 +23,12 @@ from pgshapes.model.lsn import Lsn, parse_lsn
 from pgshapes.model.relation import Relation
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres import refusals, simple_query
+from pgshapes.postgres.backend_activity import activity_check
 from pgshapes.postgres.connection import Connection, ConnectionPool, Loan, PoolTimeout
 from pgshapes.postgres.lock_waits import BACKEND_PID, LockingQuery, LockWaits, backend_pid
 from pgshapes.postgres.relation_sql import RELATION_BY_OID, RelationStamp, relation_from_row, stamp_of
 from pgshapes.postgres.rendering import copy_after_pin, from_item
 from pgshapes.postgres.session_settings import SEARCH_PATH, VALUE_SETTINGS, long_life_settings, settings_sql
-from pgshapes.postgres.sign_of_life import look_at
 from pgshapes.postgres.simple_query import CopyOut
 from pgshapes.postgres.sqlstate import OPERATOR, from_sqlstate
 from pgshapes.waiting.notice import Notice
@@ -196,7 +196,7 @@ class Snapshot:
         begun = await self._run("; ".join((BACKEND_PID, begin_sql(server_version), timeout)))
         pid = backend_pid(begun)
         self._locking = self._lock_waits.watch(self._connection, pid)
-        self._connection.be_patient(look_at(self._lock_waits.connect, pid))
+        self._connection.check_with(activity_check(self._lock_waits.connect, pid))
         statements = (
             lock_table(self._relation),
             VISIBILITY_QUERY,

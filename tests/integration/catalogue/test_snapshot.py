@@ -265,18 +265,17 @@ async def test_a_gap_between_rows_has_no_limit_while_the_server_works(
     async with other_session(database_url) as holder, source.open(relation) as snapshot:
         await holder.execute("SELECT pg_advisory_lock(17)")
         await snapshot.take()
-        look = snapshot._connection.look
-        assert look is not None
+        check = snapshot._connection.is_working
 
-        async def look_later() -> bool:
+        async def check_later() -> bool:
             nonlocal passed_s
-            was_at_work.append(await look())
+            was_at_work.append(await check())
             passed_s += 100_000.0
             if len(was_at_work) == 2:
                 await holder.execute("SELECT pg_advisory_unlock(17)")
             return was_at_work[-1]
 
-        snapshot._connection.look = look_later
+        monkeypatch.setattr(snapshot._connection, "is_working", check_later)
         snapshot._connection.silence_limit_s = 0.2
         rows = snapshot.rows(copy_rows(relation, ["id", "v"], where), has_where=True)
         assert sum([len(batch) async for batch in rows]) == 2

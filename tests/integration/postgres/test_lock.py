@@ -12,6 +12,7 @@ from tests.support.postgres.replicated import prepare, replicated
 from tests.support.servers.black_hole import proxied
 
 from pgshapes.errors import SourceError
+from pgshapes.postgres import bounded_connection
 from pgshapes.postgres.connection import Connection, connect
 from pgshapes.postgres.lock import CHECKS, AdvisoryLock, LockBreaker
 
@@ -134,10 +135,17 @@ async def test_a_waiting_instance_gets_the_lock_of_a_dead_holder(database_url: s
     await heir.release()
 
 
+@pytest.fixture
+def early_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent connection is checked after less than a second."""
+    monkeypatch.setattr(bounded_connection, "CHECK_AFTER_S", 0.3)
+
+
+@pytest.mark.usefixtures("early_checks")
 async def test_a_lock_behind_a_dead_connection_is_lost_and_free_again(database_url: str, slot: str) -> None:
     """Nobody closes the connection, and the server does not know that it is dead."""
     with proxied(database_url) as (proxy, url):
-        lock, next_one = AdvisoryLock(url, slot, beat_s=0.05, silence_limit_s=0.3), AdvisoryLock(url, slot)
+        lock, next_one = AdvisoryLock(url, slot, beat_s=0.05), AdvisoryLock(url, slot)
         await lock.acquire()
         proxy.swallow()
         async with asyncio.timeout(30):
@@ -149,11 +157,12 @@ async def test_a_lock_behind_a_dead_connection_is_lost_and_free_again(database_u
         await next_one.release()
 
 
+@pytest.mark.usefixtures("early_checks")
 async def test_a_wait_behind_a_dead_connection_ends(database_url: str, slot: str) -> None:
     holder = AdvisoryLock(database_url, slot)
     await holder.acquire()
     with proxied(database_url) as (proxy, url):
-        second = AdvisoryLock(url, slot, silence_limit_s=0.3)
+        second = AdvisoryLock(url, slot)
         waiting = asyncio.Event()
         taking = asyncio.create_task(second.acquire(waiting.set))
         await waiting.wait()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
-from tests.support.postgres.replicated import PUBLICATION, prepare, replicated, works
+from tests.support.postgres.replicated import PUBLICATION, prepare, replicated
 
 from pgshapes.errors import WireError
 from pgshapes.model.change import Operation
@@ -179,7 +179,7 @@ async def test_a_slot_is_created_after_what_was_prepared_before_it(
     name = f"before_{sql.info.dbname}"
     sql.execute(f"BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '{name}'")
     async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
-        creation = asyncio.create_task(create_slot(walsender, admin, name, look=works))
+        creation = asyncio.create_task(create_slot(walsender, admin, name))
         waiting = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s"
         async with asyncio.timeout(60):
             while sql.execute(waiting, (name,)).fetchone() != (1,):

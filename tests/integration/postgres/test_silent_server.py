@@ -7,11 +7,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import psycopg
 import pytest
+from tests.support.postgres.replicated import works
 from tests.support.servers.black_hole import Proxy, proxied
 
 from pgshapes.postgres import simple_query
-from pgshapes.postgres.bounded_connection import ServerSilent
-from pgshapes.postgres.connection import Connection, ConnectionPool, connect
+from pgshapes.postgres.bounded_connection import CHECK_AFTER_S, SILENCE_LIMIT_S, ServerSilent
+from pgshapes.postgres.connection import (
+    Connection,
+    ConnectionPool,
+    connect,
+    connect_for_replication,
+    connect_shared,
+)
 from pgshapes.postgres.simple_query import CopyOut
 
 END_S = 60.0
@@ -138,35 +145,62 @@ async def test_a_copy_that_stands_still_ends(hole: tuple[Proxy, str], db: Connec
 
 
 async def test_a_slow_statement_is_waited_for_while_the_server_works(db: Connection) -> None:
-    looks: list[bool] = []
-
-    async def look() -> bool:
-        looks.append(True)
-        return True
-
-    with db.patiently(look):
-        row = await (await db.execute(b"SELECT 1 FROM pg_sleep(1)")).fetchone()
+    row = await (await db.execute(b"SELECT 1 FROM pg_sleep(1)")).fetchone()
     assert row == (1,)
-    assert looks
-    assert db.look is None
 
 
-async def test_patience_ends_with_the_work(db: Connection) -> None:
+async def test_a_dead_connection_is_noticed_though_the_server_lives(hole: tuple[Proxy, str]) -> None:
+    """Whatever it is used for: every session of our own is checked, also while it is opened."""
+    for open_ in (connect, connect_for_replication):
+        async with await open_(hole[1]) as session:
+            assert session.silence_limit_s == CHECK_AFTER_S
+            assert not await session.is_working()
+
+
+async def test_a_shared_session_is_checked_in_a_transaction_only(database_url: str) -> None:
+    """Between two transactions a pooler may give it another backend."""
+    pool = ConnectionPool(lambda: connect_shared(database_url), 1)
+    async with pool.connection() as session:
+        assert session.silence_limit_s == SILENCE_LIMIT_S
+        session.check_with(works)
+    async with pool.connection() as again:
+        assert again is session
+        assert session.silence_limit_s == SILENCE_LIMIT_S
+        assert not await session.is_working()
+    await pool.close()
+
+
+async def test_an_answer_that_arrives_during_the_check_is_taken(db: Connection) -> None:
+    async def check() -> bool:
+        await asyncio.sleep(1.5)
+        return False
+
+    db.check_with(check)
+    db.silence_limit_s = LIMIT_S
+    row = await (await db.execute(b"SELECT 1 FROM pg_sleep(1)")).fetchone()
+    assert row == (1,)
+
+
+async def test_the_wait_ends_with_the_work(db: Connection) -> None:
     answers = iter((True, True, False))
 
-    async def look() -> bool:
+    async def check() -> bool:
         return next(answers)
 
+    db.check_with(check)
+    db.silence_limit_s = LIMIT_S
     async with asyncio.timeout(END_S):
-        with db.patiently(look), pytest.raises(ServerSilent):
+        with pytest.raises(ServerSilent):
             await db.execute(b"SELECT pg_sleep(600)")
 
 
-async def test_a_look_that_fails_closes_the_connection(db: Connection) -> None:
-    async def look() -> bool:
+async def test_a_check_that_fails_closes_the_connection(db: Connection) -> None:
+    async def check() -> bool:
         raise psycopg.OperationalError("no connection")
 
-    with db.patiently(look), pytest.raises(psycopg.OperationalError, match="no connection"):
+    db.check_with(check)
+    db.silence_limit_s = LIMIT_S
+    with pytest.raises(psycopg.OperationalError, match="no connection"):
         await db.execute(b"SELECT pg_sleep(60)")
     assert db.closed
 

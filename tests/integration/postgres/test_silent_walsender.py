@@ -13,7 +13,7 @@ from tests.support.servers.black_hole import proxied
 
 from pgshapes.errors import SourceError
 from pgshapes.model.lsn import Lsn
-from pgshapes.postgres.bounded_connection import Look
+from pgshapes.postgres.bounded_connection import ActivityCheck
 from pgshapes.postgres.connection import connect_for_replication
 from pgshapes.postgres.replication import ReplicationStream
 
@@ -32,11 +32,14 @@ async def dead() -> bool:
 
 
 @contextlib.asynccontextmanager
-async def streaming(url: str, slot: str, look: Look) -> AsyncIterator[tuple[ReplicationStream, list[Lsn]]]:
+async def streaming(
+    url: str, slot: str, check: ActivityCheck
+) -> AsyncIterator[tuple[ReplicationStream, list[Lsn]]]:
     """A stream with a short timeout, and the positions of its keepalives."""
     walsender = await connect_for_replication(url)
     await walsender.execute(b"SET wal_sender_timeout = '3s'")
-    stream = ReplicationStream(walsender, slot=slot, publication=PUBLICATION, look=look)
+    stream = ReplicationStream(walsender, slot=slot, publication=PUBLICATION)
+    walsender.check_with(check)
     async with stream:
         await stream.start()
         yield stream, []
@@ -54,7 +57,7 @@ async def test_a_silent_server_is_left(database_url: str, slot: str) -> None:
             assert stream.is_silent
 
 
-async def test_an_idle_server_gives_signs_of_life(database_url: str, slot: str) -> None:
+async def test_an_idle_server_answers_requests_for_a_reply(database_url: str, slot: str) -> None:
     """Nothing is written; without a request for a reply nothing would be sent."""
     async with streaming(database_url, slot, dead) as (stream, keepalives):
         running = asyncio.ensure_future(stream.run(lambda *_: None, keepalives.append))
@@ -66,22 +69,22 @@ async def test_an_idle_server_gives_signs_of_life(database_url: str, slot: str) 
 
 async def test_a_server_that_works_is_waited_for(database_url: str, slot: str) -> None:
     """As far as it can be asked: it may decode for long without sending anything."""
-    looks = 0
+    checks = 0
 
-    async def look() -> bool:
-        nonlocal looks
-        looks += 1
-        return looks < 3 and await works()
+    async def check() -> bool:
+        nonlocal checks
+        checks += 1
+        return checks < 3 and await works()
 
     with proxied(database_url) as (proxy, url):
-        async with streaming(url, slot, look) as (stream, keepalives):
+        async with streaming(url, slot, check) as (stream, keepalives):
             running = asyncio.ensure_future(stream.run(lambda *_: None, keepalives.append))
             await asyncio.sleep(0.2)
             proxy.swallow()
             async with asyncio.timeout(END_S):
                 with pytest.raises(SourceError, match="Postgres has sent nothing for"):
                     await running
-    assert looks == 3
+    assert checks == 3
 
 
 async def test_a_paused_stream_is_not_silent(database_url: str, slot: str) -> None:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.support.postgres.databases import fresh_database
 from tests.support.postgres.installations import postgres_of
-from tests.support.postgres.replicated import prepare, replicated, works
+from tests.support.postgres.replicated import prepare, replicated
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import SourceError
@@ -29,7 +29,7 @@ def name(sql: psycopg.Connection) -> str:
 async def test_a_slot_is_made_found_and_dropped(database_url: str, name: str) -> None:
     async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
         assert await find_slot(admin, name) is None
-        begins = await create_slot(walsender, admin, name, look=works)
+        begins = await create_slot(walsender, admin, name)
         slot = await find_slot(admin, name)
         assert slot is not None
         assert slot == (name, begins, None, None)
@@ -41,7 +41,7 @@ async def test_a_slot_is_made_found_and_dropped(database_url: str, name: str) ->
 async def test_a_temporary_slot_goes_with_its_connection(database_url: str, name: str) -> None:
     async with await connect(database_url) as admin:
         async with await connect_for_replication(database_url) as walsender:
-            await create_slot(walsender, admin, name, look=works, temporary=True)
+            await create_slot(walsender, admin, name, temporary=True)
             slot = await find_slot(admin, name)
             assert slot is not None and "it is temporary" in str(slot.unusable)
         async with asyncio.timeout(10):
@@ -51,9 +51,9 @@ async def test_a_temporary_slot_goes_with_its_connection(database_url: str, name
 
 async def test_a_slot_that_exists_is_not_made_again(database_url: str, name: str) -> None:
     async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
-        await create_slot(walsender, admin, name, look=works)
+        await create_slot(walsender, admin, name)
         with pytest.raises(SourceError, match="already exists"):
-            await create_slot(walsender, admin, name, look=works)
+            await create_slot(walsender, admin, name)
 
 
 async def test_creation_waits_for_open_transactions(
@@ -63,7 +63,7 @@ async def test_creation_waits_for_open_transactions(
     async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
         with psycopg.connect(database_url) as writer:
             writer.execute("INSERT INTO t VALUES (1)")
-            creation = asyncio.create_task(create_slot(walsender, admin, name, look=works))
+            creation = asyncio.create_task(create_slot(walsender, admin, name))
             await asyncio.sleep(1.3)
             assert not creation.done()
             writer.commit()
@@ -78,7 +78,7 @@ async def test_a_slot_that_is_being_created_is_waited_for(
     async with await connect(database_url) as admin, await connect_for_replication(database_url) as walsender:
         with psycopg.connect(database_url) as writer:
             writer.execute("CREATE TABLE t (id int)")
-            creation = asyncio.create_task(create_slot(walsender, admin, name, look=works))
+            creation = asyncio.create_task(create_slot(walsender, admin, name))
             async with asyncio.timeout(30), await connect(database_url) as other:
                 is_there = "SELECT FROM pg_replication_slots WHERE slot_name = %s"
                 while await (await other.execute(is_there.encode(), (name,))).fetchone() is None:

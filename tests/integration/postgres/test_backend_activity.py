@@ -9,8 +9,8 @@ import psycopg
 from tests.support.postgres.replicated import prepare, replicated
 from tests.support.servers.ports import free_port
 
+from pgshapes.postgres.backend_activity import is_working, terminate
 from pgshapes.postgres.connection import APPLICATION, connect
-from pgshapes.postgres.sign_of_life import is_working, terminate
 
 NOBODY = 2**30
 

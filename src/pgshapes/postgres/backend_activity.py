@@ -17,8 +17,7 @@ import psycopg
 from pgshapes.errors import PgShapesError
 from pgshapes.model.quoting import quote_literal
 from pgshapes.postgres import simple_query
-from pgshapes.postgres.bounded_connection import Look
-from pgshapes.postgres.connection import Connect
+from pgshapes.postgres.bounded_connection import ActivityCheck, Connect
 
 _TIMEOUT_S: Final = 15.0
 """For the connection, which may take 10 s, and the answer."""
@@ -62,6 +61,6 @@ async def terminate(connect: Connect, pid: int, application: str) -> None:
             await simple_query.run(connection, sql)
 
 
-def look_at(connect: Connect, pid: int) -> Look:
-    """A question for `BoundedConnection.patiently`."""
+def activity_check(connect: Connect, pid: int) -> ActivityCheck:
+    """A check of the session with this process id, for `BoundedConnection.check_with`."""
     return lambda: is_working(connect, pid)
