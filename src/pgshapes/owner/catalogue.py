@@ -13,23 +13,28 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from pgshapes.errors import ConfigError
+from pgshapes.errors import ConfigError, StorageShortage
 from pgshapes.model.relation import RelationData
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
-from pgshapes.owner.catalogue_errors import passing_error, write_error
+from pgshapes.owner.catalogue_errors import is_opening_error, passing_error, write_error
+from pgshapes.owner.retries import is_shortage
 from pgshapes.owner.storage_dir import close_to_others
 from pgshapes.waiting.batch import BatchQueue
 
 # Grows with every incompatible change of what is stored, the comparable included: older files are not read.
 CATALOGUE_VERSION: Final = 4
+
+_FILES: Final = 4
+"""How many files SQLite opens at once: the database, the two beside it, and the directory to sync it."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS shapes (
@@ -144,11 +149,12 @@ class Catalogue(CatalogueReader):
         for each in (path, *map(path.with_name, _beside(path))):
             if each.exists():
                 close_to_others(each)
-        with _reading(path):
+        with _reading(path), ExitStack() as failed:
             # The files beside it get its mode.
             with suppress(OSError):
                 os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC, 0o600))
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            failed.callback(db.close)
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             db.executescript(_SCHEMA)
@@ -156,6 +162,7 @@ class Catalogue(CatalogueReader):
                 if not other.name.startswith(path.name):
                     with suppress(OSError):
                         other.unlink()
+            failed.pop_all()
         super().__init__(path, db)
 
     def commit(self, statements: Sequence[Statement]) -> None:
@@ -180,13 +187,28 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, msgspec.MsgspecError, LookupError) as error:
         if isinstance(error, sqlite3.Error):
-            passing = passing_error(error, f"the catalogue {path} cannot be read")
+            what = f"the catalogue {path} cannot be read"
+            passing = passing_error(error, what)
             if passing is not None:
                 raise passing from error
+            lack = _lack_of_files(path.parent) if is_opening_error(error) else None
+            if lack is not None:
+                raise StorageShortage(f"{what}: {lack.strerror or lack}") from error
         raise ConfigError(
             f"cannot read the catalogue {path}: {error}; remove the storage directory (all shapes"
             " are recreated) or choose another with --storage-dir"
         ) from error
+
+
+def _lack_of_files(directory: Path) -> OSError | None:
+    """Why no files can be opened now, if that is a shortage: SQLite says only that it could not open one."""
+    try:
+        with ExitStack() as stack:
+            for _ in range(_FILES):
+                stack.enter_context(TemporaryFile(dir=directory))
+    except OSError as error:
+        return error if is_shortage(error) else None
+    return None
 
 
 @contextmanager

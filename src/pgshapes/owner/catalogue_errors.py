@@ -33,6 +33,11 @@ def passing_error(error: sqlite3.Error, what: str) -> StorageShortage | None:
     return None if kind is None else kind(f"{what}: {error}")
 
 
+def is_opening_error(error: sqlite3.Error) -> bool:
+    """Whether a file could not be opened, for a reason that SQLite does not tell."""
+    return _primary_code(error) == sqlite3.SQLITE_CANTOPEN
+
+
 def write_error(error: sqlite3.Error) -> StorageError:
     """The error for a write that failed: StorageShortage if waiting cures it, else CatalogueError."""
     what = "the catalogue cannot be written"

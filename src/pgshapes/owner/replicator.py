@@ -22,8 +22,6 @@ from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.owner.catalogue import (
-    Catalogue,
-    WriteBuffer,
     delete_all_shapes,
     delete_incomplete,
     delete_unused_relations,
@@ -33,10 +31,10 @@ from pgshapes.owner.durability import Durability, Recorded, load_recorded, recor
 from pgshapes.owner.large_stack import evaluate_deeply
 from pgshapes.owner.owner import Owner, Sources
 from pgshapes.owner.removal import empty_trash
-from pgshapes.owner.retries import Retries
+from pgshapes.owner.retries import Retries, is_passing
 from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.slot_watch import SlotWatch
-from pgshapes.owner.storage_dir import StorageDir
+from pgshapes.owner.storage import Storage
 from pgshapes.owner.stream_errors import unreadable
 from pgshapes.postgres.connection import ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
@@ -77,14 +75,14 @@ class Replicator:
     ) -> None:
         self._settings = settings
         self._tables = tables
-        self._storage = StorageDir(settings.storage_dir)
+        self._open_storage = partial(Storage.open, settings.storage_dir, make_store)
+        self._opened: Storage | None = None
         try:
-            self._catalogue = Catalogue(settings.storage_dir)
-            self._store = make_store()
-        except BaseException:
-            self._storage.release()
-            raise
-        self._buffer = WriteBuffer(self._catalogue)
+            self._opened = self._open_storage()
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            # `run` waits for it.
         self._conditions = Conditions(tables.status)
         slot = SLOT_PREFIX + settings.replication_stream_id
         self._retries = Retries(self._conditions, slot, is_restart=is_restart)
@@ -199,6 +197,7 @@ class Replicator:
             keep_running("watching the replication slot", self.slot_watch.run), at_end=holds_nothing
         )
         try:
+            await self._await_storage()
             while not self._stopping.is_set():
                 self._is_slot_kept = False
                 self._outdated.clear()
@@ -210,6 +209,16 @@ class Replicator:
         finally:
             watching.cancel()
             await self._close()
+
+    async def _await_storage(self) -> None:
+        """Open the storage as soon as what it lacks is there, or the owner is stopped. Raises ConfigError."""
+        while self._opened is None and not self._stopping.is_set():
+            try:
+                self._opened = self._open_storage()
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                await self._until_stopped(asyncio.sleep(self._retries.pause_after(error, 0.0, None)))
 
     async def _until_stopped(
         self, work: Coroutine[Any, Any, None], breaks: asyncio.Event | None = None
@@ -354,34 +363,39 @@ class Replicator:
 
     # --- stored state
 
+    @property
+    def _storage(self) -> Storage:
+        assert self._opened is not None, "no session begins before it is open"
+        return self._opened
+
     def _stored_source(self) -> StoredSource:
         if self.durability is not None:
             return StoredSource(self._identity(), self.durability.recorded_lsn)
-        recorded = load_recorded(self._catalogue)
+        recorded = load_recorded(self._storage.catalogue)
         return StoredSource(self._identity(), None if recorded is None else recorded.lsn)
 
     def _identity(self) -> SystemIdentity | None:
-        value = self._catalogue.fact(_IDENTITY)
+        value = self._storage.catalogue.fact(_IDENTITY)
         return None if value is None else msgspec.json.decode(value, type=SystemIdentity)
 
     async def _load(self, start: StartPoint) -> None:
         """Recover the stored shapes, or discard them, and build the owner with those that remain."""
-        recorded = load_recorded(self._catalogue)
+        recorded = load_recorded(self._storage.catalogue)
         if start.purge_reason is not None or recorded is None:
-            if self._catalogue.shapes():
+            if self._storage.catalogue.shapes():
                 _log.warning("all shapes are recreated", reason=start.purge_reason)
             recorded = Recorded(start.start_lsn)
-            await self._buffer.put(delete_all_shapes())
-        await self._buffer.put(
+            await self._storage.buffer.put(delete_all_shapes())
+        await self._storage.buffer.put(
             delete_incomplete(),
             delete_unused_relations(),
             put_fact(_IDENTITY, msgspec.json.encode(start.identity)),
             recorded_fact(recorded),
         )
-        stored = {shape.handle: shape for shape in self._catalogue.shapes()}
+        stored = {shape.handle: shape for shape in self._storage.catalogue.shapes()}
         # A commit record may begin at the recorded LSN itself: only what is below it is known to be synced.
         known_lsn = recorded.lsn - 1
-        logs = await asyncio.to_thread(self._store.recover, tuple(stored), known_lsn)
+        logs = await asyncio.to_thread(self._storage.store.recover, tuple(stored), known_lsn)
         self._delivered = DeliveredTransactions(recorded.unseen)
         owner, durability = self._build(recorded)
         self._tables.progress.put(LAST_SEEN_LSN, known_lsn)
@@ -401,7 +415,7 @@ class Replicator:
         if owner.expiry is not None:
             owner.spawn(keep_running("removing excess shapes", owner.expiry.run))
         owner.spawn(keep_running("watching the system catalogs", owner.watch.run))
-        owner.spawn(keep_running("emptying the trash", partial(empty_trash, self._store)))
+        owner.spawn(keep_running("emptying the trash", partial(empty_trash, self._storage.store)))
 
     async def _discard(self, owner: Owner, reason: str) -> None:
         """Remove all shapes, which do not belong to this database or slot, and the owner with its state."""
@@ -419,16 +433,16 @@ class Replicator:
     def _build(self, recorded: Recorded) -> tuple[Owner, Durability]:
         boundary = FlushBoundary(recorded.lsn)
         durability = Durability(
-            self._store,
-            self._buffer,
+            self._storage.store,
+            self._storage.buffer,
             boundary,
             self._delivered,
             lambda: current_snapshot(self._admin_pool),
         )
         owner = Owner(
             self._tables,
-            self._store,
-            self._buffer,
+            self._storage.store,
+            self._storage.buffer,
             self.sources,
             Router(self._delivered, evaluate_deeply, Meter(time.perf_counter, time.thread_time)),
             boundary,
@@ -443,10 +457,8 @@ class Replicator:
     async def _close(self) -> None:
         """Close everything, the last named first; also if closing one of them fails or is cancelled."""
         async with AsyncExitStack() as stack:
-            stack.callback(self._storage.release)
-            stack.callback(self._catalogue.close)
-            stack.push_async_callback(self._buffer.close)
-            stack.push_async_callback(self._store.close)
+            if self._opened is not None:
+                stack.push_async_callback(self._opened.close)
             for pool in (self._snapshot_pool, self._admin_pool, self._publication_pool):
                 stack.push_async_callback(pool.close)
             stack.push_async_callback(self.sources.snapshots.close)

@@ -32,7 +32,10 @@ _DATABASE: Final = "the database: it is unreachable or reported an error"
 _RESOURCES: Final = "room or resources"
 """What clients may read of what a first start waits for; the log has the reason."""
 _LASTING: Final = frozenset(
-    (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG)
+    (
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL),
+    )
 )
 """What is there and may be done does not change by waiting."""
 _CONNECTION_CONDITIONS: Final = (
@@ -112,11 +115,16 @@ class Retries:
                 raise config_error(error) from error
             self._conditions.unmeet(Condition.CHANGES_FLOWING, _DATABASE)
             self._wait.note(error.message)
-        elif isinstance(error, NotNow | StorageShortage) or is_shortage(error):
+        elif isinstance(error, NotNow) or is_passing(error):
             self._conditions.unmeet(Condition.CHANGES_FLOWING, _RESOURCES)
             self._wait.note(str(error) or repr(error), f"waiting for {_RESOURCES}")
         else:
             raise error
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the error is a shortage, ours or of the system."""
+    return isinstance(error, StorageShortage) or is_shortage(error)
 
 
 def is_shortage(error: Exception) -> bool:

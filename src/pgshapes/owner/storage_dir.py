@@ -12,8 +12,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from pgshapes.errors import ConfigError
+from pgshapes.errors import ConfigError, StorageShortage
 from pgshapes.logs import get_logger
+from pgshapes.owner.retries import is_shortage
 
 _log = get_logger(__name__)
 
@@ -22,7 +23,9 @@ _OTHERS: Final = 0o077
 
 
 class StorageDir:
-    """An exclusive lock on a storage directory, held until `release`."""
+    """An exclusive lock on a storage directory, held until `release`. Raises ConfigError, and StorageShortage
+    for what waiting cures.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,22 +35,29 @@ class StorageDir:
                 close_to_others(path)
             self._lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(
-                f"cannot write to the storage directory {path}: {error.strerror or error};"
-                " choose another with --storage-dir"
-            ) from error
+            raise _error(error, path) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(self._lock)
             raise ConfigError(
                 f"another pgshapes uses the storage directory {path}:"
                 " stop it, or choose another with --storage-dir"
             ) from None
+        except OSError as error:
+            os.close(self._lock)
+            raise _error(error, path) from error
 
     def release(self) -> None:
         """Release the lock."""
         os.close(self._lock)
+
+
+def _error(error: OSError, path: Path) -> ConfigError | StorageShortage:
+    what = f"cannot write to the storage directory {path}: {error.strerror or error}"
+    if is_shortage(error):
+        return StorageShortage(what)
+    return ConfigError(f"{what}; choose another with --storage-dir")
 
 
 def _is_ours(path: Path) -> bool:

@@ -195,7 +195,7 @@ class Stage:
         }
 
     def _logs(self) -> list[str]:
-        return list(self.replicator._store._logs)  # type: ignore[attr-defined]
+        return list(self.replicator._storage.store._logs)  # type: ignore[attr-defined]
 
 
 def function_of(task: asyncio.Task[Any]) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pgshapes.config import Settings
-from pgshapes.errors import ConfigError, DiskFull, SourceError
+from pgshapes.errors import ConfigError, DiskFull, SourceError, StorageShortage
+from pgshapes.gates.conditions import ServiceStatus, obstacle_text, service_status_of
 from pgshapes.owner import replicator as replicator_module
 from pgshapes.owner import retries
 from pgshapes.owner.owner import Owner
@@ -33,6 +34,47 @@ def test_a_failed_start_releases_the_storage_directory(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="cannot write"):
         Replicator(settings_in(tmp_path), Tables(), make_store)
+    StorageDir(tmp_path).release()
+
+
+class Storages:
+    """Opens stores; at first it fails."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self._errors = list(errors)
+
+    def __call__(self) -> Any:
+        if self._errors:
+            raise self._errors.pop(0)
+        return FakeStore()
+
+
+SHORTAGES = [StorageShortage("no descriptors"), DiskFull("full"), OSError(24, "Too many open files")]
+
+
+@pytest.mark.parametrize("is_restart", [False, True])
+async def test_a_shortage_at_a_start_is_waited_for(tmp_path: Path, is_restart: bool) -> None:
+    sessions, tables = Sessions(), Tables()
+    async with running(tmp_path, sessions, Storages(*SHORTAGES), tables=tables, is_restart=is_restart):
+        while not obstacle_text(tables.status) and not is_restart:
+            await asyncio.sleep(0)
+        if not is_restart:
+            assert service_status_of(tables.status) is ServiceStatus.WAITING
+        await sessions.at("acquire")
+
+
+async def test_a_start_that_waits_ends_with_what_does_not_pass(tmp_path: Path) -> None:
+    make_store = Storages(DiskFull("full"), ConfigError("cannot write"))
+    with without_pauses(Sessions()):
+        replicator = Replicator(settings_in(tmp_path), Tables(), make_store, is_restart=True)
+        with pytest.raises(ConfigError, match="cannot write"):
+            await replicator.run()
+    StorageDir(tmp_path).release()
+
+
+async def test_a_start_that_waits_can_be_stopped(tmp_path: Path) -> None:
+    async with running(tmp_path, Sessions(), Storages(*[DiskFull("full")] * 10_000)) as replicator:
+        replicator.stop()
     StorageDir(tmp_path).release()
 
 
@@ -96,14 +138,27 @@ class Sessions:
         self.gates[name].set_exception(error)
 
 
-@asynccontextmanager
-async def running(directory: Path, sessions: Sessions) -> AsyncIterator[Replicator]:
-    """A replicator that has started before, without pauses, with these sessions."""
+@contextmanager
+def without_pauses(sessions: Sessions) -> Iterator[None]:
+    """Let replicators have these sessions, without pauses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replicator_module, "Session", sessions)
         patch.setattr(retries, "_RECONNECT_FIRST_S", 0.0)
-        store: Any = FakeStore()
-        replicator = Replicator(settings_in(directory), Tables(), lambda: store, is_restart=True)
+        yield
+
+
+@asynccontextmanager
+async def running(
+    directory: Path,
+    sessions: Sessions,
+    make_store: Callable[[], Any] = FakeStore,
+    *,
+    tables: Tables | None = None,
+    is_restart: bool = True,
+) -> AsyncIterator[Replicator]:
+    """A replicator without pauses, with these sessions; it has started before if `is_restart`."""
+    with without_pauses(sessions):
+        replicator = Replicator(settings_in(directory), tables or Tables(), make_store, is_restart=is_restart)
         task = asyncio.create_task(replicator.run())
         try:
             yield replicator

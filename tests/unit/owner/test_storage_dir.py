@@ -1,15 +1,21 @@
-"""The storage is for the server's user only, also if it was made with a wider mode."""
+"""The storage is closed to other users, also if it was made with a wider mode; a shortage is waited for."""
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.storage.descriptors import descriptors_left
 
+from pgshapes.errors import ConfigError
 from pgshapes.owner.catalogue import Catalogue
+from pgshapes.owner.retries import is_passing
+from pgshapes.owner.storage import Storage
 from pgshapes.owner.storage_dir import StorageDir
 
 
@@ -75,3 +81,33 @@ def test_a_catalogue_that_was_read_by_everybody_is_still_a_database(tmp_path: Pa
     Catalogue(path).close()
     (file,) = path.glob("catalogue*.sqlite")
     assert sqlite3.connect(file).execute("SELECT count(*) FROM shapes").fetchone() == (0,)
+
+
+def test_a_directory_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="--storage-dir"):
+        StorageDir(tmp_path / "file")
+    holder = StorageDir(tmp_path / "used")
+    with pytest.raises(ConfigError, match="another pgshapes"):
+        StorageDir(tmp_path / "used")
+    holder.release()
+
+
+@pytest.mark.parametrize("left", range(8))
+def test_a_storage_is_opened_or_lacks_descriptors(tmp_path: Path, left: int) -> None:
+    """However many are left; after an error nothing is left open, and it can be opened again."""
+    store: Any = object()
+    gc.collect()
+    before = len(list(Path("/dev/fd").iterdir()))
+    with descriptors_left(left):
+        try:
+            close(Storage.open(tmp_path, lambda: store))
+        except Exception as error:
+            assert is_passing(error), repr(error)
+    assert len(list(Path("/dev/fd").iterdir())) <= before
+    close(Storage.open(tmp_path, lambda: store))
+
+
+def close(opened: Storage) -> None:
+    opened.catalogue.close()
+    opened.directory.release()

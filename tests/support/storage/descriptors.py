@@ -1,0 +1,27 @@
+"""A process that has few file descriptors left, or none."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_HOLES = 64
+"""More than the test run has free below its highest descriptor."""
+
+
+@contextmanager
+def descriptors_left(number: int) -> Iterator[None]:
+    """Let this process open so many descriptors during the block."""
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(_HOLES)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, before[1]))
+    try:
+        for _ in range(number):
+            os.close(taken.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for each in taken:
+            os.close(each)
