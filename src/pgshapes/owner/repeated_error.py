@@ -2,14 +2,15 @@
 
 A lost connection, a stopping server and a slot in use have other causes at each attempt, or none that is the
 change's. An error that Postgres raises while it decodes one transaction comes back at each attempt: for
-example a value of more than 512 MB, whose text Postgres cannot make. Pure.
+example a value of more than 512 MB, whose text Postgres cannot make. So does a message that cannot be read,
+unless its bytes were damaged on the way. Pure.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from pgshapes.errors import SourceError
+from pgshapes.errors import SourceError, WireError
 from pgshapes.model.lsn import Lsn
 
 LASTING_FROM: Final = 3
@@ -27,14 +28,22 @@ class RepeatedError:
         self._count = 0
 
     def note(self, error: Exception, lsn: Lsn | None) -> bool:
-        """Note how a session ended, and where the stream had begun; True if the error will not pass."""
+        """Note how a session ended, and at which position of the stream, or where it had begun; True if the
+        error will not pass.
+        """
         found = None
-        if isinstance(error, SourceError) and lsn is not None and _may_last(error.sqlstate):
-            found = (error.sqlstate or "", error.message, lsn)
+        if isinstance(error, SourceError | WireError) and lsn is not None and _may_last(error):
+            found = (_kind(error), error.message, lsn)
         self._count = self._count + 1 if found is not None and found == self._last else 1
         self._last = found
         return found is not None and self._count >= LASTING_FROM
 
 
-def _may_last(sqlstate: str | None) -> bool:
-    return sqlstate is not None and sqlstate[:2] not in _PASSING_CLASSES
+def _may_last(error: SourceError | WireError) -> bool:
+    if isinstance(error, WireError):
+        return True
+    return error.sqlstate is not None and error.sqlstate[:2] not in _PASSING_CLASSES
+
+
+def _kind(error: SourceError | WireError) -> str:
+    return error.code if isinstance(error, WireError) else error.sqlstate or ""

@@ -35,7 +35,7 @@ from pgshapes.owner.retries import Retries, is_passing
 from pgshapes.owner.session import PUBLICATION_PREFIX, SLOT_PREFIX, Session, StartPoint, StoredSource
 from pgshapes.owner.slot_watch import SlotWatch
 from pgshapes.owner.storage import Storage
-from pgshapes.owner.stream_errors import unreadable
+from pgshapes.owner.stream_errors import UnreadableMessage
 from pgshapes.postgres.connection import ConnectionPool, connect, connect_shared
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.publication import Publication
@@ -328,7 +328,7 @@ class Replicator:
                 raise SourceError(self._unusable.result())
             raise SourceError("the lock on the database was lost")
         except WireError as error:
-            raise unreadable(error, stream.received_lsn, session.slot_name, session.server_version) from error
+            raise UnreadableMessage(error, stream.received_lsn, session.server_version) from error
         except PgShapesError:
             raise
         except Exception as error:

@@ -1,8 +1,9 @@
 """Decides what follows a session that failed: the next attempt after a pause, or the end of the program.
 
 Once an instance has started, everything is tried again, a defect included: it serves the shapes that it
-has, and nothing is acknowledged before it is durable. Only a stream that cannot be read ends it. A first
-start ends with what waiting does not cure, so that the operator sees it at once; it waits for a shortage.
+has, and nothing is acknowledged before it is durable. Only a stream that cannot be read, three times at the
+same message, ends it. A first start ends with what waiting does not cure, so that the operator sees it at
+once; it waits for a shortage.
 
 Not here: the sessions. State: the next pause, the errors in a row, and what a first start waits for.
 """
@@ -15,10 +16,10 @@ from typing import Final
 from pgshapes.errors import ConfigError, NotNow, PgShapesError, SourceError, StorageShortage
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.logs import get_logger
-from pgshapes.model.lsn import Lsn
+from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.repeated_error import LASTING_PAUSE_S, RepeatedError
-from pgshapes.owner.stream_errors import UnreadableStream, lasting
+from pgshapes.owner.stream_errors import UnreadableMessage, lasting, unreadable
 from pgshapes.postgres.sqlstate import config_error, may_pass
 from pgshapes.waiting.backoff import Backoff
 
@@ -74,14 +75,15 @@ class Retries:
         """Log the failure of a session; return the pause before the next one, in seconds.
 
         `streamed_s` is how long it streamed, 0 if it did not, and `streamed_from` is from where. Raises the
-        error if the program has to end: UnreadableStream, and at the first start what waiting does not cure,
-        that of the database as ConfigError.
+        error with which the program has to end: UnreadableStream, and at the first start what waiting does
+        not cure, that of the database as ConfigError.
         """
-        if isinstance(error, UnreadableStream):
-            raise error
         self._backoff.cap_s = _RECONNECT_CAP_S if self.has_started else _START_CAP_S
         self._backoff.note_worked(streamed_s)
-        is_lasting = self._repeated.note(error, streamed_from)
+        at = error.lsn or streamed_from if isinstance(error, UnreadableMessage) else streamed_from
+        is_lasting = self._repeated.note(error, at)
+        if is_lasting and isinstance(error, UnreadableMessage):
+            raise unreadable(error, self._slot) from error
         pause_s = LASTING_PAUSE_S if is_lasting else self._backoff.next_s()
         if isinstance(error, SourceError) and is_lasting:
             error = lasting(error, streamed_from or 0, self._slot)
@@ -96,6 +98,11 @@ class Retries:
 
     def _log(self, error: Exception, pause_s: float) -> None:
         paused = round(pause_s, 2)
+        if isinstance(error, UnreadableMessage):
+            lsn = format_lsn(error.received_lsn)
+            event = "replication stream could not be read; reconnecting"
+            _log.warning(event, error=error.message, lsn=lsn, pause_s=paused)
+            return
         if isinstance(error, SourceError | ConfigError):
             _log.warning("database connection lost; reconnecting", error=error.message, pause_s=paused)
             return

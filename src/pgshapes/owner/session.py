@@ -56,7 +56,7 @@ class Session:
         self._publication = publication
         self._conditions = conditions
         self._stack = AsyncExitStack()
-        self.slot_name = self._slot = SLOT_PREFIX + settings.replication_stream_id
+        self._slot = SLOT_PREFIX + settings.replication_stream_id
         self._admin: Connection | None = None
         self._walsender: Connection | None = None
         self.server_version = ""

@@ -1,4 +1,8 @@
-"""The errors of the replication stream that waiting does not cure, with the way out. They are logged here."""
+"""The errors of the replication stream that waiting does not cure, with the way out. They are logged here.
+
+A message that cannot be read may have been damaged on the way: it is requested again before it counts as one
+of them.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,23 @@ from pgshapes.model.quoting import quote_literal
 _log = get_logger(__name__)
 
 
+class UnreadableMessage(WireError):
+    """Postgres sent a message that cannot be read, so the session has ended. What was before it is kept,
+    nothing after it is acknowledged.
+    """
+
+    def __init__(self, error: WireError, received_lsn: Lsn, server_version: str) -> None:
+        """`received_lsn` is the position that was received last."""
+        super().__init__(error.message)
+        self.lsn: Lsn | None = error.details.get("lsn")
+        """The position of the message, None if it has none."""
+        self.received_lsn = received_lsn
+        self.server_version = server_version
+
+
 class UnreadableStream(ConfigError):
-    """Postgres sent a message that cannot be read. It would send it again after every reconnect and restart,
-    so the program ends until an operator has acted.
+    """Postgres sent a message that cannot be read, each time that it was requested. It would send it again
+    after every restart, so the program ends until an operator has acted.
     """
 
     code = "unreadable_stream"
@@ -34,12 +52,12 @@ def lasting(error: SourceError | ConfigError, lsn: Lsn, slot: str) -> SourceErro
     )
 
 
-def unreadable(error: WireError, lsn: Lsn, slot: str, server_version: str) -> UnreadableStream:
-    """The error of a message that this version cannot read; `lsn` is the position that was received last."""
-    drop, shown = _drop(slot), format_lsn(lsn)
+def unreadable(error: UnreadableMessage, slot: str) -> UnreadableStream:
+    """The error of a message that this version cannot read."""
+    drop, shown = _drop(slot), format_lsn(error.received_lsn)
     _log.error("replication stream cannot be read", error=error.message, lsn=shown, action=drop)
     return UnreadableStream(
-        f"pgoutput of Postgres {server_version} sent at {shown} what pgshapes {__version__} cannot read"
+        f"pgoutput of Postgres {error.server_version} sent at {shown} what pgshapes {__version__} cannot read"
         f" ({error.message}): install a newer pgshapes, or run {drop}, after which all shapes are recreated"
     )
 

@@ -175,7 +175,8 @@ class ReplicationStream:
     async def run(self, on_message: OnMessage, on_keepalive: OnKeepalive) -> None:
         """Call the callbacks until the stream ends (raises SourceError), is closed, or this is cancelled.
 
-        An exception in a callback ends the stream and is raised here. A callback may pause and acknowledge.
+        An exception in a callback ends the stream and is raised here, a WireError with the position of the
+        message as `lsn` in its details. A callback may pause and acknowledge.
         """
         self._on_message, self._on_keepalive = on_message, on_keepalive
         self._ended = ended = asyncio.get_running_loop().create_future()
@@ -290,7 +291,11 @@ class ReplicationStream:
         if data[0] == _XLOG_DATA:
             lsn, wal_end = positions_of(data)
             self._received = max(self._received, wal_end)
-            self._on_message(bytes(data[PAYLOAD_START:]), lsn)
+            try:
+                self._on_message(bytes(data[PAYLOAD_START:]), lsn)
+            except WireError as error:
+                error.details["lsn"] = lsn
+                raise
             return
         keepalive = decode_keepalive(data)
         self._received = max(self._received, keepalive.wal_end)

@@ -186,8 +186,9 @@ async def test_an_exception_in_a_callback_ends_the_stream(
     connection = await connect_for_replication(database_url)
     async with ReplicationStream(connection, slot=slot, publication=PUBLICATION) as stream:
         await stream.start()
-        with pytest.raises(WireError, match="unreadable"):
+        with pytest.raises(WireError, match="unreadable") as raised:
             await stream.run(refuse, lambda end: None)
+    assert raised.value.details["lsn"] > 0
 
 
 async def test_a_paused_stream_sends_its_position_when_closed(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.postgres.pgoutput_encoder import encode
 
 from pgshapes.config import Settings
-from pgshapes.errors import ConfigError, DiskFull, SourceError, StorageShortage
+from pgshapes.errors import ConfigError, DiskFull, SourceError, StorageShortage, WireError
 from pgshapes.gates.conditions import ServiceStatus, obstacle_text, service_status_of
 from pgshapes.owner import replicator as replicator_module
 from pgshapes.owner import retries
@@ -19,6 +20,8 @@ from pgshapes.owner.owner import Owner
 from pgshapes.owner.replicator import Replicator
 from pgshapes.owner.session import StartPoint
 from pgshapes.owner.storage_dir import StorageDir
+from pgshapes.owner.stream_errors import UnreadableStream
+from pgshapes.postgres.pgoutput_messages import Begin
 from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
@@ -87,6 +90,9 @@ class FakeStore:
     async def empty_trash(self) -> None:
         pass
 
+    async def sync(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
@@ -98,6 +104,13 @@ class Sessions:
         self.steps: asyncio.Queue[str] = asyncio.Queue()
         """What the sessions do."""
         self.gates: dict[str, asyncio.Future[None]] = {}
+        self.streams: list[Any] = []
+        """Those of the next sessions, which do not wait for the test then."""
+        self.lock = self
+        self.server_version = "16.0"
+
+    async def wait_until_lost(self) -> None:
+        await asyncio.get_running_loop().create_future()
 
     def __call__(self, *_: Any, **__: Any) -> Sessions:
         return self
@@ -124,7 +137,9 @@ class Sessions:
         return StartPoint(SystemIdentity("1", 1), 1, None)
 
     async def stream(self, _: object) -> Any:
-        await self._step("stream")
+        if self.streams:
+            return self.streams.pop(0)
+        return await self._step("stream")
 
     async def at(self, *names: str) -> None:
         """Wait until the sessions have done this next."""
@@ -277,3 +292,72 @@ async def test_a_request_that_is_withdrawn_recreates_nothing(tmp_path: Path) -> 
         replicator.keep_slot()
         sessions.go_on("acquire")
         await sessions.at("prepare")
+
+
+class DamagedStream:
+    """Sends a keepalive, and then a transaction with a message that cannot be read."""
+
+    received_lsn = 300
+    heard_at = 0.0
+    is_doubtful = False
+
+    def __init__(self, damage: bytes) -> None:
+        self.acknowledged: list[int] = []
+        self.acknowledge = self.acknowledged.append
+        self._damage = damage
+
+    async def run(
+        self, on_message: Callable[[bytes, int], None], on_keepalive: Callable[[int], None]
+    ) -> None:
+        on_keepalive(200)
+        on_message(encode(Begin(300, 0, 7)), 300)
+        try:
+            on_message(self._damage, 300)
+        except WireError as error:
+            error.details["lsn"] = 300  # as the real one does
+            raise
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+
+async def run_streams(
+    directory: Path, streams: list[DamagedStream], *, replicator_ends: bool = False
+) -> None:
+    """Run a replicator with these streams, one for each session; then it ends, or begins another session."""
+
+    async def flushed(_: object) -> int:
+        return 300
+
+    sessions = Sessions()
+    sessions.streams = [*streams]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replicator_module, "flushed_lsn", flushed)
+        async with running(directory, sessions):
+            for _ in streams:
+                await sessions.at("acquire")
+                sessions.go_on("acquire")
+                await sessions.at("prepare")
+                sessions.go_on("prepare")
+                await sessions.at("end")
+            if not replicator_ends:
+                await sessions.at("acquire")
+
+
+async def test_a_message_that_cannot_be_read_is_requested_again(tmp_path: Path) -> None:
+    """Two times the same, and then another: it was damaged on the way."""
+    streams = [DamagedStream(damage) for damage in (b"?", b"?", b"!", b"?", b"?")]
+    await run_streams(tmp_path, streams)
+    assert [stream.acknowledged for stream in streams] == [[200], [], [], [], []]
+
+
+async def test_a_message_that_can_never_be_read_ends_the_program(tmp_path: Path) -> None:
+    streams = [DamagedStream(b"?") for _ in range(3)]
+    with pytest.raises(
+        UnreadableStream, match=r"16\.0 sent at 0/12C .* install a newer pgshapes, or run SELECT"
+    ):
+        await run_streams(tmp_path, streams, replicator_ends=True)
+    assert [stream.acknowledged for stream in streams] == [[200], [], []]

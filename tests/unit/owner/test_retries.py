@@ -17,10 +17,11 @@ from pgshapes.errors import (
     StorageError,
     StorageFailing,
     StorageShortage,
+    WireError,
 )
 from pgshapes.gates.conditions import Condition, Conditions, is_met
 from pgshapes.owner.retries import Retries
-from pgshapes.owner.stream_errors import UnreadableStream
+from pgshapes.owner.stream_errors import UnreadableMessage, UnreadableStream
 from pgshapes.tables.tables import Tables
 
 NO_THREAD = RuntimeError("can't start new thread")
@@ -64,9 +65,29 @@ async def test_once_started_everything_is_tried_again(error: Exception, logs: li
         assert attempts.tables.status["lock_acquired"].error == PgShapesError.shown
 
 
-async def test_a_stream_that_cannot_be_read_ends_the_program() -> None:
-    with pytest.raises(UnreadableStream):
-        Attempts(has_started=True).fail(UnreadableStream("what is this?"))
+def unreadable(lsn: int | None) -> UnreadableMessage:
+    error = WireError("what is this?")
+    error.details["lsn"] = lsn
+    return UnreadableMessage(error, 300, "16.0")
+
+
+async def test_a_stream_that_cannot_be_read_ends_the_program_at_the_third_time(logs: list[Any]) -> None:
+    """Wherever the stream began: what is before the message is acknowledged meanwhile."""
+    attempts = Attempts(has_started=True)
+    for start in (100, 200):
+        assert attempts.retries.pause_after(unreadable(300), 0.0, start) < 10
+    with pytest.raises(UnreadableStream, match="0/12C"):
+        attempts.retries.pause_after(unreadable(300), 0.0, 200)
+    again = "replication stream could not be read; reconnecting"
+    assert [line["event"] for line in logs] == [again, again, "replication stream cannot be read"]
+
+
+async def test_messages_at_other_positions_do_not_end_it() -> None:
+    attempts = Attempts(has_started=True)
+    for lsn in range(300, 310):
+        attempts.retries.pause_after(unreadable(lsn), 0.0, 100)
+    for start in range(100, 110):  # without a position, that of the start counts
+        attempts.retries.pause_after(unreadable(None), 0.0, start)
 
 
 @pytest.mark.parametrize("error", PASSING, ids=repr)
