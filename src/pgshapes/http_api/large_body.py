@@ -1,5 +1,7 @@
 """Bodies of any size, read and sent in parts: no step of the event loop and no response has all of one.
 
+The first part is read when the response has begun, so a shortage is waited for (`shortages`).
+
 State: none; parts are cached by the `Parts` that the body was made with.
 """
 
@@ -8,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Hashable
 from typing import Final, NamedTuple, Protocol
+
+from pgshapes.http_api.shortages import outlast
 
 PART_BYTES: Final = 128 * 1024
 """Larger bodies are read and sent in parts of this size: one takes some 50 µs."""
@@ -58,11 +62,13 @@ class LargeBody:
         return len(self._before) + self._range.size + len(self._after)
 
     async def part(self, start: int) -> bytes:
-        """`PART_BYTES` bytes from `start`, fewer at the end. Raises StorageError."""
+        """`PART_BYTES` bytes from `start`, fewer at the end. Raises StorageError, StorageShortage only after
+        it has waited.
+        """
         key = (self._key, start)
         part = self._parts.cached_part(key)
         if part is None:
-            part = await self._read(start)
+            part = await outlast(lambda: self._read(start))
             self._parts.cache_part(key, part)
         return part
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
 import orjson
@@ -29,6 +30,7 @@ from pgshapes.http_api.live import TailWaits
 from pgshapes.http_api.reads import DecidedRead, Reads
 from pgshapes.http_api.response import Exchange
 from pgshapes.http_api.settings import HttpSettings
+from pgshapes.http_api.shortages import outlast
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
 
@@ -122,7 +124,8 @@ class EventStreams:
         self, exchange: Exchange, resolved: ResolvedRequest, position: Offset, decided: DecidedRead
     ) -> _Sent | None:
         """Send a piece, which is not kept while the stream is idle. None if the stream ends before it."""
-        piece = await self._reads.readable_piece(resolved, decided, True)
+        read = partial(self._reads.readable_piece, resolved, decided, True)
+        piece = await outlast(read) if exchange.has_begun else await read()
         if piece is None:
             return None
         if not exchange.has_begun:
