@@ -43,6 +43,7 @@ _FLIGHT_TIMEOUT_S: Final = 660.0
 """A creation may wait this long for old writers of its table; a flight outlives its waiters' deadlines."""
 
 COMPARISON_TIMEOUT_S: Final = 10.0
+"""Of the tables with the owner's, and of a table with the system catalogs."""
 
 RETRY_TEXT: Final = "Failed to create shape, please retry"
 REMOVAL_TEXT: Final = "The shape is being removed, which takes long. Please try again later."
@@ -147,11 +148,11 @@ class ShapeCache:
     async def is_current(self, handle: str, shape: ResolvedShape) -> bool:
         """Whether the shape with this handle is live and has this definition.
 
-        Before it returns False, it waits until the tables are as new as the owner's.
+        Before it returns False, it waits until the tables are as new as the owner's. Raises OwnerUnavailable.
         """
         if self._stands_for(handle, shape):
             return True
-        await self._link.barrier()
+        await self._link.barrier(timeout_s=COMPARISON_TIMEOUT_S)
         return self._stands_for(handle, shape)
 
     async def is_in_use(self, handle: str) -> bool:
@@ -161,7 +162,7 @@ class ShapeCache:
         """
         row = self._tables.shapes.get(handle)
         if row is None:
-            await self._link.barrier()
+            await self._link.barrier(timeout_s=COMPARISON_TIMEOUT_S)
             row = self._tables.shapes.get(handle)
         for oid in row.relation_oids if row is not None else ():
             await self._comparisons.request(oid)

@@ -46,8 +46,11 @@ class OwnerLink(Protocol):
         answer for clients. Cancelling the calling task cancels the call.
         """
 
-    async def barrier(self) -> None:
-        """Wait until the tables are at least as new as the owner's are now. Raises OwnerUnavailable."""
+    async def barrier(self, *, timeout_s: float) -> None:
+        """Wait until the tables are at least as new as the owner's are now.
+
+        Raises OwnerTimeout after `timeout_s`, OwnerUnavailable as `call` does.
+        """
 
 
 @asynccontextmanager
@@ -96,7 +99,7 @@ class InProcessLink:
             if not answer.done() or answer.cancelled():
                 context.cancel()
 
-    async def barrier(self) -> None:
+    async def barrier(self, *, timeout_s: float) -> None:
         """Return at once: the tables are the owner's."""
 
     async def close(self) -> None:

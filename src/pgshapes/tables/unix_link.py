@@ -184,10 +184,11 @@ class UnixSocketLink:
             connection = await self._following()
             return await connection.call(call, deadline)
 
-    async def barrier(self) -> None:
+    async def barrier(self, *, timeout_s: float) -> None:
         """See `OwnerLink.barrier`."""
-        connection = await self._following()
-        await connection.barrier()
+        async with answered_within(timeout_s):
+            connection = await self._following()
+            await connection.barrier()
 
     async def _following(self) -> CallerConnection:
         connection = self._connection

@@ -178,7 +178,7 @@ async def test_a_caller_that_disconnects_cancels_its_call(pair: Pair) -> None:
         calling.cancel()
         await ended.wait()
     await asyncio.gather(calling, return_exceptions=True)
-    await pair.link.barrier()
+    await pair.link.barrier(timeout_s=10)
     assert calling.cancelled()
     assert pair.script.contexts[0].is_cancelled
     assert pair.mailbox.outcomes == {Outcome.ABANDONED: 1}
@@ -204,7 +204,7 @@ async def test_a_deadline_ends_the_call_at_both_ends(pair: Pair) -> None:
 async def test_a_call_whose_deadline_has_passed_is_not_begun(pair: Pair) -> None:
     with pytest.raises(OwnerTimeout):
         await pair.delete("h", timeout_s=0)
-    await pair.link.barrier()
+    await pair.link.barrier(timeout_s=10)
     assert pair.script.received == []
 
 

@@ -37,7 +37,7 @@ async def main(path):
         assert link.tables.moons[("Io", 1)] == 1.77
         tables.moons.put(("Europa", 2), 3.55)
         tables.moons.remove(("Io", 1))
-        await link.barrier()
+        await link.barrier(timeout_s=10)
         print(dict(link.tables.moons.items()))
 
 asyncio.run(main(Path(sys.argv[1])))

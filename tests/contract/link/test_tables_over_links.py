@@ -26,7 +26,7 @@ async def test_every_kind_of_row_arrives_as_it_was_written(pair: Pair) -> None:
         pair.tables.creation_locks.put(b"c", CreationLock(CreationState.FAILED, 7, "no", "x"))
         pair.tables.status.put("lock", ConditionRow(False, "späte Fehler"))
         pair.tables.progress.put("last_seen_lsn", 2**64 - 1)
-    await pair.link.barrier()
+    await pair.link.barrier(timeout_s=10)
     seen = pair.link.tables
     relation = seen.relations[("public", "items")]
     assert isinstance(relation, Relation)
@@ -46,7 +46,7 @@ async def test_a_removal_removes_the_row(pair: Pair) -> None:
     pair.tables.progress.put("b", 2)
     assert pair.tables.progress.remove("a") == 1
     assert pair.tables.progress.remove("a") is None
-    await pair.link.barrier()
+    await pair.link.barrier(timeout_s=10)
     assert dict(pair.link.tables.progress.items()) == {"b": 2}
     assert "a" not in pair.link.tables.progress
     assert len(pair.link.tables.progress) == 1
@@ -60,11 +60,11 @@ async def test_a_watcher_gets_every_row_in_order_also_within_one_loop_turn(pair:
         if value % 7 == 0:
             await asyncio.sleep(0)
     pair.tables.progress.remove("k")
-    await pair.link.barrier()
+    await pair.link.barrier(timeout_s=10)
     assert heard == [*range(50), None]
     unwatch()
     pair.tables.progress.put("k", 99)
-    await pair.link.barrier()
+    await pair.link.barrier(timeout_s=10)
     assert heard[-1] is None
 
 
@@ -85,7 +85,7 @@ async def test_a_transaction_is_visible_completely_or_not_at_all(pair: Pair) -> 
             with pair.tables.transaction():
                 pair.tables.handles.put(b"n", str(number))
         await asyncio.sleep(0)
-    await pair.link.barrier()
+    await pair.link.barrier(timeout_s=10)
     assert seen.progress["n"] == 19
     assert torn == []
 
@@ -94,7 +94,7 @@ async def test_a_transaction_that_fails_announces_its_changes(pair: Pair) -> Non
     with pytest.raises(ZeroDivisionError), pair.tables.transaction():
         pair.tables.progress.put("n", 1)
         _ = 1 // 0
-    await pair.link.barrier()
+    await pair.link.barrier(timeout_s=10)
     assert pair.link.tables.progress["n"] == 1
 
 
@@ -117,7 +117,7 @@ async def test_changed_wakes_all_waiters_of_that_key_and_no_others(pair: Pair) -
 async def test_a_change_between_asking_and_awaiting_is_not_lost(pair: Pair) -> None:
     change = pair.link.tables.progress.changed("k")
     pair.tables.progress.put("k", 1)
-    await pair.link.barrier()
+    await pair.link.barrier(timeout_s=10)
     async with asyncio.timeout(10):
         await change
 

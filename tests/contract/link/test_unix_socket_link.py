@@ -119,7 +119,7 @@ async def test_a_caller_may_start_before_its_owner(socket_path: Path) -> None:
         with pytest.raises(OwnerUnavailable):
             await link.call(DeleteShape("h"), timeout_s=60)
         with pytest.raises(OwnerUnavailable):
-            await link.barrier()
+            await link.barrier(timeout_s=10)
         async with listening(socket_path, tables, Script()):
             async with asyncio.timeout(10):
                 await link.connected()
@@ -146,7 +146,7 @@ async def test_twenty_thousand_rows_arrive_completely_while_they_change(socket_p
                 await asyncio.sleep(0)
         changing.cancel()
         await asyncio.gather(changing, return_exceptions=True)
-        await link.barrier()
+        await link.barrier(timeout_s=10)
         assert content(link.tables) == content(tables)
         assert link.syncs == 1
 
@@ -199,7 +199,7 @@ async def test_only_a_reader_that_stops_reading_is_cut(unix_pair: Pair, socket_p
         assert tables.broadcast.cut_feeds == 1
         async with asyncio.timeout(10):
             assert await stopped.is_cut()
-    await unix_pair.link.barrier()
+    await unix_pair.link.barrier(timeout_s=10)
     assert unix_pair.unix_link.syncs == 1
 
 
@@ -209,7 +209,7 @@ async def test_only_a_reader_with_too_much_unsent_is_cut(unix_pair: Pair, socket
         assert unix_pair.owner is not None
         for number in range(40):
             unix_pair.tables.handles.put(b"%d" % number, "x" * 2**20)
-            await unix_pair.link.barrier()
+            await unix_pair.link.barrier(timeout_s=10)
         assert len(unix_pair.owner._connections) == 1
         async with asyncio.timeout(10):
             assert await stopped.is_cut()
@@ -220,7 +220,7 @@ async def test_only_a_reader_with_too_much_unsent_is_cut(unix_pair: Pair, socket
 async def test_a_link_that_was_cut_reconnects_and_wakes_waiters(unix_pair: Pair) -> None:
     tables, link = unix_pair.tables, unix_pair.unix_link
     tables.progress.put("a", 1)
-    await link.barrier()
+    await link.barrier(timeout_s=10)
     waiting = asyncio.ensure_future(link.tables.progress.changed("unrelated"))
     await turns()
     assert unix_pair.owner is not None
@@ -261,7 +261,7 @@ async def test_texts_that_are_not_valid_unicode_do_not_end_the_link(unix_pair: P
     with pytest.raises(RequestError):
         await unix_pair.delete(LONE)
     tables.status.put("c", ConditionRow(False, LONE))
-    await link.barrier()
+    await link.barrier(timeout_s=10)
     assert link.tables.status["c"] == ConditionRow(False, WITH_ESCAPE)
     assert (link.syncs, link.is_connected) == (1, True)
     assert link._connection is not None and not link._connection._pending
@@ -344,7 +344,7 @@ async def test_garbage_ends_the_connection_that_sent_it(
         caller.writer.write(garbage)
         async with asyncio.timeout(10):
             assert await caller.is_cut()
-    await unix_pair.link.barrier()
+    await unix_pair.link.barrier(timeout_s=10)
     assert unix_pair.unix_link.syncs == 1
 
 

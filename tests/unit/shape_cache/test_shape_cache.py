@@ -50,7 +50,7 @@ class Link:
         self.calls.append(call)
         return await self.answer(call)
 
-    async def barrier(self) -> None:
+    async def barrier(self, *, timeout_s: float) -> None:
         """The tables are the owner's."""
 
     async def never(self, call: Call) -> Reply:

@@ -120,7 +120,7 @@ async def test_a_caller_that_has_lost_its_link_does_not_serve_after_a_removal(in
     async with listening(instance.socket, tables, Script()), instance.caller() as follower:
         async with instance.caller() as lost:
             tables.progress.put("n", 1)
-            await lost.link.barrier()
+            await lost.link.barrier(timeout_s=10)
         for _ in range(3):
             tables.progress.put("n", 2)
             tables.broadcast.flush()
