@@ -229,6 +229,21 @@ def reading_slot(url: str, server: Server) -> Iterator[None]:
         other.pgconn.finish()
 
 
+def test_another_instance_holds_the_lock(
+    sql: psycopg.Connection, database_url: str, storage_dir: Path
+) -> None:
+    """At a first start, as later."""
+    server = Server(database_url, storage_dir, workers=1)
+    sql.execute("SELECT pg_advisory_lock(hashtext(%s))", (server.slot,))
+    with launched(server):
+        health = f"{server.url}/v1/health"
+        until(lambda: "waiting for another instance" in server.log_path.read_text(), "a line about waiting")
+        until(lambda: httpx.get(health, timeout=END_S).json() == {"status": "waiting"}, "the status")
+        assert httpx.get(health, timeout=END_S).status_code == 202
+        sql.execute("SELECT pg_advisory_unlock(hashtext(%s))", (server.slot,))
+        server.wait_active()
+
+
 def test_a_database_that_is_read_only_by_default(sql: psycopg.Connection, database_url: str) -> None:
     """As providers set it when the disk is nearly full."""
     sql.execute("CREATE TABLE waited (id int PRIMARY KEY)")

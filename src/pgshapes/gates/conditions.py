@@ -123,15 +123,21 @@ def level_of(status: StatusTable, *, is_following: bool = True) -> Level:
 
 
 def service_status_of(status: StatusTable, *, is_following: bool = True) -> ServiceStatus:
-    """The status for `/v1/health`: `waiting` when something stops changes from arriving, and when shapes are
-    loaded, but the lock is not held.
+    """The status for `/v1/health`: `waiting` when something stops changes from arriving, when another
+    instance holds the lock, and when shapes are loaded, but the lock is not held.
     """
     level = level_of(status, is_following=is_following)
-    if level is Level.STARTING and obstacle_text(status):
+    if level is Level.STARTING and (obstacle_text(status) or _is_lock_refused(status)):
         return ServiceStatus.WAITING
     if level is not Level.STARTING and not all(is_met(status, condition) for condition in _WAITED_FOR):
         return ServiceStatus.WAITING
     return _STATUSES[level]
+
+
+def _is_lock_refused(status: StatusTable) -> bool:
+    """Whether the lock was asked for and is not held; before that the condition has no row."""
+    row = status.get(Condition.LOCK_ACQUIRED.value)
+    return row is not None and not row.is_met
 
 
 _WAITED_FOR: Final = (Condition.LOCK_ACQUIRED, Condition.CHANGES_FLOWING)

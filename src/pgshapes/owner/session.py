@@ -116,6 +116,7 @@ class Session:
             await terminate(partial(connect, self._settings.database_url), pid, APPLICATION)
 
     def _note_waiting(self) -> None:
+        self._conditions.unmeet(Condition.LOCK_ACQUIRED)
         _log.info("waiting for another instance to release the lock", slot=self._slot)
 
     async def _ensure_slot(self, admin: Connection, walsender: Connection) -> tuple[Slot, bool]:

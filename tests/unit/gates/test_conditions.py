@@ -85,6 +85,19 @@ def test_the_status_is_waiting_without_the_lock(tables: Tables, conditions: Cond
     assert service_status_of(tables.status) is ServiceStatus.STARTING
 
 
+def test_the_status_is_waiting_at_a_first_start_without_the_lock(
+    tables: Tables, conditions: Conditions
+) -> None:
+    conditions.meet(Condition.CHANGES_FLOWING)
+    assert service_status_of(tables.status) is ServiceStatus.STARTING
+    conditions.unmeet(Condition.LOCK_ACQUIRED)
+    assert service_status_of(tables.status) is ServiceStatus.WAITING
+    assert level_of(tables.status) is Level.STARTING
+    assert timeout_text(tables.status) == TEXTS[Condition.LOCK_ACQUIRED]
+    conditions.meet(Condition.LOCK_ACQUIRED)
+    assert service_status_of(tables.status) is ServiceStatus.STARTING
+
+
 def test_the_status_is_waiting_while_changes_do_not_arrive(tables: Tables, conditions: Conditions) -> None:
     """Known shapes are served and new ones created all the same."""
     meet_all_but(conditions)
