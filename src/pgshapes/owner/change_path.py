@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ from pgshapes.owner.stream_waits import Pausable, StreamWaits
 from pgshapes.postgres.inspector import Inspector
 from pgshapes.postgres.pgoutput import decode_message
 from pgshapes.postgres.pgoutput_messages import RelationMessage
+from pgshapes.routing.announcements import Announcement
 from pgshapes.routing.assembler import RelationAnnounced, RelationFailed, TransactionAssembler
 from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -220,10 +221,17 @@ class ChangePath:
         Incomplete transactions of the previous stream are discarded: they are sent again.
         """
         self._assembler = TransactionAssembler()
+        self._router.stream_began()
         self._backlog.clear()
         self._compared_ahead = 0
         self._waits.connected(stream)
         self._watch.stream_began()
+
+    def forget(self, dropped: Mapping[int, Announcement]) -> None:
+        """Forget relations of which no change can come any more."""
+        for announcement in dropped.values():
+            if announcement.message is not None:
+                self._assembler.forget(announcement.message)
 
     def on_message(self, payload: bytes, lsn: Lsn) -> None:
         """Process one pgoutput message; `lsn` is that of the change. Raises WireError, or anything that is

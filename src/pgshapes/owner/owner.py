@@ -26,6 +26,7 @@ from pgshapes.owner.change_path import ChangePath, LogPublisher
 from pgshapes.owner.creations import CreationLocks, Creations, CreationSlot, as_failure
 from pgshapes.owner.creator import CreatorParts, ShapeCreator
 from pgshapes.owner.definition_refusals import DefinitionRefusals
+from pgshapes.owner.dropped_relations import DroppedRelations
 from pgshapes.owner.failed_shapes import FailedShapes
 from pgshapes.owner.refusal_log import RefusalLog
 from pgshapes.owner.removal import ShapeCleaner, ShapeExpiry
@@ -148,6 +149,10 @@ class Owner:
             on_identity_lost=self._restore_identity,
             give_up=self._give_up,
         )
+
+    def dropped_relations(self) -> DroppedRelations:
+        """What forgets relations that were dropped; for one task."""
+        return DroppedRelations(self._sources.inspector, self.router, self.boundary, self.change_path.forget)
 
     def _creator_parts(self) -> CreatorParts:
         return CreatorParts(

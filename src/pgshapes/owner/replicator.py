@@ -415,6 +415,7 @@ class Replicator:
         if owner.expiry is not None:
             owner.spawn(keep_running("removing excess shapes", owner.expiry.run))
         owner.spawn(keep_running("watching the system catalogs", owner.watch.run))
+        owner.spawn(keep_running("forgetting dropped relations", owner.dropped_relations().run))
         owner.spawn(keep_running("emptying the trash", partial(empty_trash, self._storage.store)))
 
     async def _discard(self, owner: Owner, reason: str) -> None:

@@ -21,6 +21,7 @@ from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import Connection, ConnectionPool, PoolTimeout
 from pgshapes.postgres.relation_sql import (
     ANCESTORS,
+    EXISTING,
     LEAVES,
     RELATION_BY_NAME,
     RELATION_BY_OID,
@@ -123,6 +124,10 @@ class Inspector:
         """
         return await self._ask(lambda db: _ancestors(db, oids))
 
+    async def existing(self, oids: Collection[int]) -> set[int]:
+        """Those of these relations that exist. Raises NotNow, SourceError."""
+        return await self._ask(lambda db: _existing(db, oids))
+
     async def describe(self, sql: str) -> tuple[int, ...]:
         """Type oids of the result columns of `sql`, which is parsed and never executed.
 
@@ -221,6 +226,11 @@ async def _has_rows(db: Connection, oid: int) -> bool:
 async def _oids(db: Connection, sql: str, oid: int) -> tuple[int, ...]:
     rows = await (await db.execute(sql.encode(), (oid,))).fetchall()
     return tuple(row[0] for row in rows)
+
+
+async def _existing(db: Connection, oids: Collection[int]) -> set[int]:
+    rows = await (await db.execute(EXISTING.encode(), (list(oids),))).fetchall()
+    return {oid for (oid,) in rows}
 
 
 async def _result_types(db: Connection, sql: str) -> tuple[int, ...]:

@@ -446,6 +446,10 @@ SELECT c.oid::int8
 Includes a partition that is being detached concurrently: open snapshots may still see its rows in the table.
 """
 
+EXISTING: Final = """
+SELECT c.oid::int8 FROM pg_catalog.pg_class c WHERE c.oid = ANY (%s::int8[]::oid[])"""
+"""Argument: oids. Those that are relations."""
+
 ANCESTORS: Final = """
 WITH RECURSIVE above(start, oid) AS (
   SELECT wanted.oid, wanted.oid FROM pg_catalog.unnest(%s::int8[]::oid[]) wanted(oid)

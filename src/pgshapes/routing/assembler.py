@@ -221,6 +221,12 @@ class TransactionAssembler:
         self._widths[relation_oid] = _UNKNOWN_WIDTH
         return (RelationFailed(relation_oid, error, is_announcement=True),)
 
+    def forget(self, message: RelationMessage) -> None:
+        """Forget a relation that has no more changes, unless it was announced again."""
+        if self._relations.get(message.oid) is message:
+            del self._relations[message.oid]
+            del self._widths[message.oid]
+
     def _cut(self, begin: Begin, *, is_last: bool = False, end_lsn: int = 0) -> Fragment:
         fragment = Fragment(
             begin.xid,

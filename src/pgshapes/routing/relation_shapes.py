@@ -222,6 +222,10 @@ class RelationShapes:
         """Read no row of a relation any more: its announcement could not be processed."""
         self._orders[wire_oid] = _UNKNOWN_ORDER
 
+    def forget_leaf(self, wire_oid: int) -> None:
+        """Forget the column order of a relation that is a leaf no longer."""
+        self._orders.pop(wire_oid, None)
+
     def bind_previous(self, message: RelationMessage) -> None:
         """Read rows as announced before the first shape was added.
 

@@ -14,7 +14,7 @@ fragment can be routed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +27,7 @@ from pgshapes.model.relation import Relation
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.postgres.pgoutput_messages import RelationMessage
+from pgshapes.routing.announcements import Announcement, Announcements
 from pgshapes.routing.delivered import DeliveredTransaction, DeliveredTransactions
 from pgshapes.routing.delivery import Delivery, release, split
 from pgshapes.routing.failures import Evaluate, ShapeFailure, withdraw
@@ -69,8 +70,7 @@ class Router(RoutedTables):
         self._outdated = OutdatedChanges()
         self._roots: dict[int, set[int]] = {}
         self._targets: dict[int, tuple[RelationShapes, ...]] = {}
-        self._announced: dict[int, RelationMessage | None] = {}
-        """The latest announcement of each relation, None for one that could not be processed."""
+        self.announcements = Announcements()
         self._delivery = Delivery()
         self.last_number = 0
         """`RoutedShape.number` of the shape that was registered last."""
@@ -156,10 +156,12 @@ class Router(RoutedTables):
 
     def _bind_previous(self, wire_oid: int, members: RelationShapes) -> None:
         """Bind the relation's shapes to the announcement that preceded them."""
-        message = self._announced.get(wire_oid)
-        if message is not None:
-            members.bind_previous(message)
-        elif wire_oid in self._announced:
+        announcement = self.announcements.get(wire_oid)
+        if announcement is None:
+            return
+        if announcement.message is not None:
+            members.bind_previous(announcement.message)
+        else:
             members.lose_layout(wire_oid)
 
     def add_leaves(self, root_oid: int, leaves: Iterable[int]) -> None:
@@ -223,7 +225,7 @@ class Router(RoutedTables):
         def applies(shape: RoutedShape) -> bool:
             return transaction is None or shape.decide(*transaction) is Decision.APPLY
 
-        previous, self._announced[message.oid] = self._announced.get(message.oid), message
+        previous = self.announcements.note(message, transaction[0] if transaction else None)
         ended: list[str] = []
         for members in self._targets_of(message.oid):
             try:
@@ -254,9 +256,27 @@ class Router(RoutedTables):
         After an announcement its rows are not read until the next one.
         """
         if is_announcement:
-            self._announced[wire_oid] = None
+            self.announcements.fail(wire_oid)
         for members in self._targets_of(wire_oid):
             self._fail(ShapeFailure(tuple(members.members.values()), error))
+
+    def stream_began(self) -> None:
+        """Each relation will be announced before its first change. The announcements of relations with shapes
+        are kept, to be compared with those.
+        """
+        self.announcements.keep(self.has_relation)
+        self._targets.clear()
+
+    def unused_announcements(self) -> dict[int, Announcement]:
+        """The announcements of relations on which no shape depends, by oid."""
+        return self.announcements.without(self.has_relation)
+
+    def forget_announcements(self, dropped: Mapping[int, Announcement]) -> None:
+        """Forget relations that do not exist any more, unless they are used or were announced again."""
+        for oid, announcement in dropped.items():
+            if not self.has_relation(oid):
+                self.announcements.forget(oid, announcement)
+            self._targets.pop(oid, None)
 
     def renew(self, current: Relation, handles: AbstractSet[str]) -> list[str]:
         """Note that these shapes continue on the table as it is now; returns those for which that is new."""
@@ -267,9 +287,14 @@ class Router(RoutedTables):
 
     def _set_leaves(self, root_oid: int, leaves: set[int]) -> None:
         """Route changes of exactly these leaves to the shapes of their root."""
+        members = self._relations.get(root_oid)
         for leaf in self.leaves_of(root_oid) - leaves:
             self._roots[leaf].discard(root_oid)
+            if not self._roots[leaf]:
+                del self._roots[leaf]
             self._targets.pop(leaf, None)
+            if members is not None:
+                members.forget_leaf(leaf)
         self.add_leaves(root_oid, leaves)
 
     def end_relation(self, wire_oid: int) -> list[str]:

@@ -127,6 +127,7 @@ async def test_a_partitioned_table_knows_its_leaves(db: Connection, inspector: I
     root, middle, leaf, other = [await oid_of(db, name) for name in ("root", "middle", "leaf", "other")]
     assert (await inspector.relation("public", "root")).kind == "p"
     assert set(await inspector.leaves(root)) == {leaf, other}
+    assert await inspector.existing([leaf, root, other, 1]) == {leaf, root, other}
     above = await inspector.ancestors([leaf, root, other, 1])
     assert {oid: set(oids) for oid, oids in above.items()} == {
         leaf: {middle, root},

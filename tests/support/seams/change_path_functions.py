@@ -12,6 +12,7 @@ from tests.support.seams.instrumented_source import functions_of
 _EXCEPTIONS: Final = {
     "makes an object before the stream begins": """
         owner.change_path.ChangePath.__init__ owner.change_path.LogPublisher.__init__
+        routing.announcements.Announcements.__init__
         routing.assembler.TransactionAssembler.__init__ routing.delivered.DeliveredTransactions.__init__
         routing.delivery.Delivery.__init__ routing.flush_boundary.FlushBoundary.__init__
         routing.metering.Meter.__init__ routing.outdated.OutdatedChanges.__init__
@@ -29,7 +30,14 @@ _EXCEPTIONS: Final = {
         routing.router.Router.skip_until
         routing.type_history.TypeHistory.since routing.type_history.has_alterable_type
         routing.wire_relation.is_published routing.wire_relation.published_relation""",
-    "begins a stream, when no message is processed": "owner.change_path.ChangePath.connected",
+    "begins a stream, when no message is processed": """
+        owner.change_path.ChangePath.connected routing.announcements.Announcements.keep
+        routing.router.Router.stream_began""",
+    "forgets dropped relations, in a task of its own or at a look at the system catalogs": """
+        owner.change_path.ChangePath.forget routing.announcements.Announcements.forget
+        routing.announcements.Announcements.without routing.assembler.TransactionAssembler.forget
+        routing.relation_shapes.RelationShapes.forget_leaf routing.router.Router.forget_announcements
+        routing.router.Router.unused_announcements""",
     "read by health, metrics, acknowledgements and calls, in tasks of their own": """
         owner.change_path.ChangePath.heard_at owner.change_path.ChangePath.obstacle
         owner.change_path.LogPublisher.unwritten routing.delivered.DeliveredTransactions.__len__
