@@ -19,7 +19,7 @@ import select
 import time
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import psycopg
 from psycopg import pq, waiting
@@ -87,6 +87,18 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
     """When something was received for the last time, in time.monotonic(); 0 before the first wait."""
     silent_since: float | None = None
     """Since when the server had been silent when the connection was given up; None if it was not."""
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        """As psycopg's; an attempt that is cancelled is closed at once.
+
+        psycopg closes it when nothing refers to it any more. A traceback does, and may be kept by a task
+        whose result nobody retrieves, until the garbage collector finds it.
+        """
+        try:
+            return await super().connect(conninfo, **options)
+        except asyncio.CancelledError as error:
+            raise error.with_traceback(None) from None
 
     async def wait(
         self,

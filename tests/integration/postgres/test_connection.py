@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
+from tests.support.clients.pending import until_query
 from tests.support.servers.ports import free_port
 
 from pgshapes.embedded.server import EmbeddedPostgres
 from pgshapes.errors import ConfigError, SourceError
 from pgshapes.postgres import simple_query
 from pgshapes.postgres.connection import (
+    Connection,
     connect,
     connect_for_replication,
     connect_shared,
@@ -245,3 +249,49 @@ async def test_a_cancelled_attempt_leaves_no_connection(sql: psycopg.Connection,
     async with asyncio.timeout(10):
         while sql.execute(count).fetchone() != (0,):
             await asyncio.sleep(0.01)
+
+
+class Waits:
+    """Counts how often a task waits for a descriptor; cancels it when the last wait is over."""
+
+    def __init__(self, last: int) -> None:
+        self._left = last
+
+    def of(self, add: Callable[..., None], task: asyncio.Task[Connection]) -> Callable[..., None]:
+        """The function of a loop that adds a reader or writer, counting."""
+
+        def add_counted(descriptor: int, ready: Callable[..., None], *arguments: object) -> None:
+            self._left -= 1
+            is_last = self._left == 0
+
+            def at_ready() -> None:
+                if is_last:
+                    task.cancel()
+                ready(*arguments)
+
+            add(descriptor, at_ready)
+
+        return add_counted
+
+
+async def test_an_attempt_that_is_cancelled_at_any_wait_leaves_no_session(
+    database_url: str, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while its exception is kept, as a task keeps it whose result nobody retrieves."""
+    loop, kept = asyncio.get_running_loop(), []
+    for last in itertools.count(1):
+        connecting = asyncio.create_task(connect(database_url, application_name="cancelled"))
+        waits = Waits(last)
+        with monkeypatch.context() as patch:
+            for name in ("add_reader", "add_writer"):
+                patch.setattr(loop, name, waits.of(getattr(loop, name), connecting))
+            await asyncio.wait((connecting,))
+        if not connecting.cancelled():
+            break
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await connecting
+        kept.append(caught.value)
+    await connecting.result().close()
+    assert len(kept) > 2
+    sessions = "SELECT FROM pg_stat_activity WHERE application_name = 'cancelled'"
+    await asyncio.to_thread(until_query, sql, f"SELECT WHERE NOT EXISTS ({sessions})")
