@@ -130,17 +130,22 @@ class AdvisoryLock:
             await asyncio.wait((self._beating,))
 
     async def release(self) -> None:
-        """Release the lock. If the server does not answer, end its session, which would keep the lock."""
+        """Release the lock, also if this is cancelled. If the server does not answer, end its session, which
+        would keep the lock.
+        """
         connection, self._connection = self._connection, None
         beating, self._beating = self._beating, None
-        if beating is not None:
+        if connection is not None and beating is not None:
             beating.cancel()
-            await asyncio.wait((beating,))
-        if connection is not None:
-            is_released = not self.is_suspect and await self._unlock(connection)
-            await connection.close()
-            if not is_released:
-                await terminate(partial(connect, self._url), self._pid, _APPLICATION)
+            ending = begin(self._end(connection, beating), at_end=lambda _: connection.pgconn.finish())
+            await asyncio.wait((ending,))
+
+    async def _end(self, connection: Connection, beating: asyncio.Task[None]) -> None:
+        await asyncio.wait((beating,))
+        is_released = not self.is_suspect and await self._unlock(connection)
+        await connection.close()
+        if not is_released:
+            await terminate(partial(connect, self._url), self._pid, _APPLICATION)
 
     async def _unlock(self, connection: Connection) -> bool:
         """Unlock; whether the server has confirmed it."""
@@ -185,7 +190,6 @@ async def _beat_until_lost(connection: Connection, beat_s: float) -> None:
     """Send a statement at intervals; return when the connection has ended."""
     with contextlib.suppress(psycopg.Error, OSError):
         while True:
-            await connection.is_readable_within(
-                beat_s
-            )  # nothing is sent unasked but the end of the connection
+            # Nothing is sent unasked but the end of the connection.
+            await connection.is_readable_within(beat_s)
             await connection.execute(_BEAT)
