@@ -207,8 +207,7 @@ class Replicator:
                     pause_s = self._retries.pause_after(error, self._streamed_s, self._streamed_from)
                     await self._until_stopped(asyncio.sleep(pause_s))
         finally:
-            watching.cancel()
-            await self._close()
+            await self._close(watching)
 
     async def _await_storage(self) -> None:
         """Open the storage as soon as what it lacks is there, or the owner is stopped. Raises ConfigError."""
@@ -455,8 +454,9 @@ class Replicator:
         durability.on_sync_failed = lambda handles: owner.cleaner.end(handles, "the log could not be synced")
         return owner, durability
 
-    async def _close(self) -> None:
+    async def _close(self, watching: asyncio.Task[None]) -> None:
         """Close everything, the last named first; also if closing one of them fails or is cancelled."""
+        watching.cancel()
         async with AsyncExitStack() as stack:
             if self._opened is not None:
                 stack.push_async_callback(self._opened.close)
@@ -464,6 +464,7 @@ class Replicator:
                 stack.push_async_callback(pool.close)
             stack.push_async_callback(self.sources.snapshots.close)
             stack.push_async_callback(self.sources.inspector.close)
+            stack.push_async_callback(asyncio.wait, (watching,))  # it reads from the admin pool
             if self.owner is not None:
                 stack.push_async_callback(self.owner.close)
             stack.push_async_callback(self._retries.close)
