@@ -19,13 +19,12 @@ import structlog
 from tests.support.cancellation.points import How, Point, Watch
 from tests.support.cancellation.scenarios import SCENARIOS, Definition, Scenario, definition, make_tables
 from tests.support.cancellation.stage import Stage, function_of, open_stage
+from tests.support.clients.pending import WAIT_S
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 from tests.support.postgres.installations import DEFAULT, postgres_of
 
 from pgshapes.waiting.single_flight import SharedLookUps
 
-SETTLES_WITHIN_S = 10.0
-"""Much longer than anything takes that was cancelled; what is held after that is held for good."""
 _BY_THE_CLOCK = frozenset({"_beat_until_lost", "keep_running"})
 """Tasks that wait for a time: whether they do anything during a run is chance."""
 _TRIES = 3
@@ -97,7 +96,7 @@ class Everywhere:
         before = _functions_of_tasks()
         self._watch.begin(point)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(WAIT_S):
                 await run()
             await self._settle(f"{scenario.__name__}: {point}", before)
         finally:
@@ -111,8 +110,11 @@ class Everywhere:
         await self.stage.run(f"ALTER TABLE {table} ALTER pad SET STATISTICS {next(_numbers) % 1000}")
 
     async def _settle(self, after: str, before: Counter[str] | None = None) -> None:
+        """Wait until nothing is held. Raises AssertionError with what is held for much longer than anything
+        takes that was cancelled.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + SETTLES_WITHIN_S
+        deadline = loop.time() + WAIT_S
         while held := self._held(before):
             assert loop.time() < deadline, f"{held} after {after}"
             await asyncio.sleep(0.002)

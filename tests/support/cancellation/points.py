@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,11 +53,12 @@ class Watch:
         self.cancelled: asyncio.Task[Any] | None = None
         """The task that was cancelled at the target."""
 
-    def begin(self, target: Point | None = None, *, also: asyncio.Task[Any] | None = None) -> None:
-        """Watch the tasks that begin from now on, and one that began before."""
+    def begin(self, target: Point | None = None, *, also: Iterable[asyncio.Task[Any]] = ()) -> None:
+        """Watch the tasks that begin from now on, and some that began before."""
         self.is_on, self.target, self.cancelled = True, target, None
-        if isinstance(also, WatchedTask):
-            also.watch, also.place = self, place_of(also.get_coro())
+        for task in also:
+            if isinstance(task, WatchedTask):
+                task.watch, task.place = self, place_of(task.get_coro())
         self.points = {}
 
     def end(self) -> None:

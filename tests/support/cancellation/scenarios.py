@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tests.support.cancellation.stage import Answer, Stage
+from tests.support.clients.pending import WAIT_S
 
 ROWS = 12
 
@@ -41,15 +42,12 @@ class Definition:
         return await stage.ask(**{**self.params, **place, **more})
 
     async def follow(self, stage: Stage) -> tuple[list[int], Answer]:
-        """The ids of all rows, and the last answer; at most a second after a failure, which answers until
-        then.
-        """
+        """The ids of all rows, and the last answer. A failure answers for a second."""
         answer = await self.first(stage)
-        for _ in range(100):
-            if answer.status != 503:
-                break
-            await asyncio.sleep(0.05)
-            answer = await self.first(stage)
+        async with asyncio.timeout(WAIT_S):
+            while answer.status == 503:
+                await asyncio.sleep(0.05)
+                answer = await self.first(stage)
         ids = answer.ids
         while "electric-up-to-date" not in answer.headers:
             answer = await self.next(stage, answer)

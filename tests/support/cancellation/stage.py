@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import orjson
 import psycopg
+from tests.support.clients.pending import WAIT_S
 
 from pgshapes.config import Settings
 from pgshapes.gates.admission import Kind
@@ -251,7 +252,7 @@ async def open_stage(url: str, directory: Path) -> AsyncIterator[Stage]:
         parts = caller_parts(settings, link, None)
         subsets = subset_snapshots(settings, link, parts.shapes)
         app = app_for(settings, parts, subsets, asyncio.Event())
-        await parts.readiness.wait_until(Level.ACTIVE, 10)
+        await parts.readiness.wait_until(Level.ACTIVE, WAIT_S)
         try:
             yield Stage(tables, replicator, server.mailbox, link, parts, subsets, app, sql, directory, before)
         finally:
