@@ -18,6 +18,7 @@ from tests.support.torture.definitions import Watched
 from tests.support.torture.judge import Judge
 
 PAUSE_S = 0.1
+LONGEST_AGAIN_S = 5.0
 
 
 class Follower:
@@ -38,6 +39,8 @@ class Follower:
         self._judge = judge
         self._births = births
         self._ended: set[str] = set()
+        self._misfits = 0
+        """In a row: the same log is likely to fit no better when it is read again."""
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -58,7 +61,8 @@ class Follower:
     async def _again(self) -> None:
         """Begin a new copy after a misfit."""
         self.begin()
-        await asyncio.sleep(PAUSE_S)
+        self._misfits += 1
+        await asyncio.sleep(min(PAUSE_S * 2**self._misfits, LONGEST_AGAIN_S))
 
     def begin(self) -> None:
         """A copy without rows or handle."""
@@ -89,6 +93,7 @@ class Follower:
         assert self.copy.handle is not None
         self._judge.complete.add(self.copy.handle)
         self._judge.totals.states += 1
+        self._misfits = 0
         self.stand(Standing.FOLLOWING, "")
         self.hear()
 

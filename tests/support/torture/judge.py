@@ -48,9 +48,15 @@ class Violation:
     client: str
     detail: str
     batch: int
+    faults: tuple[str, ...] = ()
+    """Those of the batch that had begun."""
 
     def __str__(self) -> str:
-        return f"batch {self.batch}: {self.what}: {self.client}\n    {self.detail[:1500]}"
+        faults = ", ".join(self.faults) or "none"
+        return (
+            f"batch {self.batch}: {self.what}: {self.client}\n    {self.detail[:1500]}"
+            f"\n    faults of the batch so far: {faults}"
+        )
 
 
 @dataclass
@@ -71,6 +77,9 @@ class Totals:
     """Those that a rule demands, by rule."""
     undemanded: list[Violation] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
+    """The first of its sort for each client and batch."""
+    repeated: int = 0
+    """Further ones: a client that begins again reads the same log."""
     errors: Counter[str] = field(default_factory=Counter)
     """Of writers, by the first line of Postgres's text."""
     longest_silence_s: float = 0.0
@@ -83,6 +92,10 @@ class Totals:
         """Whether anything happened that must not."""
         return bool(self.violations or self.undemanded)
 
+    def whats(self) -> Counter[str]:
+        """What must not happen and did, and how often."""
+        return Counter(one.what for one in [*self.violations, *self.undemanded])
+
     def line(self) -> str:
         """The figures in one line."""
         return (
@@ -90,6 +103,7 @@ class Totals:
             f" {self.changes} changes, {self.messages} messages checked, {self.states} states compared,"
             f" {self.refetches.total()} refetches by a rule, {len(self.undemanded)} by none,"
             f" {len(self.violations)} violations"
+            + (f" and {self.repeated} repetitions" * bool(self.repeated))
         )
 
     def report(self) -> str:
@@ -106,8 +120,7 @@ class Totals:
             "refetches by rule:",
             *(f"  {count:6d}  {rule}" for rule, count in self.refetches.most_common()),
             *(f"  {count:6d}  error of a writer: {text}" for text, count in self.errors.most_common(12)),
-            *(f"undemanded: {one}" for one in self.undemanded[:20]),
-            *(f"violation: {one}" for one in self.violations[:40]),
+            *(f"  {count:6d}  violation: {what}" for what, count in self.whats().most_common()),
         ]
         return "\n".join(lines)
 
@@ -118,12 +131,21 @@ class Judge:
     def __init__(self) -> None:
         self.totals = Totals()
         self.batch = 0
+        self.struck: list[str] = []
+        """The faults of the batch that have begun."""
+        self.on_violation: Callable[[Violation], object] = lambda _: None
+        """Called with each as it is found."""
         self.complete: set[str] = set()
         """Handles of which a client has been up to date."""
         self.removed_by_us: set[str] = set()
         self._demands: list[Demand] = []
         self._refetches: list[Refetch] = []
         self._disturbed_at = -math.inf
+        self._noted: set[tuple[int, str, str]] = set()
+
+    def begin_batch(self, number: int) -> None:
+        """What follows belongs to this batch."""
+        self.batch, self.struck = number, []
 
     def demand(
         self, rule: str, concerns: Callable[[Shape], bool] = lambda _: True, *, for_s: float = 0.0
@@ -154,8 +176,18 @@ class Judge:
         self._refetches.append(Refetch(watched, client, handle, born))
 
     def violate(self, what: str, client: str, detail: str) -> None:
-        """Note a violation."""
-        self.totals.violations.append(Violation(what, client, detail, self.batch))
+        """Note a violation; one that the client had in this batch already is only counted."""
+        key = (self.batch, what, client)
+        if key in self._noted:
+            self.totals.repeated += 1
+            return
+        self._noted.add(key)
+        self._note(self.totals.violations, what, client, detail)
+
+    def _note(self, found: list[Violation], what: str, client: str, detail: str) -> None:
+        violation = Violation(what, client, detail, self.batch, tuple(self.struck))
+        found.append(violation)
+        self.on_violation(violation)
 
     def is_demanded(self, shape: Shape, born: float) -> bool:
         """Whether a handle of the shape may have ended."""
@@ -170,8 +202,7 @@ class Judge:
                 self.totals.refetches[rule] += 1
                 continue
             detail = f"handle {one.handle or 'none'}, {time.monotonic() - one.born:.1f} s old: {one.watched}"
-            violation = Violation("a refetch that no rule demands", one.client, detail, self.batch)
-            self.totals.undemanded.append(violation)
+            self._note(self.totals.undemanded, "a refetch that no rule demands", one.client, detail)
         # The next batch's handles may be as old as these.
         self._demands = self._demands[-2000:]
 

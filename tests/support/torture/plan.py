@@ -34,6 +34,13 @@ class Batch:
 
     number: int
     faults: tuple[Fault, ...]
+    least_s: float = 0.0
+    """How long writers go on at least."""
+
+    @property
+    def writes_s(self) -> float:
+        """How long writers go on, without what faults take."""
+        return max([self.least_s, *(one.at_s for one in self.faults)])
 
     def as_json(self) -> dict[str, Any]:
         """The batch for a journal."""
@@ -42,12 +49,14 @@ class Batch:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The batch of a journal."""
-        return cls(record["number"], tuple(Fault(**one) for one in record["faults"]))
+        faults = tuple(Fault(**one) for one in record["faults"])
+        return cls(record["number"], faults, record.get("least_s", 0.0))
 
     def without(self, faults: Iterable[Fault]) -> Batch:
-        """The batch without some of its faults."""
+        """The batch without some of its faults; writers go on for as long as with them."""
         gone = set(faults)
-        return replace(self, faults=tuple(one for one in self.faults if one not in gone))
+        kept = tuple(one for one in self.faults if one not in gone)
+        return replace(self, faults=kept, least_s=self.writes_s)
 
 
 @dataclass(frozen=True)
@@ -96,11 +105,32 @@ def writer_chance(seed: int, batch: int, writer: int) -> Random:
     return Random(f"{seed} writer {batch} {writer}")
 
 
-def read_journal(path: Path) -> tuple[dict[str, Any], list[Batch]]:
-    """The options of a run, and its batches."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    options = next(record for record in records if record["event"] == "run")
-    return options, [Batch.from_json(record) for record in records if record["event"] == "batch"]
+@dataclass(frozen=True)
+class Record:
+    """What the journal of a run has."""
+
+    options: dict[str, Any]
+    batches: list[Batch]
+    violations: dict[str, int]
+    """What must not happen and did, and in which batch first."""
+
+    def until_failure(self) -> list[Batch]:
+        """The batches up to the first that failed; all if none did."""
+        last = min(self.violations.values(), default=None)
+        return [one for one in self.batches if last is None or one.number <= last]
+
+
+def read_journal(path: Path) -> Record:
+    """The journal of a run, of which the last line may be incomplete."""
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    records = [json.loads(line) for line in lines]
+    options = next(record["options"] for record in records if record["event"] == "run")
+    violations: dict[str, int] = {}
+    for record in records:
+        if record["event"] == "violation":
+            violations.setdefault(record["what"], record["batch"])
+    batches = [Batch.from_json(record) for record in records if record["event"] == "batch"]
+    return Record(options, batches, violations)
 
 
 def pieces(faults: list[Fault], count: int) -> list[list[Fault]]:

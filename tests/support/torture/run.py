@@ -82,7 +82,7 @@ class Run:
     async def batch(self, batch: Batch) -> None:
         """Run a batch and wait until all clients are right; judge what they were told."""
         world, judge = self.world, self.world.judge
-        judge.batch = batch.number
+        judge.begin_batch(batch.number)
         self._stuck = set()
         await self._watched(self._write_and_settle(batch))
         judge.judge_refetches()
@@ -121,6 +121,7 @@ class Run:
         began = time.monotonic()
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(batch.writes_s))
                 for fault in batch.faults:
                     group.create_task(self._strike(fault, began))
             stop.set()
@@ -135,6 +136,7 @@ class Run:
         world = self.world
         await asyncio.sleep(max(0.0, began + fault.at_s - time.monotonic()))
         world.judge.disturb()
+        world.judge.struck.append(str(fault))
         self._active += 1
         try:
             await FORMS[fault.kind].strike(world, Random(fault.seed))
@@ -197,13 +199,13 @@ class Run:
     async def _begin_again(self, follower: Follower) -> None:
         """Remove the shape of a client that is wrong, so that the run can go on."""
         handle, params = follower.copy.handle, follower.watched.query.parameters()
-        if handle is None:
-            return
-        self.world.judge.removed_by_us.add(handle)
+        if handle is not None:
+            self.world.judge.removed_by_us.add(handle)
         self.world.judge.demand("removed by the harness", lambda shape: shape == follower.watched.shape)
         async with http_client() as http:
             try:
-                await http.delete(self.world.server.shape_url, params=params | {"handle": handle}, timeout=30)
+                # Without a handle: a client whose messages do not fit may have just given its own up.
+                await http.delete(self.world.server.shape_url, params=params, timeout=30)
             except httpx.HTTPError:
                 """The next look tells."""
 

@@ -17,7 +17,8 @@ async def shrunk(batches: Sequence[Batch], fails: Fails) -> list[Batch] | None:
         return None
     for number in [batch.number for batch in kept]:
         kept = await _without_faults(kept, number, fails)
-    return [batch for batch in kept if batch.faults] or kept[-1:]
+    fewer = [batch for batch in kept if batch.faults] or kept[-1:]
+    return fewer if len(fewer) < len(kept) and await fails(fewer) else kept
 
 
 async def _last_batches(batches: Sequence[Batch], fails: Fails) -> list[Batch] | None:

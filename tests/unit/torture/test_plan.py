@@ -63,14 +63,40 @@ def test_a_journal_gives_the_batches_back(tmp_path: Path) -> None:
     batches = list(map(Draws(3, ALL).batch, islice(range(1, 9), 5)))
     records = [{"event": "run", "options": {"seed": 3}}, *({"event": "batch"} | b.as_json() for b in batches)]
     journal = tmp_path / "journal"
-    journal.write_text("\n".join(map(json.dumps, records)))
-    assert read_journal(journal) == (records[0], batches)
+    journal.write_text("".join(json.dumps(one) + "\n" for one in records) + '{"event": "bat')
+    record = read_journal(journal)
+    assert (record.options, record.batches, record.violations) == ({"seed": 3}, batches, {})
+    assert record.until_failure() == batches
+    with journal.open("w") as file:
+        for one in [*records, *({"event": "violation", "what": w, "batch": 2} for w in "ab")]:
+            file.write(json.dumps(one) + "\n")
+    failed = read_journal(journal)
+    assert failed.violations == {"a": 2, "b": 2}
+    assert [one.number for one in failed.until_failure()] == [1, 2]
+
+
+def test_what_a_client_repeats_is_counted() -> None:
+    judge, told = Judge(), list[str]()
+    judge.on_violation = lambda violation: told.append(str(violation))
+    judge.begin_batch(1)
+    judge.violate("lost", "a", "first")
+    judge.struck.append("kill at 1.0 s (5)")
+    for client in ("a", "b"):
+        judge.violate("lost", client, "second")
+    judge.begin_batch(2)
+    judge.violate("lost", "a", "third")
+    assert [one.rpartition(": ")[2] for one in told] == ["none", "kill at 1.0 s (5)", "none"]
+    assert (len(judge.totals.violations), judge.totals.repeated) == (3, 1)
+    assert judge.totals.whats() == {"lost": 3}
 
 
 def test_faults_can_be_left_out() -> None:
     batch = Draws(3, ALL, faults=5).batch(1)
     assert pieces(list(batch.faults), 2) == [list(batch.faults[:2]), list(batch.faults[2:])]
-    assert batch.without(batch.faults[1:]) == Batch(1, batch.faults[:1])
+    fewer = batch.without(batch.faults[1:])
+    assert fewer.faults == batch.faults[:1]
+    assert fewer.writes_s == batch.writes_s == batch.faults[-1].at_s, "writers go on for as long as before"
+    assert Batch.from_json(fewer.as_json()) == fewer
 
 
 def test_tables_and_shapes_are_many() -> None:

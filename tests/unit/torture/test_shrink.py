@@ -46,7 +46,18 @@ async def test_faults_of_several_batches() -> None:
 
 async def test_writers_alone() -> None:
     found = await shrunk(RUN, Server().fails)
-    assert found == [Batch(3, ())]
+    assert found == [Batch(3, (), least_s=4.0)]
+
+
+async def test_batches_without_faults_that_are_needed() -> None:
+    """They are kept if leaving them out makes the list pass."""
+
+    async def fails(batches: Sequence[Batch]) -> bool:
+        return len(batches) == 3
+
+    found = await shrunk(RUN, fails)
+    assert found is not None
+    assert [(one.number, kinds([one])) for one in found] == [(1, []), (2, []), (3, [])]
 
 
 async def test_what_does_not_fail_again() -> None:
