@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -179,6 +180,8 @@ class Scene:
         )  # fmt: skip
         self.path = self.owner.change_path
         self.is_paused = False
+        self._threads = WatchedThreads()
+        asyncio.get_running_loop().set_default_executor(self._threads)
         for name in shapes:
             self._add(name)
             if not shapes[name].is_late:
@@ -234,7 +237,7 @@ class Scene:
         the stream must begin again.
         """
         for message in messages:
-            await _until(lambda: not self.is_paused or bool(self.reconnects))
+            await self._until(lambda: not self.is_paused or bool(self.reconnects))
             if self.reconnects or self.is_paused:
                 return RuntimeError(*self.reconnects, f"paused: {self.is_paused}")
             self.position += 1
@@ -249,13 +252,16 @@ class Scene:
 
     async def settle(self) -> Exception | None:
         """Wait until nothing is being done."""
-        await _until(lambda: bool(self.reconnects) or not (self.is_paused or self.owner._tasks))
+        await self._until(lambda: bool(self.reconnects) or not (self.is_paused or self.owner._tasks))
         return RuntimeError(*self.reconnects) if self.reconnects or self.is_paused else None
 
     async def everything_acknowledged(self) -> bool:
         """Whether all that was sent can be acknowledged now, or soon."""
-        await _until(lambda: self.boundary.acknowledgeable() == END)
+        await self._until(lambda: self.boundary.acknowledgeable() == END)
         return self.boundary.acknowledgeable() == END
+
+    async def _until(self, happened: Callable[[], bool]) -> None:
+        await _until(happened, self._threads)
 
     async def outcome(self) -> dict[str, str | None]:
         """By shape what a client reads, None if the shape has ended."""
@@ -276,6 +282,7 @@ class Scene:
         with contextlib.suppress(Exception):
             await self.owner.close()
         await self.store.close()
+        self._threads.shutdown()
 
 
 def _position_of(message: bytes) -> int:
@@ -283,12 +290,36 @@ def _position_of(message: bytes) -> int:
     return int.from_bytes(message[10:18], "big") if message[:1] == b"C" else 0
 
 
-async def _until(happened: Callable[[], bool]) -> None:
-    """Wait for it, but not for long: it may not happen."""
-    for turn in range(250):
-        if happened():
-            return
+class WatchedThreads(ThreadPoolExecutor):
+    """The threads of a loop, which know whether they work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handed: list[Future[Any]] = []
+
+    def submit(self, *work: Any, **more: Any) -> Future[Any]:
+        """As any executor."""
+        future = super().submit(*work, **more)
+        self._handed.append(future)
+        return future
+
+    def are_working(self) -> bool:
+        """Whether anything that was handed to them is not done."""
+        self._handed = [one for one in self._handed if not one.done()]
+        return bool(self._handed)
+
+
+TURNS: Final = 250
+
+
+async def _until(happened: Callable[[], bool], threads: WatchedThreads) -> None:
+    """Wait for it, but not for many turns of the loop: it may not happen. Turns in which a thread works do
+    not count, because how long one takes is up to the machine.
+    """
+    turn = 0
+    while turn < TURNS and not happened():
         await asyncio.sleep(0 if turn < 50 else 0.002)
+        turn += not threads.are_working()
 
 
 def use_small_limits() -> None:
