@@ -97,7 +97,7 @@ def test_the_next_server_does_not_wait_long_for_a_lock_behind_a_dead_connection(
     scene.sql.execute("INSERT INTO t VALUES (2)")
     server.start()
     assert read_until(server, 2) == handle
-    assert "lock holder terminated" in server.log_path.read_text()
+    assert "lock holder is terminated" in server.log_path.read_text()
 
 
 @pytest.mark.parametrize("scene", [1], indirect=True)

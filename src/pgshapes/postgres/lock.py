@@ -81,6 +81,8 @@ class LockBreaker:
         self._suspect = holder
         if holder is None or self._checks < CHECKS:
             return None
+        # Before it, because whoever waits for the lock ends this check at once when it has it.
+        _log.warning("lock holder is terminated", pid=holder.pid, reason="it sent nothing for 15 s")
         await connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (holder.pid,))
         return holder.pid
 
@@ -178,12 +180,9 @@ class AdvisoryLock:
             try:
                 connection = await connect(self._url, application_name="pgshapes lock breaker")
                 async with connection:
-                    pid = await breaker.check(connection)
+                    await breaker.check(connection)
             except (psycopg.Error, SourceError) as error:
                 _log.warning("lock holder check failed", reason=str(error), action=RETRY)
-                continue
-            if pid is not None:
-                _log.warning("lock holder terminated", pid=pid, reason="it sent nothing for 15 s")
 
 
 async def _beat_until_lost(connection: Connection, beat_s: float) -> None:
