@@ -7,6 +7,7 @@ state, then acts as Postgres and sends everything from the recorded LSN on again
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -171,13 +172,22 @@ class Scenario:
         self.last_tx = transaction[0].offset.tx
 
     async def _create(self) -> None:
+        """Some shapes at once: each begins, and is synced, while others are."""
+        failed = await asyncio.gather(
+            *(self._create_one() for _ in range(self.chance.randrange(1, 4))), return_exceptions=True
+        )
+        for error in filter(None, failed):
+            raise error
+
+    async def _create_one(self) -> None:
         self.next_handle += 1
-        handle = make_handle(self.next_handle % 3 << 120 | self.next_handle)
+        handle = make_handle(self.chance.choice((1, 2, self.next_handle)) << 120 | self.next_handle)
         log = self.store.create(handle)
         self.expected.appended[handle] = []
         writer = log.start_snapshot()
         for start in range(0, len(ROWS), 7):
             writer.add_rows(ROWS[start : start + 7])
+        await asyncio.sleep(self.chance.choice((0, 0.001)))
         await self._append()
         writer.finish(END)
         await self._append()

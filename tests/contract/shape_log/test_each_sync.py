@@ -93,6 +93,28 @@ async def test_a_shape_is_durable_after_its_sync_alone(machine: Machine, seed: i
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("is_at_once", [False, True])
+async def test_a_new_directory_is_durable_though_others_were_synced_first(
+    machine: Machine, seed: int, is_at_once: bool
+) -> None:
+    """The sync of a shape in an old directory says nothing about a new one."""
+    store = machine.start()
+    await _make(store, ONE)
+    if is_at_once:
+        _snapshot(store, OTHER)
+        first = asyncio.ensure_future(store.sync_shape(OTHER))
+        await asyncio.sleep(0)
+        _snapshot(store, ELSEWHERE)
+        await first
+    else:
+        _snapshot(store, ELSEWHERE)
+        await _make(store, OTHER)
+    await store.sync_shape(ELSEWHERE)
+    machine.cut_power(seed)
+    assert ELSEWHERE in machine.start().recover([ELSEWHERE], 0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_shapes_synced_together_are_all_durable(machine: Machine, seed: int) -> None:
     store = machine.start()
     handles = [ONE, OTHER, ELSEWHERE]

@@ -111,7 +111,8 @@ class Unsynced:
 
     def done(self, batch: Batch, failed: Collection[str]) -> None:
         """Note that a batch was synced, except for these shapes."""
-        if not batch.directories.get(self._layout.shapes, set(failed)).intersection(failed):
+        needed_by = batch.directories.get(self._layout.shapes)
+        if needed_by is not None and not needed_by.intersection(failed):
             self._fresh_prefixes -= batch.fresh_prefixes
 
     def _add(self, batch: Batch, handle: str, pending: Pending) -> None:
