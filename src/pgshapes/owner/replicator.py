@@ -401,7 +401,9 @@ class Replicator:
         kept = [shape for handle, shape in stored.items() if handle in logs]
         lost = [handle for handle in stored if handle not in logs]
         if lost:
-            _log.error("shapes with damaged files removed", count=len(lost), first=lost[0])
+            damage = self._storage.store.damage.get(lost[0])
+            reason = None if damage is None else damage.message
+            _log.error("shapes with damaged files removed", count=len(lost), first=lost[0], reason=reason)
             await (owner.status.delete_rows(lost) or asyncio.sleep(0))
         try:
             await owner.restore(kept)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
+from pgshapes.errors import StorageError
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
 
@@ -102,9 +103,13 @@ class ShapeStore(Protocol):
 
         Their transactions with a commit LSN below `recorded_lsn` were durable, and Postgres does not send
         them again; a transaction at the acknowledged LSN is sent again. A live shape that is not in the
-        result is lost, and its directory is removed durably. Directories of other shapes are moved to the
-        trash.
+        result is lost, why is in `damage`, and its directory is removed durably. Directories of other shapes
+        are moved to the trash.
         """
+
+    @property
+    def damage(self) -> Mapping[str, StorageError]:
+        """Why shapes were lost in `recover`, by handle."""
 
     async def close(self) -> None:
         """Wait for a running sync, then close all files. Syncs nothing."""

@@ -280,6 +280,7 @@ def test_damage_in_what_was_durable_loses_the_shape_alone(
     store = reopen()
     found = store.recover([HANDLE, make_handle(2)], ALL)
     assert (HANDLE not in found) == is_lost
+    assert store.damage.keys() == ({HANDLE} if is_lost else set())
     assert make_handle(2) in found
     assert _directory(storage).exists() != is_lost
     store.close_files()

@@ -147,6 +147,11 @@ class MemoryShapeStore:
         """All shapes of an earlier process are lost."""
         return {}
 
+    @property
+    def damage(self) -> dict[str, StorageError]:
+        """Nothing is damaged."""
+        return {}
+
     async def close(self) -> None:
         """Nothing is open."""
 

@@ -50,6 +50,7 @@ class FileShapeStore:
         self._context = LogContext(self._files, layout, self._unsynced, self._open_logs, chunk_bytes)
         self._logs: dict[str, FileShapeLog] = {}
         self._lost: dict[str, StorageError] = {}
+        self.damage: dict[str, StorageError] = {}
         self._syncs: BatchQueue[str | None, None] = BatchQueue(self._sync_requested)
         self._make_root()
 
@@ -103,6 +104,7 @@ class FileShapeStore:
             # An error of the disk counts as damage: one unreadable shape must not prevent every start.
             if isinstance(error, StorageShortage) and not isinstance(error, StorageFailing):
                 raise
+            self.damage[handle] = error
             return None
 
     async def close(self) -> None:
