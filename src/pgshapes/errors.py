@@ -176,7 +176,7 @@ class StorageShortage(StorageError):
 
 
 class StorageFailing(StorageShortage):
-    """The disk fails, perhaps for now: damage if it does not pass (`shape_log.patience`)."""
+    """The disk fails, perhaps for now: damage if it does not pass (`shape_log.disk_errors`)."""
 
     code = "storage_failing"
 

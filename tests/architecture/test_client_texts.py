@@ -74,7 +74,7 @@ def test_no_text_of_somebody_else_is_sent_to_clients() -> None:
 def places_of_too_dear() -> Iterator[tuple[str, ast.Call]]:
     for path in SOURCE.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
-            if isinstance(call, ast.Call) and _name(call.func) == "TooDear":
+            if isinstance(call, ast.Call) and _name(call.func) == "TooExpensive":
                 yield f"{path.relative_to(SOURCE)}:{call.lineno}", call
 
 
@@ -97,11 +97,11 @@ def test_the_reason_of_a_clause_that_is_too_dear_has_no_values_of_rows() -> None
 @pytest.mark.parametrize(
     ("raised", "is_ours"),
     [
-        ('TooDear("long")', True),
-        ('TooDear(f"{size:,} characters")', True),
-        ('TooDear(f"{row} is long")', False),
-        ('TooDear(f"{row:20} is long")', False),
-        ("TooDear(str(row))", False),
+        ('TooExpensive("long")', True),
+        ('TooExpensive(f"{size:,} characters")', True),
+        ('TooExpensive(f"{row} is long")', False),
+        ('TooExpensive(f"{row:20} is long")', False),
+        ("TooExpensive(str(row))", False),
     ],
 )
 def test_only_numbers_are_taken_for_numbers(raised: str, is_ours: bool) -> None:

@@ -49,10 +49,10 @@ class Guard:
     def watch_starter(self) -> None:
         """Wait for a byte from the parent or for its end, then stop the server."""
         self.is_orphaned = os.read(0, 1) == b""
-        for number, patience_s in _STEPS:
+        for number, limit_s in _STEPS:
             self._server.send_signal(number)
             try:
-                self._server.wait(patience_s)
+                self._server.wait(limit_s)
                 return
             except subprocess.TimeoutExpired:
                 continue

@@ -22,7 +22,7 @@ from pgshapes.http_api.ports import Shapes
 from pgshapes.http_api.response import Response
 from pgshapes.model.offset import BEFORE_ALL, FIRST_SNAPSHOT_CHUNK, Offset
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log.patience import Patience
+from pgshapes.shape_log.disk_errors import DiskErrors
 
 
 class DecidedRead(NamedTuple):
@@ -42,7 +42,7 @@ class Reads:
         self._bodies = bodies
         self._held_requests = held_requests
         self._answers = answers
-        self._patience = Patience()
+        self._disk_errors = DiskErrors()
 
     async def respond(self, resolved: ResolvedRequest) -> Response:
         """The response, after waiting if the rules say so. Raises NotNow, SchemaChanged, StorageError."""
@@ -143,12 +143,12 @@ class Reads:
                 cached = bodies.cached_log(handle, decision.after, tail, seen_lsn)
                 piece = cached or await bodies.log(handle, decision.after, tail, seen_lsn)
         except StorageError as error:
-            if not self._patience.is_damage(handle, error):
+            if not self._disk_errors.is_damage(handle, error):
                 raise
             await self._delete_unreadable(resolved)
             return None
-        if self._patience.failing:
-            self._patience.succeeded(handle)
+        if self._disk_errors.failing:
+            self._disk_errors.succeeded(handle)
         return piece if cached is not None or self._shapes.tail(handle) is not None else None
 
     async def _delete_unreadable(self, resolved: ResolvedRequest) -> None:

@@ -41,7 +41,7 @@ from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.routed import Append, Routed
 from pgshapes.routing.router import Router
-from pgshapes.shape_log.patience import Patience
+from pgshapes.shape_log.disk_errors import DiskErrors
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
@@ -63,7 +63,7 @@ class LogPublisher:
         tables: Tables,
         on_ended: Callable[[Iterable[str], str], object],
         on_failed: Callable[[ShapeFailure], object] = lambda _: None,
-        patience: Patience | None = None,
+        disk_errors: DiskErrors | None = None,
     ) -> None:
         self._store = store
         self._tables = tables
@@ -72,7 +72,7 @@ class LogPublisher:
         self._unwritten: deque[Append] = deque()
         self._unended: deque[tuple[Sequence[str], str]] = deque()
         self._failures: deque[ShapeFailure] = deque()
-        self._patience = patience or Patience()
+        self._disk_errors = disk_errors or DiskErrors()
         self.queue: deque[Routed] = deque()
         """What was routed and is not taken up yet. The router has forgotten it, so nothing else names it."""
 
@@ -133,10 +133,10 @@ class LogPublisher:
             log.append(append.entries, ends_transaction=append.ends_transaction)
             if append.ends_transaction:
                 self._tables.tails.put(append.handle, log.tail)
-            if self._patience.failing:
-                self._patience.succeeded(_WRITING)
+            if self._disk_errors.failing:
+                self._disk_errors.succeeded(_WRITING)
         except StorageError as error:
-            if not self._patience.is_damage(_WRITING, error):
+            if not self._disk_errors.is_damage(_WRITING, error):
                 raise
             self._unended.append(((append.handle,), error.message))
         except Exception as error:

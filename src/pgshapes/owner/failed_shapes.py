@@ -17,7 +17,7 @@ from pgshapes.owner.definition_refusals import DefinitionRefusals
 from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.routed_shape import RoutedShape
 from pgshapes.tables.tables import Tables
-from pgshapes.where.types.operation import TooDear
+from pgshapes.where.types.operation import TooExpensive
 
 _log = get_logger(__name__)
 
@@ -43,7 +43,9 @@ class FailedShapes:
             for shape in live:
                 self._refuse(shape, failure.error)
         reason = f"a change could not be processed: {type(failure.error).__name__}"
-        self._end(failure.handles, failure.error.reason if isinstance(failure.error, TooDear) else reason)
+        if isinstance(failure.error, TooExpensive):
+            reason = failure.error.reason
+        self._end(failure.handles, reason)
 
     def _is_in_use(self, shape: RoutedShape) -> bool:
         row = self._tables.shapes.get(shape.handle)
@@ -56,7 +58,7 @@ class FailedShapes:
     @staticmethod
     def _report(shapes: list[RoutedShape], failure: ShapeFailure) -> None:
         first = shapes[0].definition
-        if isinstance(failure.error, TooDear):
+        if isinstance(failure.error, TooExpensive):
             _log.error(
                 "shapes ended: their clause takes too long",
                 table=display_name(first.schema, first.table),
@@ -82,7 +84,7 @@ class FailedShapes:
 
 def refusal(definition: ShapeDefinition, error: Exception) -> RequestError:
     """The 400 for a definition whose shape could not process a change. It names no value of a row."""
-    if isinstance(error, TooDear):
+    if isinstance(error, TooExpensive):
         return RequestError.field(
             "where",
             f"The shape of this definition was ended: {error.reason}. The definition is refused until the"

@@ -1,4 +1,4 @@
-"""Recognises an error of the stream that waiting does not cure: the same one, at the same position, thrice.
+"""Recognises an error of the stream that does not pass: the same one, at the same position, three times.
 
 A lost connection, a stopping server and a slot in use have other causes at each attempt, or none that is the
 change's. An error that Postgres raises while it decodes one transaction comes back at each attempt: for

@@ -3,8 +3,8 @@ the clocks are given.
 
 Routing goes in steps. When a step is over, a row that is not evaluated by all clauses raises `OutOfTime`; the
 change is routed again in the next step, which goes on where this one stopped, because verdicts are kept until
-`end_change`. Rows that are small are evaluated by a batch of clauses between two looks at the clock. For
-large rows, and when a batch was dear, each clause is measured for itself, in the processor's time: a clause
+`end_change`. Rows that are small are evaluated by a batch of clauses between two readings of the clock. For
+large rows, and when a batch was expensive, each clause is measured by itself, in the processor's time: one
 that takes too long for a row, or too much of all time, is over its budget, and so are the shapes that have
 it. Looking up the shapes of a large row reads its values, each of them once (`large_values`); the step may
 end after each.
@@ -24,7 +24,7 @@ from pgshapes.routing.clause_groups import Clauses, Group, Groups, in_batches
 from pgshapes.routing.failures import Evaluate
 from pgshapes.where.clause import Predicate
 from pgshapes.where.types import large_values
-from pgshapes.where.types.operation import TooDear
+from pgshapes.where.types.operation import TooExpensive
 
 STEP_S: Final = 0.03
 """How long routing goes on before other work has its turn."""
@@ -53,7 +53,7 @@ class OverBudget:
     """The shapes of a clause that is over its budget, by a row."""
 
     shapes: frozenset[Any]
-    error: TooDear
+    error: TooExpensive
     row: Row
 
 
@@ -86,7 +86,7 @@ class Meter:
         self._processor_clock = processor_clock
         self._step_ends = float("inf")
         self._is_suspicious = False
-        """Whether a clause of the present change is dear, so that each one is measured."""
+        """Whether a clause of the present change is expensive, so that each one is measured."""
         self._verdicts: dict[tuple[object, Row], dict[str, bool]] = {}
         """By index and row of the present change, the verdicts by clause."""
         self._judged: dict[tuple[object, Row], dict[str, bool | Exception]] = {}
@@ -134,7 +134,7 @@ class Meter:
         return self._judged.setdefault((index, row), known)
 
     def judge(self, predicate: Predicate, row: Row, evaluate: Evaluate) -> bool | Exception:
-        """The verdict of one clause, or what it raised: TooDear if it takes too long for the row."""
+        """The verdict of one clause, or what it raised: TooExpensive if it takes too long for the row."""
         began = self._processor_clock()
         try:
             _check_expected(predicate.cost.of_row(row), row)
@@ -154,7 +154,7 @@ class Meter:
         self.is_used = True
         try:
             _check_expected(lookup.reading_s(row), row)
-        except TooDear as error:
+        except TooExpensive as error:
             self._over_budget.append(OverBudget(lookup.shapes(), error, row))
             return ()
         made = large_values.made()
@@ -224,7 +224,7 @@ class Meter:
             if took_s > ROW_S or self._spent(group, took_s) > BURST_S:
                 self._check_again(group, row, took_s)
             return verdict
-        except TooDear as error:
+        except TooExpensive as error:
             self._over_budget.append(OverBudget(frozenset(group.shapes), error, row))
             return False
 
@@ -237,7 +237,7 @@ class Meter:
         return group.spent_s
 
     def _check_again(self, group: Group, row: Row, took_s: float) -> None:
-        """Evaluate once more: values that other clauses use, too, are made now. Raises TooDear."""
+        """Evaluate once more: values that other clauses use, too, are made now. Raises TooExpensive."""
         began = self._processor_clock()
         group.matches(row)
         again_s = self._processor_clock() - began
@@ -246,7 +246,7 @@ class Meter:
         if group.spent_s > BURST_S:
             group.spent_s *= min(1.0, again_s / took_s) if took_s else 0.0
         if group.spent_s > BURST_S:
-            raise TooDear(
+            raise TooExpensive(
                 f"the clause took {SHARE:.0%} of the time, and {again_s:.1f} s for one row of"
                 f" {_characters(row):,} characters"
             )
@@ -262,15 +262,15 @@ def _characters(row: Row) -> int:
 
 
 def _check_expected(expected_s: float, row: Row) -> None:
-    """Raises TooDear if something may take too long for the row."""
+    """Raises TooExpensive if something may take too long for the row."""
     if expected_s > EXPECTED_S:
-        raise TooDear(
+        raise TooExpensive(
             f"the clause may take {expected_s:.0f} s for one row of {_characters(row):,} characters"
         )
 
 
-def _too_slow(took_s: float, row: Row) -> TooDear:
-    return TooDear(f"the clause took {took_s:.1f} s for one row of {_characters(row):,} characters")
+def _too_slow(took_s: float, row: Row) -> TooExpensive:
+    return TooExpensive(f"the clause took {took_s:.1f} s for one row of {_characters(row):,} characters")
 
 
 def _verdicts(groups: Groups, found: list[set[Any]], count: int) -> dict[str, bool]:

@@ -141,7 +141,7 @@ def _require_affordable(cost: Cost) -> None:
         raise Refusal(
             f"WHERE clause may take {cost.ns / 1000:,.1f} s for a row of a million characters, and"
             f" {MAX_NS / 1000:,.0f} s are allowed; the part that takes most of it is {cost}",
-            at=cost.dearest.at if cost.dearest is not None else None,
+            at=cost.costliest.at if cost.costliest is not None else None,
         )
 
 

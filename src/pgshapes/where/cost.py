@@ -3,7 +3,7 @@ the clause is made.
 
 The time of an operation is taken as proportional to the texts that its operands are made of. The rates are
 those of the worst text that was found by measurement, on a core of 2020. What is not proportional (the
-pattern of LIKE in a column, `@>` of two documents) is limited where it is computed, by `TooDear`. Pure.
+pattern of LIKE in a column, `@>` of two documents) is limited where it is computed, by `TooExpensive`. Pure.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Cost(NamedTuple):
 
     columns: tuple[tuple[int, float], ...]
     """By position in the row, ns for each character of the column."""
-    dearest: Expr | None
+    costliest: Expr | None
 
     @property
     def ns(self) -> float:
@@ -71,7 +71,7 @@ class Cost(NamedTuple):
         return sum(len(text) * ns for text, ns in texts if text is not None) / 1e9
 
     def __str__(self) -> str:
-        shown = "" if self.dearest is None else deparse(self.dearest)
+        shown = "" if self.costliest is None else deparse(self.costliest)
         return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
 
 
@@ -88,17 +88,17 @@ def cost_of(expr: Expr) -> Cost:
     """The cost of an expression."""
     counted = _Count()
     counted.sizes(expr)
-    return Cost(tuple(counted.ns.items()), counted.dearest)
+    return Cost(tuple(counted.ns.items()), counted.costliest)
 
 
 class _Count:
     """The costs of one expression, by column: a row has the characters of all columns, so its time is that of
-    the dearest column at most.
+    the costliest column at most.
     """
 
     def __init__(self) -> None:
         self.ns: dict[int, float] = {}
-        self.dearest: Expr | None = None
+        self.costliest: Expr | None = None
         self._largest = 0.0
         self._decoded: set[int] = set()
         self._collected: set[int] = set()
@@ -140,7 +140,7 @@ class _Count:
         for column, size in sizes.items():
             self.ns[column] = self.ns.get(column, 0.0) + ns * size
             if ns * size > self._largest:
-                self._largest, self.dearest = ns * size, expr
+                self._largest, self.costliest = ns * size, expr
 
 
 def _operation_ns(expr: Expr) -> float:

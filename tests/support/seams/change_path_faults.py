@@ -74,7 +74,7 @@ ALL: Final[Mapping[str, Sample]] = {
         if name not in ("b-like", "c-grade")  # there are enough of their kind
     },
     "a-slow": Sample(A, "grade = 1 OR title = 'none'", takes_s=lambda row: 0.06 if row[1] == "slow" else 0.0),
-    "a-dear": Sample(A, "id > 0", takes_s=lambda row: 3.0 if _is_large(row) else 0.0),
+    "a-expensive": Sample(A, "id > 0", takes_s=lambda row: 3.0 if _is_large(row) else 0.0),
     "a-late": Sample(A, is_late=True),
     "d-all": Sample(D),
     "d-some": Sample(D, columns=("id", "title")),
@@ -89,11 +89,11 @@ ALL: Final[Mapping[str, Sample]] = {
     "h-all": Sample(H),
 }
 ENDED: Final = {
-    *("a-dear", "c-all", "c-late", "d-all", "d-renamed", "d-renamed-mood"),
+    *("a-expensive", "c-all", "c-late", "d-all", "d-renamed", "d-renamed-mood"),
     *("e-all", "f-all", "g-all", "h-all"),
 }
 """The shapes that end in any case."""
-TWINS: Final = {"a-dear": "a-all"}
+TWINS: Final = {"a-expensive": "a-all"}
 """Shapes that may have the messages of another in place of an end, as their clause is not measured when it is
 evaluated again after an error.
 """

@@ -15,7 +15,7 @@ from pgshapes.http_api.settings import HttpSettings
 from pgshapes.model.offset import Offset
 from pgshapes.model.shape import RawShape
 from pgshapes.model.tail import Tail
-from pgshapes.shape_log import patience
+from pgshapes.shape_log import disk_errors
 from pgshapes.shape_log.store import ANY_SIZE, LogSlice
 
 HANDLE = "17-4"
@@ -217,7 +217,7 @@ async def test_an_error_of_the_disk_is_damage_when_it_lasts(
     backend.append(HANDLE, 5, 0)
     assert (await client.get(f"table=items&{asked}")).status == 503
     assert "delete" not in backend.calls
-    monkeypatch.setattr(patience, "LIMIT_S", -1.0)
+    monkeypatch.setattr(disk_errors, "LIMIT_S", -1.0)
     answer = await client.get(f"table=items&{asked}")
     assert answer.status == status
     assert HANDLE not in backend.shapes

@@ -1,4 +1,4 @@
-"""The change path gives other work its turn while it routes a transaction of dear rows."""
+"""The change path gives other work its turn while it routes a transaction of expensive rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from tests.support.seams.dear_clauses import DearClauses
+from tests.support.seams.expensive_clauses import ExpensiveClauses
 from tests.support.seams.routing_samples import appended_entries, inserted, live, transaction
 
 from pgshapes.errors import DiskFull
@@ -51,7 +51,7 @@ class Scene:
     is_doubtful = False
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.dear = DearClauses(monkeypatch, lambda _, __: 0.02)
+        self.expensive = ExpensiveClauses(monkeypatch, lambda _, __: 0.02)
         self.published = Published()
         self.boundary = FlushBoundary(0)
         self.tasks: set[asyncio.Task[None]] = set()
@@ -59,7 +59,7 @@ class Scene:
         self.reconnects: list[str] = []
         unused: Any = None
         given: Any = self.published
-        router = self.dear.router()
+        router = self.expensive.router()
         for number in range(CLAUSES):
             live(router, str(number), where=f"grade > {number}")
         self.path = ChangePath(
@@ -84,7 +84,7 @@ class Scene:
         self.is_paused = False
 
     async def feed(self, *lsns: int) -> int:
-        """Process transactions of dear rows to their end; returns how often other work had its turn."""
+        """Process transactions of expensive rows to their end; returns how often other work had its turn."""
         changes = [inserted(2 * number, str(number), LARGE, "99") for number in range(ROWS)]
         self.path._backlog.extend(transaction(lsn, *changes) for lsn in lsns)
         self.path._work()
@@ -106,7 +106,7 @@ async def test_other_work_has_its_turn_after_every_step(monkeypatch: pytest.Monk
     """Forty rows take 24 s here; something else runs after every two clauses, and the logs are complete."""
     scene = Scene(monkeypatch)
     turns = await scene.feed(100, 200)
-    assert scene.dear.now == pytest.approx(2 * ROWS * CLAUSES * 0.02)
+    assert scene.expensive.now == pytest.approx(2 * ROWS * CLAUSES * 0.02)
     assert turns >= 2 * ROWS * CLAUSES / 2 - 2
     assert not scene.is_paused and not scene.reconnects
     once = [("insert", str(number), number == ROWS - 1) for number in range(ROWS)]

@@ -13,7 +13,7 @@ from pgshapes.model.offset import Offset
 from pgshapes.owner.change_path import LogPublisher
 from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.routed import Append, Routed
-from pgshapes.shape_log.patience import LIMIT_S, Patience
+from pgshapes.shape_log.disk_errors import LIMIT_S, DiskErrors
 from pgshapes.shape_log.store import Entry
 from pgshapes.tables.tables import Tables
 
@@ -91,7 +91,7 @@ async def test_what_passes_ends_no_shape() -> None:
     def end(handles: Iterable[str], _: str) -> None:
         ended.extend(handles)
 
-    publisher = LogPublisher(store, Tables(), end, patience=Patience(lambda: now[0]))
+    publisher = LogPublisher(store, Tables(), end, disk_errors=DiskErrors(lambda: now[0]))
     routed = Routed()
     routed.appends.append(one_entry())
     store.error = StorageShortage("Too many open files")
@@ -121,7 +121,7 @@ async def test_an_error_of_the_disk_that_lasts_ends_the_shape() -> None:
     def end(handles: Iterable[str], _: str) -> None:
         ended.extend(handles)
 
-    publisher = LogPublisher(store, Tables(), end, patience=Patience(lambda: now[0]))
+    publisher = LogPublisher(store, Tables(), end, disk_errors=DiskErrors(lambda: now[0]))
     routed = Routed()
     routed.appends.append(one_entry())
     store.error = StorageFailing("Input/output error")

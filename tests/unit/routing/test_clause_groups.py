@@ -36,11 +36,11 @@ def test_batches_follow_changes() -> None:
 
 
 def test_a_batch_takes_no_longer_than_one_clause_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cheap clauses are together, dear ones apart; the order is that of the groups."""
+    """Cheap clauses are together, expensive ones apart; the order is that of the groups."""
     clauses: Clauses[int] = Clauses()
-    dear = "title LIKE '%" + "_a" * 300 + "b{}%'"
+    expensive = "title LIKE '%" + "_a" * 300 + "b{}%'"
     texts = [f"title LIKE '%{number}%'" for number in range(400)] + [
-        dear.format(number) for number in range(8)
+        expensive.format(number) for number in range(8)
     ]
     predicates = [_predicate(text) for text in texts]
     for number, predicate in enumerate(predicates):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from itertools import pairwise
 
 import pytest
-from tests.support.seams.dear_clauses import DearClauses
+from tests.support.seams.expensive_clauses import ExpensiveClauses
 from tests.support.seams.routing_samples import (
     ITEMS,
     LEAF,
@@ -32,7 +32,7 @@ from pgshapes.routing import clause_groups
 from pgshapes.routing.metering import BURST_S, EXPECTED_S, ROW_S, SHARE, STEP_S
 from pgshapes.routing.routed import Routed
 from pgshapes.routing.router import Router
-from pgshapes.where.types.operation import TooDear
+from pgshapes.where.types.operation import TooExpensive
 
 Logs = dict[str, list[tuple[str, str | None, bool]]]
 
@@ -89,8 +89,8 @@ def test_steps_do_not_change_the_logs(monkeypatch: pytest.MonkeyPatch, table: Re
     costs = {where: pick.choice((0.0, 0.0, 0.001, 0.01, 0.05)) for where in _clauses(pick, 40)}
     clauses = [None, *pick.sample(list(costs), pick.choice((3, len(costs))))]
     at_once = _with_shapes(new_router(), table, clauses)
-    dear = DearClauses(monkeypatch, lambda sql, _: costs[sql])
-    in_steps = _with_shapes(dear.router(), table, clauses)
+    expensive = ExpensiveClauses(monkeypatch, lambda sql, _: costs[sql])
+    in_steps = _with_shapes(expensive.router(), table, clauses)
     oid = table.oid if table is ITEMS else LEAF.oid
     whole: Logs = defaultdict(list)
     pieces: Logs = defaultdict(list)
@@ -99,23 +99,23 @@ def test_steps_do_not_change_the_logs(monkeypatch: pytest.MonkeyPatch, table: Re
         _route(at_once, fragment, whole)
         _route(in_steps, fragment, pieces)
     assert pieces == whole
-    assert len(dear.pauses) > 3 or len(clauses) == 4
+    assert len(expensive.pauses) > 3 or len(clauses) == 4
     assert len(in_steps) == len(at_once) == len(clauses) * (1 if table is ITEMS else 2)
-    dearest = max(costs.values())
-    # A batch or slice of at most 32 clauses that were not known to be dear is evaluated once without a pause.
-    assert max(end - start for start, end in pairwise(dear.pauses)) <= STEP_S + 33 * dearest
+    costliest = max(costs.values())
+    # A batch or slice of at most 32 clauses not known to be expensive is evaluated once without a pause.
+    assert max(end - start for start, end in pairwise(expensive.pauses)) <= STEP_S + 33 * costliest
 
 
 def test_each_clause_of_a_large_row_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was evaluated before a pause is not evaluated again after it."""
-    dear = DearClauses(monkeypatch, lambda _, __: 0.02)
-    router, logs = dear.router(), Logs()
+    expensive = ExpensiveClauses(monkeypatch, lambda _, __: 0.02)
+    router, logs = expensive.router(), Logs()
     for number in range(50):
         logs[str(number)] = []
         live(router, str(number), where=f"grade > {number}")
     _route(router, transaction(100, inserted(0, "1", "a" * 60_000, "25")), logs)
-    assert len(dear.evaluations) == 50
-    assert len(dear.pauses) == 25
+    assert len(expensive.evaluations) == 50
+    assert len(expensive.pauses) == 25
     assert [handle for handle, entries in logs.items() if entries] == [str(number) for number in range(25)]
 
 
@@ -123,8 +123,8 @@ def test_a_shape_that_comes_or_goes_during_a_pause(monkeypatch: pytest.MonkeyPat
     """One that goes gets nothing more; one that comes gets nothing of a transaction that is half delivered,
     and all of one of which nothing is.
     """
-    dear = DearClauses(monkeypatch, lambda _, __: 0.04)
-    router, logs = dear.router(), Logs(new=[], early=[], goes=[], stays=[])
+    expensive = ExpensiveClauses(monkeypatch, lambda _, __: 0.04)
+    router, logs = expensive.router(), Logs(new=[], early=[], goes=[], stays=[])
     for handle, where in (("goes", "grade > 0"), ("stays", "grade > 1")):
         live(router, handle, where=where)
     large = "a" * 60_000
@@ -148,34 +148,34 @@ def test_a_shape_that_comes_or_goes_during_a_pause(monkeypatch: pytest.MonkeyPat
 
 def test_a_clause_that_takes_too_long_for_a_row_ends_its_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is measured twice; all others get the change."""
-    dear = DearClauses(monkeypatch, lambda sql, _: ROW_S + 0.3 if sql == "grade > 1" else 0.0)
-    router, logs = dear.router(), Logs(dear=[], twin=[], cheap=[])
-    for handle, where in (("dear", "grade > 1"), ("twin", "grade > 1"), ("cheap", "grade > 2")):
+    expensive = ExpensiveClauses(monkeypatch, lambda sql, _: ROW_S + 0.3 if sql == "grade > 1" else 0.0)
+    router, logs = expensive.router(), Logs(expensive=[], twin=[], cheap=[])
+    for handle, where in (("expensive", "grade > 1"), ("twin", "grade > 1"), ("cheap", "grade > 2")):
         live(router, handle, where=where)
     routed = _route(router, transaction(100, inserted(0, "1", "a" * 60_000, "9")), logs)
     (failure,) = [failure for one in routed for failure in one.failures]
-    assert sorted(failure.handles) == ["dear", "twin"]
+    assert sorted(failure.handles) == ["expensive", "twin"]
     assert str(failure.error) == "the clause took 2.3 s for one row of 60,002 characters"
     assert failure.key == '"public"."items"/"1"'
-    assert logs == {"dear": [], "twin": [], "cheap": [("insert", "1", True)]}
-    assert "dear" not in router and "cheap" in router
+    assert logs == {"expensive": [], "twin": [], "cheap": [("insert", "1", True)]}
+    assert "expensive" not in router and "cheap" in router
 
 
 def test_clauses_are_measured_also_after_the_columns_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The index is made anew then, and has the same meter."""
-    dear = DearClauses(monkeypatch, lambda _, __: ROW_S + 0.3)
-    router, logs = dear.router(), Logs(h=[])
+    expensive = ExpensiveClauses(monkeypatch, lambda _, __: ROW_S + 0.3)
+    router, logs = expensive.router(), Logs(h=[])
     live(router, "h", where="grade > 1", columns=["id", "grade"])
     router.announce(announcement(relation(*ITEMS.columns, column("added"))))
     routed = _route(router, transaction(100, inserted(0, "1", "a" * 60_000, "9", "1")), logs)
     (failure,) = [failure for one in routed for failure in one.failures]
-    assert failure.handles == ("h",) and isinstance(failure.error, TooDear)
+    assert failure.handles == ("h",) and isinstance(failure.error, TooExpensive)
 
 
 def test_a_small_row_that_takes_long_is_measured_when_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clauses between two looks at the clock are evaluated again, one by one."""
-    dear = DearClauses(monkeypatch, lambda sql, _: 3.0 if sql == "grade > 7" else 0.0)
-    router, logs = dear.router(), Logs()
+    expensive = ExpensiveClauses(monkeypatch, lambda sql, _: 3.0 if sql == "grade > 7" else 0.0)
+    router, logs = expensive.router(), Logs()
     for number in range(10):
         logs[str(number)] = []
         live(router, str(number), where=f"grade > {number}")
@@ -187,8 +187,8 @@ def test_a_small_row_that_takes_long_is_measured_when_it_did(monkeypatch: pytest
 def test_what_other_clauses_use_too_is_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clause is over its budget only if it takes as long again, when large values are made."""
     first = iter([ROW_S + 1])
-    dear = DearClauses(monkeypatch, lambda _, __: next(first, 0.01))
-    router, logs = dear.router(), Logs(h=[])
+    expensive = ExpensiveClauses(monkeypatch, lambda _, __: next(first, 0.01))
+    router, logs = expensive.router(), Logs(h=[])
     live(router, "h", where="grade > 1")
     (routed,) = _route(router, transaction(100, inserted(0, "1", "a" * 60_000, "9")), logs)
     assert not routed.failures and logs["h"]
@@ -196,22 +196,22 @@ def test_what_other_clauses_use_too_is_not_charged(monkeypatch: pytest.MonkeyPat
 
 def test_a_row_that_would_take_a_clause_too_long_is_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the bound that is known from the clause, and the size of the columns that it reads."""
-    dear = DearClauses(monkeypatch, lambda _, __: 0.0)
-    router, logs = dear.router(), Logs(dear=[], cheap=[])
-    live(router, "dear", where=" OR ".join(f"title LIKE '%a{number}%'" for number in range(700)))
+    expensive = ExpensiveClauses(monkeypatch, lambda _, __: 0.0)
+    router, logs = expensive.router(), Logs(expensive=[], cheap=[])
+    live(router, "expensive", where=" OR ".join(f"title LIKE '%a{number}%'" for number in range(700)))
     live(router, "cheap", where="grade > 1")
     (routed,) = _route(router, transaction(100, inserted(0, "1", "a" * 6_000_000, "9")), logs)
     (failure,) = routed.failures
-    assert failure.handles == ("dear",)
+    assert failure.handles == ("expensive",)
     assert "may take 13 s for one row of 6,000,002 characters" in str(failure.error)
     assert EXPECTED_S < 13
-    assert len(dear.evaluations) == 1 and logs["cheap"]
+    assert len(expensive.evaluations) == 1 and logs["cheap"]
 
 
 def test_a_clause_that_takes_too_much_of_all_time_ends_its_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is within the budget, but there are too many of them."""
-    dear = DearClauses(monkeypatch, lambda _, __: 1.0)
-    router, logs = dear.router(), Logs(h=[])
+    expensive = ExpensiveClauses(monkeypatch, lambda _, __: 1.0)
+    router, logs = expensive.router(), Logs(h=[])
     live(router, "h", where="grade > 1")
     large = "a" * 60_000
     done = 0
@@ -224,25 +224,25 @@ def test_a_clause_that_takes_too_much_of_all_time_ends_its_shapes(monkeypatch: p
 
 
 def test_a_clause_within_its_share_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dear rows that come rarely."""
-    dear = DearClauses(monkeypatch, lambda _, __: 1.0)
-    router, logs = dear.router(), Logs(h=[])
+    """Expensive rows that come rarely."""
+    expensive = ExpensiveClauses(monkeypatch, lambda _, __: 1.0)
+    router, logs = expensive.router(), Logs(h=[])
     live(router, "h", where="grade > 1")
     for number in range(100):
         _route(router, transaction(100 + number, inserted(0, "1", "a" * 60_000, "9")), logs)
-        dear.now += 4.0
+        expensive.now += 4.0
     assert len(logs["h"]) == 100
 
 
 def test_a_small_row_is_continued_by_batches_of_bounded_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was begun: a step that has ended makes none of the next longer."""
     monkeypatch.setattr(clause_groups, "BATCH_NS", 1.0)
-    dear = DearClauses(monkeypatch, lambda _, __: 0.01)
-    router = dear.router()
+    expensive = ExpensiveClauses(monkeypatch, lambda _, __: 0.01)
+    router = expensive.router()
     logs: Logs = defaultdict(list)
     for number in range(40):
         live(router, str(number), where=f"grade > {number - 60}")
     _route(router, transaction(100, inserted(0, "1", "a", "1")), logs)
     assert len(logs) == 40
-    assert len(dear.evaluations) == 40
-    assert max(end - start for start, end in pairwise(dear.pauses)) <= STEP_S + 0.011
+    assert len(expensive.evaluations) == 40
+    assert max(end - start for start, end in pairwise(expensive.pauses)) <= STEP_S + 0.011

@@ -12,7 +12,7 @@ import pytest
 from pgshapes.where.types import documents, large_values, membership
 from pgshapes.where.types.arrays import Array, vector
 from pgshapes.where.types.documents import Document, decode_document
-from pgshapes.where.types.operation import TooDear
+from pgshapes.where.types.operation import TooExpensive
 
 
 @pytest.fixture(params=[False, True])
@@ -129,7 +129,7 @@ def test_containment_that_compares_too_many_pairs_is_too_dear(monkeypatch: pytes
     monkeypatch.setattr(documents, "_MAX_PAIRS", 10_000)
     left = decode_document(json.dumps([[2]] * 199 + [[1]]))
     assert documents.contains(left, decode_document(json.dumps([[1]] * 20)))
-    with pytest.raises(TooDear):
+    with pytest.raises(TooExpensive):
         documents.contains(left, decode_document(json.dumps([[1]] * 200)))
 
 
@@ -137,6 +137,6 @@ def test_too_many_patterns_for_a_text_are_too_dear() -> None:
     """Those of an array's column, of which each is tried."""
     patterns = vector(tuple(f"%{number}%" for number in range(1_000)))
     assert membership.matches_any(lambda _, __: False, "a" * 10_000, patterns) is False
-    with pytest.raises(TooDear):
+    with pytest.raises(TooExpensive):
         membership.matches_all(lambda _, __: True, "a" * 1_000_000, patterns)
     assert membership.matches_any(lambda _, __: True, None, patterns) is None

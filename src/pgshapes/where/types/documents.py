@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from pgshapes.where.types.arrays import Array
 from pgshapes.where.types.large_values import decoded, derived
 from pgshapes.where.types.numerics import read_numeric, write_numeric
-from pgshapes.where.types.operation import BadLiteral, TooDear, TypeIO, calls, inline
+from pgshapes.where.types.operation import BadLiteral, TooExpensive, TypeIO, calls, inline
 
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_LITERAL: Final = 100_000
@@ -161,7 +161,7 @@ _MAX_PAIRS: Final = 10_000_000
 
 
 def contains(left: Document, right: Document) -> bool:
-    """`left @> right`; an array also contains a scalar that is one of its elements. Raises TooDear."""
+    """`left @> right`; an array also contains a scalar that is one of its elements. Raises TooExpensive."""
     if left.kind == "array" and right.kind not in _CONTAINERS:
         return right in left.content
     return _Containment().holds(left, right)
@@ -201,7 +201,7 @@ class _Containment:
     def _pair(self, left: Document, right: Document) -> bool:
         self._pairs += 1
         if self._pairs > _MAX_PAIRS:
-            raise TooDear(f"containment of json that compares more than {_MAX_PAIRS:,} pairs")
+            raise TooExpensive(f"containment of json that compares more than {_MAX_PAIRS:,} pairs")
         return self.holds(left, right)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pgshapes.where.types.arrays import Array
 from pgshapes.where.types.large_values import derived
-from pgshapes.where.types.operation import TooDear
+from pgshapes.where.types.operation import TooExpensive
 
 Test = Callable[[Any, Any], bool]
 
@@ -58,13 +58,13 @@ def all_of(test: Test, left: Any, array: Array | None) -> bool | None:
 
 
 def matches_any(test: Test, left: str | None, array: Array | None) -> bool | None:
-    """`left LIKE ANY (array)`. Raises RowError, and TooDear."""
+    """`left LIKE ANY (array)`. Raises RowError, and TooExpensive."""
     _check_cost(left, array)
     return any_of(test, left, array)
 
 
 def matches_all(test: Test, left: str | None, array: Array | None) -> bool | None:
-    """`left LIKE ALL (array)`. Raises RowError, and TooDear."""
+    """`left LIKE ALL (array)`. Raises RowError, and TooExpensive."""
     _check_cost(left, array)
     return all_of(test, left, array)
 
@@ -73,7 +73,7 @@ def _check_cost(text: str | None, array: Array | None) -> None:
     if text is None or array is None:
         return
     if len(array.items) * (len(text) + _STEPS_OF_PATTERN) > _MAX_STEPS:
-        raise TooDear(f"LIKE of {len(text):,} characters and {len(array.items):,} patterns")
+        raise TooExpensive(f"LIKE of {len(text):,} characters and {len(array.items):,} patterns")
 
 
 def equals_any(left: Any, array: Array | None) -> bool | None:

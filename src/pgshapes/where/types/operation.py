@@ -23,7 +23,7 @@ class RowError(Exception):
     """Postgres raises an error for this row: overflow, division by zero, invalid text for a cast."""
 
 
-class TooDear(Exception):
+class TooExpensive(Exception):
     """A value cannot be computed in reasonable time. Postgres would compute it, so the row must not count as
     one that does not match.
 

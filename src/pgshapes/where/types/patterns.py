@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from pgshapes.where.types.operation import Operation, RowError, TooDear, raises
+from pgshapes.where.types.operation import Operation, RowError, TooExpensive, raises
 from pgshapes.where.types.texts import lower_of
 
 _DIFFERS: Final = 0
@@ -262,11 +262,11 @@ def _is_dear(searched: int, length: int) -> bool:
 
 
 def like(text: str, pattern: str) -> bool:
-    """`text LIKE pattern`. Raises RowError, and TooDear."""
+    """`text LIKE pattern`. Raises RowError, and TooExpensive."""
     kind, wanted, test, searched = compile_pattern(pattern)
     if test is not None:
         if searched > _SHORT_PIECE and _is_dear(searched, len(text)):
-            raise TooDear(f"LIKE of {len(text):,} characters and a pattern of {len(pattern):,}")
+            raise TooExpensive(f"LIKE of {len(text):,} characters and a pattern of {len(pattern):,}")
         return test(text) is not None
     if kind == "exact":
         return text == wanted

@@ -53,10 +53,13 @@ def test_a_clause_over_its_budget_ends_its_shape_only(
     """
     with scene(database_url, workers=workers, chunk_bytes_threshold=chunk_bytes) as stage:
         params = {"table": "items", "columns": "id", "where": OVER}
-        dear, other = stage.shape(**params), stage.shape(table="items", columns="id", where="pad LIKE '%a1%'")
-        for shape in (dear, other):
+        expensive, other = (
+            stage.shape(**params),
+            stage.shape(table="items", columns="id", where="pad LIKE '%a1%'"),
+        )
+        for shape in (expensive, other):
             shape.catch_up(stage.client)
-        handle, offset = dear.handle or "", str(dear.offset)
+        handle, offset = expensive.handle or "", str(expensive.offset)
         stage.sql.execute("INSERT INTO items VALUES (1, repeat('a1', 3000000))")
         stage.follow_to_row(other, '"public"."items"/"1"')
         url = stage.server.shape_url

@@ -18,7 +18,7 @@ CostOf = Callable[[str, Row], float]
 """How long a clause takes for a row, in seconds."""
 
 
-class DearClauses:
+class ExpensiveClauses:
     """A clock that only evaluations advance. `pauses` has the times at which steps began."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cost_of: CostOf) -> None:
@@ -54,7 +54,7 @@ class DearClauses:
 class StepMeter(Meter):
     """A meter that notes when steps begin."""
 
-    def __init__(self, clauses: DearClauses) -> None:
+    def __init__(self, clauses: ExpensiveClauses) -> None:
         super().__init__(lambda: clauses.now, lambda: clauses.now)
         self._clauses = clauses
 

@@ -24,7 +24,7 @@ class _Failing(NamedTuple):
     last_s: float
 
 
-class Patience:
+class DiskErrors:
     """Decides whether a `StorageError` is damage."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,4 +1,4 @@
-"""`python -m bench.dear_clauses`: clauses that take long for a row of a megabyte.
+"""`python -m bench.expensive_clauses`: clauses that take long for a row of a megabyte.
 
 For each: whether it is refused when it is made, or the processor time of routing one row to one shape, the
 bound that was known from the clause, and how long other work waits at most while a transaction of two such
@@ -43,7 +43,7 @@ def _case(levels: int) -> str:
 
 
 class Case(NamedTuple):
-    """A clause and the row that makes it dear. `{}` is replaced by a number, for clauses like it."""
+    """A clause and the row that makes it expensive. `{}` is replaced by a number, for clauses like it."""
 
     name: str
     clause: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgshapes.errors import DiskFull, StorageError, StorageFailing, StorageShortage
-from pgshapes.shape_log import patience
-from pgshapes.shape_log.patience import LIMIT_S, Patience
+from pgshapes.shape_log import disk_errors
+from pgshapes.shape_log.disk_errors import LIMIT_S, DiskErrors
 
 EIO = StorageFailing("Input/output error")
 
@@ -16,12 +16,12 @@ class Disk:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.patience = Patience(lambda: self.now_s)
+        self.errors = DiskErrors(lambda: self.now_s)
 
     def fails_at(self, now_s: float, key: str = "h") -> bool:
         """Whether an error at this time is damage."""
         self.now_s = now_s
-        return self.patience.is_damage(key, EIO)
+        return self.errors.is_damage(key, EIO)
 
 
 def test_an_error_that_is_seen_again_and_again_is_damage() -> None:
@@ -42,9 +42,9 @@ def test_a_success_begins_it_again() -> None:
     disk = Disk()
     disk.fails_at(0)
     disk.fails_at(40)
-    disk.patience.succeeded("h")
+    disk.errors.succeeded("h")
     assert not disk.fails_at(80)
-    assert disk.patience.failing.keys() == {"h"}
+    assert disk.errors.failing.keys() == {"h"}
 
 
 def test_another_operation_is_counted_for_itself() -> None:
@@ -56,15 +56,15 @@ def test_another_operation_is_counted_for_itself() -> None:
 def test_a_shortage_is_never_damage_and_damage_always(error: StorageShortage) -> None:
     disk = Disk()
     for disk.now_s in range(0, 300, 20):
-        assert not disk.patience.is_damage("h", error)
-    assert disk.patience.is_damage("h", StorageError("torn"))
+        assert not disk.errors.is_damage("h", error)
+    assert disk.errors.is_damage("h", StorageError("torn"))
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_REMEMBERED", 10)
+    monkeypatch.setattr(disk_errors, "_REMEMBERED", 10)
     disk = Disk()
     for number in range(30):
         disk.fails_at(number / 10, str(number))
-    assert len(disk.patience.failing) <= 10
+    assert len(disk.errors.failing) <= 10
     disk.fails_at(LIMIT_S * 2)
-    assert disk.patience.failing.keys() == {"h"}
+    assert disk.errors.failing.keys() == {"h"}
