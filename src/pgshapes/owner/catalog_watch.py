@@ -34,7 +34,7 @@ _log = get_logger(__name__)
 
 WATCH_INTERVAL_S: Final = 2.0
 _SHARE: Final = 1000
-"""The interval is this many times as long as a look takes, but at least `WATCH_INTERVAL_S`, and at most one
+"""The interval is this many times as long as a check takes, but at least `WATCH_INTERVAL_S`, and at most one
 and a half times that.
 """
 _FULL: Final = "f"
@@ -72,7 +72,7 @@ class _Reading(NamedTuple):
     memberships: Mapping[str, Mapping[int, str]]
 
 
-class _Look(NamedTuple):
+class _Check(NamedTuple):
     """The last stamps of all tables in use."""
 
     xids: tuple[int, int, tuple[int, ...]]
@@ -95,7 +95,7 @@ class CatalogWatch:
     FULL, or that have generated columns, which the publication must have, too.
 
     `give_up` returns why a table cannot be followed any more, once it has done what that demands. Published
-    tables are looked at even if they have no shapes.
+    tables are checked even if they have no shapes.
     """
 
     def __init__(
@@ -123,20 +123,20 @@ class CatalogWatch:
         self._on_identity_lost = on_identity_lost
         self._give_up = give_up
         self._seen: dict[int, _Seen] = {}
-        self._last_look: _Look | None = None
-        self._is_first_look = True
+        self._last_check: _Check | None = None
+        self._is_first_check = True
         """Settings may have changed while no watch ran, and tables without shapes."""
         self._stale_roots: set[int] = set()
         """Partitioned tables of whose partitions the stream may send too little or too much."""
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Look at all tables in use at intervals, until cancelled."""
+        """Check all tables in use at intervals, until cancelled."""
         is_failing, loop = False, asyncio.get_running_loop()
         while True:
             began_s = loop.time()
             try:
-                await self.look()
+                await self.check()
                 is_failing = False
             except PgShapesError as error:
                 if not is_failing:
@@ -145,7 +145,7 @@ class CatalogWatch:
             took_s = loop.time() - began_s
             await asyncio.sleep(min(max(WATCH_INTERVAL_S, _SHARE * took_s), 1.5 * WATCH_INTERVAL_S))
 
-    async def look(self, oids: Iterable[int] | None = None) -> None:
+    async def check(self, oids: Iterable[int] | None = None) -> None:
         """Compare these tables, by default all that are in use, with the system catalogs as they are now.
 
         When it returns, shapes that the changes alter are retired. Raises NotNow, SourceError.
@@ -171,7 +171,7 @@ class CatalogWatch:
                     _log.exception("table could not be compared with the system catalogs", relation_oid=oid)
                     self._end(self._router.handles_of(oid), "the table could not be compared")
             if oids is None:
-                self._is_first_look = False
+                self._is_first_check = False
                 self._seen = {oid: seen for oid, seen in self._seen.items() if oid in used}
             if failures:
                 raise failures[0]
@@ -179,11 +179,11 @@ class CatalogWatch:
     async def _all_stamps(self, used: AbstractSet[int]) -> dict[int, RelationStamp]:
         """The stamps of these tables and of those that are listed in the publication."""
         xids = (await self._inspector.visibility())[:3]
-        if self._last_look is None or self._last_look[:2] != (xids, used):
-            self._last_look = None
+        if self._last_check is None or self._last_check[:2] != (xids, used):
+            self._last_check = None
             stamps = await self._inspector.stamps(used, self._publication, and_published=True)
-            self._last_look = _Look(xids, frozenset(used), stamps)
-        return self._last_look.stamps
+            self._last_check = _Check(xids, frozenset(used), stamps)
+        return self._last_check.stamps
 
     async def _compare(self, oid: int, now: RelationStamp | None, reading: _Reading) -> None:
         """Compare a table with the shapes that were registered before it was read."""
@@ -203,9 +203,9 @@ class CatalogWatch:
             self._end(left, "the publication of the table changed")
             if has_other_rights or self._router.known_stamps(oid) != {now.stamp}:
                 await self._compare_shapes(oid, handles, now)
-            elif self._is_first_look:
+            elif self._is_first_check:
                 self._end_unfollowable(oid, handles)
-        elif now.membership is not None and (self._is_first_look or seen is not None):
+        elif now.membership is not None and (self._is_first_check or seen is not None):
             await self._compare_shapes(oid, handles, now)
         # A shape without a membership yet is still being created: it is compared with the next reading, too.
         is_complete = None not in known.values()
@@ -260,7 +260,7 @@ class CatalogWatch:
         """A new stream sends the changes of partitions as they are now; shapes that were created while the
         previous one did not have to end. It may be another server's, with other transactions.
         """
-        self._last_look = None
+        self._last_check = None
         for oid in self._stale_roots:
             self._end(self._router.handles_of(oid), "a partition was attached or detached")
         self._stale_roots.clear()

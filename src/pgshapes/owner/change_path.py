@@ -392,7 +392,7 @@ class ChangePath:
         logged = ""
         while True:
             try:
-                await self._look([announced, *ahead])
+                await self._check_relations([announced, *ahead])
                 break
             except PgShapesError as error:
                 if error.message != logged:
@@ -402,7 +402,7 @@ class ChangePath:
         self._compared_ahead = len(ahead)
         self._bind(announced)
 
-    async def _look(self, announced: Sequence[RelationAnnounced]) -> None:
+    async def _check_relations(self, announced: Sequence[RelationAnnounced]) -> None:
         messages = [event.message for event in announced]
         xids = [event.xid for event in announced]
         if not await self._become_visible(xids, _VISIBLE_TIMEOUT_S):
@@ -412,13 +412,13 @@ class ChangePath:
             ancestors = await self._inspector.ancestors([message.oid for message in messages])
             for oid, above in ancestors.items():
                 self._end(self._router.set_ancestors(oid, above), "a partition was detached")
-        await self._watch.look({oid for message in messages for oid in self._affected_tables(message)})
+        await self._watch.check({oid for message in messages for oid in self._affected_tables(message)})
 
     async def _look_again(self, messages: Sequence[RelationMessage], xids: Sequence[int]) -> None:
         """Compare once more when the announced transactions are visible; changes are not held back for it."""
         with suppress(PgShapesError):
             await self._become_visible(xids, _LATE_TIMEOUT_S)
-            await self._watch.look({oid for message in messages for oid in self._affected_tables(message)})
+            await self._watch.check({oid for message in messages for oid in self._affected_tables(message)})
 
     async def _become_visible(self, xids: Iterable[int], timeout_s: float) -> bool:
         """Wait until snapshots see these transactions, and so the DDL that preceded them; False if they do

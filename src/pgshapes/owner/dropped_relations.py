@@ -21,8 +21,8 @@ from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.router import Router
 
 INTERVAL_S: Final = 60.0
-LOOK_FROM: Final = 1_000
-"""Relations without shapes before anybody looks: some 2 MB."""
+CHECK_FROM: Final = 1_000
+"""Relations without shapes before anything is checked: some 2 MB."""
 
 
 class FindsRelations(Protocol):
@@ -56,26 +56,26 @@ class DroppedRelations:
         forget: Callable[[Mapping[int, Announcement]], None],
         *,
         interval_s: float = INTERVAL_S,
-        look_from: int = LOOK_FROM,
+        check_from: int = CHECK_FROM,
     ) -> None:
         self._inspector = inspector
         self._router = router
         self._boundary = boundary
         self._forget = forget
         self._interval_s = interval_s
-        self._least = self._look_from = look_from
+        self._least = self._check_from = check_from
         self._found: _Found | None = None
 
     async def run(self) -> None:
-        """Look at intervals, until cancelled. What fails is done by a later look."""
+        """Check at intervals, until cancelled. What fails is done by a later check."""
         while True:
             await asyncio.sleep(self._interval_s)
             try:
-                await self.look()
+                await self.check()
             except PgShapesError:
                 continue  # the catalog watch logs it
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Forget what was found to be dropped, once that is safe; else look for more, if many relations have
         no shapes. Raises NotNow, SourceError.
         """
@@ -83,13 +83,13 @@ class DroppedRelations:
             self._settle(self._found)
             return
         unused = self._router.unused_announcements()
-        if len(unused) < self._look_from:
+        if len(unused) < self._check_from:
             return
         seen = await self._inspector.visibility()
         visible = {oid: one for oid, one in unused.items() if one.xid is not None and seen.sees_xid(one.xid)}
         existing = await self._inspector.existing(visible)
         dropped = {oid: one for oid, one in visible.items() if oid not in existing}
-        self._look_from = max(self._least, 2 * (len(unused) - len(dropped)))
+        self._check_from = max(self._least, 2 * (len(unused) - len(dropped)))
         if dropped:
             self._found = _Found((await self._inspector.visibility()).insert_lsn, dropped)
 

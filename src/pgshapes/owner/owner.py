@@ -259,7 +259,7 @@ class Owner:
             self.expiry.note_use(call.handles)
 
     async def _invalidate(self, call: InvalidateRelation) -> None:
-        await self.watch.look([call.oid])
+        await self.watch.check([call.oid])
 
     async def _list_unseen(self) -> Unseen:
         delivered = self.router.delivered

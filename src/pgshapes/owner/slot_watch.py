@@ -30,8 +30,8 @@ from pgshapes.postgres.retained_wal import RetainedWal
 _log = get_logger(__name__)
 
 INTERVAL_S: Final = 5.0
-PATIENCE: Final = 4
-"""How many looks in a row must find no less unconfirmed WAL than any before, until something is dropped:
+CHECKS_BEFORE_DROPPING: Final = 4
+"""How many checks in a row must find no less unconfirmed WAL than any before, until something is dropped:
 20 s, in which a burst that can be processed is acknowledged in part."""
 REASON: Final = "the replication slot keeps more WAL than max_retained_wal"
 TRANSACTION: Final = "an open transaction"
@@ -73,7 +73,7 @@ class Holder(NamedTuple):
 
 
 class SlotWatch:
-    """The looks of one instance."""
+    """The checks of one instance."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class SlotWatch:
         self._obstacle: str | None = None
         self._shown_obstacle: str | None = None
         self._least_bytes: int | None = None
-        """The least unconfirmed WAL at any look since it exceeded the limit; None while it does not."""
-        self._looks = 0
+        """The least unconfirmed WAL at any check since it exceeded the limit; None while it does not."""
+        self._checks = 0
         """Since it was that."""
         self._has_dropped = False
         self._logged: str | None = None
@@ -103,13 +103,13 @@ class SlotWatch:
         """None if nothing holds the slot back."""
 
     async def run(self, interval_s: float = INTERVAL_S) -> None:
-        """Look at intervals, until cancelled."""
+        """Check at intervals, until cancelled."""
         while True:
             await asyncio.sleep(interval_s)
-            await self.look()
+            await self.check()
 
-    async def look(self) -> None:
-        """Look once."""
+    async def check(self) -> None:
+        """Check once."""
         self._note_obstacle(self._watched.obstacle())
         has_read = True
         try:
@@ -131,7 +131,7 @@ class SlotWatch:
         self._conditions.note_stream("; ".join(parts))
 
     def _note_obstacle(self, obstacle: str | None) -> None:
-        """One that is there at two looks in a row is shown; shorter ones are part of the work."""
+        """One that is there at two checks in a row is shown; shorter ones are part of the work."""
         shown = obstacle if self._obstacle is not None else None
         if shown is not None and shown != self._shown_obstacle:
             self._conditions.unmeet(Condition.CHANGES_FLOWING, shown)
@@ -165,20 +165,20 @@ class SlotWatch:
         if not is_ours:
             self._let_be()
         elif self._least_bytes is None or retained.unconfirmed_bytes < self._least_bytes:
-            self._least_bytes, self._looks = retained.unconfirmed_bytes, 0
+            self._least_bytes, self._checks = retained.unconfirmed_bytes, 0
         else:
-            self._looks += 1
-            if self._looks >= PATIENCE:
+            self._checks += 1
+            if self._checks >= CHECKS_BEFORE_DROPPING:
                 self._act(retained)
 
     def _let_be(self) -> None:
         """What the slot keeps is no reason to drop anything."""
-        self._least_bytes, self._looks, self._has_dropped = None, 0, False
+        self._least_bytes, self._checks, self._has_dropped = None, 0, False
         self._watched.keep_slot()
 
     def _act(self, retained: RetainedWal) -> None:
         """Drop the shapes that hold the slot back; recreate it if there are none, or that did not help."""
-        self._looks = 0
+        self._checks = 0
         if not self._has_dropped:
             self._has_dropped = True
             if self._watched.drop_holders(REASON) > 0:

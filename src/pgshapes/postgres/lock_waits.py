@@ -2,7 +2,7 @@
 
 A query locks its table in ACCESS SHARE mode until its transaction ends. DDL waits for that lock, and
 everything else on the table queues behind the DDL. So while a query of a pool runs longer than an interval,
-one look at each interval finds the queries that somebody waits for, and cancels them.
+one query at each interval finds the queries that somebody waits for, and cancels them.
 
 Not here: what happens to the work that was cancelled. Invariant: no query is cancelled after its release, so
 a cancellation cannot hit what runs later on a backend that others may use. State: the queries, and one
@@ -30,7 +30,7 @@ from pgshapes.waiting.keep_running import keep_running
 _log = get_logger(__name__)
 
 INTERVAL_S: Final = 0.08
-"""A query is old at the second look after its start, so a statement waits for it for less than 200 ms."""
+"""A query is old at the second query after its start, so a statement waits for it for less than 200 ms."""
 _CANCEL_TIMEOUT_S: Final = 5.0
 
 BACKEND_PID: Final = "BEGIN READ ONLY; SELECT pg_catalog.pg_backend_pid(); COMMIT"
@@ -74,7 +74,7 @@ class LockingQuery:
         return self._cancellation is not None
 
     def yield_locks(self) -> None:
-        """Cancel what runs on the connection. A transaction that runs nothing must look at `has_yielded`."""
+        """Cancel what runs on the connection. A transaction that runs nothing must read `has_yielded`."""
         if self._cancellation is None:
             self._cancellation = begin(self._cancel(), at_end=holds_nothing)
 
@@ -95,31 +95,31 @@ class LockingQuery:
 
 
 class LockWaits:
-    """The queries of one pool of connections. `looks` counts the queries for waiting sessions."""
+    """The queries of one pool of connections. `searches` counts the queries for waiting sessions."""
 
     def __init__(self, connect: Connect, *, interval_s: float = INTERVAL_S) -> None:
         self.connect = connect
         self._interval_s = interval_s
         self._queries: set[LockingQuery] = set()
-        self._looking: asyncio.Task[None] | None = None
+        self._searching: asyncio.Task[None] | None = None
         self._is_failing = False
-        self.looks = 0
+        self.searches = 0
 
     def watch(self, connection: Connection, pid: int) -> LockingQuery:
         """Watch a transaction that is about to lock a table, in the backend `pid`."""
         made = LockingQuery(self._queries, connection, pid)
-        if self._looking is None or self._looking.done():
-            looking = keep_running("looking for waiting sessions", self._look_while_needed)
-            self._looking = begin(looking, at_end=holds_nothing)
+        if self._searching is None or self._searching.done():
+            searching = keep_running("looking for waiting sessions", self._search_while_needed)
+            self._searching = begin(searching, at_end=holds_nothing)
         return made
 
     async def close(self) -> None:
-        """Stop looking."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        """Stop searching."""
+        if self._searching is not None:
+            self._searching.cancel()
+            await asyncio.gather(self._searching, return_exceptions=True)
 
-    async def _look_while_needed(self) -> None:
+    async def _search_while_needed(self) -> None:
         while self._queries:
             old = await self._old_queries()
             if not old:
@@ -128,7 +128,7 @@ class LockWaits:
                 connection = await self.connect()
                 try:
                     while old:
-                        await self._look(connection, old)
+                        await self._search(connection, old)
                         old = await self._old_queries()
                 finally:
                     await connection.close()
@@ -143,9 +143,9 @@ class LockWaits:
         await asyncio.sleep(self._interval_s)
         return {query.pid: query for query in known & self._queries if not query.has_yielded}
 
-    async def _look(self, connection: Connection, old: dict[int, LockingQuery]) -> None:
+    async def _search(self, connection: Connection, old: dict[int, LockingQuery]) -> None:
         """Cancel the queries that somebody waits for."""
-        self.looks += 1
+        self.searches += 1
         _, found, _ = await simple_query.run(connection, blocking(old))
         self._is_failing = False
         for row in range(found.ntuples):

@@ -41,7 +41,7 @@ SILENT_AFTER_BEATS: Final = 4
 """An owner is silent after 1 s without a byte. Counted in intervals of this process's own loop, so that the
 delays of a busy caller do not count as the owner's."""
 LOOK_S: Final = 0.5
-LOOKS_BEFORE_READING: Final = 2
+CHECKS_BEFORE_READING: Final = 2
 """An owner that has just started sends its tables sooner."""
 FIRST_RETRY_S: Final = 0.01
 LAST_RETRY_S: Final = 0.5
@@ -203,13 +203,13 @@ class UnixSocketLink:
 
     async def _stay_filled(self, read_stored: ReadStored) -> None:
         """Fill the tables with what the owner has stored, when there is nothing else to serve from."""
-        looks = 0
+        checks = 0
         while True:
             await asyncio.sleep(LOOK_S)
-            looks = looks + 1 if self._is_without_tables() else 0
-            if looks >= LOOKS_BEFORE_READING:
+            checks = checks + 1 if self._is_without_tables() else 0
+            if checks >= CHECKS_BEFORE_READING:
                 await self._restore(read_stored)
-                looks = 0
+                checks = 0
 
     def _is_without_tables(self) -> bool:
         """Whether no current tables are there, and none on their way. An owner of this run has loaded its

@@ -74,13 +74,13 @@ async def test_nobody_looks_while_queries_are_short(items: str, make_pool: MakeP
         for _ in range(100):
             await waits.watch(connection, connection.info.backend_pid).release()
             await asyncio.sleep(0)
-        assert waits.looks == 0
+        assert waits.searches == 0
         query = waits.watch(connection, connection.info.backend_pid)
-        while not waits.looks:
+        while not waits.searches:
             await asyncio.sleep(0.001)
         await query.release()
-    assert waits._looking is not None
-    await waits._looking
+    assert waits._searching is not None
+    await waits._searching
 
 
 async def test_a_released_query_is_not_cancelled(items: str, make_pool: MakePool) -> None:
@@ -89,7 +89,7 @@ async def test_a_released_query_is_not_cancelled(items: str, make_pool: MakePool
     waits = LockWaits(pool.connect, interval_s=0.001)
     async with pool.connection() as connection:
         query = await locking(waits, connection)
-        while not waits.looks:
+        while not waits.searches:
             await asyncio.sleep(0.001)
         await query.release()
         async with pool.connection() as other:

@@ -141,16 +141,16 @@ async def test_a_changed_type_is_noted_with_a_position_after_its_reading(scene: 
     )
     scene.database.table = current = Relation(*TABLE._replace(columns=moods, stamp="other", generation=2))
     assert scene.router.types.lacks(current)
-    await scene.watch.look()
+    await scene.watch.check()
     # Positions are the numbers of queries here.
     assert scene.router.types.since(current, {"id"}, 100) == scene.database.reads.index("relation 10") + 1
 
 
 async def test_an_unchanged_table_costs_one_query_for_all_tables(scene: Scene) -> None:
-    await scene.watch.look()
+    await scene.watch.check()
     scene.database.reads.clear()
     for _ in range(3):
-        await scene.watch.look()
+        await scene.watch.check()
     assert scene.database.reads == [f"stamps [{TABLE.oid}]"] * 3
     assert scene.ended == {}
 
@@ -158,38 +158,38 @@ async def test_an_unchanged_table_costs_one_query_for_all_tables(scene: Scene) -
 async def test_the_stamps_are_not_read_again_before_another_transaction_has_ended(scene: Scene) -> None:
     scene.database.is_busy = False
     for _ in range(3):
-        await scene.watch.look()
+        await scene.watch.check()
     assert scene.database.reads == [f"stamps [{TABLE.oid}]"]
     scene.database.table = WIDER
     scene.database.transactions += 1
-    await scene.watch.look()
+    await scene.watch.check()
     assert list(scene.ended) == ["all"]
 
 
 async def test_the_stamps_of_a_table_that_is_newly_used_are_read(scene: Scene) -> None:
     scene.database.is_busy = False
     scene.end(["all", "id"], "test")
-    await scene.watch.look()
+    await scene.watch.check()
     scene.add("new")
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.database.reads == ["stamps []", f"stamps [{TABLE.oid}]"]
 
 
 async def test_nothing_is_remembered_of_another_stream_or_of_a_look_that_failed(scene: Scene) -> None:
     scene.database.is_busy = False
-    await scene.watch.look()
+    await scene.watch.check()
     scene.watch.stream_began()
     scene.database.failures = 1
     with pytest.raises(NotNow):
-        await scene.watch.look()
-    await scene.watch.look()
+        await scene.watch.check()
+    await scene.watch.check()
     assert scene.database.reads == [f"stamps [{TABLE.oid}]"] * 3
 
 
 async def test_only_the_shapes_that_a_change_alters_are_ended(scene: Scene) -> None:
     scene.known.publish(TABLE)
     scene.database.table = WIDER
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.ended == {"all": "columns of the table were added or dropped"}
     assert scene.renewed == [(["id"], 2)]
     assert dict(scene.tables.relations.items()) == {}
@@ -198,7 +198,7 @@ async def test_only_the_shapes_that_a_change_alters_are_ended(scene: Scene) -> N
 async def test_a_dropped_table_ends_its_shapes(scene: Scene) -> None:
     scene.known.publish(TABLE)
     scene.database.table = None
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.ended == dict.fromkeys(("all", "id"), "the table was dropped")
     assert scene.known.oids() == set()
 
@@ -207,19 +207,19 @@ async def test_a_dropped_table_ends_its_shapes(scene: Scene) -> None:
 async def test_a_table_that_left_the_publication_ends_its_shapes(
     scene: Scene, membership: str | None
 ) -> None:
-    await scene.watch.look()
+    await scene.watch.check()
     scene.database.membership = membership
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.ended == dict.fromkeys(("all", "id"), "the publication of the table changed")
 
 
 async def test_a_shape_without_a_membership_yet_is_left_to_its_creation(scene: Scene) -> None:
     del scene.memberships["id"]
     scene.database.membership = "7.1.table.9.2"
-    await scene.watch.look()
+    await scene.watch.check()
     assert set(scene.ended) == {"all"}
     scene.memberships["id"] = {TABLE.oid: "7.1.table.8.1"}
-    await scene.watch.look()
+    await scene.watch.check()
     assert set(scene.ended) == {"all", "id"}, "it was created under a membership that is gone"
 
 
@@ -229,7 +229,7 @@ async def test_a_shape_that_is_not_registered_yet_is_left_to_its_creation(scene:
     """
     scene.tables.shapes.put("new", ShapeRow(b"new", (TABLE.oid,), ShapeState.CREATING))
     scene.database.table = None
-    await scene.watch.look()
+    await scene.watch.check()
     assert "new" not in scene.ended
 
 
@@ -237,20 +237,20 @@ async def test_a_shape_that_is_registered_while_the_catalogs_are_read_is_left_al
     """Its creation may have seen a later state than this reading."""
     scene.database.table = WIDER
     scene.database.may_answer.clear()
-    looking = asyncio.create_task(scene.watch.look())
+    looking = asyncio.create_task(scene.watch.check())
     await asyncio.sleep(0)
     scene.add("new", TABLE)
     scene.database.may_answer.set()
     await looking
     assert set(scene.ended) == {"all"}
     assert scene.router._shapes["new"].known is TABLE
-    await scene.watch.look()
+    await scene.watch.check()
     assert set(scene.ended) == {"all", "new"}, "the next reading began after it was registered"
 
 
 async def test_readings_do_not_overlap(scene: Scene) -> None:
     scene.database.may_answer.clear()
-    looks = [asyncio.create_task(scene.watch.look()) for _ in range(2)]
+    looks = [asyncio.create_task(scene.watch.check()) for _ in range(2)]
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(scene.database.reads) == 1
@@ -262,17 +262,17 @@ async def test_a_table_without_shapes_is_looked_up_again_only_when_it_changed(sc
     scene.end(["all", "id"], "test")
     scene.known.publish(TABLE)
     scene.database.membership = None
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.known.oids() == {TABLE.oid}
     scene.database.table = WIDER
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.known.oids() == set()
     assert not [read for read in scene.database.reads if read.startswith("relation")]
 
 
 async def test_nothing_in_use_is_one_query_for_the_published_tables(scene: Scene) -> None:
     scene.end(["all", "id"], "test")
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.database.reads == ["stamps []"]
 
 
@@ -280,22 +280,22 @@ async def test_a_published_table_without_shapes_is_given_up_when_it_breaks_write
     """The watch reads it whole once, and again when it has changed."""
     scene.end(["all", "id"], "test")
     scene.database.published = {TABLE.oid}
-    await scene.watch.look()
-    await scene.watch.look()
+    await scene.watch.check()
+    await scene.watch.check()
     assert (scene.given_up, scene.database.reads.count(f"relation {TABLE.oid}")) == ([], 1)
     scene.obstacle = Obstacle("it is strange", "leave it", breaks_writes=True)
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.given_up == []
     scene.database.table = WIDER
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.given_up == [WIDER]
 
 
 async def test_a_table_that_cannot_be_followed_any_more_ends_its_shapes_with_the_reason(scene: Scene) -> None:
-    await scene.watch.look()
+    await scene.watch.check()
     scene.obstacle = Obstacle("it is strange", "leave it")
     scene.database.table = WIDER
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.ended == {"all": "it is strange", "id": "it is strange"}
 
 
@@ -306,11 +306,11 @@ async def test_other_rights_are_noticed_without_another_version(scene: Scene, lo
     """
     scene.known.publish(TABLE)
     for _ in range(looks):
-        await scene.watch.look()
+        await scene.watch.check()
     assert scene.known.oids() == {TABLE.oid}
     scene.obstacle = Obstacle("it may not be read", "grant it")
     scene.database.rights = "ffff"
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.known.oids() == set()
     assert set(scene.ended.values()) == {"it may not be read"}
 
@@ -325,33 +325,33 @@ async def test_an_attached_partition_ends_the_shapes_if_it_may_have_rows(
     scene.database.table = Relation(*root._replace(parts=(*root.parts, attached), stamp="2", generation=2))
     if is_filled:
         scene.database.filled.add(22)
-    await scene.watch.look([20])
+    await scene.watch.check([20])
     assert ("root" in scene.ended) is is_filled
     if not is_filled:
         assert scene.router.leaves_of(20) == {21, 22}
         scene.database.filled.add(22)
         scene.database.table = Relation(*scene.database.table._replace(stamp="3", generation=3))
-        await scene.watch.look([20])
+        await scene.watch.check([20])
         assert "root" not in scene.ended
 
 
 async def test_a_part_without_full_identity_is_repaired(scene: Scene) -> None:
     part = Part(TABLE.oid, "", 100, replica_identity="d")
     scene.database.table = Relation(*TABLE._replace(parts=(part,), stamp="2", generation=2))
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.lost == [TABLE.oid]
     assert scene.ended == {}
 
 
 async def test_a_table_with_the_stamp_that_its_shapes_know_is_not_read(scene: Scene) -> None:
     """After a restart all tables are compared, and most have not changed."""
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.database.reads == [f"stamps [{TABLE.oid}]"]
 
 
 async def test_a_dropped_publication_ends_the_session(scene: Scene) -> None:
     scene.database.membership, scene.database.has_publication = None, False
-    await scene.watch.look()
+    await scene.watch.check()
     assert scene.reconnects == ['publication "pub" was dropped']
     assert set(scene.ended) == {"all", "id"}
 
@@ -373,7 +373,7 @@ async def test_before_postgres_15_the_stream_begins_again_when_partitions_move(
     root = Relation(*TABLE._replace(kind="p", oid=20, parts=(Part(21, "5", 101),), server_version=version))
     scene.add("root", root)
     scene.database.table = Relation(*root._replace(parts=parts, stamp="2", generation=2))
-    await scene.watch.look([20])
+    await scene.watch.check([20])
     assert ("root" in scene.ended) is ends
     assert bool(scene.reconnects) is ends
     scene.add("meanwhile", scene.database.table)

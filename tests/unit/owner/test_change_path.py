@@ -51,7 +51,7 @@ async def compare(catalogs: Catalogs) -> None:
         router, unused, unused, given, given,
         spawn=catalogs.spawn, on_identity_lost=unused, on_progress=unused, reconnect=unused,
     )  # fmt: skip
-    await path._look([RelationAnnounced(announcement(ITEMS), XID, 100)])
+    await path._check_relations([RelationAnnounced(announcement(ITEMS), XID, 100)])
 
 
 async def test_a_visible_transaction_is_compared_once() -> None:

@@ -57,7 +57,7 @@ class Stream:
         self.database, self.router, self.boundary = Database(), new_router(), FlushBoundary(0)
         self.assembler = TransactionAssembler()
         self.dropping = DroppedRelations(
-            self.database, self.router, self.boundary, self._forget, interval_s=0.0, look_from=1
+            self.database, self.router, self.boundary, self._forget, interval_s=0.0, check_from=1
         )
         self._lsn = 0
 
@@ -77,10 +77,10 @@ class Stream:
         self.boundary.advance(at + 1)
         self.database.oids.add(message.oid)
 
-    async def look(self) -> set[int]:
-        """The relations that are known after a look and the next one."""
-        await self.dropping.look()
-        await self.dropping.look()
+    async def check(self) -> set[int]:
+        """The relations that are known after a check and the next one."""
+        await self.dropping.check()
+        await self.dropping.check()
         return self.known()
 
     def known(self) -> set[int]:
@@ -99,7 +99,7 @@ async def test_partitions_that_come_and_go_take_no_memory() -> None:
     for day in range(DAYS):
         stream.announce(table(1_000 + day))
         stream.database.oids.discard(1_000 + day - 3)
-        await stream.look()
+        await stream.check()
         assert len(stream.known()) < 10
         assert len(stream.router._targets) < 10
 
@@ -109,7 +109,7 @@ async def test_a_relation_that_exists_is_kept() -> None:
     stream.announce(announcement(relation(column("other"), oid=10)))
     stream.announce(table(1_000))
     stream.database.oids.discard(1_000)
-    assert await stream.look() == {10}
+    assert await stream.check() == {10}
     live(stream.router, "h")
     rows_of_other_columns = transaction(900, inserted(0, "1", "t", "2"))
     assert not stream.router.route(rows_of_other_columns).appends
@@ -121,7 +121,7 @@ async def test_a_relation_with_shapes_is_kept() -> None:
     live(stream.router, "h")
     stream.announce(announcement(ITEMS))
     stream.database.oids.clear()
-    assert await stream.look() == {10}
+    assert await stream.check() == {10}
 
 
 async def test_a_relation_is_kept_until_its_changes_are_processed() -> None:
@@ -129,11 +129,11 @@ async def test_a_relation_is_kept_until_its_changes_are_processed() -> None:
     stream.announce(table(1_000))
     stream.database.oids.clear()
     stream.database.insert_lsn = 500
-    assert await stream.look() == {1_000}
+    assert await stream.check() == {1_000}
     stream.assembler.feed(Begin(400, 0, 7), 400)
     assert stream.assembler.feed(Insert(1_000, ("1", "t", "2")), 399) == ()
     stream.boundary.advance(500)
-    assert await stream.look() == set()
+    assert await stream.check() == set()
     with pytest.raises(WireError, match="no RELATION message"):
         stream.assembler.feed(Insert(1_000, ("1", "t", "2")), 399)
 
@@ -144,7 +144,7 @@ async def test_a_relation_that_is_not_visible_yet_is_kept() -> None:
     stream.announce(table(1_000))
     stream.database.oids.clear()
     stream.database.next_xid = 5
-    assert await stream.look() == {1_000}
+    assert await stream.check() == {1_000}
 
 
 async def test_a_relation_that_is_announced_again_is_kept() -> None:
@@ -152,24 +152,24 @@ async def test_a_relation_that_is_announced_again_is_kept() -> None:
     stream = Stream()
     stream.announce(table(1_000))
     stream.database.oids.clear()
-    await stream.dropping.look()
+    await stream.dropping.check()
     stream.announce(table(1_000))
-    await stream.dropping.look()
+    await stream.dropping.check()
     assert stream.known() == {1_000}
 
 
-async def test_looks_are_as_rare_as_they_are_useless() -> None:
+async def test_checks_are_as_rare_as_they_are_useless() -> None:
     stream = Stream()
     for oid in range(1_000, 1_010):
         stream.announce(table(oid))
-    await stream.dropping.look()
-    stream.database.error = AssertionError("there is no reason to look")
+    await stream.dropping.check()
+    stream.database.error = AssertionError("there is no reason to check")
     for oid in range(1_010, 1_019):
         stream.announce(table(oid))
-        await stream.dropping.look()
+        await stream.dropping.check()
 
 
-async def test_a_look_that_fails_is_followed_by_another() -> None:
+async def test_a_check_that_fails_is_followed_by_another() -> None:
     stream = Stream()
     stream.announce(table(1_000))
     stream.database.oids.clear()

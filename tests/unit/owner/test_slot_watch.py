@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from pgshapes.errors import SourceError
 from pgshapes.gates.conditions import Condition, Conditions, is_met, stream_text
 from pgshapes.owner.metrics import slot_families
-from pgshapes.owner.slot_watch import PATIENCE, UNPROCESSED, Holder, SlotWatch
+from pgshapes.owner.slot_watch import CHECKS_BEFORE_DROPPING, UNPROCESSED, Holder, SlotWatch
 from pgshapes.postgres.retained_wal import RetainedWal
 from pgshapes.tables.tables import Tables
 
@@ -72,7 +72,7 @@ async def looks(instance: Instance, times: int) -> list[Any]:
     """So many looks; returns what was logged."""
     with capture_logs() as lines:
         for _ in range(times):
-            await instance.watch.look()
+            await instance.watch.check()
     return lines
 
 
@@ -117,7 +117,7 @@ async def test_a_burst_that_is_being_processed_costs_nothing(instance: Instance)
     instance.holders = 3
     for kept in range(20, 1, -1):
         instance.keeps(kept * LIMIT)
-        await looks(instance, PATIENCE)
+        await looks(instance, CHECKS_BEFORE_DROPPING)
     instance.keeps(LIMIT)
     await looks(instance, 10)
     assert instance.done == []
@@ -134,9 +134,9 @@ async def test_a_rest_between_writes_is_no_progress(instance: Instance) -> None:
 async def test_the_shapes_that_hold_are_dropped_first(instance: Instance) -> None:
     instance.keeps(2 * LIMIT)
     instance.holders = 3
-    lines = await looks(instance, PATIENCE)
+    lines = await looks(instance, CHECKS_BEFORE_DROPPING)
     assert instance.done == []
-    await looks(instance, PATIENCE)
+    await looks(instance, CHECKS_BEFORE_DROPPING)
     assert instance.done == ["drop"]
     assert [line["event"] for line in lines] == [TOLD]
     assert (lines[0]["held_by"], lines[0]["since"]) == (UNPROCESSED, "1970-01-01T00:00:17+00:00")
@@ -148,20 +148,20 @@ async def test_the_shapes_that_hold_are_dropped_first(instance: Instance) -> Non
 async def test_the_slot_is_recreated_if_that_does_not_help(instance: Instance) -> None:
     instance.keeps(2 * LIMIT)
     instance.holders = 3
-    await looks(instance, 2 * PATIENCE + 1)
+    await looks(instance, 2 * CHECKS_BEFORE_DROPPING + 1)
     assert instance.done == ["drop", "recreate"]
 
 
 async def test_the_slot_is_recreated_if_no_shape_holds_it(instance: Instance) -> None:
     instance.keeps(2 * LIMIT)
-    lines = await looks(instance, PATIENCE + 1)
+    lines = await looks(instance, CHECKS_BEFORE_DROPPING + 1)
     assert instance.done == ["drop", "recreate"]
     assert [line["event"] for line in lines] == [TOLD, "replication slot is recreated"]
 
 
 async def test_a_request_is_withdrawn_when_it_is_no_longer_needed(instance: Instance) -> None:
     instance.keeps(2 * LIMIT)
-    await looks(instance, PATIENCE + 1)
+    await looks(instance, CHECKS_BEFORE_DROPPING + 1)
     instance.is_away = True
     await looks(instance, 1)
     assert instance.done == ["drop", "recreate"]
@@ -173,7 +173,7 @@ async def test_a_request_is_withdrawn_when_it_is_no_longer_needed(instance: Inst
 
 async def test_a_creation_of_the_slot_that_waits_is_begun_anew(instance: Instance) -> None:
     instance.now = RetainedWal(2 * LIMIT, 2 * LIMIT, True, "pid 4711")
-    lines = await looks(instance, PATIENCE + 1)
+    lines = await looks(instance, CHECKS_BEFORE_DROPPING + 1)
     assert instance.done == ["drop", "recreate"]
     assert lines[0]["held_by"] == "an open transaction: pid 4711"
 
