@@ -28,8 +28,7 @@ class CorkedTransport:
         """Write at the end of this turn of the event loop; large data immediately."""
         if len(data) >= _LARGE_BYTES:
             self._flush()
-            self.written += len(data)
-            self._transport.write(data)
+            self._write(data)
             return
         if not self._waiting:
             self._call_soon(self._flush)
@@ -49,7 +48,12 @@ class CorkedTransport:
         waiting = self._waiting
         if waiting:
             self._waiting = []
-            data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+            self._write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+
+    def _write(self, data: bytes) -> None:
+        # The connection may have ended in this turn, which the application does not know yet. asyncio drops
+        # what is written then, and uvloop raises an error.
+        if not self.is_closing():
             self.written += len(data)
             self._transport.write(data)
 
