@@ -34,7 +34,7 @@ from pgshapes.owner.resolver import KnownRelations, ShapeResolver
 from pgshapes.owner.shape_status import ShapeStatus
 from pgshapes.owner.unpublishing import Unpublisher
 from pgshapes.postgres.inspector import Inspector
-from pgshapes.postgres.publication import Publication
+from pgshapes.postgres.publication import Publication, PublicationMembership
 from pgshapes.postgres.refusals import refuse_table
 from pgshapes.postgres.snapshot import SnapshotSource
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -210,8 +210,11 @@ class Owner:
             if not await self._restore(shape):
                 failed.append(shape.handle)
             if number % _RESTORED_PER_TURN == 0:
-                await asyncio.sleep(0)  # the lock's signs of life, and status to Postgres
+                await asyncio.sleep(0)  # for the statements of the lock, and status to Postgres
         self.creator.memberships.update((shape.handle, shape.memberships) for shape in stored)
+        for shape in stored:
+            for oid, version in shape.memberships.items():
+                self._sources.publication.note_settled(PublicationMembership(oid, version))
         with self._tables.transaction():
             self.status.restore(stored)
             for shape in stored:

@@ -3,8 +3,10 @@
 Each table is added in a transaction of its own. A request that waits for a locked table waits outside any
 transaction and without a connection. Not here: the SQL and why its order is correct (`publication_sql`),
 which shapes need a table (`owner`). Invariant: when `ensure_table` returns, the stream contains all changes
-of every transaction that writes to the table later, or that wrote to it and is still open. State: this object
-owns running alterations; everything else is in Postgres.
+of every transaction that writes to the table later, or that wrote to it and is still open. Whoever published
+the table: how it is published is *settled* once all transactions have ended that had written to it when this
+was first seen. State: this object owns running alterations, and knows what is settled; everything else is in
+Postgres.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ VACUUM_LOCK_TIMEOUT_MS: Final = 500
 _TRANSACTION_TIMEOUT_S: Final = 1.0
 """In addition to the time for its locks: then the server does not answer."""
 
+_SETTLED: Final = 4096
+"""Bounds the memory; what is forgotten is settled again."""
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 1.0
 _COLLISIONS: Final = frozenset({"55P03", "40P01", "57014", "42710", "42704", "23505"})
@@ -76,6 +80,9 @@ class Publication:
         self._is_manual = is_manual
         self._states = BatchQueue(self._read_states)
         self._alterations = SharedLookUps(self._make_ready, keep=False, failure_ttl_s=0.0)
+        self._writers = SharedLookUps(self._wait_for_writers, keep=False, failure_ttl_s=0.0)
+        self._settled: dict[int, str] = {}
+        """Versions of memberships, by table."""
         self._locks: dict[int, asyncio.Lock] = {}
         self._listeners: dict[int, set[OnWaiting]] = {}
         self.attempts = 0
@@ -158,9 +165,17 @@ class Publication:
             transaction = publication_sql.drop_from_publication(state, self.name)
             return await self._attempt(transaction, relation)
 
+    def note_settled(self, membership: PublicationMembership) -> None:
+        """Note that no transaction has written to a table both before and since it is published so."""
+        self._settled.pop(membership.relation_oid, None)
+        self._settled[membership.relation_oid] = membership.version
+        if len(self._settled) > _SETTLED:
+            del self._settled[next(iter(self._settled))]
+
     async def close(self) -> None:
         """Cancel running alterations."""
         await self._alterations.close()
+        await self._writers.close()
 
     async def _ensure_table(self, relation: Relation) -> PublicationMembership:
         while True:
@@ -174,13 +189,37 @@ class Publication:
             if obstacle is not None:
                 raise refuse_table(relation, obstacle)
             if state.membership is not None and state.is_ready:
-                return PublicationMembership(relation.oid, state.membership)
+                membership = PublicationMembership(relation.oid, state.membership)
+                if self._settled.get(relation.oid) != membership.version:
+                    await self._writers.get(membership)
+                return membership
             await self._alterations.get(relation.oid)
 
     async def _wait_for_drop(self, oid: int) -> None:
         """Wait for a running drop, which began before this caller's shape was known."""
         async with self._lock(oid):
             pass
+
+    async def _wait_for_writers(self, membership: PublicationMembership) -> None:
+        """Wait until the transactions have ended that had written to the table before it was published so,
+        as far as they are open now. Nobody is blocked.
+        """
+        oid, pause_s = membership.relation_oid, _FIRST_PAUSE_S
+        writers = await self._find_writers(oid)
+        while writers:
+            for callback in tuple(self._listeners.get(oid, ())):
+                callback(list(writers.values()))
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            still_open = await self._find_writers(oid)
+            writers = {each: still_open[each] for each in writers if each in still_open}
+        self.note_settled(membership)
+
+    async def _find_writers(self, oid: int) -> dict[str, Blocker]:
+        """The open transactions that may have written to a table, by virtual transaction id."""
+        async with self._connection() as db:
+            rows = await (await db.execute(publication_sql.WRITERS.encode(), (oid,))).fetchall()
+        return {row[0]: Blocker(*row[1:]) for row in rows}
 
     async def _make_ready(self, oid: int) -> None:
         """Retry until what was missing is altered, or the table does not exist."""

@@ -3,7 +3,9 @@
 A table is *ready* when it is in the publication, and it and all its leaves are REPLICA IDENTITY FULL, which
 does not recurse. Each identity is set in a transaction of its own. The last transaction locks the table, then
 adds it: when the lock is granted, all transactions that wrote to the table have ended, and none writes before
-the commit. So no transaction has written both before and after the table was published.
+the commit. So no transaction has written both before and after the table was published. Somebody else may
+publish a table, or alter how it is published, while transactions are open that have written to it: the
+transactions that `WRITERS` then finds may have.
 
 Invariant: statements of others wait for our locks at most `LOCK_BUDGET_MS`: a request for a lock, behind
 which they queue, is withdrawn after that time, and no transaction waits for a second table while it holds the
@@ -166,8 +168,9 @@ SELECT wanted.oid, n.nspname::text, c.relname::text, c.relkind::text,
        LATERAL ({_NOT_FULL}) not_full"""
 
 
-BLOCKERS: Final = """
-SELECT l.pid::int8,
+def _lock_holders(first: str, modes: str) -> str:
+    return f"""
+SELECT {first},
        EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - COALESCE(a.xact_start, x.prepared))::float8,
        COALESCE(a.backend_type = 'autovacuum worker', false),
        pg_catalog.format('%%I.%%I', n.nspname, c.relname)
@@ -181,8 +184,7 @@ SELECT l.pid::int8,
  WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
                       WHERE d.datname = pg_catalog.current_database())
-   AND (l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareRowExclusiveLock',
-                   'ExclusiveLock', 'AccessExclusiveLock') OR %s)
+   AND ({modes})
    AND l.relation IN (
          WITH RECURSIVE tree(oid) AS (
            SELECT %s::int8::oid
@@ -190,10 +192,24 @@ SELECT l.pid::int8,
            SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
          ) SELECT oid FROM tree)
  ORDER BY 2 DESC NULLS LAST"""
+
+
+BLOCKERS: Final = _lock_holders(
+    "l.pid::int8",
+    "l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareRowExclusiveLock',"
+    " 'ExclusiveLock', 'AccessExclusiveLock') OR %s",
+)
 """Arguments: whether any lock conflicts, as when an identity is set, and a relation's oid. The holders of
 conflicting locks, oldest transaction first.
 
 The pid of a prepared transaction is NULL.
+"""
+
+WRITERS: Final = _lock_holders(
+    "l.virtualtransaction, l.pid::int8", "l.mode IN ('RowExclusiveLock', 'AccessExclusiveLock')"
+)
+"""Argument: a relation's oid. The open transactions that may have written to the table, each with its virtual
+transaction id, which no later one has; else as `BLOCKERS`.
 """
 
 

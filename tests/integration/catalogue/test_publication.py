@@ -143,6 +143,70 @@ async def test_an_open_writer_is_waited_for_and_named(
     assert publication.waiting_tables == 0
 
 
+PUBLISHED_BY_OTHERS = {
+    "added": 'ALTER PUBLICATION "the publication" ADD TABLE items',
+    "added with its schema": 'ALTER PUBLICATION "the publication" ADD TABLES IN SCHEMA public',
+    "operations altered": 'ALTER PUBLICATION "the publication" SET (publish_via_partition_root = true)',
+}
+
+
+@pytest.mark.parametrize("by", PUBLISHED_BY_OTHERS)
+async def test_writers_are_waited_for_whoever_has_published_the_table(
+    db: Connection, database_url: str, publication: Publication, items: Relation, by: str
+) -> None:
+    """What they wrote before is not in the stream, and a snapshot would not see it either."""
+    if by == "added with its schema" and db.info.server_version < 150000:
+        pytest.skip("Postgres 14 publishes no schemas")
+    if by == "operations altered":
+        await publication.ensure_table(items)
+    await db.execute("ALTER TABLE items REPLICA IDENTITY FULL")
+    async with (
+        writer(database_url, "INSERT INTO items VALUES (1)") as before,
+        writer(database_url, "SELECT FROM items FOR UPDATE"),
+    ):
+        await db.execute(PUBLISHED_BY_OTHERS[by].encode())
+        ear = Ear()
+        waiting = [asyncio.create_task(publication.ensure_table(items, on_waiting=ear)) for _ in range(2)]
+        for _ in range(2):
+            (blocker,) = await ear.heard.get()
+            assert blocker.pid == before.info.backend_pid
+        async with writer(database_url, "INSERT INTO items VALUES (2)"):
+            await ear.heard.get()
+            assert not any(each.done() for each in waiting)
+            await before.execute("COMMIT")
+            found = set(await asyncio.gather(*waiting))  # later writers are in the stream
+            assert len(found) == 1
+            assert await publication.ensure_table(items) in found
+
+
+async def test_writers_are_not_waited_for_again(
+    db: Connection, database_url: str, publication: Publication, items: Relation, make_pool: MakePool
+) -> None:
+    """Nor in a new process that knows of a shape of the same membership."""
+    membership = await publication.ensure_table(items)
+    after_a_restart = Publication("the publication", make_pool(4))
+    after_a_restart.note_settled(membership)
+    async with writer(database_url, "INSERT INTO items VALUES (1)"):
+        assert await publication.ensure_table(items) == membership
+        assert await after_a_restart.ensure_table(items) == membership
+    await after_a_restart.close()
+
+
+async def test_a_prepared_transaction_that_wrote_before_is_waited_for(
+    db: Connection, publication: Publication, items: Relation
+) -> None:
+    await db.execute("ALTER TABLE items REPLICA IDENTITY FULL")
+    name = f"written in {db.info.dbname}"
+    await db.execute(f"BEGIN; INSERT INTO items VALUES (1); PREPARE TRANSACTION '{name}'".encode())
+    await db.execute('ALTER PUBLICATION "the publication" ADD TABLE items')
+    ear = Ear()
+    waiting = asyncio.create_task(publication.ensure_table(items, on_waiting=ear))
+    (blocker,) = await ear.heard.get()
+    assert blocker.pid is None
+    await db.execute(f"COMMIT PREPARED '{name}'".encode())
+    await waiting
+
+
 async def test_a_prepared_transaction_is_waited_for_and_named(
     db: Connection, publication: Publication, items: Relation
 ) -> None:
