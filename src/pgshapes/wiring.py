@@ -270,7 +270,10 @@ def subset_snapshots(settings: Settings, link: OwnerLink, shapes: ShapeCache) ->
     """The subset queries of a process that is linked to the owner by `link`; opens no connection yet."""
     url = settings.pooled_database_url or settings.database_url
     size = min(max(settings.db_pool_size // (4 * max(settings.workers, 1)), 1), _SUBSET_CONNECTIONS)
-    pool = ConnectionPool(lambda: connect_shared(url, application_name="pgshapes subsets"), size)
+    is_pooled, application = settings.pooled_database_url is not None, "pgshapes subsets"
+    pool = ConnectionPool(
+        lambda: connect_shared(url, application_name=application, is_pooled=is_pooled), size
+    )
     return SubsetSnapshots(link, SubsetSource(pool), shapes.resolve)
 
 

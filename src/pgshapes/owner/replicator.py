@@ -94,8 +94,10 @@ class Replicator:
             lambda: connect(settings.database_url, read_values=False), ALTERATIONS
         )
         pooled_url = settings.pooled_database_url or settings.database_url
+        is_pooled = settings.pooled_database_url is not None
         self._snapshot_pool = ConnectionPool(
-            lambda: connect_shared(pooled_url), max(settings.db_pool_size - admin_size, 1)
+            lambda: connect_shared(pooled_url, is_pooled=is_pooled),
+            max(settings.db_pool_size - admin_size, 1),
         )
         publication = PUBLICATION_PREFIX + settings.replication_stream_id
         self.sources = Sources(

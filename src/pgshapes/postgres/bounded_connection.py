@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import select
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -25,6 +25,8 @@ import psycopg
 from psycopg import pq, waiting
 from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
+
+from pgshapes.waiting.background import begin, holds_nothing
 
 SILENCE_LIMIT_S: Final = 40.0
 """Of a connection whose activity nobody checks: longer than every limit that the server keeps on a statement
@@ -82,7 +84,11 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
     """A connection on which nothing waits without a limit. Opened by `connection` and `doctor` only."""
 
     silence_limit_s: float = SILENCE_LIMIT_S
+    is_pooled = False
+    """Whether a pooler may be in between: the backend is another one in each transaction."""
     _check: ActivityCheck | None = None
+    end_session: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """Ends the session on the server when the connection is given up: it would keep its locks."""
     heard_at: float = 0.0
     """When something was received for the last time, in time.monotonic(); 0 before the first wait."""
     silent_since: float | None = None
@@ -162,6 +168,8 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
         """Close the connection now, because its server does not answer."""
         self.silent_since = silent_since
         self.pgconn.finish()
+        if self.end_session is not None:
+            begin(self.end_session(), at_end=holds_nothing)
 
     async def _allow_silence(self, began_at: float, heard_at: float) -> None:
         """Return if the server works. Raises ServerSilent."""

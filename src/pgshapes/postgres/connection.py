@@ -29,7 +29,7 @@ from psycopg import conninfo, pq
 from psycopg.abc import ConnParam
 
 from pgshapes.errors import ConfigError
-from pgshapes.postgres.backend_activity import activity_check
+from pgshapes.postgres.backend_activity import activity_check, terminate
 from pgshapes.postgres.bounded_connection import BoundedConnection, Connect
 from pgshapes.postgres.database_url import failure_to_connect, libpq_parameters
 from pgshapes.postgres.session_settings import VALUE_SETTINGS, Setting, long_life_settings, settings_sql
@@ -76,9 +76,12 @@ class SharedSession(Connection):
         if is_outside and not sql.startswith("BEGIN"):
             raise TypeError("a shared session takes nothing outside a transaction")
 
+    is_pooled = True
+
     def reset(self) -> None:
         """Check no more: the next transaction may run in another backend."""
-        self.check_with(None)
+        if self.is_pooled:
+            self.check_with(None)
 
 
 async def connect(url: str, *, application_name: str = APPLICATION, read_values: bool = True) -> Connection:
@@ -88,21 +91,28 @@ async def connect(url: str, *, application_name: str = APPLICATION, read_values:
     for an invalid URL or a server that is too old.
     """
     session = await _open(Connection, connection_string(url, application_name=application_name))
-    _check_activity(session, url)
+    _check_activity(session, url, application_name)
     return await _set_up(session, VALUE_SETTINGS if read_values else ())
 
 
 async def connect_for_replication(url: str, *, application_name: str = APPLICATION) -> Connection:
     """A walsender connection: for replication commands, and SQL without parameters. Raises as `connect`."""
     walsender = await connect_bare_walsender(url, application_name=application_name)
-    _check_activity(walsender, url)
+    _check_activity(walsender, url, application_name)
     return await _set_up(walsender, VALUE_SETTINGS)
 
 
-async def connect_shared(url: str, *, application_name: str = APPLICATION) -> SharedSession:
-    """A new shared session, on which nothing has been sent. Raises as `connect`."""
+async def connect_shared(
+    url: str, *, application_name: str = APPLICATION, is_pooled: bool = True
+) -> SharedSession:
+    """A new shared session, on which nothing has been sent; `is_pooled` says whether a pooler may be in
+    between. Raises as `connect`.
+    """
     session = await _open(SharedSession, connection_string(url, application_name=application_name))
     session.prepare_threshold = None
+    session.is_pooled = is_pooled
+    if not is_pooled:
+        _check_activity(session, url, application_name)
     return session
 
 
@@ -114,9 +124,11 @@ async def connect_bare_walsender(url: str, *, application_name: str = APPLICATIO
     return await _open(Connection, connection_string(url, **parameters))
 
 
-def _check_activity(session: Connection, url: str) -> None:
+def _check_activity(session: Connection, url: str, application_name: str) -> None:
     text = connection_string(url, application_name=f"{APPLICATION} check")
-    session.check_with(activity_check(partial(_open, Connection, text), session.info.backend_pid))
+    connect, pid = partial(_open, Connection, text), session.info.backend_pid
+    session.check_with(activity_check(connect, pid))
+    session.end_session = partial(terminate, connect, pid, application_name)
 
 
 C = TypeVar("C", bound=Connection)

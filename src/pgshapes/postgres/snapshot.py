@@ -196,7 +196,8 @@ class Snapshot:
         begun = await self._run("; ".join((BACKEND_PID, begin_sql(server_version), timeout)))
         pid = backend_pid(begun)
         self._locking = self._lock_waits.watch(self._connection, pid)
-        self._connection.check_with(activity_check(self._lock_waits.connect, pid))
+        if self._connection.is_pooled:
+            self._connection.check_with(activity_check(self._lock_waits.connect, pid))
         statements = (
             lock_table(self._relation),
             VISIBILITY_QUERY,

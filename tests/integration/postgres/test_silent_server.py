@@ -157,6 +157,31 @@ async def test_a_dead_connection_is_noticed_though_the_server_lives(hole: tuple[
             assert not await session.is_working()
 
 
+async def test_the_session_of_a_dead_connection_is_ended(
+    hole: tuple[Proxy, str], database_url: str, db: Connection
+) -> None:
+    """It would keep its locks, for which the owner of the table would wait."""
+    async with await connect(database_url) as owner:
+        await owner.execute(b"CREATE TABLE t (id int)")
+        await db.execute(b"BEGIN")
+        await db.execute(b"SELECT FROM t")
+        hole[0].swallow()
+        with pytest.raises(ServerSilent):
+            await db.execute(b"SELECT 1")
+        async with asyncio.timeout(END_S):
+            await owner.execute(b"DROP TABLE t")
+
+
+async def test_a_direct_shared_session_is_checked_always(hole: tuple[Proxy, str]) -> None:
+    """Also when a transaction begins: nothing can be in between."""
+    async with await connect_shared(hole[1], is_pooled=False) as session:
+        session.reset()
+        assert session.silence_limit_s == CHECK_AFTER_S
+        assert session.end_session is not None
+    async with await connect_shared(hole[1]) as session:
+        assert session.end_session is None, "a pooler has given its backend to others"
+
+
 async def test_a_shared_session_is_checked_in_a_transaction_only(database_url: str) -> None:
     """Between two transactions a pooler may give it another backend."""
     pool = ConnectionPool(lambda: connect_shared(database_url), 1)
