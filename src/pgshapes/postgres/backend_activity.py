@@ -2,8 +2,8 @@
 
 A session of ours may be silent for long because its statement takes long: it waits for a lock, or reads a
 large table. One that waits for its client instead has nothing to do, or cannot send: then the connection in
-between is dead, and so is one whose session does not exist any more. Without an answer the server counts as
-dead. Keeps no state.
+between is dead, and so is one whose session does not exist any more. Without any answer the server counts as
+dead; one that is full answers. Keeps no state.
 """
 
 from __future__ import annotations
@@ -19,32 +19,45 @@ from pgshapes.model.quoting import quote_literal
 from pgshapes.postgres import simple_query
 from pgshapes.postgres.bounded_connection import ActivityCheck, Connect
 
+_REFUSAL: Final = "FATAL:"
+"""In libpq's text, if a server has answered: it is full, is starting, or does not accept the password."""
 _TIMEOUT_S: Final = 15.0
 """For the connection, which may take 10 s, and the answer."""
 
 
 def _question(pid: int) -> str:
-    """The second result has a row if the session works.
+    """The second result has what the session does, and no row if there is none.
 
     The wait event of class Client is a wait for input or room to send, Activity is the main loop of a
-    walsender (manual: Wait Event Types). Without the right to see either, `state` is null.
+    walsender (manual: Wait Event Types); one that creates a slot waits for WAL in class Client. `state` is
+    null without the right to see it, and `disabled` without `track_activities`.
     """
     return (
-        "BEGIN READ ONLY; SELECT 1 FROM pg_catalog.pg_stat_activity"
-        f" WHERE pid = {pid} AND state = 'active'"
-        " AND (wait_event_type IS NULL OR wait_event_type NOT IN ('Client', 'Activity')); COMMIT"
+        "BEGIN READ ONLY; SELECT CASE WHEN state IS NULL OR state = 'disabled' THEN 'unknown'"
+        " WHEN state <> 'active' THEN 'idle'"
+        " WHEN wait_event_type IS NULL OR wait_event_type NOT IN ('Client', 'Activity') THEN 'works'"
+        " WHEN wait_event ILIKE 'WalSenderWaitForWAL' AND query ILIKE 'CREATE_REPLICATION_SLOT%'"
+        " THEN 'works' ELSE 'idle' END"
+        f" FROM pg_catalog.pg_stat_activity WHERE pid = {pid}; COMMIT"
     )
 
 
-async def is_working(connect: Connect, pid: int) -> bool:
-    """Whether the session with this process id works on a statement."""
+_ANSWERS: Final = {b"works": True, b"idle": False, b"unknown": None}
+
+
+async def is_working(connect: Connect, pid: int) -> bool | None:
+    """Whether the session with this process id works on a statement; None if that cannot be known, also if
+    the server answers that it accepts no connection.
+    """
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             async with await connect() as connection:
                 _, found, _ = await simple_query.run(connection, _question(pid))
-    except (PgShapesError, psycopg.Error, TimeoutError):
+    except PgShapesError as error:
+        return None if _REFUSAL in error.message else False
+    except (psycopg.Error, TimeoutError):
         return False
-    return found.ntuples > 0
+    return _ANSWERS[found.get_value(0, 0) or b"unknown"] if found.ntuples else False
 
 
 async def terminate(connect: Connect, pid: int, application: str) -> None:

@@ -3,9 +3,10 @@
 A server can be gone while its connection stays open: a proxy, a tunnel or a suspended machine answers TCP in
 its place, so neither the kernel nor libpq notices anything. Each wait of psycopg passes through
 `BoundedConnection.wait`, and each wait for lines of a COPY through `readable`. Each time that the server has
-been silent for the connection's limit, another session is asked whether it works on the statement; if it does
-not, or nobody can be asked, the wait ends with `ServerSilent`. So a server that works is not taken for one
-that is gone, and a dead connection is noticed after seconds.
+been silent for the connection's limit, another session is asked whether it works on the statement; if it
+twice does not, the statement is cancelled and the wait ends with `ServerSilent`. So a server that works is
+not taken for one that is gone, and a dead connection is noticed after seconds. Where that cannot be known,
+because the server is full or hides what its sessions do, the wait ends after `SILENCE_LIMIT_S`.
 
 Not here: the replication stream, which has its own limit (`replication`), and opening a connection, which
 `connect_timeout` limits. Invariant: after `ServerSilent`, and after a cancelled wait that the server did not
@@ -18,6 +19,7 @@ import asyncio
 import select
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -34,12 +36,16 @@ of ours, which is 30 s at most.
 """
 CHECK_AFTER_S: Final = 5.0
 """Of a connection whose activity can be checked."""
+CONFIRM_AFTER_S: Final = 1.0
+"""Between the two checks that find nothing: an answer may be on its way, or the next step may begin."""
 _CHECK_INTERVAL_S: Final = 0.1
 _CANCEL_TIMEOUT_S: Final = 2.0
 """For each of the two steps: sending a cancellation, and the end of the statement."""
 
-ActivityCheck = Callable[[], Awaitable[bool]]
-"""Whether the server is alive and works on the statement, asked on another connection."""
+ActivityCheck = Callable[[], Awaitable[bool | None]]
+"""Whether the server is alive and works on the statement, asked on another connection; None if that cannot be
+known.
+"""
 Connect = Callable[[], Awaitable["BoundedConnection"]]
 """Opens a connection."""
 R = TypeVar("R")
@@ -59,17 +65,17 @@ class _Watched(Generator[waiting.Wait, waiting.Ready | int, R]):
     def __init__(self, operation: PQGen[R], limit_s: float) -> None:
         self._operation = operation
         self._limit_s = limit_s
-        self.heard_at = time.monotonic()
+        self.heard_at = self._began_at = time.monotonic()
 
     def restart(self) -> None:
         """Begin a new limit of silence."""
-        self.heard_at = time.monotonic()
+        self._began_at = time.monotonic()
 
     def send(self, ready: waiting.Ready | int) -> waiting.Wait:
         """Continue the operation; `ready` is 0 after an interval in which nothing happened."""
         if ready:
-            self.heard_at = time.monotonic()
-        elif ready is not None and time.monotonic() - self.heard_at >= self._limit_s:
+            self.heard_at = self._began_at = time.monotonic()
+        elif ready is not None and time.monotonic() - self._began_at >= self._limit_s:
             raise _LimitReachedError
         return self._operation.send(ready)
 
@@ -117,25 +123,26 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
         Cancelling the task cancels the statement on the server. Nothing here uses `timeout`.
         """
         assert timeout is None, "use asyncio.timeout, which cancels the statement"
-        watched, began_at = _Watched(gen, self.silence_limit_s), time.monotonic()
-        while True:
-            try:
-                result = await waiting.wait_async(watched, self.pgconn.socket, interval=interval)
-            except _LimitReachedError:
-                await self._allow_silence(began_at, watched.heard_at)
-                watched.restart()
-            except asyncio.CancelledError:
-                await self._cancel(watched)
-                raise
-            else:
-                self.heard_at = time.monotonic()
-                return result
+        watched = _Watched(gen, self.silence_limit_s)
+        try:
+            while True:
+                try:
+                    result = await waiting.wait_async(watched, self.pgconn.socket, interval=interval)
+                except _LimitReachedError:
+                    await self._allow_silence(watched.heard_at)
+                    watched.restart()
+                else:
+                    self.heard_at = time.monotonic()
+                    return result
+        except asyncio.CancelledError:
+            await self._cancel(watched)
+            raise
 
     async def readable(self) -> None:
         """Wait until the socket can be read, because the server works for us. Raises ServerSilent."""
-        began_at = heard_at = time.monotonic()
+        heard_at = time.monotonic()
         while not await self.is_readable_within(self.silence_limit_s):
-            await self._allow_silence(began_at, heard_at)
+            await self._allow_silence(heard_at)
 
     async def is_readable_within(self, limit_s: float) -> bool:
         """Wait until the socket can be read, at most for the limit: nothing is expected of the server."""
@@ -154,9 +161,11 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
         self._check = check
         self.silence_limit_s = SILENCE_LIMIT_S if check is None else CHECK_AFTER_S
 
-    async def is_working(self) -> bool:
-        """Whether the server works on what was sent; False if nobody can be asked."""
-        return self._check is not None and await self._check()
+    async def is_working(self) -> bool | None:
+        """Whether the server works on what was sent; None if that cannot be known, False if there is no way
+        to ask.
+        """
+        return False if self._check is None else await self._check()
 
     def require_allowed(self, sql: str) -> None:
         """Raise TypeError for a simple query that this kind of connection may not send now."""
@@ -171,20 +180,29 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
         if self.end_session is not None:
             begin(self.end_session(), at_end=holds_nothing)
 
-    async def _allow_silence(self, began_at: float, heard_at: float) -> None:
+    async def _allow_silence(self, heard_at: float) -> None:
         """Return if the server works. Raises ServerSilent."""
         if has_input(self.pgconn.socket):
             return  # it arrived while the loop was busy
         try:
-            is_working = await self.is_working()
-        except BaseException:
+            is_working = await self._is_working_at_last()
+        except Exception:
             self.give_up(heard_at)
             raise
-        if is_working or has_input(self.pgconn.socket):
+        silent_s = time.monotonic() - heard_at
+        if is_working or (is_working is None and silent_s < SILENCE_LIMIT_S) or has_input(self.pgconn.socket):
             return
+        with suppress(psycopg.Error, TimeoutError):
+            await self.cancel_safe(timeout=_CANCEL_TIMEOUT_S)  # it needs no place on a server that is full
         self.give_up(heard_at)
-        silent_s = time.monotonic() - began_at
         raise ServerSilent(f"the server has sent nothing for {silent_s:.0f} s; the connection was closed")
+
+    async def _is_working_at_last(self) -> bool | None:
+        found = await self.is_working()
+        if found is not False or self._check is None:
+            return found
+        await asyncio.sleep(CONFIRM_AFTER_S)
+        return has_input(self.pgconn.socket) or await self.is_working()
 
     async def _cancel(self, watched: _Watched[Any]) -> None:
         """End the running statement, so that the connection can be used again; else close it."""

@@ -225,6 +225,7 @@ class Snapshot:
         """End the transaction without a query."""
         await self._release()
         await self._run("ROLLBACK")
+        self._connection.reset()
 
     async def rows(self, copy_sql: str | None, *, has_where: bool = False) -> AsyncIterator[list[bytes]]:
         """The rows' JSON texts in non-empty batches, as they arrive; none without a statement.

@@ -139,6 +139,7 @@ async def test_a_waiting_instance_gets_the_lock_of_a_dead_holder(database_url: s
 def early_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent connection is checked after less than a second."""
     monkeypatch.setattr(bounded_connection, "CHECK_AFTER_S", 0.3)
+    monkeypatch.setattr(bounded_connection, "CONFIRM_AFTER_S", 0.05)
 
 
 @pytest.mark.usefixtures("early_checks")

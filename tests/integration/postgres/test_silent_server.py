@@ -10,7 +10,7 @@ import pytest
 from tests.support.postgres.replicated import works
 from tests.support.servers.black_hole import Proxy, proxied
 
-from pgshapes.postgres import simple_query
+from pgshapes.postgres import bounded_connection, simple_query
 from pgshapes.postgres.bounded_connection import CHECK_AFTER_S, SILENCE_LIMIT_S, ServerSilent
 from pgshapes.postgres.connection import (
     Connection,
@@ -23,6 +23,11 @@ from pgshapes.postgres.simple_query import CopyOut
 
 END_S = 60.0
 LIMIT_S = 0.3
+
+
+@pytest.fixture(autouse=True)
+def early_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_connection, "CONFIRM_AFTER_S", 0.05)
 
 
 @pytest.fixture
@@ -162,14 +167,14 @@ async def test_the_session_of_a_dead_connection_is_ended(
 ) -> None:
     """It would keep its locks, for which the owner of the table would wait."""
     async with await connect(database_url) as owner:
-        await owner.execute(b"CREATE TABLE t (id int)")
+        await owner.execute(b"CREATE TABLE public.t (id int)")
         await db.execute(b"BEGIN")
-        await db.execute(b"SELECT FROM t")
+        await db.execute(b"SELECT FROM public.t")
         hole[0].swallow()
         with pytest.raises(ServerSilent):
             await db.execute(b"SELECT 1")
         async with asyncio.timeout(END_S):
-            await owner.execute(b"DROP TABLE t")
+            await owner.execute(b"DROP TABLE public.t")
 
 
 async def test_a_direct_shared_session_is_checked_always(hole: tuple[Proxy, str]) -> None:
@@ -207,9 +212,9 @@ async def test_an_answer_that_arrives_during_the_check_is_taken(db: Connection) 
 
 
 async def test_the_wait_ends_with_the_work(db: Connection) -> None:
-    answers = iter((True, True, False))
+    answers = iter((True, False, True, None, False, False))
 
-    async def check() -> bool:
+    async def check() -> bool | None:
         return next(answers)
 
     db.check_with(check)
@@ -217,6 +222,50 @@ async def test_the_wait_ends_with_the_work(db: Connection) -> None:
     async with asyncio.timeout(END_S):
         with pytest.raises(ServerSilent):
             await db.execute(b"SELECT pg_sleep(600)")
+
+
+async def test_what_is_not_known_ends_the_wait_late(
+    hole: tuple[Proxy, str], db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full server answers, but does not say whether it works. The statement does not stay behind."""
+    checks = 0
+
+    async def check() -> bool | None:
+        nonlocal checks
+        checks += 1
+        if checks == 3:
+            monkeypatch.setattr(bounded_connection, "SILENCE_LIMIT_S", 0.0)
+        return None
+
+    db.check_with(check)
+    db.silence_limit_s = LIMIT_S
+    pid = db.info.backend_pid
+    async with asyncio.timeout(END_S), await connect(hole[1]) as other:
+        with pytest.raises(ServerSilent):
+            await db.execute(b"SELECT pg_sleep(600)")
+        assert checks == 3
+        still_there = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
+        while await (await other.execute(still_there, (pid,))).fetchone() is not None:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_wait_that_is_cancelled_during_a_check_cancels_the_statement(db: Connection) -> None:
+    begun = asyncio.Event()
+
+    async def check() -> bool:
+        begun.set()
+        await asyncio.sleep(END_S)
+        return True
+
+    db.check_with(check)
+    db.silence_limit_s = LIMIT_S
+    waiting = asyncio.ensure_future(db.execute(b"SELECT pg_sleep(600)"))
+    await begun.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    db.check_with(None)
+    assert await (await db.execute(b"SELECT 1")).fetchone() == (1,), "it is cancelled, and can be used again"
 
 
 async def test_a_check_that_fails_closes_the_connection(db: Connection) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tracemalloc
 from typing import Any
 
@@ -104,6 +106,23 @@ def test_the_number_of_values_is_exact(value: Any, is_escaped: bool) -> None:
             with pytest.raises(UnreadableBody, match="more than 50000 values") as refused:
                 parse_body(raw)
             assert refused.value.status == 413
+
+
+QUADRATIC = """
+import resource
+resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+from pgshapes.http_api.parameters import UnreadableBody, parse_body
+for text in (b'{"a":"' + b'\\\\"' * 3_000_000, b'"\\\\' * 3_000_000, b'"' * 6_000_000):
+    try:
+        parse_body(text + b"," * 50_000)
+    except UnreadableBody:
+        pass
+"""
+
+
+def test_a_text_without_end_is_read_once() -> None:
+    """Read again from each of its quotes, it would take hours of the processor, of which there are 20 s."""
+    subprocess.run([sys.executable, "-c", QUADRATIC], check=True)
 
 
 @pytest.mark.parametrize("item", ['"id"', "1.5", "[]", "{}", '"\\""', "null", '{"a":', '"'])
