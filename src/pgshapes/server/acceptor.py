@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
+from pgshapes.limited_log import LimitedLog
 from pgshapes.logs import get_logger
 from pgshapes.waiting.background import begin
 
@@ -33,10 +35,12 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
+        self._failures = LimitedLog(_log)
 
     def start(self) -> None:
         """Accept from now on."""
         self._pause = None
+        self._listener.setblocking(False)  # or the loop would wait for the next connection in `accept`
         self._loop.add_reader(self._listener, self._accept)
 
     def close(self) -> None:
@@ -69,7 +73,18 @@ class Acceptor:
     def _open(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         opening = self._loop.connect_accepted_socket(self._make_protocol, connection)
-        self._opening.add(begin(opening, at_end=self._opened))
+        self._opening.add(begin(opening, at_end=partial(self._opened, connection)))
 
-    def _opened(self, task: asyncio.Task[object]) -> None:
+    def _opened(self, connection: socket.socket, task: asyncio.Task[object]) -> None:
         self._opening.discard(task)
+        if task.cancelled():
+            connection.close()
+        elif (error := task.exception()) is not None:
+            connection.close()
+            self._note(error)
+
+    def _note(self, error: BaseException) -> None:
+        """Log why a connection could not be opened; clients decide how many there are."""
+        event = "connection cannot be opened; it is closed"
+        traceback = None if isinstance(error, OSError) else error
+        self._failures.note(event, type(error).__name__, error=repr(error), exc_info=traceback)
