@@ -131,6 +131,17 @@ class _Server(uvicorn.Server):
         for acceptor in self.servers:
             acceptor.start()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop as uvicorn does, after all connections that were accepted are open.
+
+        uvicorn asks those that are open to close, and also waits for those that are opened later.
+        """
+        for acceptor in self.servers:
+            acceptor.close()
+        for acceptor in self.servers:
+            await acceptor.wait_closed()
+        await super().shutdown(sockets)
+
     def _protocol(self) -> asyncio.Protocol:
         given = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
         return self.config.http_protocol_class(**given)

@@ -1,15 +1,20 @@
-"""A response that cannot be completed closes its connection, and nothing else."""
+"""A response that cannot be completed closes its connection, and nothing else; a stop closes all of them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pgshapes.http_api.response import ResponseAborted
 from pgshapes.server.connections import Connections
+from pgshapes.server.http_protocol import HttpProtocol
 from pgshapes.server.http_server import HttpServer, listen
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -49,3 +54,37 @@ async def test_a_response_that_cannot_be_completed(
     server.stop()
     await serving
     assert [bool(record.exc_info) for record in caplog.records] == [True] * lines
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_stop_while_a_connection_is_being_opened(
+    run: Callable[[Coroutine[Any, Any, None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed as those that are open, and none is accepted after it."""
+    asked: list[HttpProtocol] = []
+
+    def shutdown(protocol: HttpProtocol) -> None:
+        asked.append(protocol)
+        HttpToolsProtocol.shutdown(protocol)
+
+    async def stop() -> None:
+        app: Any = Aborting()
+        listener = listen("127.0.0.1", 0)
+        server = HttpServer(app, listener, Connections(10))._server
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup(sockets=[listener])
+        (acceptor,) = server.servers
+        with socket.create_connection(listener.getsockname()) as client:
+            acceptor._accept()
+            assert len(acceptor._opening) == 1
+            assert not server.server_state.connections
+            with socket.create_connection(listener.getsockname()):
+                async with asyncio.timeout(10):
+                    await server.shutdown(sockets=[listener])
+            client.settimeout(10)
+            assert client.recv(100) == b""
+
+    monkeypatch.setattr(HttpProtocol, "shutdown", shutdown)
+    run(stop())
+    assert len(asked) == 1
