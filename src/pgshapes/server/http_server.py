@@ -2,6 +2,11 @@
 
 On stop, held polls are answered at once, other processes accept new connections, and responses in progress
 are completed.
+
+What this relies on in uvicorn (`tests/unit/server/test_uvicorn.py`): `startup(sockets=[])` does not listen
+and leaves `servers` empty. `shutdown` calls `close()` of all `servers`, closes the sockets, calls
+`shutdown()` of the connections that are open then, and of none later, and awaits `wait_closed()` of all
+`servers` when these are closed.
 """
 
 from __future__ import annotations

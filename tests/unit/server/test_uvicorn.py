@@ -7,13 +7,16 @@ import inspect
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import uvicorn
 from tests.support.servers.front_door import GET, App, front_door
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from pgshapes.server.http_protocol import HttpProtocol
+from pgshapes.server.http_server import _Server
 
 ROOT = Path(__file__).parents[3]
 
@@ -79,3 +82,70 @@ async def test_attributes() -> None:
         assert (await client.answer())[0] == 200
         await door.until(lambda: protocol.timeout_keep_alive_task is not None)
         assert cycle.response_complete
+
+
+class Part:
+    """A listener, connection or socket of a server, which notes what the server asks of it."""
+
+    def __init__(self, name: str, calls: list[str], connections: set[Any]) -> None:
+        self.name = name
+        self._calls = calls
+        self._connections = connections
+
+    def close(self) -> None:
+        self._calls.append(f"close {self.name}")
+
+    def shutdown(self) -> None:
+        self._calls.append(f"shut down {self.name}")
+        self._connections.discard(self)
+
+    async def wait_closed(self) -> None:
+        self._calls.append(f"wait for {self.name}")
+
+
+def plain_server() -> Any:
+    config = uvicorn.Config(App(), lifespan="off", ws="none", log_config=None)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    return server
+
+
+def test_methods_of_the_server_that_are_overridden() -> None:
+    for name in ("startup", "shutdown", "capture_signals"):
+        assert name in vars(uvicorn.Server), name
+        assert name in vars(_Server), name
+    serve = source_of(uvicorn.Server._serve)
+    assert "await self.startup(sockets=sockets)" in serve
+    assert "await self.shutdown(sockets=sockets)" in serve
+
+
+def test_what_a_protocol_is_made_with() -> None:
+    startup = source_of(uvicorn.Server.startup)
+    given = ("config=config", "server_state=self.server_state", "app_state=self.lifespan.state")
+    assert all(each in startup for each in given)
+    assert inspect.signature(HttpToolsProtocol).parameters["_loop"].default is None
+
+
+async def test_a_start_without_sockets() -> None:
+    server = plain_server()
+    await server.startup(sockets=[])
+    assert server.started
+    assert server.servers == []
+
+
+async def test_the_order_of_a_shutdown() -> None:
+    server = plain_server()
+    calls: list[str] = []
+    connections = server.server_state.connections
+    server.servers = [Part(name, calls, connections) for name in ("server 1", "server 2")]
+    connections.add(Part("connection", calls, connections))
+    await server.shutdown(sockets=[Part("socket", calls, connections)])
+    assert calls == [
+        "close server 1",
+        "close server 2",
+        "close socket",
+        "shut down connection",
+        "wait for server 1",
+        "wait for server 2",
+    ]
