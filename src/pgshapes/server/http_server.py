@@ -98,7 +98,7 @@ class HttpServer:
     async def run(self) -> None:
         """Serve until stopped."""
         logging.getLogger("uvicorn.error").addFilter(_LEAVE_OUT_ABORTED)
-        checking = keep_running("looking at connections", self._check_connections)
+        checking = keep_running("checking connections", self._check_connections)
         checks = begin(checking, at_end=holds_nothing)
         try:
             await self._server.serve(sockets=[self._listener])
