@@ -9,6 +9,7 @@ State: the connections that are being opened; used in one event loop.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,9 @@ from pgshapes.waiting.background import begin
 
 ACCEPTED_AT_ONCE: Final = 64
 """Opening as many takes some 5 ms."""
+_OF_ONE_CONNECTION: Final = frozenset(
+    (errno.ENETDOWN, errno.EPROTO, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)
+)
 _PAUSE_S: Final = 1.0
 """After an error other than that of one connection; descriptors may be free again then."""
 
@@ -60,10 +64,10 @@ class Acceptor:
                 self._open(self._listener.accept()[0])
         except (BlockingIOError, InterruptedError):
             return
-        except ConnectionError:
-            return  # it has ended while it was waiting
         except OSError as error:
-            self._pause_after(error)
+            # Linux reports here what has happened to one connection while it was waiting: accept(2).
+            if not isinstance(error, ConnectionError) and error.errno not in _OF_ONE_CONNECTION:
+                self._pause_after(error)
 
     def _pause_after(self, error: OSError) -> None:
         _log.warning("connections cannot be accepted; retrying", error=str(error), pause_s=_PAUSE_S)

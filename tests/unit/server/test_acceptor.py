@@ -80,7 +80,7 @@ async def test_accepting_goes_on_after_a_shortage(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "_PAUSE_S", 0.01)
-    errors = [errno.EMFILE, errno.ENOBUFS, errno.ECONNABORTED]
+    errors = [errno.EMFILE, errno.ENOBUFS, errno.ECONNABORTED, errno.EPROTO]
 
     class Scarce:
         """The listener, after some errors."""
