@@ -156,7 +156,7 @@ class Publisher:
 
 
 class Catalogs:
-    """The inspector and the watch, whose looks take until `gate` is set."""
+    """The inspector and the watch, whose checks take until `gate` is set."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -166,7 +166,7 @@ class Catalogs:
         """As the inspector does."""
         return SnapshotVisibility(1000, 1000, (), 0)
 
-    async def look(self, _: Collection[int]) -> None:
+    async def check(self, _: Collection[int]) -> None:
         """As the watch does."""
         await self.gate.wait()
 
