@@ -24,17 +24,17 @@ class Catalogs:
 
     def __init__(self) -> None:
         self.seen = AFTER
-        self.looks: list[bool] = []
+        self.checks: list[bool] = []
         self.tasks: list[asyncio.Task[None]] = []
 
     async def visibility(self) -> SnapshotVisibility:
         """As the inspector does."""
         return self.seen
 
-    async def look(self, oids: Collection[int]) -> None:
+    async def check(self, oids: Collection[int]) -> None:
         """As the watch does."""
         assert set(oids) == {ITEMS.oid}
-        self.looks.append(self.seen.sees_xid(XID))
+        self.checks.append(self.seen.sees_xid(XID))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """As the owner does."""
@@ -57,7 +57,7 @@ async def compare(catalogs: Catalogs) -> None:
 async def test_a_visible_transaction_is_compared_once() -> None:
     catalogs = Catalogs()
     await compare(catalogs)
-    assert (catalogs.looks, catalogs.tasks) == ([True], [])
+    assert (catalogs.checks, catalogs.tasks) == ([True], [])
 
 
 async def test_a_transaction_that_is_visible_later_is_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ async def test_a_transaction_that_is_visible_later_is_compared_again(monkeypatch
     catalogs = Catalogs()
     catalogs.seen = BEFORE
     await compare(catalogs)
-    assert catalogs.looks == [False], "changes are not held back"
+    assert catalogs.checks == [False], "changes are not held back"
     catalogs.seen = AFTER
     await asyncio.gather(*catalogs.tasks)
-    assert catalogs.looks == [False, True]
+    assert catalogs.checks == [False, True]
