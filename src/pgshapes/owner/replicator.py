@@ -403,8 +403,7 @@ class Replicator:
         kept = [shape for handle, shape in stored.items() if handle in logs]
         lost = [handle for handle in stored if handle not in logs]
         if lost:
-            damage = self._storage.store.damage.get(lost[0])
-            reason = None if damage is None else damage.message
+            reason = self._storage.store.damage.get(lost[0])
             _log.error("shapes with damaged files removed", count=len(lost), first=lost[0], reason=reason)
             await (owner.status.delete_rows(lost) or asyncio.sleep(0))
         try:

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from pgshapes.errors import StorageError
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
 
@@ -108,8 +107,8 @@ class ShapeStore(Protocol):
         """
 
     @property
-    def damage(self) -> Mapping[str, StorageError]:
-        """Why shapes were lost in `recover`, by handle."""
+    def damage(self) -> Mapping[str, str]:
+        """Why shapes were lost in the last `recover`, by handle."""
 
     async def close(self) -> None:
         """Wait for a running sync, then close all files. Syncs nothing."""

@@ -281,8 +281,11 @@ def test_damage_in_what_was_durable_loses_the_shape_alone(
     found = store.recover([HANDLE, make_handle(2)], ALL)
     assert (HANDLE not in found) == is_lost
     assert store.damage.keys() == ({HANDLE} if is_lost else set())
+    assert all(type(reason) is str and reason for reason in store.damage.values())
     assert make_handle(2) in found
     assert _directory(storage).exists() != is_lost
+    store.recover([make_handle(2)], ALL)
+    assert store.damage == {}
     store.close_files()
 
 

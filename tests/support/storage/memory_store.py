@@ -148,7 +148,7 @@ class MemoryShapeStore:
         return {}
 
     @property
-    def damage(self) -> dict[str, StorageError]:
+    def damage(self) -> dict[str, str]:
         """Nothing is damaged."""
         return {}
 

@@ -50,7 +50,7 @@ class FileShapeStore:
         self._context = LogContext(self._files, layout, self._unsynced, self._open_logs, chunk_bytes)
         self._logs: dict[str, FileShapeLog] = {}
         self._lost: dict[str, StorageError] = {}
-        self.damage: dict[str, StorageError] = {}
+        self.damage: dict[str, str] = {}
         self._syncs: BatchQueue[str | None, None] = BatchQueue(self._sync_requested)
         self._make_root()
 
@@ -82,6 +82,7 @@ class FileShapeStore:
         await asyncio.to_thread(self._empty_trash)
 
     def recover(self, live: Collection[str], recorded_lsn: int) -> dict[str, FileShapeLog]:
+        self.damage.clear()
         on_disk = self._handles_on_disk()
         self._trash(on_disk.difference(live))
         plans: dict[str, RecoveryPlan] = {}
@@ -104,7 +105,7 @@ class FileShapeStore:
             # An error of the disk counts as damage: one unreadable shape must not prevent every start.
             if isinstance(error, StorageShortage) and not isinstance(error, StorageFailing):
                 raise
-            self.damage[handle] = error
+            self.damage[handle] = error.message
             return None
 
     async def close(self) -> None:
