@@ -10,6 +10,7 @@ of Postgres and of the operating system, which quote rows and name files: it is 
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar, Final
 
 
@@ -186,3 +187,31 @@ class DiskFull(StorageShortage):
 
     code = "disk_full"
     shown = "The storage directory is full"
+
+
+_PASSING: Final = frozenset(
+    (
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT),
+        *(errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+        *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    )
+)
+"""What the process, the machine or its network lacks, and disks that fail for a moment. Everything else
+stays: rights, names, read-only disks, and what a file system cannot do (ENOSYS, EOPNOTSUPP, ENOLCK).
+"""
+
+
+def may_pass(error_number: int | None) -> bool:
+    """Whether waiting may cure an error of the system. One without a number is not known to pass."""
+    return error_number in _PASSING
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether the error, which is not one of ours, is of the system and may pass: no descriptors, memory,
+    threads, …
+    """
+    if isinstance(error, OSError):
+        return isinstance(error, TimeoutError) or may_pass(error.errno)
+    has_no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
+    return isinstance(error, MemoryError) or has_no_thread

@@ -21,12 +21,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from pgshapes.errors import ConfigError, StorageShortage
+from pgshapes.errors import ConfigError, StorageShortage, is_shortage
 from pgshapes.model.relation import RelationData
 from pgshapes.model.shape import ShapeDefinition
 from pgshapes.model.visibility import SnapshotVisibility
 from pgshapes.owner.catalogue_errors import is_opening_error, passing_error, write_error
-from pgshapes.owner.retries import is_shortage
 from pgshapes.owner.storage_dir import close_to_others
 from pgshapes.waiting.batch import BatchQueue
 

@@ -10,17 +10,24 @@ Not here: the sessions. State: the next pause, the errors in a row, and what a f
 
 from __future__ import annotations
 
-import errno
 from typing import Final
 
-from pgshapes.errors import ConfigError, NotNow, PgShapesError, SourceError, StorageShortage
+from pgshapes.errors import (
+    ConfigError,
+    NotNow,
+    PgShapesError,
+    SourceError,
+    StorageShortage,
+    is_shortage,
+    may_pass,
+)
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.repeated_error import LASTING_PAUSE_S, RepeatedError
 from pgshapes.owner.stream_errors import UnreadableMessage, lasting, unreadable
-from pgshapes.postgres.sqlstate import config_error, may_pass
+from pgshapes.postgres import sqlstate
 from pgshapes.waiting.backoff import Backoff
 
 _log = get_logger(__name__)
@@ -32,13 +39,6 @@ _START_CAP_S: Final = 2.0
 _DATABASE: Final = "the database: it is unreachable or reported an error"
 _RESOURCES: Final = "room or resources"
 """What clients may read of what a first start waits for; the log has the reason."""
-_LASTING: Final = frozenset(
-    (
-        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG),
-        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL),
-    )
-)
-"""What is there and may be done does not change by waiting."""
 _CONNECTION_CONDITIONS: Final = (
     Condition.LOCK_ACQUIRED,
     Condition.REPLICATION_CLIENT_READY,
@@ -118,27 +118,29 @@ class Retries:
 
     def _wait_for(self, error: Exception) -> None:
         if isinstance(error, SourceError):
-            if not may_pass(error):
-                raise config_error(error) from error
+            if not sqlstate.may_pass(error):
+                raise sqlstate.config_error(error) from error
             self._conditions.unmeet(Condition.CHANGES_FLOWING, _DATABASE)
             self._wait.note(error.message)
         elif isinstance(error, NotNow) or is_passing(error):
             self._conditions.unmeet(Condition.CHANGES_FLOWING, _RESOURCES)
             self._wait.note(str(error) or repr(error), f"waiting for {_RESOURCES}")
+        elif isinstance(error, StorageShortage):
+            raise storage_unusable(error.message) from error
         else:
             raise error
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether the error is a shortage, ours or of the system."""
-    return isinstance(error, StorageShortage) or is_shortage(error)
-
-
-def is_shortage(error: Exception) -> bool:
-    """Whether the error, which is not one of ours, is of the system and may pass: no descriptors, memory,
-    threads, …
+    """Whether waiting may cure the error: a shortage, ours or of the system. An error of the disk is judged
+    by its number, if it has one: a shape may get over it where a start does not.
     """
-    if isinstance(error, OSError):
-        return error.errno not in _LASTING
-    has_no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
-    return isinstance(error, MemoryError) or has_no_thread
+    if isinstance(error, StorageShortage):
+        number = error.details.get("errno")
+        return number is None or may_pass(number)
+    return is_shortage(error)
+
+
+def storage_unusable(reason: str) -> ConfigError:
+    """The error for a storage directory with which no start can succeed."""
+    return ConfigError(f"{reason}; choose another with --storage-dir")

@@ -11,7 +11,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from pgshapes.errors import StorageShortage
 from pgshapes.owner.catalogue import Catalogue, WriteBuffer
+from pgshapes.owner.retries import is_passing, storage_unusable
 from pgshapes.owner.storage_dir import StorageDir
 from pgshapes.shape_log.store import ShapeStore
 
@@ -35,7 +37,7 @@ class Storage(NamedTuple):
         try:
             catalogue = Catalogue(path)
             try:
-                store = make_store()
+                store = _made(make_store, path)
             except BaseException:
                 catalogue.close()
                 raise
@@ -51,3 +53,12 @@ class Storage(NamedTuple):
             stack.callback(self.catalogue.close)
             stack.push_async_callback(self.buffer.close)
             stack.push_async_callback(self.store.close)
+
+
+def _made(make_store: Callable[[], ShapeStore], path: Path) -> ShapeStore:
+    try:
+        return make_store()
+    except (OSError, StorageShortage) as error:
+        if is_passing(error):
+            raise
+        raise storage_unusable(f"cannot write to the storage directory {path}: {error}") from error

@@ -12,9 +12,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from pgshapes.errors import ConfigError, StorageShortage
+from pgshapes.errors import ConfigError, StorageShortage, is_shortage
 from pgshapes.logs import get_logger
-from pgshapes.owner.retries import is_shortage
+from pgshapes.owner.retries import storage_unusable
 
 _log = get_logger(__name__)
 
@@ -35,7 +35,7 @@ class StorageDir:
                 close_to_others(path)
             self._lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _error(error, path) from error
+            raise _error(error, f"cannot write to the storage directory {path}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -46,18 +46,16 @@ class StorageDir:
             ) from None
         except OSError as error:
             os.close(self._lock)
-            raise _error(error, path) from error
+            raise _error(error, f"cannot lock the storage directory {path}") from error
 
     def release(self) -> None:
         """Release the lock."""
         os.close(self._lock)
 
 
-def _error(error: OSError, path: Path) -> ConfigError | StorageShortage:
-    what = f"cannot write to the storage directory {path}: {error.strerror or error}"
-    if is_shortage(error):
-        return StorageShortage(what)
-    return ConfigError(f"{what}; choose another with --storage-dir")
+def _error(error: OSError, what: str) -> ConfigError | StorageShortage:
+    reason = f"{what}: {error.strerror or error}"
+    return StorageShortage(reason) if is_shortage(error) else storage_unusable(reason)
 
 
 def _is_ours(path: Path) -> bool:

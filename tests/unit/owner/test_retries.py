@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,12 +28,29 @@ from pgshapes.tables.tables import Tables
 NO_THREAD = RuntimeError("can't start new thread")
 PASSING = [
     *(SourceError("refused"), StorageShortage("no descriptors"), StorageFailing("EIO"), DiskFull("full")),
-    *(NotNow("later"), OSError(24, "Too many open files"), TimeoutError(), MemoryError(), NO_THREAD),
+    *(NotNow("later"), TimeoutError(), MemoryError(), NO_THREAD),
+    *(
+        OSError(number, "x")
+        for number in (
+            *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT),
+            *(errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT),
+        )
+    ),
+    StorageFailing("EIO", errno=errno.EIO),
 ]
 LASTING = [
     *(ConfigError("wal_level"), SourceError("no role", action="operator"), StorageError("damaged")),
-    *(KeyError("a defect"), RuntimeError("another one"), PermissionError(13, "Permission denied")),
+    *(KeyError("a defect"), RuntimeError("another one"), OSError("path too long")),
+    *(
+        OSError(number, "x")
+        for number in (
+            *(errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EACCES, errno.EPERM, errno.EROFS),
+            *(errno.ENOENT, errno.EINVAL, errno.ENXIO, errno.EFBIG, errno.ENOTCONN),
+        )
+    ),
 ]
+UNUSABLE = [StorageFailing("sync", errno=errno.EOPNOTSUPP), StorageShortage("write", errno=errno.EROFS)]
+"""A shape may get over them, a start may not."""
 
 
 class Attempts:
@@ -105,6 +123,13 @@ async def test_a_first_start_ends_with_what_does_not(error: Exception) -> None:
     expected = ConfigError if isinstance(error, SourceError) else type(error)
     with pytest.raises(expected):
         Attempts(has_started=False).fail(error)
+
+
+@pytest.mark.parametrize("error", UNUSABLE, ids=repr)
+async def test_a_first_start_does_not_wait_for_another_disk(error: StorageShortage) -> None:
+    with pytest.raises(ConfigError, match=f"{error.message}; choose another with --storage-dir"):
+        Attempts(has_started=False).fail(error)
+    assert Attempts(has_started=True).fail(error) > 0
 
 
 async def test_after_the_first_start_it_no_longer_ends() -> None:

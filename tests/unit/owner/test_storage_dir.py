@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gc
 import os
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.storage.descriptors import descriptors_left
 
-from pgshapes.errors import ConfigError
+from pgshapes.errors import ConfigError, StorageFailing, StorageShortage
 from pgshapes.owner.catalogue import Catalogue
 from pgshapes.owner.retries import is_passing
 from pgshapes.owner.storage import Storage
@@ -91,6 +94,45 @@ def test_a_directory_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another pgshapes"):
         StorageDir(tmp_path / "used")
     holder.release()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", raising(OSError(number, "not possible")))
+    before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(ConfigError, match=r"cannot lock .* not possible; choose another with --storage-dir"):
+        StorageDir(tmp_path)
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_a_lock_that_lacks_memory_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", raising(OSError(errno.ENOMEM, "no memory")))
+    with pytest.raises(StorageShortage, match=r"cannot lock .* no memory"):
+        StorageDir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EACCES, "Permission denied"),
+        OSError(errno.EROFS, "Read-only file system"),
+        StorageFailing("sync: Not supported", errno=errno.EOPNOTSUPP),
+        StorageShortage("sync: Read-only file system", errno=errno.EROFS),
+    ],
+)
+def test_a_store_that_cannot_be_made_ends_the_start(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(ConfigError, match="choose another with --storage-dir"):
+        Storage.open(tmp_path, raising(error))
+    StorageDir(tmp_path).release()
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def function(*_: object) -> None:
+        raise error
+
+    return function
 
 
 @pytest.mark.parametrize("left", range(8))
