@@ -220,7 +220,7 @@ async def run_replicator(task: ChildTask, seams: Seams = REAL) -> None:
             # Until then the HTTP processes keep serving from the tables of the previous owner.
             replicator.on_loaded = owner.start
         else:
-            await owner.start()  # so that they know what the start waits for
+            replicator.on_start = owner.start  # so that they know what the start waits for
         await report_metrics(stack, task, lambda: owner_families(replicator, owner.mailbox, tables))
         await run_reported(replicator, task.settings, is_restart=task.is_restart)
 

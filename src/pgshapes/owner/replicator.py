@@ -113,7 +113,9 @@ class Replicator:
         self._catch_up_lsn: Lsn = 2**64
         self._has_caught_up = False
         self._has_loaded = False
-        self.on_loaded: Callable[[], Awaitable[None]] = _ignore_loaded
+        self.on_start: Callable[[], Awaitable[None]] = _do_nothing
+        """Awaited when `run` begins, again if it lacks something that may come."""
+        self.on_loaded: Callable[[], Awaitable[None]] = _do_nothing
         """Awaited when the tables contain the shapes, again if it fails. Until then callers must not read the
         tables.
         """
@@ -199,7 +201,8 @@ class Replicator:
             keep_running("watching the replication slot", self.slot_watch.run), at_end=holds_nothing
         )
         try:
-            await self._await_storage()
+            await self._when_possible(self.on_start)
+            await self._when_possible(self._open)
             while not self._stopping.is_set():
                 self._is_slot_kept = False
                 self._outdated.clear()
@@ -211,11 +214,18 @@ class Replicator:
         finally:
             await self._close(watching)
 
-    async def _await_storage(self) -> None:
-        """Open the storage as soon as what it lacks is there, or the owner is stopped. Raises ConfigError."""
-        while self._opened is None and not self._stopping.is_set():
+    async def _open(self) -> None:
+        if self._opened is None:
+            self._opened = self._open_storage()
+
+    async def _when_possible(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take a step of the start as soon as what it lacks is there, or the owner is stopped. Raises
+        ConfigError.
+        """
+        while not self._stopping.is_set():
             try:
-                self._opened = self._open_storage()
+                await step()
+                break
             except Exception as error:
                 if not is_passing(error):
                     raise
@@ -473,8 +483,8 @@ class Replicator:
             stack.push_async_callback(self._retries.close)
 
 
-async def _ignore_loaded() -> None:
-    """The default of `on_loaded`."""
+async def _do_nothing() -> None:
+    """The default of `on_start` and `on_loaded`."""
 
 
 async def _not_ready() -> Reply:

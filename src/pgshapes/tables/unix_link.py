@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pgshapes.errors import ConfigError, OwnerUnavailable, PgShapesError
+from pgshapes.errors import ConfigError, OwnerUnavailable, PgShapesError, is_shortage
 from pgshapes.limited_log import LimitedLog
 from pgshapes.logs import get_logger
 from pgshapes.tables.caller_connection import CallerConnection
@@ -66,12 +66,18 @@ class UnixSocketOwner:
         self._beat: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Listen, replacing the socket of an earlier owner. Raises ConfigError when it cannot be bound."""
+        """Listen, replacing the socket of an earlier owner; can be repeated after an error. Raises
+        ConfigError when it cannot be bound, OSError for a shortage.
+        """
         loop = asyncio.get_running_loop()
         self._tables.begin_epoch()
         listener = bind_private(self._path)
-        self._inode = self._path.stat().st_ino
-        self._server = await loop.create_unix_server(self._accept, sock=listener, backlog=_BACKLOG)
+        try:
+            self._inode = self._path.stat().st_ino
+            self._server = await loop.create_unix_server(self._accept, sock=listener, backlog=_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
         self._send_heartbeats()
 
     def _accept(self) -> OwnerConnection:
@@ -108,10 +114,13 @@ def bind_private(path: Path) -> socket.socket:
     """A bound socket at `path` that only its own user can open, replacing what was there.
 
     It is bound under another name and renamed: a caller that connects finds the old socket, or the new one
-    with its mode set.
+    with its mode set. Raises ConfigError, OSError for a shortage.
     """
     aside = path.with_name(f"{path.name}~")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _bind_error(error, path) from error
     try:
         aside.unlink(missing_ok=True)
         listener.bind(str(aside))
@@ -119,9 +128,13 @@ def bind_private(path: Path) -> socket.socket:
         aside.rename(path)
     except OSError as error:
         listener.close()
-        raise ConfigError(f"cannot listen on {path}: {error}") from error
+        raise _bind_error(error, path) from error
     listener.setblocking(False)
     return listener
+
+
+def _bind_error(error: OSError, path: Path) -> Exception:
+    return error if is_shortage(error) else ConfigError(f"cannot listen on {path}: {error}")
 
 
 class UnixSocketLink:

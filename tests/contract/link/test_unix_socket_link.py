@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.seams.links import Pair, Script, connecting, eventually, listening, turns
+from tests.support.storage.descriptors import descriptors_left
 
 from pgshapes.errors import ConfigError, OwnerUnavailable, PgShapesError, RequestError, StorageError
 from pgshapes.model.offset import Offset
@@ -108,6 +110,31 @@ async def test_a_path_that_cannot_be_bound_is_a_config_error(tmp_path: Path) -> 
         owner = UnixSocketOwner(path, Tables(), Script())
         with pytest.raises(ConfigError):
             await owner.start()
+
+
+async def test_an_owner_that_lacks_descriptors_can_be_started_later(socket_path: Path) -> None:
+    owner = UnixSocketOwner(socket_path, Tables(), Script())
+    with descriptors_left(0), pytest.raises(OSError, match="Too many open files"):
+        await owner.start()
+    await owner.start()
+    await owner.close()
+
+
+async def test_an_owner_that_lacks_room_can_be_started_later(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is the one of the system, not one that ends the start."""
+    owner = UnixSocketOwner(socket_path, Tables(), Script())
+
+    def rename(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no room"):
+        patched.setattr(Path, "rename", rename)
+        await owner.start()
+    await owner.start()
+    assert list(socket_path.parent.iterdir()) == [socket_path]
+    await owner.close()
 
 
 async def test_a_caller_may_start_before_its_owner(socket_path: Path) -> None:

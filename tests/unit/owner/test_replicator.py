@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.postgres.pgoutput_encoder import encode
+from tests.support.storage.descriptors import descriptors_left
 
 from pgshapes.config import Settings
 from pgshapes.errors import ConfigError, DiskFull, SourceError, StorageShortage, WireError
@@ -25,6 +26,7 @@ from pgshapes.postgres.pgoutput_messages import Begin
 from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.shape_log.store import ShapeStore
 from pgshapes.tables.tables import Tables
+from pgshapes.tables.unix_link import UnixSocketOwner
 
 
 def settings_in(directory: Path) -> Settings:
@@ -64,6 +66,34 @@ async def test_a_shortage_at_a_start_is_waited_for(tmp_path: Path, is_restart: b
         if not is_restart:
             assert service_status_of(tables.status) is ServiceStatus.WAITING
         await sessions.at("acquire")
+
+
+async def test_the_socket_of_a_start_is_waited_for(tmp_path: Path) -> None:
+    """Also without a descriptor left: the socket of an owner is the first that a start needs."""
+    tables, path = Tables(), tmp_path / "owner"
+    with without_pauses(Sessions()):
+        replicator = Replicator(settings_in(tmp_path), tables, Storages())
+        owner = UnixSocketOwner(path, tables, replicator.handle)
+        replicator.on_start = owner.start
+        with descriptors_left(0):
+            running = asyncio.create_task(replicator.run())
+            while not obstacle_text(tables.status):
+                await asyncio.sleep(0)
+            assert not running.done() and not path.exists()
+        while not path.exists():
+            await asyncio.sleep(0)
+        replicator.stop()
+        await running
+        await owner.close()
+
+
+async def test_a_socket_that_cannot_be_bound_ends_the_start(tmp_path: Path) -> None:
+    with without_pauses(Sessions()):
+        replicator = Replicator(settings_in(tmp_path), Tables(), Storages())
+        owner = UnixSocketOwner(tmp_path / "missing" / "owner", Tables(), replicator.handle)
+        replicator.on_start = owner.start
+        with pytest.raises(ConfigError, match="cannot listen"):
+            await replicator.run()
 
 
 async def test_a_start_that_waits_ends_with_what_does_not_pass(tmp_path: Path) -> None:
