@@ -25,19 +25,22 @@ from pgshapes.waiting.background import begin, holds_nothing
 _log = get_logger(__name__)
 
 FAILED_START_TIMEOUT_S: Final = 10.0
-_SESSION_CONNECTIONS: Final = 3
-"""The walsender, the lock, and the one for checks."""
+_SESSION_CONNECTIONS: Final = 2
+"""The walsender and the lock."""
 
 
 def needs_of(settings: Settings) -> Needs:
     """What a server with these settings needs of its database."""
     subsets = max(settings.db_pool_size // 4, settings.workers, 1)
+    sessions = settings.db_pool_size + subsets + ALTERATIONS + _SESSION_CONNECTIONS
+    searches = 1 + max(settings.workers, 1)  # for sessions that wait for snapshots, and for subsets
+    checks = sessions  # one for each that is silent: without it, the session is given up
     return Needs(
         slot=SLOT_PREFIX + settings.replication_stream_id,
         publication=PUBLICATION_PREFIX + settings.replication_stream_id,
         is_manual=settings.manual_table_publishing,
         allows_no_key=settings.allow_tables_without_key,
-        connections=settings.db_pool_size + subsets + _SESSION_CONNECTIONS + ALTERATIONS,
+        connections=sessions + searches + checks,
     )
 
 
