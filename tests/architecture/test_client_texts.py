@@ -71,7 +71,7 @@ def test_no_text_of_somebody_else_is_sent_to_clients() -> None:
     assert found.keys() == ALLOWED.keys()
 
 
-def places_of_too_dear() -> Iterator[tuple[str, ast.Call]]:
+def places_of_too_expensive() -> Iterator[tuple[str, ast.Call]]:
     for path in SOURCE.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and _name(call.func) == "TooExpensive":
@@ -88,8 +88,8 @@ def has_only_numbers(call: ast.Call) -> bool:
     return all(getattr(one, "format_spec", None) for one in values) and formats <= NUMERIC_FORMATS
 
 
-def test_the_reason_of_a_clause_that_is_too_dear_has_no_values_of_rows() -> None:
-    places = list(places_of_too_dear())
+def test_the_reason_of_a_clause_that_is_too_expensive_has_no_values_of_rows() -> None:
+    places = list(places_of_too_expensive())
     assert len(places) > 1
     assert [place for place, call in places if not has_only_numbers(call)] == []
 

@@ -406,7 +406,7 @@ class ChangePath:
         messages = [event.message for event in announced]
         xids = [event.xid for event in announced]
         if not await self._become_visible(xids, _VISIBLE_TIMEOUT_S):
-            self._spawn(self._look_again(messages, xids))
+            self._spawn(self._check_again(messages, xids))
         if self._router.has_partitioned():
             # Attaching and detaching a partition is not in the stream, but these messages follow it.
             ancestors = await self._inspector.ancestors([message.oid for message in messages])
@@ -414,7 +414,7 @@ class ChangePath:
                 self._end(self._router.set_ancestors(oid, above), "a partition was detached")
         await self._watch.check({oid for message in messages for oid in self._affected_tables(message)})
 
-    async def _look_again(self, messages: Sequence[RelationMessage], xids: Sequence[int]) -> None:
+    async def _check_again(self, messages: Sequence[RelationMessage], xids: Sequence[int]) -> None:
         """Compare once more when the announced transactions are visible; changes are not held back for it."""
         with suppress(PgShapesError):
             await self._become_visible(xids, _LATE_TIMEOUT_S)

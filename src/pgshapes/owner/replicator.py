@@ -256,7 +256,7 @@ class Replicator:
         session = Session(self._settings, self.sources.publication, self._conditions)
         async with session:
             await session.acquire()
-            await self._look_at_slot(session)
+            await self._check_slot(session)
             start = await session.prepare(self._stored_source)
             await self._check_pooled_url()
             if start.purge_reason is not None and self.owner is not None:
@@ -291,7 +291,7 @@ class Replicator:
         for pool in (self._admin_pool, self._publication_pool, self._snapshot_pool):
             pool.close_idle()
 
-    async def _look_at_slot(self, session: Session) -> None:
+    async def _check_slot(self, session: Session) -> None:
         """Drop the slot if it must be recreated. From here on the session ends if that is asked for."""
         if self._must_recreate:
             await session.drop_slot()

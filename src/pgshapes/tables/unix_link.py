@@ -40,7 +40,7 @@ HEARTBEAT_S: Final = 0.25
 SILENT_AFTER_BEATS: Final = 4
 """An owner is silent after 1 s without a byte. Counted in intervals of this process's own loop, so that the
 delays of a busy caller do not count as the owner's."""
-LOOK_S: Final = 0.5
+CHECK_S: Final = 0.5
 CHECKS_BEFORE_READING: Final = 2
 """An owner that has just started sends its tables sooner."""
 FIRST_RETRY_S: Final = 0.01
@@ -218,7 +218,7 @@ class UnixSocketLink:
         """Fill the tables with what the owner has stored, when there is nothing else to serve from."""
         checks = 0
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(CHECK_S)
             checks = checks + 1 if self._is_without_tables() else 0
             if checks >= CHECKS_BEFORE_READING:
                 await self._restore(read_stored)

@@ -94,7 +94,7 @@ def dead_holder(url: str, slot: str) -> Iterator[psycopg.Connection]:
         yield holder
 
 
-async def test_a_holder_without_a_sign_of_life_is_terminated_after_some_checks(
+async def test_a_holder_that_sends_nothing_is_terminated_after_some_checks(
     database_url: str, slot: str
 ) -> None:
     breaker = LockBreaker(slot)
@@ -107,7 +107,7 @@ async def test_a_holder_without_a_sign_of_life_is_terminated_after_some_checks(
 
 
 async def test_a_holder_that_loads_its_shapes_is_not_terminated(database_url: str, slot: str) -> None:
-    """It does not stream yet, but it gives signs of life."""
+    """It does not stream yet, but it sends statements."""
     lock, breaker = AdvisoryLock(database_url, slot, beat_s=0.01), LockBreaker(slot)
     await lock.acquire()
     async with await connect(database_url) as connection:

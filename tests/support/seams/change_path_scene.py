@@ -69,16 +69,16 @@ class FastFiles(RealFiles):
 
 
 class Time:
-    """The clocks of the meter: what is evaluated takes as long as a test says, and each look a little."""
+    """The clocks of the meter: what is evaluated takes as long as a test says, and each reading a little."""
 
-    LOOK_S = 0.004
+    READING_S = 0.004
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def clock(self) -> float:
         """As time.monotonic."""
-        self.now += self.LOOK_S
+        self.now += self.READING_S
         return self.now
 
     def processor_clock(self) -> float:

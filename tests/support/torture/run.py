@@ -48,7 +48,7 @@ MODULES = (postgres_faults, process_faults, request_faults, schema_faults, stora
 """Those that have faults: importing them fills FORMS."""
 STUCK_S = 30.0
 _POLL_S = 0.1
-_LOOK_S = 1.0
+_CHECK_S = 1.0
 _FIRST_ROWS_S = 120.0
 
 
@@ -148,7 +148,7 @@ class Run:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_CHECK_S)
             self.world.check()
             now = time.monotonic()
             for one in self.world.followers:

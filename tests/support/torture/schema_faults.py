@@ -14,8 +14,8 @@ from tests.support.torture.definitions import DAYS
 from tests.support.torture.faults import fault
 from tests.support.torture.world import World
 
-LOOK_S = 3.0
-"""The server looks at the system catalogs every 2 s."""
+CHECK_S = 3.0
+"""The server checks the system catalogs every 2 s."""
 TYPES_UNKNOWN_S = 15.0
 """By then the shapes of all clients are recreated after the slot was dropped."""
 
@@ -95,7 +95,7 @@ async def ddl(world: World, chance: Random) -> None:
     sequence = chance.choice(SEQUENCES)
     for statement in sequence:
         if statement is not sequence[0]:
-            await asyncio.sleep(chance.uniform(0, LOOK_S))
+            await asyncio.sleep(chance.uniform(0, CHECK_S))
         while not await world.run(statement) and statement is sequence[-1] and len(sequence) > 1:
             # The tables have to be as they were.
             await asyncio.sleep(0.5)
@@ -108,7 +108,7 @@ async def publication_table(world: World, chance: Random) -> None:
     name = world.server.publication
     leave = f"ALTER PUBLICATION {name} DROP TABLE {table}"
     await world.run(_statement(Kind.PUBLICATION_LEAVE, leave, table))
-    await asyncio.sleep(chance.uniform(0, LOOK_S))
+    await asyncio.sleep(chance.uniform(0, CHECK_S))
     if is_put_back:
         join = f"ALTER PUBLICATION {name} ADD TABLE {table}"
         await world.run(_statement(Kind.PUBLICATION_JOIN, join, table))
@@ -125,7 +125,7 @@ async def publication_operations(world: World, chance: Random) -> None:
     await world.run(
         _statement(Kind.PUBLICATION_OPERATIONS, f"ALTER PUBLICATION {name} SET (publish = '{some}')")
     )
-    await asyncio.sleep(chance.uniform(0.5, 2 * LOOK_S))
+    await asyncio.sleep(chance.uniform(0.5, 2 * CHECK_S))
     everything = "insert, update, delete, truncate"
     await world.run(
         _statement(Kind.PUBLICATION_OPERATIONS, f"ALTER PUBLICATION {name} SET (publish = '{everything}')")

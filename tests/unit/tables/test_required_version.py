@@ -158,7 +158,7 @@ def stored_rows() -> Rows:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unix_link, "LOOK_S", 0.001)
+    monkeypatch.setattr(unix_link, "CHECK_S", 0.001)
 
 
 @pytest.mark.usefixtures("at_once")

@@ -124,7 +124,7 @@ def test_a_large_value_is_made_once_until_it_is_forgotten() -> None:
     assert len(made) == 1 + 1 + 3 + 1
 
 
-def test_containment_that_compares_too_many_pairs_is_too_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_containment_that_compares_too_many_pairs_is_too_expensive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each array of one side is compared with each of the other; that is neither TRUE nor FALSE."""
     monkeypatch.setattr(documents, "_MAX_PAIRS", 10_000)
     left = decode_document(json.dumps([[2]] * 199 + [[1]]))
@@ -133,7 +133,7 @@ def test_containment_that_compares_too_many_pairs_is_too_dear(monkeypatch: pytes
         documents.contains(left, decode_document(json.dumps([[1]] * 200)))
 
 
-def test_too_many_patterns_for_a_text_are_too_dear() -> None:
+def test_too_many_patterns_for_a_text_are_too_expensive() -> None:
     """Those of an array's column, of which each is tried."""
     patterns = vector(tuple(f"%{number}%" for number in range(1_000)))
     assert membership.matches_any(lambda _, __: False, "a" * 10_000, patterns) is False

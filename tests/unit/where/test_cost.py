@@ -71,7 +71,7 @@ def test_a_clause_that_may_take_too_long_is_refused(text: str, part: str) -> Non
     assert len(said) < 400
 
 
-def test_the_cost_is_that_of_the_dearest_column() -> None:
+def test_the_cost_is_that_of_the_costliest_column() -> None:
     """A row has its characters once, so columns do not add up."""
     both = _cost("t LIKE '%a%b%' AND v LIKE '%a%b%'")
     assert both.ns == _cost("t LIKE '%a%b%'").ns

@@ -60,7 +60,7 @@ def test_runs_of_one_character_wildcards_cost_no_search(pattern: str, is_match: 
     assert like("a" * 100_000, pattern) is is_match
 
 
-def test_a_pattern_of_a_column_that_would_take_minutes_is_too_dear() -> None:
+def test_a_pattern_of_a_column_that_would_take_minutes_is_too_expensive() -> None:
     """It is neither a match nor none."""
     with pytest.raises(TooExpensive):
         like("a" * 1_000_000, "%" + "_a" * 5_000 + "b%")

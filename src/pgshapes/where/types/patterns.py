@@ -257,7 +257,7 @@ def _finder(piece: _Piece) -> Callable[[str, int], int]:
     return find
 
 
-def _is_dear(searched: int, length: int) -> bool:
+def _is_expensive(searched: int, length: int) -> bool:
     return searched * length > _MAX_STEPS or _LONGEST_PIECE < searched <= length
 
 
@@ -265,7 +265,7 @@ def like(text: str, pattern: str) -> bool:
     """`text LIKE pattern`. Raises RowError, and TooExpensive."""
     kind, wanted, test, searched = compile_pattern(pattern)
     if test is not None:
-        if searched > _SHORT_PIECE and _is_dear(searched, len(text)):
+        if searched > _SHORT_PIECE and _is_expensive(searched, len(text)):
             raise TooExpensive(f"LIKE of {len(text):,} characters and a pattern of {len(pattern):,}")
         return test(text) is not None
     if kind == "exact":
