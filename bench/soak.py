@@ -44,6 +44,8 @@ SAMPLE_S = 30.0
 SETTLE_S = 3.0
 """Before a sample: what ends a moment after its request is not counted."""
 RECONNECT_S = 60.0
+WORKED_S = 1.1
+"""A session that lasts so long has worked; after shorter ones the pauses grow up to 10 s."""
 MAY_GROW = {"memory": (4.0, 0.04), "descriptors": (4, 0.02), "tasks": (3, 0.02), "timers": (5, 0.05)} | {
     "threads": (2, 0.0),
     "connections": (2, 0.0),
@@ -161,6 +163,7 @@ class Soak:
                     await asyncio.sleep(0.02)
                 self.sql.execute("UPDATE items SET n = %s WHERE id = 1", (number,))
                 await self._until_told(client, number)
+                await asyncio.sleep(WORKED_S)
 
     async def _walsender(self) -> int:
         async with asyncio.timeout(RECONNECT_S):
