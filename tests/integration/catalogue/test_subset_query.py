@@ -242,12 +242,13 @@ async def test_the_statement_times_out(
     inspector: Inspector,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(subset, "STATEMENT_TIMEOUT_MS", 50)
     await db.execute("CREATE TABLE items (id int PRIMARY KEY)")
     items = await inspector.relation("public", "items")
     async with await Connection.connect(database_url) as other:
         await other.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
-        error = await failure(source, items)
+        with monkeypatch.context() as shortened:
+            shortened.setattr(subset, "STATEMENT_TIMEOUT_MS", 50)
+            error = await failure(source, items)
         assert isinstance(error, NotNow)
         assert error.message == "The subset snapshot took too long; ask for less"
     assert await ids(source, items) == []
