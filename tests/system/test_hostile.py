@@ -6,7 +6,9 @@ import asyncio
 import resource
 import socket
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -114,11 +116,17 @@ def test_no_descriptors_left(scene: Besieged) -> None:
     assert scene.server.process is not None
     pids = scene.server.children()[1:] or [scene.server.process.pid]
     offsets = scene.target.offsets
-    with httpx.Client(timeout=LIMIT_S) as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(httpx.Client(timeout=LIMIT_S))
         assert statuses([read_log(scene, client, offsets[0])]) == {200}
+        # Open connections, because none is accepted; one for each response, which may break off.
+        clients = [stack.enter_context(httpx.Client(timeout=LIMIT_S)) for _ in offsets[:20]]
+        for one in clients:
+            assert one.get(f"{scene.server.url}/v1/health").status_code == 200
+        pool = stack.enter_context(ThreadPoolExecutor(len(clients)))
         with no_descriptors(pids):
             # More than the cache of bodies has.
-            answers = [read_log(scene, client, offset) for offset in offsets[:20]]
+            answers = list(pool.map(partial(read_log, scene), clients, offsets[:20]))
         assert statuses(answers) <= {200, 503, None}
         refused = next(answer for answer in answers if answer and answer.status_code == 503)
         assert int(refused.headers["retry-after"]) > 0

@@ -102,6 +102,9 @@ class _Database:
     async def ensure_table(self, _: Relation) -> None:
         """As the publication does, which has the table."""
 
+    def note_settled(self, _: object) -> None:
+        """As the publication does."""
+
     async def drop_table(self, _: Relation, **__: object) -> bool:
         """As the publication does when a table has no shapes."""
         return True
