@@ -22,7 +22,9 @@ Parameters = dict[str, Any]
 MAX_VALUES: Final = 50_000
 """Values and names in a body; each takes up to 100 bytes. All valid parameters together are fewer."""
 _VALUE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[{]|[^\s"\[\]{}:,]++', re.DOTALL)
-"""A text, the start of a list or a mapping, or another value."""
+"""A text, also one without an end, or it would be read again from each quote; the start of a list or a
+mapping; or another value.
+"""
 
 
 def parse_query_string(raw: bytes) -> Parameters:

@@ -16,7 +16,7 @@ from pgshapes.waiting.backoff import Backoff
 T = TypeVar("T")
 
 LIMIT_S: Final = 10.0
-"""Less than clients wait for the next bytes, and than a process that stops waits for its responses."""
+"""Less than the 15 s for which a process that stops waits for its responses."""
 _FIRST_S: Final = 0.02
 _CAP_S: Final = 0.5
 

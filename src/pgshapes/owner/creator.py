@@ -148,13 +148,14 @@ class ShapeCreator:
         return relation
 
     async def _note_types(self, relations: Iterable[Relation]) -> None:
-        """Note types that are not known yet. This precedes publishing, which waits for the writers of then:
-        the changes of later ones are newer than this position.
+        """Note types that are not known yet. This precedes publishing, which then waits for the writers of
+        then: the changes of later ones are newer than this position.
         """
         types = self._parts.router.types
         for relation in relations:
             if types.lacks(relation):
                 types.note(relation, (await self._parts.inspector.visibility()).insert_lsn)
+                self._parts.publication.unsettle(relation.oid)
 
     async def _create(
         self, handle: str, shape: ResolvedShape, relations: tuple[Relation, ...], slot: ReportsTableWait

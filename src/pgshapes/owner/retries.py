@@ -26,6 +26,7 @@ from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn, format_lsn
 from pgshapes.owner.database_wait import DatabaseWait
 from pgshapes.owner.repeated_error import LASTING_PAUSE_S, RepeatedError
+from pgshapes.owner.storage_dir import storage_unusable
 from pgshapes.owner.stream_errors import UnreadableMessage, lasting, unreadable
 from pgshapes.postgres import sqlstate
 from pgshapes.waiting.backoff import Backoff
@@ -139,8 +140,3 @@ def is_passing(error: Exception) -> bool:
         number = error.details.get("errno")
         return number is None or may_pass(number)
     return is_shortage(error)
-
-
-def storage_unusable(reason: str) -> ConfigError:
-    """The error for a storage directory with which no start can succeed."""
-    return ConfigError(f"{reason}; choose another with --storage-dir")

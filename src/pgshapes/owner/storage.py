@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from pgshapes.errors import StorageShortage
 from pgshapes.owner.catalogue import Catalogue, WriteBuffer
-from pgshapes.owner.retries import is_passing, storage_unusable
-from pgshapes.owner.storage_dir import StorageDir
+from pgshapes.owner.retries import is_passing
+from pgshapes.owner.storage_dir import StorageDir, storage_unusable
 from pgshapes.shape_log.store import ShapeStore
 
 

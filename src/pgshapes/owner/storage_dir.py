@@ -14,7 +14,6 @@ from typing import Final
 
 from pgshapes.errors import ConfigError, StorageShortage, is_shortage
 from pgshapes.logs import get_logger
-from pgshapes.owner.retries import storage_unusable
 
 _log = get_logger(__name__)
 
@@ -51,6 +50,11 @@ class StorageDir:
     def release(self) -> None:
         """Release the lock."""
         os.close(self._lock)
+
+
+def storage_unusable(reason: str) -> ConfigError:
+    """The error for a storage directory with which no start can succeed."""
+    return ConfigError(f"{reason}; choose another with --storage-dir")
 
 
 def _error(error: OSError, what: str) -> ConfigError | StorageShortage:

@@ -186,7 +186,7 @@ class BoundedConnection(psycopg.AsyncConnection[TupleRow]):
             return  # it arrived while the loop was busy
         try:
             is_working = await self._is_working_at_last()
-        except Exception:
+        except Exception:  # whatever it is: nothing is known of the statement then
             self.give_up(heard_at)
             raise
         silent_s = time.monotonic() - heard_at

@@ -65,6 +65,8 @@ class SharedSession(Connection):
     that begins one (`simple_query.run`). psycopg never prepares a statement under a name on it.
     """
 
+    is_pooled = True
+
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """A cursor of psycopg, inside a transaction only."""
         self.require_allowed("")
@@ -75,8 +77,6 @@ class SharedSession(Connection):
         is_outside = self.pgconn.transaction_status == pq.TransactionStatus.IDLE
         if is_outside and not sql.startswith("BEGIN"):
             raise TypeError("a shared session takes nothing outside a transaction")
-
-    is_pooled = True
 
     def reset(self) -> None:
         """Check no more: the next transaction may run in another backend."""

@@ -45,8 +45,7 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 
 BREAK_INTERVAL_S: Final = 5.0
 CHECKS: Final = 4
-"""How many checks in a row have to find a holder that has sent nothing: 15 s, in which it sends three times.
-"""
+"""How many checks in a row have to find a holder that has sent nothing: 15 s, three of its statements."""
 _BEAT_S: Final = 5.0
 _BEAT: Final = "SELECT 1"
 _UNLOCK_TIMEOUT_S: Final = 2.0
@@ -82,7 +81,7 @@ class LockBreaker:
         if holder is None or self._checks < CHECKS:
             return None
         # Before it, because whoever waits for the lock ends this check at once when it has it.
-        _log.warning("lock holder is terminated", pid=holder.pid, reason="it sent nothing for 15 s")
+        _log.warning("lock holder is terminated", pid=holder.pid, reason="it sent nothing between the checks")
         await connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (holder.pid,))
         return holder.pid
 
@@ -163,8 +162,8 @@ class AdvisoryLock:
         return row is not None and row[0] is True
 
     async def _wait(self, connection: Connection) -> None:
-        looking = keep_running("looking at the holder of the lock", self._break_when_stale)
-        breaking = begin(looking, at_end=holds_nothing)
+        checking = keep_running("checking the holder of the lock", self._break_when_stale)
+        breaking = begin(checking, at_end=holds_nothing)
         try:
             await connection.execute(_WAIT, (self._slot,))
         finally:

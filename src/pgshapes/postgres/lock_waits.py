@@ -2,7 +2,7 @@
 
 A query locks its table in ACCESS SHARE mode until its transaction ends. DDL waits for that lock, and
 everything else on the table queues behind the DDL. So while a query of a pool runs longer than an interval,
-one query at each interval finds the queries that somebody waits for, and cancels them.
+one search at each interval finds the queries that somebody waits for, and cancels them.
 
 Not here: what happens to the work that was cancelled. Invariant: no query is cancelled after its release, so
 a cancellation cannot hit what runs later on a backend that others may use. State: the queries, and one
@@ -30,7 +30,7 @@ from pgshapes.waiting.keep_running import keep_running
 _log = get_logger(__name__)
 
 INTERVAL_S: Final = 0.08
-"""A query is old at the second query after its start, so a statement waits for it for less than 200 ms."""
+"""A query is old at the second search after its start, so a statement waits for it for less than 200 ms."""
 _CANCEL_TIMEOUT_S: Final = 5.0
 
 BACKEND_PID: Final = "BEGIN READ ONLY; SELECT pg_catalog.pg_backend_pid(); COMMIT"
@@ -109,7 +109,7 @@ class LockWaits:
         """Watch a transaction that is about to lock a table, in the backend `pid`."""
         made = LockingQuery(self._queries, connection, pid)
         if self._searching is None or self._searching.done():
-            searching = keep_running("looking for waiting sessions", self._search_while_needed)
+            searching = keep_running("searching for waiting sessions", self._search_while_needed)
             self._searching = begin(searching, at_end=holds_nothing)
         return made
 
@@ -134,7 +134,7 @@ class LockWaits:
                     await connection.close()
             except (PgShapesError, psycopg.Error) as error:
                 if not self._is_failing:
-                    _log.warning("waiting sessions could not be looked for; retrying", error=str(error))
+                    _log.warning("waiting sessions could not be searched for; retrying", error=str(error))
                 self._is_failing = True
 
     async def _old_queries(self) -> dict[int, LockingQuery]:

@@ -172,8 +172,12 @@ class Publication:
         if len(self._settled) > _SETTLED:
             del self._settled[next(iter(self._settled))]
 
+    def unsettle(self, oid: int) -> None:
+        """Let the next `ensure_table` wait for the transactions that have written to the table until then."""
+        self._settled.pop(oid, None)
+
     async def close(self) -> None:
-        """Cancel running alterations."""
+        """Cancel running alterations and waits for writers."""
         await self._alterations.close()
         await self._writers.close()
 

@@ -16,21 +16,21 @@ import psycopg
 from psycopg import generators, pq
 from psycopg.pq.abc import PGresult
 
-from pgshapes.postgres.bounded_connection import BoundedConnection as Connection
+from pgshapes.postgres.bounded_connection import BoundedConnection
 
 _SUCCEEDED: Final = frozenset(
     {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_OUT, pq.ExecStatus.EMPTY_QUERY}
 )
 
 
-async def run(connection: Connection, sql: str) -> list[PGresult]:
+async def run(connection: BoundedConnection, sql: str) -> list[PGresult]:
     """The results of the statements in `sql`. Raises psycopg.Error for the first one that failed."""
     connection.require_allowed(sql)
     connection.pgconn.send_query(sql.encode())
     return await finish(connection)
 
 
-async def describe(connection: Connection, sql: str) -> PGresult:
+async def describe(connection: BoundedConnection, sql: str) -> PGresult:
     """The parameters and result columns of `sql`, which is prepared and not executed.
 
     Protocol: Parse and Describe of the extended query (manual: Message Flow). The statement has no name, and
@@ -43,7 +43,7 @@ async def describe(connection: Connection, sql: str) -> PGresult:
     return (await finish(connection))[-1]
 
 
-async def finish(connection: Connection) -> list[PGresult]:
+async def finish(connection: BoundedConnection) -> list[PGresult]:
     """The results of what was sent, up to the end or the start of a COPY. Raises psycopg.Error."""
     results: list[PGresult] = await connection.wait(generators.execute(connection.pgconn))
     for result in results:
@@ -59,12 +59,12 @@ BATCH_BYTES: Final = 64 * 1024
 class CopyOut:
     """A running COPY."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: BoundedConnection) -> None:
         self._connection = connection
         self._is_ended = False
 
     @classmethod
-    async def begin(cls, connection: Connection, copy_sql: str) -> Self:
+    async def begin(cls, connection: BoundedConnection, copy_sql: str) -> Self:
         """Send the statement. Raises psycopg.Error."""
         await run(connection, copy_sql)
         return cls(connection)

@@ -40,7 +40,7 @@ SHARE: Final = 0.25
 """The share of all time that the large rows of one clause may take, beyond `BURST_S`."""
 BURST_S: Final = 20.0
 
-_DEAR_S: Final = 0.02
+_EXPENSIVE_S: Final = 0.02
 """A batch that takes longer is evaluated again, clause by clause."""
 
 
@@ -183,7 +183,7 @@ class Meter:
     def _note_late(self, now: float) -> None:
         """The step is over. Raise OutOfTime if the last clauses took long, so that the change is measured."""
         self.is_late = True
-        if now - self._step_ends > _DEAR_S and not self._is_suspicious:
+        if now - self._step_ends > _EXPENSIVE_S and not self._is_suspicious:
             self._is_suspicious = self.is_used = True
             raise OutOfTime
 

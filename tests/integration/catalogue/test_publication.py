@@ -192,27 +192,29 @@ async def test_writers_are_not_waited_for_again(
     await after_a_restart.close()
 
 
-async def test_a_prepared_transaction_that_wrote_before_is_waited_for(
-    db: Connection, publication: Publication, items: Relation
+async def test_writers_are_waited_for_again_when_it_is_asked_for(
+    database_url: str, publication: Publication, items: Relation
 ) -> None:
-    await db.execute("ALTER TABLE items REPLICA IDENTITY FULL")
-    name = f"written in {db.info.dbname}"
-    await db.execute(f"BEGIN; INSERT INTO items VALUES (1); PREPARE TRANSACTION '{name}'".encode())
-    await db.execute('ALTER PUBLICATION "the publication" ADD TABLE items')
-    ear = Ear()
-    waiting = asyncio.create_task(publication.ensure_table(items, on_waiting=ear))
-    (blocker,) = await ear.heard.get()
-    assert blocker.pid is None
-    await db.execute(f"COMMIT PREPARED '{name}'".encode())
-    await waiting
+    """As when the types of the table were not known until now."""
+    membership = await publication.ensure_table(items)
+    async with writer(database_url, "INSERT INTO items VALUES (1)") as session:
+        publication.unsettle(items.oid)
+        ear = Ear()
+        waiting = asyncio.create_task(publication.ensure_table(items, on_waiting=ear))
+        await ear.heard.get()
+        await session.execute("COMMIT")
+        assert await waiting == membership
 
 
+@pytest.mark.parametrize("is_published_by_others", [False, True])
 async def test_a_prepared_transaction_is_waited_for_and_named(
-    db: Connection, publication: Publication, items: Relation
+    db: Connection, publication: Publication, items: Relation, is_published_by_others: bool
 ) -> None:
     await db.execute("ALTER TABLE items REPLICA IDENTITY FULL")
     name = f"prepared in {db.info.dbname}"
     await db.execute(f"BEGIN; INSERT INTO items VALUES (1); PREPARE TRANSACTION '{name}'".encode())
+    if is_published_by_others:
+        await db.execute(PUBLISHED_BY_OTHERS["added"].encode())
     ear = Ear()
     waiting = asyncio.create_task(publication.ensure_table(items, on_waiting=ear))
     (blocker,) = await ear.heard.get()

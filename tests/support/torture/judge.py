@@ -147,11 +147,9 @@ class Judge:
         """What follows belongs to this batch."""
         self.batch, self.struck = number, []
 
-    def demand(
-        self, rule: str, concerns: Callable[[Shape], bool] = lambda _: True, *, for_s: float = 0.0
-    ) -> None:
-        """From now on a handle that was born before may end; also one that is born within `for_s`."""
-        self._demands.append(Demand(time.monotonic() + for_s, rule, concerns))
+    def demand(self, rule: str, concerns: Callable[[Shape], bool] = lambda _: True) -> None:
+        """From now on a handle that was born before may end."""
+        self._demands.append(Demand(time.monotonic(), rule, concerns))
 
     def demand_tables(self, rule: str, tables: frozenset[str]) -> None:
         """The shapes of some tables, given without schema, may end."""

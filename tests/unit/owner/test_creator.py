@@ -68,6 +68,10 @@ class Database:
     def clean(self, oid: int | None) -> None:
         """As the inspector does."""
 
+    def unsettle(self, oid: int) -> None:
+        """As the publication does."""
+        self.steps.append("unsettle")
+
     async def ensure_table(self, relation: Relation, **_: object) -> PublicationMembership:
         """As the publication does."""
         self.steps.append("publish")
@@ -231,7 +235,7 @@ async def test_types_are_as_old_as_a_position_before_the_table_is_published(scen
     """Publishing waits for older writers, so that changes of later ones are newer than that."""
     scene.database.table = scene.database.current = MOODS
     await scene.create()
-    assert scene.database.steps == ["position", "publish"]
+    assert scene.database.steps == ["position", "unsettle", "publish"]
     assert not scene.router.types.lacks(MOODS)
     assert scene.router.types.since(MOODS, {"id"}, 1000) == POSITION
 
