@@ -1,7 +1,8 @@
 """Runs the ASGI application with uvicorn, on a socket that is bound before anything else starts.
 
 On stop, held polls are answered at once, other processes accept new connections, and responses in progress
-are completed.
+are completed. Nothing else is answered, not even on a connection that is open: until uvicorn notices a stop,
+clients of event streams would get one after another that ends at once, and change to long polls for good.
 
 What this relies on in uvicorn (`tests/unit/server/test_uvicorn.py`): `startup(sockets=[])` does not listen
 and leaves `servers` empty. `shutdown` calls `close()` of all `servers`, closes the sockets, calls
@@ -92,6 +93,7 @@ class HttpServer:
 
     def stop(self) -> None:
         """Answer held requests, complete responses in progress, and let `run` return."""
+        self._server.refuse_requests()
         self._app.stop_holding()
         self._server.should_exit = True
 
@@ -128,6 +130,17 @@ _LEAVE_OUT_ABORTED: Final = _LeaveOutAborted()
 
 class _Server(uvicorn.Server):
     servers: list[Acceptor]  # type: ignore[assignment]
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.servers = []
+
+    def refuse_requests(self) -> None:
+        """Accept no connection, and close each one that is open after the response in progress."""
+        for acceptor in self.servers:
+            acceptor.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does, and accept connections from the sockets ourselves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable, Coroutine
@@ -54,6 +55,50 @@ async def test_a_response_that_cannot_be_completed(
     server.stop()
     await serving
     assert [bool(record.exc_info) for record in caplog.records] == [True] * lines
+
+
+class Holding:
+    """An application that answers when it stops, and counts requests."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.has_request, self._stopping = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.requests += 1
+        self.has_request.set()
+        await self._stopping.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    def stop_holding(self) -> None:
+        """As the application does."""
+        self._stopping.set()
+
+
+async def test_nothing_but_the_requests_in_progress_is_answered_after_a_stop() -> None:
+    """Not even at once: a stream that ends as it begins makes clients of streams change to long polls."""
+    app: Any = Holding()
+    listener = listen("127.0.0.1", 0)
+    server = HttpServer(app, listener, Connections(10))
+    serving = asyncio.ensure_future(server.run())
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        idle, idle_writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(GET * 2)
+        await app.has_request.wait()
+        server.stop()
+        late, late_writer = await asyncio.open_connection(*listener.getsockname())
+        late_writer.write(GET)
+        answered = await reader.read()
+        assert answered.count(b"HTTP/1.1 200") == 1
+        assert await idle.read() == b""
+        await serving
+        with contextlib.suppress(ConnectionError):
+            assert await late.read() == b""
+    assert app.requests == 1
+    for each in (writer, idle_writer, late_writer):
+        each.close()
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
