@@ -38,10 +38,10 @@ def _mailbox(mailbox: Mailbox) -> list[Family]:
 
 def _tables(tables: Tables) -> list[Family]:
     rows = {name: len(getattr(tables, name)) for name in TABLES}
-    cut = tables.broadcast.cut_feeds
+    late = tables.broadcast.late_feeds
     return [
         labelled(GAUGE, "table_rows", "Rows of each table.", "table", rows),
-        counter("links_cut", "Links cut for acknowledging a removal too late.", cut),
+        counter("links_late", "Times that a link did not acknowledge a removal within 100 ms.", late),
     ]
 
 

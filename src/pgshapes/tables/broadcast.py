@@ -2,7 +2,7 @@
 
 Not a transport: a `Feed` carries frames to another process. Invariants: every feed gets every change made
 after it was attached, in frames numbered without a gap. Nothing here waits for a feed except `acknowledged`,
-which cuts feeds that are too slow. State is owned by the owner's event loop.
+at most 100 ms. State is owned by the owner's event loop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pgshapes.waiting.notice import Notice
 _log = get_logger(__name__)
 
 ACKNOWLEDGE_LIMIT_S: Final = 0.1
-"""How long a removal waits for a process that does not acknowledge it before the link is cut."""
+"""How long a removal waits for a process that does not acknowledge it. It waits for the sake of the requests
+of that process, which are held until it has the changes: nothing is served without them.
+"""
 
 FRAME_SPACING_S: Final = 0.001
 """Each frame costs a system call per link and wakes every process. A single change is sent at the end of its
@@ -47,9 +49,11 @@ class Broadcast:
     def __init__(self, number: int = 0) -> None:
         self.number = number
         """Number of the last frame. Changes for which there is no feed have numbers, too."""
-        self.cut_feeds = 0
-        """How many feeds were cut for not acknowledging in time."""
+        self.late_feeds = 0
+        """How many times a feed did not acknowledge in time."""
         self._feeds: set[Feed] = set()
+        self._late: dict[Feed, int] = {}
+        """The feeds that did not, with the frame; nothing waits for them until they have acknowledged it."""
         self._pending = Rows()
         self._has_pending = False
         self._is_flush_due = False
@@ -130,6 +134,7 @@ class Broadcast:
     def detach(self, feed: Feed) -> None:
         """Send `feed` nothing more, and end the waits for its acknowledgement."""
         self._feeds.discard(feed)
+        self._late.pop(feed, None)
         self.note_progress()
 
     def note_progress(self) -> None:
@@ -138,21 +143,22 @@ class Broadcast:
         progress.give()
 
     async def acknowledged(self) -> int:
-        """Wait until every live feed has applied all changes so far; cut those that have not after 100 ms.
+        """Wait until every live feed has applied all changes so far, at most 100 ms.
 
         Returns the number of the frame with the last of these changes.
         """
         self.flush()
         number = self.number
-        behind = {feed for feed in self._feeds if feed.is_live}
+        self._late = {feed: due for feed, due in self._late.items() if feed.acknowledged < due}
+        behind = {feed for feed in self._feeds if feed.is_live and feed not in self._late}
         try:
             async with asyncio.timeout(ACKNOWLEDGE_LIMIT_S):
                 while behind := self._still_behind(behind, number):
                     await self._progress
         except TimeoutError:
-            for feed in self._still_behind(behind, number):
-                self.cut_feeds += 1
-                feed.cut()
+            late = self._still_behind(behind, number)
+            self.late_feeds += len(late)
+            self._late.update(dict.fromkeys(late, number))
         return number
 
     def _still_behind(self, feeds: set[Feed], number: int) -> set[Feed]:

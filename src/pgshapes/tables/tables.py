@@ -43,7 +43,7 @@ class Tables(TablesReader):
     async def acknowledged(self) -> None:
         """Wait until no process serves from tables without the changes so far.
 
-        Links have applied them, or were cut for not doing so within 100 ms; a process without a link serves
-        nothing until it has one.
+        Links are given 100 ms to apply them. A process that has not, or has no link, serves nothing until it
+        has them.
         """
         self.required[NUMBER] = max(self.required[NUMBER], await self.broadcast.acknowledged())
