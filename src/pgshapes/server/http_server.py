@@ -92,10 +92,12 @@ class HttpServer:
         )
 
     def stop(self) -> None:
-        """Answer held requests, complete responses in progress, and let `run` return."""
+        """Answer held requests, complete responses in progress, and let `run` return. May be repeated."""
+        if self._server.should_exit:
+            return
+        self._server.should_exit = True
         self._server.refuse_requests()
         self._app.stop_holding()
-        self._server.should_exit = True
 
     async def run(self) -> None:
         """Serve until stopped."""

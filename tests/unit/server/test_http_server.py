@@ -94,6 +94,7 @@ async def test_nothing_but_the_requests_in_progress_is_answered_after_a_stop() -
         assert answered.count(b"HTTP/1.1 200") == 1
         assert await idle.read() == b""
         await serving
+        server.stop()
         with contextlib.suppress(ConnectionError):
             assert await late.read() == b""
     assert app.requests == 1
