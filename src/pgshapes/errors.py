@@ -129,6 +129,12 @@ class OwnerUnavailable(SourceError):
     is_for_clients = True
 
 
+class StaleTables(OwnerUnavailable):
+    """The tables of this process lack what must not be seen late. It gets them, or a new state, by itself."""
+
+    code = "stale_tables"
+
+
 class OwnerTimeout(OwnerUnavailable):
     """The owner has received a call, or may have, and has not answered it in time."""
 

@@ -291,7 +291,7 @@ def caller_parts(settings: Settings, link: OwnerLink, counts: PermitCounts | Non
         shape_cache(link),
         StatusMonitor(
             link.tables.status,
-            is_following=lambda: link.is_connected,
+            is_following=lambda: link.is_following,
             is_current=link.tables.is_current,
         ),
         AdmissionControl(initial_limit=limits.initial, existing_limit=limits.existing, counts=counts),

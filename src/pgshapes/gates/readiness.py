@@ -57,8 +57,8 @@ class StatusMonitor:
         is_current: Callable[[], bool] = lambda: True,
         poll: Poll = poll_wait.until,
     ) -> None:
-        """`is_following` returns whether this process is connected to the owner, so `status` is current;
-        `is_current` returns whether it may serve from its tables if it is not.
+        """`is_following` returns whether this process is connected to the owner and has what it must have, so
+        `status` is current; `is_current` returns whether it may serve from its tables if it is not.
         """
         self.polling = 0
         """The number of waiters that poll."""

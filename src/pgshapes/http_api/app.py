@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from pgshapes.errors import PgShapesError, RequestError
+from pgshapes.errors import PgShapesError, RequestError, StaleTables
 from pgshapes.gates.clients import Clients
 from pgshapes.gates.conditions import Level, ServiceStatus
 from pgshapes.http_api import headers
@@ -35,7 +35,7 @@ from pgshapes.http_api.settings import HttpSettings
 from pgshapes.http_api.sse import EventStreams
 from pgshapes.limited_log import LimitedLog
 from pgshapes.logs import get_logger
-from pgshapes.model.shape import RawShape
+from pgshapes.model.shape import RawShape, ResolvedShape
 from pgshapes.shape_log.store import LogReader
 
 _HEALTH: Final = {
@@ -81,7 +81,7 @@ class DeleteShape:
 
     async def _find(self, raw: RawShape, presented: str | None) -> str | None:
         shape = await self.lookup.resolve(raw)
-        found = self.shapes.find_handle(shape)
+        found = await self._find_handle(shape)
         if presented is None or presented == found:
             return found
         if await self.shapes.is_current(presented, shape):
@@ -89,6 +89,13 @@ class DeleteShape:
         if found is None:
             return None
         raise RequestError(MISMATCH)
+
+    async def _find_handle(self, shape: ResolvedShape) -> str | None:
+        while True:
+            try:
+                return self.shapes.find_handle(shape)
+            except StaleTables:
+                await self.readiness.wait_until(Level.ACTIVE, self.settings.ready_timeout_s)
 
 
 log = get_logger(__name__)

@@ -145,6 +145,7 @@ ANSWERS: Final[dict[type[BaseException], Callable[[Any], _Answer]]] = {
     errors.SourceError: _source,
     errors.OwnerUnavailable: _owner_unavailable,
     errors.OwnerTimeout: _owner_unavailable,
+    errors.StaleTables: _owner_unavailable,
     errors.ReplicaIdentityNotFull: _replica_identity,
     errors.WireError: _internal,
     errors.StorageError: _storage,

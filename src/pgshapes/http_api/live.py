@@ -65,7 +65,7 @@ class TailWaits:
             self._end_hold()
 
     def has_changed(self, handle: str, seen: Tail | None) -> bool:
-        """Whether the tail differs from `seen`. Raises OwnerUnavailable."""
+        """Whether the tail differs from `seen`. Raises StaleTables."""
         return self._shapes.tail(handle) != seen
 
     async def _watch(self, handle: str, seen: Tail | None) -> Wake:
@@ -119,6 +119,10 @@ class HeldRequests:
         elif self._waits.has_changed(handle, seen):
             return None
         return decide_after_hold(wait, wake, state, why_down)
+
+    async def until_served(self) -> None:
+        """Wait until known shapes may be served, because that was not so. Raises NotReady."""
+        await self._readiness.wait_until(Level.READ_ONLY, self._settings.ready_timeout_s)
 
     def limit_s(self, wait: Wait) -> float:
         """The time limit for this kind of wait, in seconds."""

@@ -21,7 +21,7 @@ class Shapes(Protocol):
     def find_handle(self, shape: ResolvedShape) -> str | None:
         """The handle of the definition's live shape in this process's tables; None if there is none.
 
-        Raises OwnerUnavailable if the tables must not be served from any more.
+        Raises StaleTables if the tables must not be served from now.
         """
 
     async def get_or_create_shape_handle(self, shape: ResolvedShape, timeout_s: float) -> tuple[str, Tail]:
@@ -42,7 +42,7 @@ class Shapes(Protocol):
     def tail(self, handle: str) -> Tail | None:
         """How far snapshot and log can be read; None when the shape is removed or retiring.
 
-        Raises OwnerUnavailable if the tables must not be served from any more.
+        Raises StaleTables if the tables must not be served from now.
         """
 
     def tail_changed(self, handle: str) -> Awaitable[None]:

@@ -8,9 +8,10 @@ rows of a handle after another client got the 409 for it.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import NamedTuple
 
-from pgshapes.errors import NotNow, SchemaChanged, StorageError
+from pgshapes.errors import NotNow, SchemaChanged, StaleTables, StorageError
 from pgshapes.http_api import decide
 from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import BodyCache, Piece, up_to_date
@@ -20,6 +21,7 @@ from pgshapes.http_api.live import HeldRequests
 from pgshapes.http_api.params import Now
 from pgshapes.http_api.ports import Shapes
 from pgshapes.http_api.response import Response
+from pgshapes.http_api.shortages import outlast
 from pgshapes.model.offset import BEFORE_ALL, FIRST_SNAPSHOT_CHUNK, Offset
 from pgshapes.model.tail import Tail
 from pgshapes.shape_log.disk_errors import DiskErrors
@@ -65,8 +67,16 @@ class Reads:
             if ended is not None:
                 return DecidedRead(ended, decided.tail)
 
+    async def next_decision(self, handle: str, offset: Offset) -> DecidedRead:
+        """The decision for a stream that has begun, once its shape may be served. Raises NotReady."""
+        while True:
+            try:
+                return self.current_decision(handle, offset, True)
+            except StaleTables:
+                await self._held_requests.until_served()
+
     def current_decision(self, handle: str, offset: Offset | Now, is_live: bool) -> DecidedRead:
-        """The decision for the current tail."""
+        """The decision for the current tail. Raises StaleTables."""
         tail = self._shapes.tail(handle)
         return DecidedRead(decide.decide_read(offset, is_live, tail), tail)
 
@@ -117,6 +127,20 @@ class Reads:
             right if right != resolved.handle else None, is_cacheable=resolved.is_cacheable
         )
 
+    async def live_piece(self, resolved: ResolvedRequest, decided: DecidedRead) -> Piece | None:
+        """The first piece of a stream, as `readable_piece`."""
+        return await self.readable_piece(resolved, decided, True)
+
+    async def piece_of_stream(self, resolved: ResolvedRequest, decided: DecidedRead) -> Piece | None:
+        """The piece that a stream sends next, as `readable_piece`; what waiting cures is waited for. Raises
+        StorageShortage, NotReady.
+        """
+        while True:
+            try:
+                return await outlast(partial(self.live_piece, resolved, decided))
+            except StaleTables:
+                await self._held_requests.until_served()
+
     async def _serve_piece(self, resolved: ResolvedRequest, decided: DecidedRead) -> Response:
         piece = await self.readable_piece(resolved, decided, resolved.request.is_live)
         if piece is None:
@@ -127,7 +151,7 @@ class Reads:
         self, resolved: ResolvedRequest, decided: DecidedRead, is_live: bool
     ) -> Piece | None:
         """The piece to serve; None if the shape was retired while it was read, or its log is damaged, after
-        which the shape is deleted. Raises StorageShortage.
+        which the shape is deleted. Raises StorageShortage, StaleTables.
 
         For a live request, `up-to-date` has the LSN of the last message in the piece, not a later one.
         """

@@ -22,6 +22,7 @@ from pgshapes.errors import (
     RequestError,
     SchemaChanged,
     SourceError,
+    StaleTables,
 )
 from pgshapes.gates.admission import Kind
 from pgshapes.gates.clients import FORWARDED, Clients
@@ -181,7 +182,8 @@ class ServeShape:
         else:
             request = await self._request_with(body, query, permit)
         await check_authorized(self.settings, exchange.scope, request.raw)
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempts = 0
+        while True:
             found: Found | MustRefetch | None = None
             try:
                 subset = None if request.subset is None else await self._subset_of(request, permit)
@@ -189,10 +191,13 @@ class ServeShape:
                 permit.swap_to_existing()
                 await self._answer_found(exchange, request, subset, found)
                 return
+            except StaleTables:
+                await self._pass_readiness(permit)
             except SchemaChanged as error:
+                attempts += 1
                 if found is not None and request.handle is not None:
                     raise
-                if attempt == _ATTEMPTS:  # raised here: kept, the error and this frame would keep each other
+                if attempts == _ATTEMPTS:  # raised here: kept, the error and this frame would keep each other
                     raise NotNow(f"{error.client_text}; please retry", retry_after_s=1) from error
 
     async def _answer_found(

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from functools import partial
 from typing import Final, NamedTuple
 
 import orjson
 
-from pgshapes.errors import OwnerUnavailable
+from pgshapes.errors import NotReady, OwnerUnavailable, StaleTables
 from pgshapes.http_api import decide
 from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.body_cache import BodyCache, up_to_date
@@ -30,7 +29,6 @@ from pgshapes.http_api.live import TailWaits
 from pgshapes.http_api.reads import DecidedRead, Reads
 from pgshapes.http_api.response import Exchange
 from pgshapes.http_api.settings import HttpSettings
-from pgshapes.http_api.shortages import outlast
 from pgshapes.model.offset import Offset
 from pgshapes.model.tail import Tail
 
@@ -80,7 +78,7 @@ class EventStreams:
             await exchange.begin(200, self._answers.start_of_stream(resolved, position))
         try:
             await self._stream(exchange, resolved, _Sent(position, is_at_end), decided)
-        except OwnerUnavailable:
+        except (OwnerUnavailable, NotReady):
             if not exchange.has_begun:
                 raise  # otherwise the client continues with a request
         if exchange.has_begun:
@@ -109,23 +107,23 @@ class EventStreams:
                 is_done = not is_wait or not await self._idle(exchange, resolved.handle, tail, ends_s)
             if is_done:
                 return
-            decided = self._next(resolved.handle, sent, decided.tail, ends_s)
+            decided = await self._next(resolved.handle, sent, decided.tail, ends_s)
 
-    def _next(self, handle: str, sent: _Sent, tail: Tail | None, ends_s: float) -> DecidedRead:
+    async def _next(self, handle: str, sent: _Sent, tail: Tail | None, ends_s: float) -> DecidedRead:
         """The next decision. When the time is over, it is still about the end of the log at `tail`: a log may
         grow faster than a client reads, and such a stream would never reach the end.
         """
         is_late = not sent.is_up_to_date and self._is_over(ends_s)
         if is_late and tail is not None and sent.position <= tail.latest:
             return DecidedRead(decide.decide_read(sent.position, True, tail), tail)
-        return self._reads.current_decision(handle, sent.position, True)
+        return await self._reads.next_decision(handle, sent.position)
 
     async def _send_piece(
         self, exchange: Exchange, resolved: ResolvedRequest, position: Offset, decided: DecidedRead
     ) -> _Sent | None:
         """Send a piece, which is not kept while the stream is idle. None if the stream ends before it."""
-        read = partial(self._reads.readable_piece, resolved, decided, True)
-        piece = await outlast(read) if exchange.has_begun else await read()
+        read = self._reads.piece_of_stream if exchange.has_begun else self._reads.live_piece
+        piece = await read(resolved, decided)
         if piece is None:
             return None
         if not exchange.has_begun:
@@ -145,7 +143,10 @@ class EventStreams:
         """Wait for a change, and send a keep-alive comment after a while; return whether to continue."""
         left_s = ends_s - asyncio.get_running_loop().time()
         keepalive_s = self._settings.sse_keepalive_ms / 1000
-        wake = await self._waits.wait(handle, seen, min(left_s, keepalive_s))
+        try:
+            wake = await self._waits.wait(handle, seen, min(left_s, keepalive_s))
+        except StaleTables:
+            return True  # the next decision waits
         if wake is Wake.TIMED_OUT and left_s > keepalive_s:
             await exchange.stream(KEEP_ALIVE)
             return True

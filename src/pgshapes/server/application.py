@@ -75,7 +75,9 @@ class Application:
         """Answer held requests now and hold no further ones, because the server is stopping.
 
         A server that waits for its requests before it ends the lifespan, as uvicorn does, has to call this
-        when it begins to stop; or it limits its wait (`--timeout-graceful-shutdown`).
+        when it begins to stop; or it limits its wait (`--timeout-graceful-shutdown`). It should refuse
+        further requests first, also on connections that are open: each of them is answered at once, and
+        clients repeat it.
         """
         if self._opened is not None:
             self._opened.stopping.set()

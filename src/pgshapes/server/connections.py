@@ -47,6 +47,8 @@ class Connections:
         """Connections that had to make room."""
         self.refused = 0
         """Connections for which there was no room."""
+        self.is_stopping = False
+        """Whether connections are closed as soon as they are open, because the process stops."""
         self._all: dict[Connection, None] = {}
         self._silent: dict[Connection, None] = {}
         """Connections that wait for a request head, the oldest first."""

@@ -96,7 +96,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Start the protocol on a corked transport, if there is room for a connection."""
         super().connection_made(CorkedTransport(transport))  # type: ignore[arg-type]
         self.client_key = self._find_client_key(self.client[0]) if self.client else None
-        if not self._connections.open(self):
+        if self._connections.is_stopping:
+            self.transport.close()
+        elif not self._connections.open(self):
             self._write_refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections")
             self.transport.close()
 

@@ -75,6 +75,7 @@ class HttpServer:
         """`client_key` says for whom a connection from an address counts; None: for nobody."""
         self._app = app
         self._listener = listener
+        self._connections = connections
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -96,8 +97,11 @@ class HttpServer:
         if self._server.should_exit:
             return
         self._server.should_exit = True
-        self._server.refuse_requests()
-        self._app.stop_holding()
+        self._connections.is_stopping = True
+        try:
+            self._server.refuse_requests()
+        finally:
+            self._app.stop_holding()
 
     async def run(self) -> None:
         """Serve until stopped."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from pgshapes.errors import NotNow, OwnerTimeout, OwnerUnavailable, PgShapesError
+from pgshapes.errors import NotNow, OwnerTimeout, OwnerUnavailable, PgShapesError, StaleTables
 from pgshapes.gates.time_limits import CREATION_TIMEOUT_S
 from pgshapes.metrics.family import SECONDS, TIMES, Distribution
 from pgshapes.model.shape import RawShape, ResolvedShape
@@ -46,10 +46,10 @@ COMPARISON_TIMEOUT_S: Final = 10.0
 """Of the tables with the owner's, and of a table with the system catalogs."""
 
 RETRY_TEXT: Final = "Failed to create shape, please retry"
+STALE_TEXT: Final = "The server is not ready yet. Please try again."
 REMOVAL_TEXT: Final = "The shape is being removed, which takes long. Please try again later."
 REMOVAL_TIMEOUT_S: Final = 20.0
 """A removal takes a few syncs of a directory, and what waits for it holds a permit."""
-STALE_TEXT: Final = "The server has been restarted and is not ready yet. Please try again."
 LOCK_TEXT: Final = "Snapshot timed out while waiting for a table lock"
 
 
@@ -112,7 +112,7 @@ class ShapeCache:
     def find_handle(self, shape: ResolvedShape) -> str | None:
         """The handle of the live shape of a definition, according to this process's tables.
 
-        Raises OwnerUnavailable.
+        Raises StaleTables.
         """
         found = self._ready(shape.comparable)
         return found[0] if found else None
@@ -181,12 +181,12 @@ class ShapeCache:
 
     def tail(self, handle: str) -> Tail | None:
         """The readable end of a log, None when the shape is retiring or removed. Every read of a shape calls
-        it first. Raises OwnerUnavailable.
+        it first. Raises StaleTables.
         """
         tables = self._tables
         # As in `is_current`, without the call.
         if tables.required[EPOCH] != tables.epoch or tables.required[NUMBER] > tables.applied:
-            raise OwnerUnavailable(STALE_TEXT)
+            raise StaleTables(STALE_TEXT)
         row = tables.shapes.get(handle)
         if row is None or not row.state.is_in_use:
             return None
@@ -236,7 +236,7 @@ class ShapeCache:
         tables = self._tables
         # As in `is_current`, without the call.
         if tables.required[EPOCH] != tables.epoch or tables.required[NUMBER] > tables.applied:
-            raise OwnerUnavailable(STALE_TEXT)
+            raise StaleTables(STALE_TEXT)
         handle = tables.handles.get(comparable)
         if handle is None:
             return None

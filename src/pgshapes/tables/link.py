@@ -35,6 +35,10 @@ class OwnerLink(Protocol):
     def is_connected(self) -> bool:
         """Whether the tables follow the owner now. If not, they are the last known state."""
 
+    @property
+    def is_following(self) -> bool:
+        """Whether it is connected, and the tables have all that they must have to be served from."""
+
     async def connected(self) -> None:
         """Wait until `is_connected`."""
 
@@ -82,6 +86,11 @@ class InProcessLink:
 
     @property
     def is_connected(self) -> bool:
+        """Always true."""
+        return True
+
+    @property
+    def is_following(self) -> bool:
         """Always true."""
         return True
 

@@ -172,6 +172,13 @@ class UnixSocketLink:
         """Whether the replica follows an owner that has sent something within the last second."""
         return self._connection is not None and self._connection.is_synced and not self._is_silent
 
+    @property
+    def is_following(self) -> bool:
+        """Whether it is connected, and the tables have all that they must have to be served from: a process
+        that is busy or was stopped gets it late.
+        """
+        return self.is_connected and self.tables.is_current()
+
     async def connected(self) -> None:
         """Wait until `is_connected`."""
         while not self.is_connected:

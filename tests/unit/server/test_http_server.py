@@ -103,6 +103,35 @@ async def test_nothing_but_the_requests_in_progress_is_answered_after_a_stop() -
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_connection_that_opens_after_a_stop_is_not_answered(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    """It was accepted in the turn of the loop in which the server is stopped."""
+
+    async def stop() -> None:
+        app: Any = Holding()
+        app.stop_holding()
+        listener = listen("127.0.0.1", 0)
+        server = HttpServer(app, listener, Connections(10))
+        serving = asyncio.ensure_future(server.run())
+        while not server._server.servers:
+            await asyncio.sleep(0)
+        with socket.create_connection(listener.getsockname()) as client:
+            client.setblocking(False)
+            client.send(GET)
+            while not server._server.servers[0]._opening:
+                await asyncio.sleep(0)
+            server.stop()
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(10):
+                    assert await asyncio.get_running_loop().sock_recv(client, 100) == b""
+        await serving
+        assert app.requests == 0
+
+    run(stop())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 def test_a_stop_while_a_connection_is_being_opened(
     run: Callable[[Coroutine[Any, Any, None]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

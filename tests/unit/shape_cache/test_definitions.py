@@ -90,7 +90,7 @@ KNOWN = Relation(1, "public", "items", "r", (ID, NAME), ("id",), 1)
 class AwayLink(InProcessLink):
     """A link whose owner is away."""
 
-    is_connected = False
+    is_connected = is_following = False
 
     async def call(self, call: Call, *, timeout_s: float) -> Reply:
         raise OwnerUnavailable("away")

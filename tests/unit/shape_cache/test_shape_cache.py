@@ -36,7 +36,7 @@ class Link:
         self.locks = CreationLocks(self.tables)
         self.calls: list[Call] = []
         self.answer: Callable[[Call], Awaitable[Reply]] = self.never
-        self.is_connected = True
+        self.is_connected = self.is_following = True
         self.back = asyncio.Event()
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.support.seams.links import Script, eventually, listening
+from tests.support.seams.links import Script, eventually, listening, turns
 from tests.unit.shape_cache.definitions_of import shape_of
 
 from pgshapes.errors import ConfigError, OwnerUnavailable
@@ -59,7 +59,7 @@ class Caller:
         self.cache = ShapeCache(link)
         self.readiness = StatusMonitor(
             link.tables.status,
-            is_following=lambda: link.is_connected,
+            is_following=lambda: link.is_following,
             is_current=link.tables.is_current,
         )
 
@@ -235,6 +235,26 @@ async def test_a_failed_read_is_repeated(instance: Instance) -> None:
     caller.link.start()
     await eventually(caller.serves)
     await caller.link.close()
+
+
+async def test_a_caller_that_is_late_does_not_serve_until_it_has_what_is_required(instance: Instance) -> None:
+    """It keeps its link, and does not know that it lacks anything but by the required version."""
+    tables = instance.owner()
+    async with listening(instance.socket, tables, Script()), instance.caller() as late:
+        connection = late.link._connection
+        assert late.serves() and connection is not None and connection._transport is not None
+        connection._transport.pause_reading()
+        tables.shapes.put("other", ShapeRow(b"other", (1,), ShapeState.RETIRING))
+        await tables.acknowledged()
+        assert late.link.is_connected and not late.serves()
+        waiting = asyncio.ensure_future(late.readiness.wait_until(Level.READ_ONLY, 60))
+        await turns()
+        assert not waiting.done()
+        connection._transport.resume_reading()
+        async with asyncio.timeout(10):
+            await waiting
+        assert late.serves() and late.readiness.level() is Level.ACTIVE
+        assert late.link.syncs == 1
 
 
 async def test_frames_of_a_new_owner_have_higher_numbers_than_were_required(instance: Instance) -> None:
