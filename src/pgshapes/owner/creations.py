@@ -16,6 +16,7 @@ State is owned by the replicator's loop.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -66,19 +67,22 @@ class LateFailures:
         self._counts.pop(comparable, None)
 
 
+_TOKENS: Final = itertools.count(1)
+"""Of all owners of the process: a timer of one that has ended must not remove a row of the next one."""
+
+
 class CreationLocks:
     """The only writer of `creation_locks`."""
 
     def __init__(self, tables: Tables) -> None:
         self._table = tables.creation_locks
-        self._token = 0
         self.late_failures = LateFailures()
 
     def claim(self, comparable: bytes) -> int:
         """Set the row; returns the creation's token."""
-        self._token += 1
-        self._table.put(comparable, CreationLock(CreationState.IN_PROGRESS, self._token))
-        return self._token
+        token = next(_TOKENS)
+        self._table.put(comparable, CreationLock(CreationState.IN_PROGRESS, token))
+        return token
 
     def begin_table_wait(self, comparable: bytes, token: int) -> None:
         """Note that the creation waits for a lock on the table."""
@@ -216,6 +220,7 @@ class Creations:
         self._create = create
         self._on_failure = on_failure
         self._flights: SingleFlight[bytes, str] = SingleFlight()
+        self._is_closed = False
         self.slots: FairSemaphore[int] = FairSemaphore(limit)
         self.counts = CreationCounts()
 
@@ -231,6 +236,8 @@ class Creations:
         begun is cancelled when its last caller disconnects.
         """
         self.counts.calls += 1
+        if self._is_closed:
+            return _failure(CreationFailed(STOPPING, retry_after_s=1))
         comparable = shape.comparable
         handle, flight = self.activated(comparable), self._flights.get(comparable)
         lock = self._tables.creation_locks.get(comparable)
@@ -251,7 +258,8 @@ class Creations:
         return handle if row is not None and row.state.is_live else None
 
     async def close(self) -> None:
-        """Cancel all creations; their callers get CreationFailed."""
+        """Cancel all creations, and begin none from now on; their callers get CreationFailed."""
+        self._is_closed = True
         await self._flights.close()
 
     def _claim(self, shape: ResolvedShape) -> Flight[str]:

@@ -13,9 +13,6 @@ from functools import partial
 from typing import Any, Final
 
 from pgshapes.errors import PgShapesError, RequestError, SchemaChanged
-from pgshapes.gates.conditions import Level
-from pgshapes.gates.readiness import StatusMonitor
-from pgshapes.gates.time_limits import READY_TIMEOUT_S
 from pgshapes.logs import get_logger
 from pgshapes.model.followable import Obstacle, find_obstacle
 from pgshapes.model.relation import Relation
@@ -100,7 +97,6 @@ class Owner:
             breaks_writes=self._breaks_writes,
             spawn=self.spawn,
         )
-        self._monitor = StatusMonitor(tables.status)
         self.router = router
         self.store = store
         self.boundary = boundary
@@ -244,9 +240,7 @@ class Owner:
     def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
         """Answer a caller. The creation lock that a call sets is set before this returns."""
         if isinstance(call, CreateOrWaitShapeHandle):
-            if self._monitor.level() is Level.ACTIVE:
-                return self.creations.create_or_wait(call.shape, context)
-            return self._create_when_ready(call.shape, context)
+            return self.creations.create_or_wait(call.shape, context)
         if isinstance(call, ResolveShape):
             return cancel_on_disconnect(self._resolver.resolve(call.raw), context)
         if isinstance(call, ListUnseen):
@@ -269,12 +263,7 @@ class Owner:
         known = max(delivered.last_commit_lsn, self._start_lsn - 1)
         return Unseen(known, tuple((one.xid, one.commit_lsn) for one in delivered.unseen()))
 
-    async def _create_when_ready(self, shape: ResolvedShape, context: CallContext) -> str:
-        await self._monitor.wait_until(Level.ACTIVE, min(READY_TIMEOUT_S, context.remaining_s))
-        return await self.creations.create_or_wait(shape, context)
-
     async def _delete(self, call: DeleteShape) -> bool:
-        await self._monitor.wait_until(Level.ACTIVE, READY_TIMEOUT_S)
         removal = self.cleaner.end([call.handle], "deleted on request")
         if removal is None:
             return False

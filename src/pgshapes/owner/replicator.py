@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from pgshapes.config import Settings
-from pgshapes.errors import NotReady, PgShapesError, SourceError, WireError
+from pgshapes.errors import PgShapesError, SourceError, WireError
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.logs import get_logger
 from pgshapes.model.lsn import Lsn, format_lsn
@@ -27,6 +27,7 @@ from pgshapes.owner.catalogue import (
     delete_unused_relations,
     put_fact,
 )
+from pgshapes.owner.current_owner import CurrentOwner
 from pgshapes.owner.durability import Durability, Recorded, load_recorded, recorded_fact
 from pgshapes.owner.large_stack import evaluate_deeply
 from pgshapes.owner.owner import Owner, Sources
@@ -48,8 +49,6 @@ from pgshapes.routing.flush_boundary import FlushBoundary
 from pgshapes.routing.metering import Meter
 from pgshapes.routing.router import Router
 from pgshapes.shape_log.store import ShapeStore
-from pgshapes.tables.calls import Call, Reply
-from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting.background import begin, holds_nothing
@@ -107,6 +106,8 @@ class Replicator:
         )
         self._delivered = DeliveredTransactions()
         self.owner: Owner | None = None
+        self.handle = CurrentOwner(tables, lambda: self.owner).handle
+        """Answers callers."""
         self.durability: Durability | None = None
         self._stopping = asyncio.Event()
         self._init_session_state()
@@ -143,12 +144,6 @@ class Replicator:
         slot = SLOT_PREFIX + self._settings.replication_stream_id
         read = partial(read_retained_wal, self._admin_pool, slot)
         return SlotWatch(read, self, self._conditions, self._settings.max_retained_wal)
-
-    def handle(self, call: Call, context: CallContext) -> Awaitable[Reply]:
-        """Answer a caller. Raises NotReady before the shapes are loaded."""
-        if self.owner is None:
-            return _not_ready()
-        return self.owner.handle(call, context)
 
     def stop(self) -> None:
         """Make `run` return."""
@@ -431,8 +426,12 @@ class Replicator:
         owner.spawn(keep_running("emptying the trash", partial(empty_trash, self._storage.store)))
 
     async def _discard(self, owner: Owner, reason: str) -> None:
-        """Remove all shapes, which do not belong to this database or slot, and the owner with its state."""
+        """Remove all shapes, which do not belong to this database or slot, and the owner with its state.
+
+        Those that are being created are removed, too, and none is begun: nothing would route their changes.
+        """
         _log.warning("all shapes are recreated", reason=reason)
+        await owner.creations.close()
         handles = [handle for handle, _ in self._tables.shapes.items()]
         owner.cleaner.end(handles, reason)
         for handle in handles:
@@ -485,7 +484,3 @@ class Replicator:
 
 async def _do_nothing() -> None:
     """The default of `on_start` and `on_loaded`."""
-
-
-async def _not_ready() -> Reply:
-    raise NotReady("Timeout waiting for shape metadata to be loaded", retry_after_s=5)

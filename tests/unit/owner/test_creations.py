@@ -302,3 +302,23 @@ async def test_a_late_failure_answers_until_its_pause_is_over(monkeypatch: pytes
     await turns()
     owner.gate("items").set_result(None)
     assert await call == "items-1"
+
+
+async def test_a_closed_owner_creates_nothing() -> None:
+    """Another one has taken its place, and nothing would route the changes of the shape."""
+    owner = Owner()
+    await owner.creations.close()
+    waiting, _ = owner.call("items")
+    with pytest.raises(CreationFailed):
+        await waiting
+    assert not owner.made
+    assert len(owner.tables.creation_locks) == 0
+
+
+async def test_a_timer_of_an_owner_that_has_ended_does_not_remove_a_lock_of_the_next() -> None:
+    tables, shape = Tables(), shape_of("items")
+    ended = CreationLocks(tables)
+    ended.fail(shape.comparable, ended.claim(shape.comparable), CreationFailed("why"), lasts_s=0.01)
+    CreationLocks(tables).claim(shape.comparable)
+    await asyncio.sleep(0.05)
+    assert tables.creation_locks[shape.comparable].state is CreationState.IN_PROGRESS
