@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.contract.shape_log.power_cut_scenario import Scenario
+from tests.support.storage.descriptors import descriptors_left
+from tests.support.storage.forgetful_files import ForgetfulFiles, forget
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -28,3 +30,18 @@ async def test_kills_and_power_cuts(tmp_path: Path, seed: int) -> None:
         scenario.restart()
         await scenario.live(steps=scenario.chance.randrange(4), operations=400)
         scenario.cut_power()
+
+
+def test_what_could_not_be_synced_without_descriptors_is_synced_later(tmp_path: Path) -> None:
+    """The twin must not lose more than a disk does."""
+    root, durable = tmp_path / "root", tmp_path / "durable"
+    root.mkdir()
+    files, path = ForgetfulFiles(root, durable), str(root / "file")
+    descriptor = files.open(path)
+    files.write_at(descriptor, b"text", 0)
+    files.close(descriptor)
+    with descriptors_left(0):
+        assert files.sync_files([path]).keys() == {path}
+    assert files.sync_files([path]) == files.sync_directories([str(root)]) == {}
+    forget(root, durable, 1, survival=0.0)
+    assert Path(path).read_bytes() == b"text"

@@ -212,7 +212,7 @@ class ForgetfulFiles:
 
     def _sync_file(self, path: str) -> None:
         file = self._tree.file(self._name(path))
-        low, high = file.take_unsynced()
+        low, high = file.low, file.high
         if low > high:
             return
         durable = self._durable_root / "durable" / str(file.id)
@@ -223,6 +223,7 @@ class ForgetfulFiles:
             source.seek(low)
             target.seek(low)
             target.write(source.read(max(min(high, size) - low, 0)))
+        file.take_unsynced()  # not before: without a descriptor nothing was synced
 
     def _sync_directory(self, path: str) -> None:
         if not path.startswith(self._root):
