@@ -23,7 +23,7 @@ from pgshapes.gates.clients import Clients
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.gates.readiness import StatusMonitor
 from pgshapes.gates.time_limits import READY_TIMEOUT_S
-from pgshapes.http_api.app import AsgiApp, make_app
+from pgshapes.http_api.app import ShapeApp, make_app
 from pgshapes.http_api.ports import Subsets
 from pgshapes.http_api.settings import Authorize, HttpSettings
 from pgshapes.logs import get_logger
@@ -305,7 +305,7 @@ def app_for(
     stopping: asyncio.Event,
     seams: Seams = REAL,
     authorize: Authorize | None = None,
-) -> AsgiApp:
+) -> ShapeApp:
     """The ASGI application of a process."""
     return make_app(
         parts.shapes,

@@ -20,7 +20,7 @@ from pgshapes.gates.conditions import Level, ServiceStatus
 from pgshapes.http_api import headers
 from pgshapes.http_api.answers import Answers
 from pgshapes.http_api.body_cache import BodyCache
-from pgshapes.http_api.disconnect import while_connected
+from pgshapes.http_api.disconnect import WaitingRequests
 from pgshapes.http_api.error_responses import error_response
 from pgshapes.http_api.headers import deletion_headers, health_headers
 from pgshapes.http_api.live import HeldRequests, TailWaits
@@ -142,6 +142,7 @@ class ShapeApp:
     readiness: Readiness
     serving: ServeShape
     deletion: DeleteShape
+    waiting: WaitingRequests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -188,7 +189,7 @@ class ShapeApp:
         if not self._is_authenticated(query):
             await exchange.answer_without_cors(401, UNAUTHORIZED)
         elif exchange.method == "DELETE":
-            await while_connected(self._delete(exchange, query), exchange.receive)
+            await self.waiting.run(self._delete(exchange, query), exchange)
         else:
             await self.serving.serve(exchange, query)
 
@@ -211,7 +212,7 @@ def make_app(
     *,
     stopping: asyncio.Event,
     subsets: Subsets | None = None,
-) -> AsgiApp:
+) -> ShapeApp:
     """The ASGI application. When `stopping` is set, it answers held requests at once."""
     waits = TailWaits(shapes, stopping)
     cache = BodyCache(reader, settings.body_cache_bytes)
@@ -220,8 +221,20 @@ def make_app(
     reads = Reads(shapes, cache, HeldRequests(waits, readiness, settings), answers)
     streams = EventStreams(reads, waits, cache, answers, settings)
     bodies, clients = RequestBodies(settings), Clients(settings.trusted_proxies)
+    waiting = WaitingRequests()
     serving = ServeShape(
-        shapes, readiness, admission, subsets, settings, lookup, reads, streams, answers, bodies, clients
+        shapes,
+        readiness,
+        admission,
+        subsets,
+        settings,
+        lookup,
+        reads,
+        streams,
+        answers,
+        bodies,
+        clients,
+        waiting,
     )
     deletion = DeleteShape(shapes, readiness, settings, lookup)
-    return ShapeApp(settings, ParsedQueries(), readiness, serving, deletion)
+    return ShapeApp(settings, ParsedQueries(), readiness, serving, deletion, waiting)

@@ -29,7 +29,7 @@ from pgshapes.gates.clients import FORWARDED, Clients
 from pgshapes.gates.conditions import Level
 from pgshapes.http_api.answers import Answers, ResolvedRequest
 from pgshapes.http_api.decide import AskOwner, MustRefetch, ServeHandle, decide_identity
-from pgshapes.http_api.disconnect import while_connected
+from pgshapes.http_api.disconnect import WaitingRequests
 from pgshapes.http_api.error_responses import refetch_response
 from pgshapes.http_api.parameters import parse_body
 from pgshapes.http_api.params import ShapeRequest
@@ -147,6 +147,7 @@ class ServeShape:
     answers: Answers
     bodies: RequestBodies
     clients: Clients
+    waiting: WaitingRequests
 
     async def serve(self, exchange: Exchange, query: ParsedQuery) -> None:
         """Answer one request. Raises PgShapesError before anything is sent."""
@@ -162,7 +163,7 @@ class ServeShape:
             is_existing = query.handle is not None and self.shapes.is_known(query.handle)
             permit = self.admission.acquire(Kind.EXISTING if is_existing else Kind.INITIAL, client)
             try:
-                await while_connected(self._answer(exchange, query, body, permit), exchange.receive)
+                await self.waiting.run(self._answer(exchange, query, body, permit), exchange)
             finally:
                 permit.release()
         finally:

@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pgshapes.errors import PgShapesError
-from pgshapes.http_api.app import AsgiApp
+from pgshapes.http_api.app import ShapeApp
 from pgshapes.http_api.response import Receive, Scope, Send
 from pgshapes.logs import get_logger
 
 _log = get_logger(__name__)
 
+REFUSED_AFTER_S: Final = 2.0
+"""After the beginning of a stop. The owner stops, too, or clients find it through another process."""
+
 
 class Opened(NamedTuple):
     """What runs during the lifespan."""
 
-    app: AsgiApp
+    app: ShapeApp
     stopping: asyncio.Event
     """When it is set, held requests are answered at once."""
     ended: asyncio.Future[None] | None = None
@@ -72,15 +75,17 @@ class Application:
                 self._opened = None
 
     def stop_holding(self) -> None:
-        """Answer held requests now and hold no further ones, because the server is stopping.
+        """Answer held requests now and hold no further ones, because the server is stopping. Those that wait
+        for something else, for example the creation of a shape, are refused after `REFUSED_AFTER_S`.
 
         A server that waits for its requests before it ends the lifespan, as uvicorn does, has to call this
         when it begins to stop; or it limits its wait (`--timeout-graceful-shutdown`). It should refuse
         further requests first, also on connections that are open: each of them is answered at once, and
         clients repeat it.
         """
-        if self._opened is not None:
+        if self._opened is not None and not self._opened.stopping.is_set():
             self._opened.stopping.set()
+            asyncio.get_running_loop().call_later(REFUSED_AFTER_S, self._opened.app.waiting.refuse)
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the replicator in this process ends. Only while the application is open."""

@@ -165,6 +165,8 @@ class _Server(uvicorn.Server):
         for acceptor in self.servers:
             await acceptor.wait_closed()
         await super().shutdown(sockets)
+        if self.server_state.tasks:  # cancelled; they use what is closed next
+            await asyncio.wait(self.server_state.tasks, timeout=_DRAIN_S)
 
     def _protocol(self) -> asyncio.Protocol:
         given = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from pgshapes.http_api.disconnect import while_connected
+from pgshapes.errors import NotNow
+from pgshapes.http_api.disconnect import WaitingRequests
 
 
 class FakeConnection:
     """A connection that the client can close."""
+
+    has_begun = False
 
     def __init__(self) -> None:
         self.listeners = 0
@@ -30,15 +33,15 @@ class FakeConnection:
 
 
 async def test_work_that_never_waits_is_not_listened_for() -> None:
-    async def receive() -> dict[str, Any]:
-        raise AssertionError("receive must not be called")
+    connection = FakeConnection()
 
     async def work() -> None:
         done.append(1)
 
     done: list[int] = []
-    assert await while_connected(work(), receive)
-    assert done == [1]
+    assert await WaitingRequests().run(work(), connection)
+    await asyncio.sleep(0)
+    assert (done, connection.listeners) == ([1], 0)
 
 
 async def test_work_that_waits_is_completed_while_its_client_is_connected() -> None:
@@ -50,7 +53,7 @@ async def test_work_that_waits_is_completed_while_its_client_is_connected() -> N
         await asyncio.sleep(0)
         done.append(1)
 
-    task = asyncio.create_task(while_connected(work(), connection.receive))
+    task = asyncio.create_task(WaitingRequests().run(work(), connection))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert connection.listeners == 1
@@ -71,7 +74,7 @@ async def test_work_is_cancelled_when_its_client_disconnects() -> None:
         finally:
             released.append(1)
 
-    task = asyncio.create_task(while_connected(work(), connection.receive))
+    task = asyncio.create_task(WaitingRequests().run(work(), connection))
     await asyncio.sleep(0)
     connection.disconnect()
     assert await asyncio.wait_for(task, 20) is False
@@ -81,7 +84,7 @@ async def test_work_is_cancelled_when_its_client_disconnects() -> None:
 
 async def test_a_cancellation_from_elsewhere_is_passed_on() -> None:
     connection = FakeConnection()
-    task = asyncio.create_task(while_connected(asyncio.sleep(1000), connection.receive))
+    task = asyncio.create_task(WaitingRequests().run(asyncio.sleep(1000), connection))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -96,7 +99,7 @@ async def test_a_failure_is_passed_on() -> None:
         raise ValueError("x")
 
     with pytest.raises(ValueError, match="x"):
-        await while_connected(work(), FakeConnection().receive)
+        await WaitingRequests().run(work(), FakeConnection())
 
 
 async def test_work_may_use_timeouts() -> None:
@@ -109,5 +112,44 @@ async def test_work_may_use_timeouts() -> None:
         except TimeoutError:
             seen.append("late")
 
-    assert await while_connected(work(), FakeConnection().receive)
+    assert await WaitingRequests().run(work(), FakeConnection())
     assert seen == ["late"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_work_that_waits_is_refused(when: str) -> None:
+    """Also work that begins to wait later."""
+    waiting, released = WaitingRequests(), list[int]()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            released.append(1)
+
+    if when == "before":
+        waiting.refuse()
+    task = asyncio.create_task(waiting.run(work(), FakeConnection()))
+    await asyncio.sleep(0)
+    if when == "after":
+        waiting.refuse()
+    with pytest.raises(NotNow):
+        await asyncio.wait_for(task, 20)
+    assert released == [1]
+    assert task.cancelling() == 0
+
+
+async def test_a_response_that_has_begun_is_not_refused() -> None:
+    waiting, connection, go = WaitingRequests(), FakeConnection(), asyncio.Event()
+
+    async def work() -> None:
+        connection.has_begun = True
+        await go.wait()
+
+    task = asyncio.create_task(waiting.run(work(), connection))
+    await asyncio.sleep(0)
+    waiting.refuse()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go.set()
+    assert await task
