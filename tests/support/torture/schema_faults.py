@@ -7,6 +7,7 @@ demands is in the rules of the oracle of DDL.
 from __future__ import annotations
 
 import asyncio
+import time
 from random import Random
 
 from tests.oracle.ddl.statements import Kind, Statement
@@ -16,6 +17,8 @@ from tests.support.torture.world import World
 
 CHECK_S = 3.0
 """The server checks the system catalogs every 2 s."""
+LONGEST_STREAMLESS_S = 20.0
+"""While the server is stopped there is no stream."""
 
 Sequence = tuple[Statement, ...]
 
@@ -134,9 +137,11 @@ async def publication_operations(world: World, chance: Random) -> None:
 async def publication_dropped(world: World, chance: Random) -> None:
     """DROP PUBLICATION. A server in one process ends."""
     world.let_end(60)
+    began = await _now(world)
     await world.run(
         _statement(Kind.DROP_PUBLICATION, f"DROP PUBLICATION IF EXISTS {world.server.publication}")
     )
+    await _until_streaming_since(world, began, Kind.DROP_PUBLICATION.value)
 
 
 @fault("slot")
@@ -146,9 +151,30 @@ async def slot_dropped(world: World, chance: Random) -> None:
     find = f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{name}' AND active"
     drop = f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{name}'"
     world.let_end(60)
+    began = await _now(world)
     for _ in range(50):
         for (pid,) in await world.execute(find):
             await world.execute(f"SELECT pg_terminate_backend({pid})")
         if await world.try_once(drop):
             break
-    world.judge.demand("the slot was dropped")
+    await _until_streaming_since(world, began, "the slot was dropped")
+
+
+async def _now(world: World) -> str:
+    return str((await world.execute("SELECT clock_timestamp()::text"))[0][0])
+
+
+async def _until_streaming_since(world: World, began: str, rule: str) -> None:
+    """Demand refetches until there is a stream that began later: shapes that are made until then end, too."""
+    streams = (
+        "SELECT count(*) FROM pg_replication_slots JOIN pg_stat_activity ON pid = active_pid"
+        f" WHERE slot_name = '{world.server.slot}' AND backend_start > '{began}'"
+    )
+    ends = time.monotonic() + LONGEST_STREAMLESS_S
+    is_streaming = False
+    while not is_streaming and time.monotonic() < ends:
+        world.judge.demand(rule)
+        await asyncio.sleep(0.3)
+        is_streaming = await world.execute(streams) == [(1,)]
+    await asyncio.sleep(0.3)
+    world.judge.demand(rule)
