@@ -1,19 +1,26 @@
-"""The slot is recreated while a shape is asked for: the shape that the client gets has every later change."""
+"""The slot is recreated: shapes that are asked for meanwhile get every later change."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import psycopg
 import pytest
 from tests.support.cancellation.stage import Stage, open_stage
 
-from pgshapes.errors import PgShapesError
+from pgshapes.errors import PgShapesError, SourceError
 from pgshapes.gates.conditions import Level
 from pgshapes.model.relation import Relation
 from pgshapes.model.shape import RawShape, ResolvedShape
+from pgshapes.owner import session
+from pgshapes.owner.replicator import Replicator
+from pgshapes.owner.session import StartPoint
 from pgshapes.postgres.snapshot import Snapshot
+from pgshapes.shape_log.file_store.log import FileShapeLog
+from pgshapes.shape_log.file_store.store import FileShapeStore
 from pgshapes.tables.calls import CreateOrWaitShapeHandle
 
 pytestmark = pytest.mark.slow
@@ -26,11 +33,9 @@ async def end_session(stage: Stage, *, by_request: bool) -> None:
     """End the session so that the next one recreates the slot; return when it has ended."""
     if by_request:
         stage.replicator.recreate_slot("a test")
-        while stage.owner.change_path.obstacle() is None and stage.replicator._is_slot_kept:
-            await asyncio.sleep(0.01)
-        return
-    await stage.run(f"DROP PUBLICATION {stage.replicator.sources.publication.name}")
-    await stage.run("INSERT INTO items VALUES (2)")
+    else:
+        await stage.run(f"DROP PUBLICATION {stage.replicator.sources.publication.name}")
+        await stage.run("INSERT INTO items VALUES (2)")
     while stage.parts.readiness.level() is Level.ACTIVE:
         await asyncio.sleep(0.01)
 
@@ -44,7 +49,7 @@ async def create(stage: Stage, shape: ResolvedShape) -> None:
         """It is asked again."""
 
 
-@pytest.mark.parametrize("when", ["before", "after", "after, without a publication"])
+@pytest.mark.parametrize("when", ["before", "before, without a row", "after", "after, without a publication"])
 async def test_a_shape_of_that_time_has_every_change(database_url: str, tmp_path: Path, when: str) -> None:
     """It is asked for before the session ends, and is not created until it has, or after that."""
     async with open_stage(database_url, tmp_path) as stage, asyncio.timeout(WAIT_S):
@@ -57,13 +62,13 @@ async def test_a_shape_of_that_time_has_every_change(database_url: str, tmp_path
             first, shape = stage.owner, await stage.parts.shapes.resolve(ASKED)
             writer.execute("INSERT INTO other DEFAULT VALUES")  # the slot cannot be created meanwhile
             gate = asyncio.Event()
-            if when == "before":
-                hold_snapshots(stage, gate)
+            if when.startswith("before"):
+                hold(stage, gate, "snapshot" if when == "before" else "row")
                 creating = asyncio.create_task(create(stage, shape))
                 while not first.creations.running:
                     await asyncio.sleep(0.01)
             await end_session(stage, by_request="publication" not in when)
-            if when != "before":
+            if when.startswith("after"):
                 creating = asyncio.create_task(create(stage, shape))
                 while not stage.mailbox.depth:
                     await asyncio.sleep(0.01)
@@ -76,16 +81,23 @@ async def test_a_shape_of_that_time_has_every_change(database_url: str, tmp_path
         await follow_to_row(stage, 3)
 
 
-def hold_snapshots(stage: Stage, gate: asyncio.Event) -> None:
-    """Let snapshots begin when the gate is set."""
-    source = stage.replicator.sources.snapshots
-    borrow = source.borrow
+def hold(stage: Stage, gate: asyncio.Event, what: str) -> None:
+    """Let creations go on with their row, or with their snapshot, when the gate is set."""
+    creator, source = stage.owner.creator, stage.replicator.sources.snapshots
+    relations, borrow = creator._relations, source.borrow
 
-    async def held(relation: Relation) -> Snapshot:
+    async def held_relations(shape: ResolvedShape) -> tuple[Relation, ...]:
+        await gate.wait()
+        return await relations(shape)
+
+    async def held_borrow(relation: Relation) -> Snapshot:
         await gate.wait()
         return await borrow(relation)
 
-    source.borrow = held  # type: ignore[method-assign]
+    if what == "row":
+        creator._relations = held_relations  # type: ignore[method-assign]
+    else:
+        source.borrow = held_borrow  # type: ignore[method-assign]
 
 
 async def follow_to_row(stage: Stage, number: int) -> None:
@@ -97,3 +109,83 @@ async def follow_to_row(stage: Stage, number: int) -> None:
         place = {name: answer.headers[f"electric-{name}"] for name in ("handle", "offset")}
         answer = await stage.ask(table="items", where=ASKED.where or "", live="true", **place)
         assert answer.status == 200, answer.body
+
+
+@pytest.mark.parametrize("step", ["drop_slot", "create_slot"])
+async def test_a_session_that_ends_while_it_recreates_the_slot(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The next one knows, by what is in the database, that the slot is older than the publication."""
+    take_step, failed = getattr(session, step), list[int]()
+
+    async def fail_once(*arguments: object, **options: object) -> object:
+        if not failed:
+            failed.append(1)
+            raise SourceError("the connection was lost")
+        return await take_step(*arguments, **options)
+
+    async with open_stage(database_url, tmp_path) as stage, asyncio.timeout(WAIT_S):
+        await stage.run("CREATE TABLE items (id int PRIMARY KEY)")
+        await stage.run("INSERT INTO items VALUES (1)")
+        assert (await stage.ask(table="items", offset="-1")).ids == [1]
+        monkeypatch.setattr(session, step, fail_once)
+        first = stage.owner
+        await end_session(stage, by_request=False)
+        while stage.replicator.owner in (first, None):
+            await asyncio.sleep(0.01)
+        await stage.parts.readiness.wait_until(Level.ACTIVE, WAIT_S)
+        await follow_to_row(stage, 3)
+    assert failed
+
+
+async def test_a_publication_that_was_replaced_while_nobody_looked(
+    database_url: str, tmp_path: Path, sql: psycopg.Connection
+) -> None:
+    """The stream of the old slot fails where there was none, so the slot is recreated."""
+    async with open_stage(database_url, tmp_path) as stage:
+        await stage.run("CREATE TABLE items (id int PRIMARY KEY)")
+        await stage.run("INSERT INTO items VALUES (1)")
+        assert (await stage.ask(table="items", offset="-1")).ids == [1]
+        name = stage.replicator.sources.publication.name
+    sql.execute(f"DROP PUBLICATION {name}")
+    sql.execute("INSERT INTO items VALUES (2)")
+    sql.execute(f"CREATE PUBLICATION {name} WITH (publish_via_partition_root = true)")
+    async with open_stage(database_url, tmp_path) as stage, asyncio.timeout(WAIT_S):
+        await follow_to_row(stage, 3)
+
+
+async def test_a_recovery_that_is_interrupted_ends_before_the_next_begins(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in a thread. If it ended later, the store would forget the shapes that were made meanwhile."""
+    async with open_stage(database_url, tmp_path) as stage:
+        await stage.run("CREATE TABLE items (id int PRIMARY KEY)")
+        await stage.run("INSERT INTO items VALUES (1)")
+        assert (await stage.ask(table="items", offset="-1")).ids == [1]
+        while stage.owner.creator.writings:
+            await asyncio.sleep(0.01)
+    recover, load = FileShapeStore.recover, Replicator._load
+    interrupt: list[Callable[[], object]] = []
+    running, most = list[int](), list[int]()
+
+    async def load_interruptible(replicator: Replicator, start: StartPoint) -> None:
+        loop = asyncio.get_running_loop()
+        interrupt.append(lambda: loop.call_soon_threadsafe(replicator.recreate_slot, "a test"))
+        await load(replicator, start)
+
+    def recover_slowly(store: FileShapeStore, live: Collection[str], lsn: int) -> dict[str, FileShapeLog]:
+        running.append(1)
+        most.append(len(running))
+        if len(interrupt) == 1:
+            interrupt[0]()
+            time.sleep(0.3)
+        try:
+            return recover(store, live, lsn)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(Replicator, "_load", load_interruptible)
+    monkeypatch.setattr(FileShapeStore, "recover", recover_slowly)
+    async with open_stage(database_url, tmp_path) as stage, asyncio.timeout(WAIT_S):
+        await follow_to_row(stage, 3)
+    assert most == [1, 1]

@@ -129,6 +129,7 @@ class LogPublisher:
         try:
             log = self._store.get(append.handle)
             if log is None:
+                self._note_missing(append.handle)
                 return
             log.append(append.entries, ends_transaction=append.ends_transaction)
             if append.ends_transaction:
@@ -141,6 +142,12 @@ class LogPublisher:
             self._unended.append(((append.handle,), error.message))
         except Exception as error:
             self._failures.append(ShapeFailure((append.shape,), error))
+
+    def _note_missing(self, handle: str) -> None:
+        """End a shape without a log, unless it is being removed: it would be served without its changes."""
+        row = self._tables.shapes.get(handle)
+        if row is not None and row.state.is_in_use:
+            self._unended.append(((handle,), "its log is missing"))
 
     def _end(self) -> None:
         while self._failures:

@@ -43,6 +43,7 @@ from pgshapes.postgres.publication import Publication
 from pgshapes.postgres.replication import ReplicationStream
 from pgshapes.postgres.retained_wal import read_retained_wal
 from pgshapes.postgres.snapshot import SnapshotSource, check_shared, current_snapshot, flushed_lsn
+from pgshapes.postgres.sqlstate import lacks_slot_or_publication
 from pgshapes.postgres.system_identity import SystemIdentity
 from pgshapes.routing.delivered import DeliveredTransactions
 from pgshapes.routing.flush_boundary import FlushBoundary
@@ -53,6 +54,7 @@ from pgshapes.tables.tables import Tables
 from pgshapes.tables.tables_reader import LAST_SEEN_LSN
 from pgshapes.waiting.background import begin, holds_nothing
 from pgshapes.waiting.keep_running import keep_running
+from pgshapes.waiting.run_in_thread import to_its_end
 
 _log = get_logger(__name__)
 
@@ -132,6 +134,8 @@ class Replicator:
         """Whether the session has looked whether the slot must be recreated, and does not look again."""
         self._must_recreate = False
         """Whether the next session that looks has to recreate the slot."""
+        self._is_slot_useless = False
+        """Whether the slot is older than its publication, so that its stream fails each time."""
         self._outdated = asyncio.Event()
         """Set when the session has to end because it does not recreate the slot."""
         self._outdated_by = ""
@@ -204,6 +208,7 @@ class Replicator:
                 try:
                     await self._until_stopped(self._follow(), self._outdated)
                 except Exception as error:
+                    self._is_slot_useless |= lacks_slot_or_publication(error)
                     pause_s = self._retries.pause_after(error, self._streamed_s, self._streamed_from)
                     await self._until_stopped(asyncio.sleep(pause_s))
         finally:
@@ -288,9 +293,9 @@ class Replicator:
 
     async def _check_slot(self, session: Session) -> None:
         """Drop the slot if it must be recreated. From here on the session ends if that is asked for."""
-        if self._must_recreate:
+        if self._must_recreate or self._is_slot_useless:
             await session.drop_slot()
-        self._must_recreate, self._is_slot_kept = False, True
+        self._must_recreate, self._is_slot_useless, self._is_slot_kept = False, False, True
 
     async def _check_pooled_url(self) -> None:
         """Try it at the first start; otherwise only clients would learn that it is wrong.
@@ -401,7 +406,7 @@ class Replicator:
         stored = {shape.handle: shape for shape in self._storage.catalogue.shapes()}
         # A commit record may begin at the recorded LSN itself: only what is below it is known to be synced.
         known_lsn = recorded.lsn - 1
-        logs = await asyncio.to_thread(self._storage.store.recover, tuple(stored), known_lsn)
+        logs = await to_its_end(self._storage.store.recover, tuple(stored), known_lsn)
         self._delivered = DeliveredTransactions(recorded.unseen)
         owner, durability = self._build(recorded)
         self._tables.progress.put(LAST_SEEN_LSN, known_lsn)
@@ -438,9 +443,9 @@ class Replicator:
             while handle in self._tables.shapes:
                 await self._tables.shapes.changed(handle)
         owner.known_relations.invalidate_all()
+        await owner.close()
         self.owner = self.durability = None
         self._has_caught_up = False
-        await owner.close()
 
     def _build(self, recorded: Recorded) -> tuple[Owner, Durability]:
         boundary = FlushBoundary(recorded.lsn)

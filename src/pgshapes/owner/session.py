@@ -125,6 +125,11 @@ class Session:
         database.
         """
         slot = await find_slot(admin, self._slot)
+        if slot is not None and not await self._has_publication():
+            # First, so that no slot is left that is older, whoever creates the publication, and whatever ends
+            # this process before the slot is created.
+            await drop_slot(admin, self._slot)
+            slot = None
         is_new_publication = await self._ensure_publication(admin)
         if slot is not None and slot.unusable is not None:
             _log.error(
@@ -138,6 +143,12 @@ class Session:
         temporary = self._settings.cleanup_replication_slots_on_shutdown
         start = await create_slot(walsender, admin, self._slot, temporary=temporary)
         return Slot(self._slot, start, None), True
+
+    async def _has_publication(self) -> bool:
+        try:
+            return await self._publication.exists()
+        except NotNow as error:
+            raise _source_error(error) from error
 
     async def _ensure_publication(self, admin: Connection) -> bool:
         try:

@@ -98,6 +98,12 @@ class Publication:
         """Number of tables that are being made ready."""
         return self._alterations.in_flight
 
+    async def exists(self) -> bool:
+        """Whether there is the publication. Raises NotNow, SourceError."""
+        async with self._connection() as db:
+            cursor = await db.execute(publication_sql.PUBLICATION.encode(), (self.name,))
+            return await cursor.fetchone() is not None
+
     async def prepare(self) -> bool:
         """Create the publication if it does not exist; True if it was created.
 

@@ -200,6 +200,13 @@ def may_pass(error: SourceError) -> bool:
     return not is_lasting or _by_message(_REPLICATION, error.message) is not None
 
 
+def lacks_slot_or_publication(error: Exception) -> bool:
+    """Whether the slot does not exist, or its stream has come to where the publication did not: undefined
+    object.
+    """
+    return isinstance(error, SourceError) and error.sqlstate == "42704"
+
+
 def config_error(error: SourceError) -> ConfigError:
     """The error at start-up, which ends the process."""
     return ConfigError(error.message)

@@ -10,11 +10,13 @@ from tests.support.storage.memory_store import MemoryShapeLog, MemoryShapeStore
 
 from pgshapes.errors import DiskFull, StorageFailing, StorageShortage
 from pgshapes.model.offset import Offset
+from pgshapes.model.shape_state import ShapeState
 from pgshapes.owner.change_path import LogPublisher
 from pgshapes.routing.failures import ShapeFailure
 from pgshapes.routing.routed import Append, Routed
 from pgshapes.shape_log.disk_errors import LIMIT_S, DiskErrors
 from pgshapes.shape_log.store import Entry
+from pgshapes.tables.rows import ShapeRow
 from pgshapes.tables.tables import Tables
 
 
@@ -145,3 +147,14 @@ async def test_a_defect_in_writing_ends_the_shape_and_no_other() -> None:
     publisher.publish(routed)
     assert [(failure.handles, failure.error) for failure in failed] == [(("1",), store.error)]
     assert publisher.unwritten() == set()
+
+
+@pytest.mark.parametrize("state", [None, *ShapeState])
+async def test_a_shape_without_a_log_ends_unless_it_is_being_removed(state: ShapeState | None) -> None:
+    """It would be served, and miss every change."""
+    tables, ended = Tables(), list[str]()
+    if state is not None:
+        tables.shapes.put("1", ShapeRow(b"c", (1,), state))
+    publisher = LogPublisher(Store(chunk_bytes=1000), tables, lambda handles, _: ended.extend(handles))
+    publisher.publish(Routed(appends=[one_entry()]))
+    assert ended == (["1"] if state is not None and state.is_in_use else [])

@@ -29,6 +29,7 @@ from pgshapes.shape_log.file_store.open_logs import OpenLogs
 from pgshapes.shape_log.file_store.recovery import RecoveryPlan, plan_recovery
 from pgshapes.shape_log.file_store.unsynced import Batch, Unsynced
 from pgshapes.waiting.batch import BatchQueue
+from pgshapes.waiting.run_in_thread import to_its_end
 
 
 class FileShapeStore:
@@ -76,10 +77,10 @@ class FileShapeStore:
     async def remove(self, handles: Collection[str]) -> None:
         for handle in handles:
             self._forget(handle)
-        await asyncio.to_thread(self._trash_durably, handles)
+        await to_its_end(self._trash_durably, handles)
 
     async def empty_trash(self) -> None:
-        await asyncio.to_thread(self._empty_trash)
+        await to_its_end(self._empty_trash)
 
     def recover(self, live: Collection[str], recorded_lsn: int) -> dict[str, FileShapeLog]:
         self.damage.clear()
