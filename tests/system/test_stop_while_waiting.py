@@ -33,10 +33,11 @@ def test_a_request_for_a_shape_that_cannot_be_created(database_url: str, workers
         ThreadPoolExecutor() as pool,
     ):
         sql.execute("CREATE TABLE items (id int PRIMARY KEY)")
-        assert ask(server).status_code == 200
+        sql.execute("ALTER TABLE items REPLICA IDENTITY FULL")
+        assert ask(server, columns="id").status_code == 200
         locker.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
-        waiting = pool.submit(ask, server, where="id > 5")
-        until(lambda: is_waiting(sql), "a session that waits for the table")
+        waiting = pool.submit(ask, server)  # without a clause, for which the table would be looked at first
+        until(lambda: is_waiting(sql), "a snapshot that waits for the table")
         assert server.process is not None
         if what == "the server":
             server.stop()
@@ -47,6 +48,7 @@ def test_a_request_for_a_shape_that_cannot_be_created(database_url: str, workers
             os.kill(server.process.pid, signal.SIGKILL)
         answer = waiting.result()
         assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), answer.text
+        assert "The service is stopping" in answer.text
         assert "request failed" not in server.log_path.read_text()
         locker.rollback()
 

@@ -56,9 +56,9 @@ class WaitingRequests:
         try:
             await _run_to_end(work, awaited)
         except asyncio.CancelledError:
-            if not (listener.is_disconnected or listener.is_refused):
-                raise
-            listener.request.uncancel()
+            is_ours = listener.is_disconnected or listener.is_refused
+            if not is_ours or listener.request.uncancel() > 0:
+                raise  # also if it was cancelled from elsewhere at the same time
             if listener.is_refused and not listener.is_disconnected:
                 raise NotNow(STOPPING) from None
             return False

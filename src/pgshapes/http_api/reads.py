@@ -55,17 +55,21 @@ class Reads:
         """The decision after all waits. Without `holds_at_tail` it may be to wait at the end of the log."""
         began_s = asyncio.get_running_loop().time()
         while True:
-            decided = self.current_decision(
-                resolved.handle, resolved.request.offset, resolved.request.is_live
-            )
-            decision = decided.decision
-            if not isinstance(decision, decide.Wait):
-                return decided
-            if isinstance(decision, decide.WaitForTail) and not holds_at_tail:
-                return decided
-            ended = await self._held_requests.hold(resolved.handle, decision, decided.tail, began_s)
-            if ended is not None:
-                return DecidedRead(ended, decided.tail)
+            try:
+                decided = self.current_decision(
+                    resolved.handle, resolved.request.offset, resolved.request.is_live
+                )
+                decision = decided.decision
+                if not isinstance(decision, decide.Wait):
+                    return decided
+                if isinstance(decision, decide.WaitForTail) and not holds_at_tail:
+                    return decided
+                ended = await self._held_requests.hold(resolved.handle, decision, decided.tail, began_s)
+            except StaleTables:
+                await self._held_requests.until_served()
+            else:
+                if ended is not None:
+                    return DecidedRead(ended, decided.tail)
 
     async def next_decision(self, handle: str, offset: Offset) -> DecidedRead:
         """The decision for a stream that has begun, once its shape may be served. Raises NotReady."""

@@ -9,6 +9,7 @@ has to wait does so here, and is handed to the owner that is there afterwards.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 
 from pgshapes.errors import NotReady
@@ -19,6 +20,7 @@ from pgshapes.owner.owner import Owner
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, DeleteShape, Reply
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
+from pgshapes.waiting import poll_wait
 
 
 class CurrentOwner:
@@ -33,18 +35,18 @@ class CurrentOwner:
         active. Raises NotReady.
         """
         owner = self._owner()
-        if owner is None:
-            return _refuse()
         needs_session = isinstance(call, CreateOrWaitShapeHandle | DeleteShape)
-        if needs_session and self._monitor.level() is not Level.ACTIVE:
-            return self._handle_when_active(call, context)
+        if owner is None or (needs_session and self._monitor.level() is not Level.ACTIVE):
+            return self._handle_later(call, context, needs_session=needs_session)
         return owner.handle(call, context)
 
-    async def _handle_when_active(self, call: Call, context: CallContext) -> Reply:
-        await self._monitor.wait_until(Level.ACTIVE, min(READY_TIMEOUT_S, context.remaining_s))
-        owner = self._owner()
-        return await (_refuse() if owner is None else owner.handle(call, context))
-
-
-async def _refuse() -> Reply:
-    raise NotReady("Timeout waiting for shape metadata to be loaded", retry_after_s=5)
+    async def _handle_later(self, call: Call, context: CallContext, *, needs_session: bool) -> Reply:
+        deadline_s = time.monotonic() + min(READY_TIMEOUT_S, context.remaining_s)
+        if needs_session:
+            await self._monitor.wait_until(Level.ACTIVE, deadline_s - time.monotonic())
+        try:
+            owner = await poll_wait.until(self._owner, deadline_s - time.monotonic())
+        except TimeoutError:
+            text = "Timeout waiting for shape metadata to be loaded"
+            raise NotReady(text, retry_after_s=5) from None
+        return await owner.handle(call, context)

@@ -75,7 +75,8 @@ class Application:
                 self._opened = None
 
     def stop_holding(self) -> None:
-        """Answer held requests now and hold no further ones, because the server is stopping. Those that wait
+        """Answer held requests now and hold no further ones, because the server is stopping. To be called in
+        the event loop. Requests that wait
         for something else, for example the creation of a shape, are refused after `REFUSED_AFTER_S`.
 
         A server that waits for its requests before it ends the lifespan, as uvicorn does, has to call this
@@ -84,8 +85,9 @@ class Application:
         clients repeat it.
         """
         if self._opened is not None and not self._opened.stopping.is_set():
+            loop = asyncio.get_running_loop()  # raises, before anything is changed, outside of the loop
             self._opened.stopping.set()
-            asyncio.get_running_loop().call_later(REFUSED_AFTER_S, self._opened.app.waiting.refuse)
+            loop.call_later(REFUSED_AFTER_S, self._opened.app.waiting.refuse)
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the replicator in this process ends. Only while the application is open."""

@@ -58,6 +58,8 @@ def listen(host: str, port: int) -> socket.socket:
 # that the server has closed.
 _KEEP_ALIVE_S: Final = 75
 _DRAIN_S: Final = 15
+_CANCELLED_S: Final = 2.0
+"""How long requests that were cancelled after that may take to end."""
 _CHECK_INTERVAL_S: Final = 2.0
 """How often all connections are checked: 10,000 of them take some 5 ms."""
 
@@ -166,7 +168,7 @@ class _Server(uvicorn.Server):
             await acceptor.wait_closed()
         await super().shutdown(sockets)
         if self.server_state.tasks:  # cancelled; they use what is closed next
-            await asyncio.wait(self.server_state.tasks, timeout=_DRAIN_S)
+            await asyncio.wait(self.server_state.tasks, timeout=_CANCELLED_S)
 
     def _protocol(self) -> asyncio.Protocol:
         given = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}

@@ -153,3 +153,13 @@ async def test_a_response_that_has_begun_is_not_refused() -> None:
     assert not task.done()
     go.set()
     assert await task
+
+
+async def test_a_cancellation_from_elsewhere_is_passed_on_also_if_it_was_refused() -> None:
+    waiting = WaitingRequests()
+    task = asyncio.create_task(waiting.run(asyncio.sleep(1000), FakeConnection()))
+    await asyncio.sleep(0)
+    waiting.refuse()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

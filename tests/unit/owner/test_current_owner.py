@@ -12,11 +12,13 @@ from tests.unit.shape_cache.definitions_of import shape_of
 from pgshapes.errors import NotReady
 from pgshapes.gates.conditions import Condition, Conditions
 from pgshapes.model.shape import RawShape
+from pgshapes.owner import current_owner
 from pgshapes.owner.current_owner import CurrentOwner
 from pgshapes.tables.calls import Call, CreateOrWaitShapeHandle, DeleteShape, ResolveShape
 from pgshapes.tables.mailbox import CallContext
 from pgshapes.tables.tables import Tables
 
+CHECK = ResolveShape(RawShape("public", "items"))
 WAITING: list[Call] = [CreateOrWaitShapeHandle(shape_of()), DeleteShape("h")]
 
 
@@ -48,11 +50,16 @@ class Scene:
         return asyncio.ensure_future(self._handler.handle(call, context))
 
 
-async def test_without_an_owner_no_call_is_answered() -> None:
+@pytest.mark.parametrize("call", [*WAITING, CHECK], ids=lambda call: type(call).__name__)
+async def test_without_an_owner_calls_wait_for_one(call: Call) -> None:
     scene = Scene()
     scene.owner = None
-    with pytest.raises(NotReady):
-        await scene.ask(DeleteShape("h"))
+    scene.begin_session()
+    waiting = scene.ask(call)
+    await asyncio.sleep(0)
+    scene.owner = AnOwner("second")
+    async with asyncio.timeout(10):
+        assert await waiting == "second"
 
 
 @pytest.mark.parametrize("call", WAITING, ids=lambda call: type(call).__name__)
@@ -69,7 +76,8 @@ async def test_a_call_that_waited_gets_the_owner_that_is_there_then(call: Call) 
 
 
 @pytest.mark.parametrize("call", WAITING, ids=lambda call: type(call).__name__)
-async def test_a_call_is_refused_if_the_owner_is_gone_when_it_has_waited(call: Call) -> None:
+async def test_a_call_is_refused_if_no_owner_comes(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current_owner, "READY_TIMEOUT_S", 0.05)
     scene = Scene()
     waiting = scene.ask(call)
     await asyncio.sleep(0)
@@ -81,4 +89,4 @@ async def test_a_call_is_refused_if_the_owner_is_gone_when_it_has_waited(call: C
 
 
 async def test_a_definition_is_checked_without_a_session() -> None:
-    assert await Scene().ask(ResolveShape(RawShape("public", "items"))) == "first"
+    assert await Scene().ask(CHECK) == "first"
