@@ -45,3 +45,13 @@ def test_what_could_not_be_synced_without_descriptors_is_synced_later(tmp_path: 
     assert files.sync_files([path]) == files.sync_directories([str(root)]) == {}
     forget(root, durable, 1, survival=0.0)
     assert Path(path).read_bytes() == b"text"
+
+
+def test_a_twin_whose_start_was_killed_can_be_started_again(tmp_path: Path) -> None:
+    root, durable = tmp_path / "root", tmp_path / "durable"
+    root.mkdir()
+    (root / "file").write_bytes(b"text")
+    (durable / "durable").mkdir(parents=True)
+    ForgetfulFiles(root, durable)
+    forget(root, durable, 1, survival=0.0)
+    assert (root / "file").read_bytes() == b"text"

@@ -289,7 +289,8 @@ def _content_after_power_cut(durable: bytes, live: bytes, chance: random.Random,
 
 
 def _take_as_durable(root: Path, durable_root: Path) -> None:
-    """Start a journal in which everything under `root` is durable."""
+    """Start a journal in which everything under `root` is durable; again if that was interrupted."""
+    shutil.rmtree(durable_root, ignore_errors=True)
     for name in ("durable", "live"):
         (durable_root / name).mkdir(parents=True)
     events: list[tuple[str, ...]] = []
@@ -304,7 +305,9 @@ def _take_as_durable(root: Path, durable_root: Path) -> None:
     directories = [root, *(path for path in root.rglob("*") if path.is_dir())]
     events += [("sync", "" if path == root else str(path.relative_to(root))) for path in directories]
     lines = "".join(json.dumps(event) + "\n" for event in events)
-    (durable_root / "journal").write_text(lines)
+    written = durable_root / "journal.new"
+    written.write_text(lines)
+    written.rename(durable_root / "journal")
 
 
 def _read_journal(durable_root: Path) -> Tree:
