@@ -111,6 +111,36 @@ async def follow_to_row(stage: Stage, number: int) -> None:
         assert answer.status == 200, answer.body
 
 
+async def test_no_shape_is_created_while_the_others_are_discarded(database_url: str, tmp_path: Path) -> None:
+    """It would be in the tables, and in no router."""
+    async with open_stage(database_url, tmp_path) as stage, asyncio.timeout(WAIT_S):
+        await stage.run("CREATE TABLE items (id int PRIMARY KEY)")
+        await stage.run("ALTER TABLE items REPLICA IDENTITY FULL")  # or the first shape changes the table
+        await stage.run("INSERT INTO items VALUES (1)")
+        handle = (await stage.ask(table="items", offset="-1")).headers["electric-handle"]
+        first, shape, gate = stage.owner, await stage.parts.shapes.resolve(ASKED), asyncio.Event()
+        remove = first.store.remove
+
+        async def remove_later(handles: Collection[str]) -> None:
+            if handle in handles:
+                gate.set()
+                while first.creations.running:
+                    await asyncio.sleep(0.01)
+            await remove(handles)
+
+        first.store.remove = remove_later  # type: ignore[method-assign]
+        hold(stage, gate, "row")
+        creating = asyncio.create_task(create(stage, shape))
+        while not first.creations.running:
+            await asyncio.sleep(0.01)
+        await end_session(stage, by_request=True)
+        await creating
+        while stage.replicator.owner in (first, None):
+            await asyncio.sleep(0.01)
+        assert gate.is_set()
+        assert {each for each, _ in stage.tables.shapes.items()} <= stage.owner.router._shapes.keys()
+
+
 @pytest.mark.parametrize("step", ["drop_slot", "create_slot"])
 async def test_a_session_that_ends_while_it_recreates_the_slot(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
