@@ -100,6 +100,13 @@ def hold(stage: Stage, gate: asyncio.Event, what: str) -> None:
         source.borrow = held_borrow  # type: ignore[method-assign]
 
 
+async def create_items_and_ask(stage: Stage) -> None:
+    """Create the table with one row, and a shape of it."""
+    await stage.run("CREATE TABLE items (id int PRIMARY KEY)")
+    await stage.run("INSERT INTO items VALUES (1)")
+    assert (await stage.ask(table="items", offset="-1")).ids == [1]
+
+
 async def follow_to_row(stage: Stage, number: int) -> None:
     """Insert a row, and follow the shape until it is there."""
     answer = await stage.ask(table="items", offset="-1", where=ASKED.where or "")
@@ -155,9 +162,7 @@ async def test_a_session_that_ends_while_it_recreates_the_slot(
         return await take_step(*arguments, **options)
 
     async with open_stage(database_url, tmp_path) as stage, asyncio.timeout(WAIT_S):
-        await stage.run("CREATE TABLE items (id int PRIMARY KEY)")
-        await stage.run("INSERT INTO items VALUES (1)")
-        assert (await stage.ask(table="items", offset="-1")).ids == [1]
+        await create_items_and_ask(stage)
         monkeypatch.setattr(session, step, fail_once)
         first = stage.owner
         await end_session(stage, by_request=False)
@@ -173,9 +178,7 @@ async def test_a_publication_that_was_replaced_while_nobody_looked(
 ) -> None:
     """The stream of the old slot fails where there was none, so the slot is recreated."""
     async with open_stage(database_url, tmp_path) as stage:
-        await stage.run("CREATE TABLE items (id int PRIMARY KEY)")
-        await stage.run("INSERT INTO items VALUES (1)")
-        assert (await stage.ask(table="items", offset="-1")).ids == [1]
+        await create_items_and_ask(stage)
         name = stage.replicator.sources.publication.name
     sql.execute(f"DROP PUBLICATION {name}")
     sql.execute("INSERT INTO items VALUES (2)")
@@ -189,9 +192,7 @@ async def test_a_recovery_that_is_interrupted_ends_before_the_next_begins(
 ) -> None:
     """It runs in a thread. If it ended later, the store would forget the shapes that were made meanwhile."""
     async with open_stage(database_url, tmp_path) as stage:
-        await stage.run("CREATE TABLE items (id int PRIMARY KEY)")
-        await stage.run("INSERT INTO items VALUES (1)")
-        assert (await stage.ask(table="items", offset="-1")).ids == [1]
+        await create_items_and_ask(stage)
         while stage.owner.creator.writings:
             await asyncio.sleep(0.01)
     recover, load = FileShapeStore.recover, Replicator._load

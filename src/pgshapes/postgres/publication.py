@@ -100,9 +100,7 @@ class Publication:
 
     async def exists(self) -> bool:
         """Whether there is the publication. Raises NotNow, SourceError."""
-        async with self._connection() as db:
-            cursor = await db.execute(publication_sql.PUBLICATION.encode(), (self.name,))
-            return await cursor.fetchone() is not None
+        return await self._find() is not None
 
     async def prepare(self) -> bool:
         """Create the publication if it does not exist; True if it was created.
@@ -111,7 +109,10 @@ class Publication:
         DELETE fail on each table that gets one. Raises SourceError if it cannot be created.
         """
         try:
-            if await self._exists():
+            lacks_generated = await self._find()
+            if lacks_generated is not None:
+                if lacks_generated and not self._is_manual:
+                    await self._attempt(publication_sql.publish_generated(self.name), None)
                 return False
             if self._is_manual:
                 text = f'Publication "{self.name}" not found in the database'
@@ -299,13 +300,12 @@ class Publication:
             rows = await (await db.execute(sql, (list(oids), self.name))).fetchall()
         return {row[0]: publication_sql.state_from_row(row) for row in rows}
 
-    async def _exists(self) -> bool:
+    async def _find(self) -> bool | None:
+        """Whether the publication is ours and lacks generated columns; None if it does not exist."""
         async with self._connection() as db:
             cursor = await db.execute(publication_sql.PUBLICATION.encode(), (self.name,))
             found = await cursor.fetchone()
-        if found is not None and found[0] and not self._is_manual:
-            await self._attempt(publication_sql.publish_generated(self.name), None)
-        return found is not None
+        return None if found is None else bool(found[0])
 
     def _lock(self, oid: int) -> asyncio.Lock:
         return self._locks.setdefault(oid, asyncio.Lock())

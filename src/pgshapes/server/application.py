@@ -76,8 +76,10 @@ class Application:
 
     def stop_holding(self) -> None:
         """Answer held requests now and hold no further ones, because the server is stopping. To be called in
-        the event loop. Requests that wait
-        for something else, for example the creation of a shape, are refused after `REFUSED_AFTER_S`.
+        the event loop.
+
+        Requests that wait for something else, for example the creation of a shape, are refused after
+        `REFUSED_AFTER_S`.
 
         A server that waits for its requests before it ends the lifespan, as uvicorn does, has to call this
         when it begins to stop; or it limits its wait (`--timeout-graceful-shutdown`). It should refuse

@@ -19,6 +19,7 @@ CHECK_S = 3.0
 """The server checks the system catalogs every 2 s."""
 LONGEST_STREAMLESS_S = 20.0
 """While the server is stopped there is no stream."""
+_STREAM_CHECK_S = 0.3
 
 Sequence = tuple[Statement, ...]
 
@@ -174,7 +175,7 @@ async def _until_streaming_since(world: World, began: str, rule: str) -> None:
     is_streaming = False
     while not is_streaming and time.monotonic() < ends:
         world.judge.demand(rule)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(_STREAM_CHECK_S)
         is_streaming = await world.execute(streams) == [(1,)]
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(_STREAM_CHECK_S)
     world.judge.demand(rule)
