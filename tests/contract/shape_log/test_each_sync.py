@@ -23,9 +23,10 @@ from tests.support.storage.shape_log_samples import (
 )
 
 from pgshapes.errors import StorageError, StorageShortage
-from pgshapes.model.offset import AFTER_SNAPSHOT
+from pgshapes.model.offset import AFTER_SNAPSHOT, Offset
 from pgshapes.shape_log.file_store.reader import FileLogReader
 from pgshapes.shape_log.file_store.store import FileShapeStore
+from pgshapes.shape_log.store import Entry
 
 ONE, OTHER = make_handle(1), make_handle(2)
 ELSEWHERE = make_handle(1 << 127)
@@ -45,8 +46,8 @@ class Machine:
         """Open the store in a new process, after the previous one was killed."""
         return FileShapeStore(self.storage, chunk_bytes=1000, files=files(self.root, self._durable))
 
-    def cut_power(self, seed: int) -> None:
-        forget(self.root, self._durable, seed)
+    def cut_power(self, seed: int, *, survival: float = 0.5) -> None:
+        forget(self.root, self._durable, seed, survival=survival)
 
     def has(self, handle: str) -> bool:
         return (self.storage / "shapes" / handle[:2] / handle).exists()
@@ -183,6 +184,27 @@ async def test_what_a_killed_process_left_is_durable_after_recovery(machine: Mac
     store = machine.start()
     store.recover([ONE], transactions[-1][0].offset.tx + 1)
     assert machine.holds(store, ONE, transactions)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_what_recovery_cuts_off_does_not_come_back(machine: Machine, seed: int) -> None:
+    """A field that is divided by the end of a file, with zeros for its rest, has a value of its own: 300 is
+    read as 256, which is below the recorded LSN, so it would have to be intact.
+    """
+    before, after = ([Entry(Offset(tx, 0), b'{"tx":%d}' % tx)] for tx in (257, 300))
+    store = machine.start()
+    await _make(store, ONE)
+    _append(store, ONE, [before])
+    await store.sync()
+    machine.cut_power(seed)
+    with (machine.storage / "shapes" / ONE[:2] / ONE / "log.index").open("ab") as index:
+        index.write((300).to_bytes(8)[:7])
+
+    store = machine.start()
+    store.recover([ONE], 258)
+    _append(store, ONE, [after])
+    machine.cut_power(seed, survival=0)  # but the size of a file may
+    assert ONE in machine.start().recover([ONE], 258)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

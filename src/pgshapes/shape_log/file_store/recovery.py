@@ -46,7 +46,8 @@ class RecoveryPlan(NamedTuple):
     must_cut: bool
     """Whether the files are longer than the kept part."""
     must_sync: bool
-    """Whether records are kept that may not be durable; they are skipped when Postgres sends them again."""
+    """Whether the disk may hold something else: records are kept that may not be durable, and will be skipped
+    when Postgres sends them again, or what is cut off may come back under what is appended."""
 
 
 def plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
@@ -76,11 +77,8 @@ def _plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
     with _opened(directory, INDEX, names) as index, _opened(directory, LOG, names) as log:
         scan = _Scan(_Window(index), _Window(log), recorded_lsn)
         end, trusted = scan.run()
-        return RecoveryPlan(
-            RecoveredLog(end, chunks),
-            must_cut=scan.is_longer_than(end),
-            must_sync=end.records > trusted,
-        )
+        must_cut = scan.is_longer_than(end)
+        return RecoveryPlan(RecoveredLog(end, chunks), must_cut, must_sync=must_cut or end.records > trusted)
 
 
 class _Window:

@@ -7,7 +7,8 @@ Invariants:
 * a removal is a rename into the trash, whose old parent is synced before `remove` returns; the files are
   deleted later;
 * recovery syncs what it keeps beyond the recorded LSN, because these transactions are skipped when Postgres
-  sends them again.
+  sends them again, and every cut, because a field of a record may be divided by the end of a file, and would
+  have another value if that end came back below what is appended.
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ class FileShapeStore:
             if found.must_cut:
                 self._cut(sizes)
             if found.must_sync:
-                paths += sizes
+                paths += [path for path in sizes if Path(path).exists()]
                 directories.append(directory)
         _check(self._files.sync_files(paths))
         _check(self._files.sync_directories(directories))
