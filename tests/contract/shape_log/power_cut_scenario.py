@@ -44,10 +44,14 @@ class CuttableFiles(ForgetfulFiles):
 
     operations_left = 10**9
 
-    def _spend(self) -> None:
-        self.operations_left -= 1
+    def require_power(self) -> None:
+        """Raise once an operation has failed."""
         if self.operations_left < 0:
             raise PowerCutError
+
+    def _spend(self) -> None:
+        self.operations_left -= 1
+        self.require_power()
 
     def make_directory(self, path: str) -> bool:
         self._spend()
@@ -162,6 +166,7 @@ class Scenario:
         }[kind]()
 
     async def _append(self) -> None:
+        self.files.require_power()  # one of the creations beside may have been cut off within a transaction
         transaction = next(self.transactions)
         for handle, appended in self.expected.appended.items():
             if self.chance.random() < 0.6:
