@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import orjson
 import psycopg
 from tests.support.clients.pending import WAIT_S
+from tests.support.storage.descriptors import open_files
 
 from pgshapes.config import Settings
 from pgshapes.gates.admission import Kind
@@ -217,11 +218,7 @@ def lent(pool: ConnectionPool) -> object:
 
 def open_snapshot_files(root: Path) -> list[str]:
     """The files of snapshots that this process has open."""
-    paths = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):
-            paths.append(str(descriptor.readlink()))
-    return [path for path in paths if path.startswith(str(root)) and "snapshot." in path]
+    return [path for path in open_files(root) if "snapshot." in path]
 
 
 @asynccontextmanager
