@@ -42,6 +42,8 @@ class NodeProgram:
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
+        if not (FOLDER / "node_modules").is_dir():
+            raise RuntimeError("the client is not installed: run python -m tests.conformance.node_program")
         with self._errors.open("ab") if self._errors else nullcontext() as errors:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdout=asyncio.subprocess.PIPE, stderr=errors, limit=LONGEST_LINE_BYTES
