@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -11,7 +12,7 @@ from tests.oracle.ddl.statements import Kind, Statement
 from tests.support.torture import run
 from tests.support.torture.definitions import WATCHED, Watched
 from tests.support.torture.faults import FORMS, weights
-from tests.support.torture.judge import NOT_COMPLETE, Judge
+from tests.support.torture.judge import NOT_COMPLETE, RECORDING_S, Judge
 from tests.support.torture.plan import Batch, Draws, dealt, pieces, read_journal, writer_chance
 from tests.support.torture.statements import draw_transaction
 
@@ -135,3 +136,13 @@ def test_a_fault_may_end_what_was_never_complete() -> None:
     assert judged(judge, 0.0) == NOT_COMPLETE
     judge.complete.add("h")
     assert judged(judge, 0.0) is None
+
+
+def test_a_fault_may_end_what_was_complete_but_not_recorded() -> None:
+    judge = Judge()
+    judge.complete.add("h")
+    born = time.monotonic()
+    judge.disturb()
+    assert judged(judge, born) == NOT_COMPLETE
+    assert judged(judge, born - RECORDING_S) is None
+    assert judged(judge, NEVER) is None
