@@ -36,12 +36,12 @@ def confirmed(sql: psycopg.Connection, slot: str) -> Lsn:
 async def test_a_paused_stream_does_not_time_out(
     sql: psycopg.Connection, database_url: str, slot: str
 ) -> None:
-    async with replicated(database_url, slot, wal_sender_timeout="1s") as got:
+    async with replicated(database_url, slot, wal_sender_timeout="4s") as got:
         got.stream.pause()
         # More than the socket buffers hold, so that the server waits longer than its timeout.
         fill = "INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i"
         await asyncio.to_thread(sql.execute, fill)
-        await asyncio.sleep(3)
+        await asyncio.sleep(9)
         assert got.changes == []
         got.stream.resume()
         await got.until(lambda: len(got.changes) == 20_000)
