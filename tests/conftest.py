@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from _pytest.nodeid import coerce_node_id
 from httpx._transports import default as httpx_transports
+from hypothesis import HealthCheck, settings
 from tests.support.postgres.databases import SERVER_SETTINGS, fresh_database
 from tests.support.postgres.installations import DEFAULT, chosen_version, postgres_of, versions_at_hand
 
@@ -26,12 +27,15 @@ Servers = Callable[[int], EmbeddedPostgres]
 
 
 def pytest_configure() -> None:
-    """Refuse a version that is not installed, let servers receive SIGINT, and keep what HTTP clients share.
+    """Refuse a version that is not installed, let servers receive SIGINT, keep what HTTP clients share, and
+    let examples take as long as they take.
 
     A shell that starts the tests in the background ignores SIGINT for them, and a process inherits that; a
     handler becomes the default in a child. Each client reads all certificates of the system otherwise, for 17
     ms of the processor, and tests that wait for an answer make one for each request.
     """
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
     transports: Any = httpx_transports
     transports.create_ssl_context = functools.cache(transports.create_ssl_context)
     try:

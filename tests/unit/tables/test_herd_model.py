@@ -80,7 +80,7 @@ def test_every_interleaving_ends_without_waiters(budget: Budget, has_notices: bo
 MANY = Budget(arrivals=6, crashes=2, cuts=2, failures=2, removals=2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(seed=st.integers(0, 2**32), has_notices=st.booleans(), length=st.integers(1, 120))
 def test_random_interleavings_of_many_events(seed: int, has_notices: bool, length: int) -> None:
     """Three callers of each process, two of each event; then no further event happens."""
