@@ -8,7 +8,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -90,18 +91,23 @@ async def test_the_printed_commands_work(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_data_are_kept(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        # Postgres does not run as root, and the account that it runs as must have access to its data.
-        for folder in (tmp_path, *tmp_path.parents[:3]):
-            if folder.owner() == "root" and "pytest" in str(folder):
-                folder.chmod(0o711)
-    async with dev(tmp_path) as (process, guide):
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Postgres does not run as root, and the account that it runs as must have access to its data. Each start
+    of pytest closes the parents of `tmp_path` to it, also while other tests run.
+    """
+    with tempfile.TemporaryDirectory(prefix="pgshapes-dev-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+async def test_data_are_kept(folder: Path) -> None:
+    async with dev(folder) as (process, guide):
         with psycopg.connect(database_url(guide), autocommit=True) as connection:
             connection.execute("CREATE TABLE mine AS SELECT 7 AS number")
         assert await interrupt(process) == 0
-    async with dev(tmp_path) as (process, guide):
+    async with dev(folder) as (process, guide):
         with psycopg.connect(database_url(guide)) as connection:
             assert connection.execute("SELECT number FROM mine").fetchall() == [(7,)]
         assert await interrupt(process) == 0
-    assert sorted(path.name for path in (tmp_path / ".pgshapes").iterdir()) == ["postgres", "shapes"]
+    assert sorted(path.name for path in (folder / ".pgshapes").iterdir()) == ["postgres", "shapes"]
