@@ -218,7 +218,7 @@ def lent(pool: ConnectionPool) -> object:
 
 def open_snapshot_files(root: Path) -> list[str]:
     """The files of snapshots that this process has open."""
-    return [path for path in open_files(root) if "snapshot." in path]
+    return [path for _, path in open_files() if path.startswith(str(root)) and "snapshot." in path]
 
 
 @asynccontextmanager

@@ -28,13 +28,13 @@ def descriptors_left(number: int) -> Iterator[None]:
             os.close(each)
 
 
-def open_files(directory: Path) -> list[str]:
-    """The files below a directory that this process has open.
+def open_files() -> set[tuple[int, str]]:
+    """The descriptors of this process, and what each is open for.
 
-    Unlike a count of all descriptors, this is not changed by what earlier tests left to the collector.
+    Compare two sets, not two numbers: the collector closes meanwhile what earlier tests have left.
     """
-    paths = []
+    found = set[tuple[int, str]]()
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
-            paths.append(descriptor.readlink())
-    return [str(path) for path in paths if path.is_relative_to(directory)]
+            found.add((int(descriptor.name), str(descriptor.readlink())))
+    return found

@@ -47,7 +47,8 @@ class RecoveryPlan(NamedTuple):
     """Whether the files are longer than the kept part."""
     must_sync: bool
     """Whether the disk may hold something else: records are kept that may not be durable, and will be skipped
-    when Postgres sends them again, or what is cut off may come back under what is appended."""
+    when Postgres sends them again, or what is cut off may come back under what is appended.
+    """
 
 
 def plan_recovery(directory: str, recorded_lsn: int) -> RecoveryPlan:
